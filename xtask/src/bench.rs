@@ -6,8 +6,25 @@ use crate::cargo;
 #[expect(clippy::print_stderr, reason = "its output may be for a machine")]
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     eprintln!("Building for speed (about five minutes the first time) ...");
-    let build = ["build", "--release", "--quiet", "--bin", "pipeline", "--bin", "bench"];
+    let build = [
+        "build",
+        "--release",
+        "--quiet",
+        "--bin",
+        "pipeline",
+        "--bin",
+        "bench",
+    ];
     crate::run(&mut cargo(&build))?;
-    let bench = ["run", "--release", "--quiet", "--package", "e2e", "--bin", "bench", "--"];
+    let bench = [
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "e2e",
+        "--bin",
+        "bench",
+        "--",
+    ];
     crate::run(cargo(&bench).args(args))
 }

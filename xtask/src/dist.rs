@@ -37,9 +37,17 @@ fn stages() -> anyhow::Result<Vec<Stage>> {
     let mut own = Vec::new();
     for entry in fs::read_dir(root().join("crates"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let is_one =
-            name.starts_with("dispatch-") && root().join("crates").join(&name).join("src/main.rs").exists();
-        own.extend(is_one.then(|| Stage { package: name.clone(), program: format!("fluent-{name}"), name }));
+        let is_one = name.starts_with("dispatch-")
+            && root()
+                .join("crates")
+                .join(&name)
+                .join("src/main.rs")
+                .exists();
+        own.extend(is_one.then(|| Stage {
+            package: name.clone(),
+            program: format!("fluent-{name}"),
+            name,
+        }));
     }
     own.sort_by(|a, b| a.name.cmp(&b.name));
     stages.extend(own);
@@ -61,20 +69,44 @@ pub(crate) struct Args {
 /// of each.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let stages = stages()?;
-    let known = stages.iter().map(|stage| stage.name.clone()).collect::<Vec<_>>().join(", ");
-    let wanted = |stage: &Stage| args.stage.as_ref().is_none_or(|wanted| *wanted == stage.name);
+    let known = stages
+        .iter()
+        .map(|stage| stage.name.clone())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let wanted = |stage: &Stage| {
+        args.stage
+            .as_ref()
+            .is_none_or(|wanted| *wanted == stage.name)
+    };
     let stages: Vec<Stage> = stages.into_iter().filter(wanted).collect();
     if stages.is_empty() {
         bail!("no such stage: expected one of {known}");
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["stage", "program", "size", "image"]);
-    for Stage { name, package, program } in stages {
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["stage", "program", "size", "image"]);
+    for Stage {
+        name,
+        package,
+        program,
+    } in stages
+    {
         let size = binary(&package, &program)?;
         sbom::write(&package, &program, &target().join("dist"))?;
-        let image = if args.no_images { "not asked for".to_owned() } else { image(&name, &program)? };
+        let image = if args.no_images {
+            "not asked for".to_owned()
+        } else {
+            image(&name, &program)?
+        };
         let path = target().join("dist").join(&program).display().to_string();
-        table.add_row([name, path, format!("{:.1} MiB", size as f64 / f64::from(1 << 20)), image]);
+        table.add_row([
+            name,
+            path,
+            format!("{:.1} MiB", size as f64 / f64::from(1 << 20)),
+            image,
+        ]);
     }
     println!("\n{table}");
     Ok(())
@@ -83,8 +115,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// Refuses to build with fail points, by which tests end a process: an environment variable or a
 /// mistake in a manifest must not bring them into what is deployed.
 fn ensure_no_fail_points(package: &str) -> anyhow::Result<()> {
-    let mut tree = cargo(&["tree", "--package", package, "--edges", "normal", "--prefix", "none"]);
-    let tree = tree.args(["--format", "{p} {f}"]).output().context("cargo tree does not run")?;
+    let mut tree = cargo(&[
+        "tree",
+        "--package",
+        package,
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]);
+    let tree = tree
+        .args(["--format", "{p} {f}"])
+        .output()
+        .context("cargo tree does not run")?;
     let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
     match tree.lines().find(|line| has_fail_points(line)) {
         Some(line) => bail!("{package} would be built with fail points: {line}"),
@@ -95,7 +138,9 @@ fn ensure_no_fail_points(package: &str) -> anyhow::Result<()> {
 
 /// True if a line of `cargo tree` names a package that is built with fail points.
 fn has_fail_points(line: &str) -> bool {
-    line.rsplit(' ').next().is_some_and(|features| features.split(',').any(|feature| feature == "failpoints"))
+    line.rsplit(' ')
+        .next()
+        .is_some_and(|features| features.split(',').any(|feature| feature == "failpoints"))
 }
 
 fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
@@ -115,7 +160,8 @@ fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
     let folder = target().join("dist");
     fs::create_dir_all(&folder)?;
     let built = folder.join(program);
-    fs::copy(target().join("release").join(program), &built).with_context(|| format!("copying {program}"))?;
+    fs::copy(target().join("release").join(program), &built)
+        .with_context(|| format!("copying {program}"))?;
     Ok(fs::metadata(built)?.len())
 }
 
@@ -123,8 +169,11 @@ fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
 /// has none.
 fn authorities() -> anyhow::Result<PathBuf> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let bundles =
-        ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    let bundles = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem",
+    ];
     let mut found = named.into_iter().chain(bundles.map(PathBuf::from));
     found.find(|bundle| bundle.is_file()).context(
         "no public authorities on this machine, which an image needs for HTTPS: install \
@@ -134,7 +183,11 @@ fn authorities() -> anyhow::Result<PathBuf> {
 
 /// Makes an image from the binary that was just built. The Dockerfile can also build it inside.
 fn image(stage: &str, program: &str) -> anyhow::Result<String> {
-    let asked = Command::new("docker").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let asked = Command::new("docker")
+        .arg("version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if !asked.is_ok_and(|status| status.success()) {
         return Ok("NOT BUILT: no Docker here".to_owned());
     }
@@ -145,7 +198,16 @@ fn image(stage: &str, program: &str) -> anyhow::Result<String> {
     let pem = fs::read(&bundle).with_context(|| format!("reading {}", bundle.display()))?;
     fs::write(dist.join("ca-certificates.crt"), pem).context("writing ca-certificates.crt")?;
     let program = format!("PROGRAM={program}");
-    let args = ["build", "--target", "prebuilt", "--build-arg", &program, "--tag", &name, "--file"];
+    let args = [
+        "build",
+        "--target",
+        "prebuilt",
+        "--build-arg",
+        &program,
+        "--tag",
+        &name,
+        "--file",
+    ];
     let mut docker = Command::new("docker");
     docker.args(args).arg(root().join("Dockerfile"));
     crate::run(docker.arg(&dist))?;
@@ -159,7 +221,9 @@ mod tests {
     #[test]
     fn what_is_deployed_has_no_fail_points() {
         assert!(has_fail_points("fail v0.5.1 default,failpoints"));
-        assert!(has_fail_points("queue-nats v0.1.0 (crates/queue-nats) failpoints"));
+        assert!(has_fail_points(
+            "queue-nats v0.1.0 (crates/queue-nats) failpoints"
+        ));
         assert!(!has_fail_points("fail v0.5.1 default"));
         for (_, package, _) in STAGES {
             ensure_no_fail_points(package).unwrap();

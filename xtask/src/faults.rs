@@ -8,6 +8,12 @@ use crate::{cargo, target};
 #[expect(clippy::print_stderr, reason = "its output may be for a machine")]
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     eprintln!("Building (a few minutes the first time) ...");
-    crate::run(&mut cargo(&["build", "--quiet", "--package", "e2e", "--bins"]))?;
+    crate::run(&mut cargo(&[
+        "build",
+        "--quiet",
+        "--package",
+        "e2e",
+        "--bins",
+    ]))?;
     crate::run(Command::new(target().join("debug/faults")).args(args))
 }

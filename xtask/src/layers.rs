@@ -10,18 +10,33 @@ fn allowed() -> Vec<(String, BTreeSet<String>)> {
     let text = std::fs::read_to_string(root().join("layers.toml")).unwrap();
     let table: toml::Table = text.parse().unwrap();
     // A table forgets the order, which the lines of the file have.
-    let order =
-        text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.trim().to_owned());
+    let order = text
+        .lines()
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name.trim().to_owned());
     let uses = |name: &String| {
-        table[name].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+        table[name]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_str().unwrap().to_owned())
+            .collect()
     };
     order.map(|name| (name.clone(), uses(&name))).collect()
 }
 
 /// Our crates, each with those of ours that its code uses, without its tests.
 fn actual() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
-    let ours: BTreeSet<String> = metadata.packages.iter().map(|p| p.name.to_string()).collect();
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .unwrap();
+    let ours: BTreeSet<String> = metadata
+        .packages
+        .iter()
+        .map(|p| p.name.to_string())
+        .collect();
     metadata
         .packages
         .iter()
@@ -30,7 +45,10 @@ fn actual() -> BTreeMap<String, BTreeSet<String>> {
                 .dependencies
                 .iter()
                 .filter(|d| d.kind == DependencyKind::Normal && ours.contains(&d.name));
-            (package.name.to_string(), uses.map(|d| d.name.clone()).collect())
+            (
+                package.name.to_string(),
+                uses.map(|d| d.name.clone()).collect(),
+            )
         })
         .collect()
 }
@@ -39,9 +57,17 @@ fn actual() -> BTreeMap<String, BTreeSet<String>> {
 fn every_crate_uses_only_what_its_layer_allows() {
     let allowed: BTreeMap<_, _> = allowed().into_iter().collect();
     for (name, uses) in actual() {
-        let Some(may) = allowed.get(&name) else { panic!("{name} has no line in layers.toml") };
-        let beyond: Vec<_> = uses.iter().filter(|used| !may.contains("*") && !may.contains(*used)).collect();
-        assert!(beyond.is_empty(), "{name} uses {beyond:?}, which layers.toml does not allow");
+        let Some(may) = allowed.get(&name) else {
+            panic!("{name} has no line in layers.toml")
+        };
+        let beyond: Vec<_> = uses
+            .iter()
+            .filter(|used| !may.contains("*") && !may.contains(*used))
+            .collect();
+        assert!(
+            beyond.is_empty(),
+            "{name} uses {beyond:?}, which layers.toml does not allow"
+        );
     }
 }
 
@@ -50,9 +76,18 @@ fn layers_point_upwards_and_name_only_crates_that_are_there() {
     let actual = actual();
     let mut above = BTreeSet::new();
     for (name, uses) in allowed() {
-        assert!(actual.contains_key(&name), "layers.toml names {name}, which is not in the workspace");
-        let below: Vec<_> = uses.iter().filter(|used| *used != "*" && !above.contains(*used)).collect();
-        assert!(below.is_empty(), "{name} may use {below:?}, which stand below it");
+        assert!(
+            actual.contains_key(&name),
+            "layers.toml names {name}, which is not in the workspace"
+        );
+        let below: Vec<_> = uses
+            .iter()
+            .filter(|used| *used != "*" && !above.contains(*used))
+            .collect();
+        assert!(
+            below.is_empty(),
+            "{name} may use {below:?}, which stand below it"
+        );
         above.insert(name);
     }
 }

@@ -92,14 +92,23 @@ fn main() -> ExitCode {
 
 fn codegen(release: bool) -> anyhow::Result<()> {
     // The code of another contract or generator might not compile.
-    std::fs::write(root().join("crates/proto/src/generated/fluent.webhooks.v1.rs"), "")?;
+    std::fs::write(
+        root().join("crates/proto/src/generated/fluent.webhooks.v1.rs"),
+        "",
+    )?;
     let mut contract = cargo(&["test", "--quiet", "--package", "proto"]);
     contract.env("UPDATE_EXPECT", "1");
     if release {
         contract.env("RELEASE_CONTRACT", "1");
     }
     run(&mut contract)?;
-    let mut test = cargo(&["test", "--quiet", "--package", "fluent-webhooks", "committed_schema"]);
+    let mut test = cargo(&[
+        "test",
+        "--quiet",
+        "--package",
+        "fluent-webhooks",
+        "committed_schema",
+    ]);
     run(test.env("UPDATE_EXPECT", "1"))
 }
 
@@ -125,7 +134,9 @@ fn cargo(args: &[&str]) -> Command {
 
 /// Runs a command. Fails if the command fails.
 fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("starting {command:?}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("starting {command:?}"))?;
     if !status.success() {
         bail!("{command:?} ended with {status}");
     }

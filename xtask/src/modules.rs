@@ -7,7 +7,12 @@ use std::path::Path;
 use crate::root;
 
 /// The crates whose modules are tested.
-const CRATES: [&str; 4] = ["sqlite-file", "history-index", "queue-embedded", "queue-spooled"];
+const CRATES: [&str; 4] = [
+    "sqlite-file",
+    "history-index",
+    "queue-embedded",
+    "queue-spooled",
+];
 
 /// Modules by their path in the crate (`writing::settle`), each with its code before its tests.
 fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
@@ -27,9 +32,16 @@ fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
                 let text = fs::read_to_string(entry.path()).unwrap();
                 let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
                 // Code behind the tests would not be read.
-                let is_last = !tests.trim_start().starts_with("mod tests;") || tests.trim() == "mod tests;";
-                assert!(is_last, "{}: `mod tests;` is to stand last", entry.path().display());
-                let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+                let is_last =
+                    !tests.trim_start().starts_with("mod tests;") || tests.trim() == "mod tests;";
+                assert!(
+                    is_last,
+                    "{}: `mod tests;` is to stand last",
+                    entry.path().display()
+                );
+                let lines = code
+                    .lines()
+                    .map(|line| line.split("//").next().unwrap_or_default());
                 found.insert(inner, lines.collect::<Vec<_>>().join("\n"));
             }
         }
@@ -52,7 +64,9 @@ fn take_path(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>)
         let mut taken = 1;
         loop {
             let rest = &text[taken..];
-            let Some(skipped) = rest.find(|c: char| !c.is_whitespace() && c != ',') else { return taken };
+            let Some(skipped) = rest.find(|c: char| !c.is_whitespace() && c != ',') else {
+                return taken;
+            };
             taken += skipped;
             if text[taken..].starts_with('}') {
                 return taken + 1;
@@ -60,7 +74,9 @@ fn take_path(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>)
             taken += take_path(&text[taken..], &mut before.clone(), found).max(1);
         }
     }
-    let name = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let name = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
     before.push(text[..name].to_owned());
     match text[name..].strip_prefix("::") {
         Some(more) => name + 2 + take_path(more, before, found),
@@ -75,12 +91,21 @@ fn take_path(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>)
 fn uses(modules: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
     let used = |name: &String, code: &String| {
         let of_path = |path: Vec<String>| {
-            let longest = (1..=path.len()).rev().map(|length| path[..length].join("::"));
+            let longest = (1..=path.len())
+                .rev()
+                .map(|length| path[..length].join("::"));
             longest.into_iter().find(|path| modules.contains_key(path))
         };
-        paths(code).into_iter().filter_map(of_path).filter(|used| used != name).collect()
+        paths(code)
+            .into_iter()
+            .filter_map(of_path)
+            .filter(|used| used != name)
+            .collect()
     };
-    modules.iter().map(|(name, code)| (name.clone(), used(name, code))).collect()
+    modules
+        .iter()
+        .map(|(name, code)| (name.clone(), used(name, code)))
+        .collect()
 }
 
 /// A way from a module back to itself, if there is one.
@@ -89,8 +114,10 @@ fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     // or uses one.
     let mut left: BTreeSet<&String> = uses.keys().collect();
     loop {
-        let (stay, go): (BTreeSet<_>, BTreeSet<_>) =
-            left.iter().copied().partition(|name| uses[*name].iter().any(|used| left.contains(used)));
+        let (stay, go): (BTreeSet<_>, BTreeSet<_>) = left
+            .iter()
+            .copied()
+            .partition(|name| uses[*name].iter().any(|used| left.contains(used)));
         if go.is_empty() {
             break;
         }
@@ -98,7 +125,10 @@ fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     }
     let mut way = vec![(*left.first()?).clone()];
     loop {
-        let next = uses[way.last()?].iter().find(|used| left.contains(used))?.clone();
+        let next = uses[way.last()?]
+            .iter()
+            .find(|used| left.contains(used))?
+            .clone();
         if let Some(begin) = way.iter().position(|name| *name == next) {
             way.drain(..begin);
             way.push(next);
@@ -121,7 +151,10 @@ fn no_module_of_the_files_crates_uses_itself_in_the_end() {
 #[test]
 fn a_circle_is_found_whatever_stands_around_it() {
     let of = |code: &[(&str, &str)]| {
-        let modules = code.iter().map(|(name, code)| ((*name).to_owned(), (*code).to_owned())).collect();
+        let modules = code
+            .iter()
+            .map(|(name, code)| ((*name).to_owned(), (*code).to_owned()))
+            .collect();
         circle(&uses(&modules)).map(|way| way.join(" "))
     };
     let round = [

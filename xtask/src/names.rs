@@ -123,7 +123,10 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 
 /// The types that a file defines.
 fn types(code: &str) -> BTreeSet<&str> {
-    let words: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let words: Vec<_> = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
     let mut found = BTreeSet::new();
     for line in words {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
@@ -144,17 +147,25 @@ fn retired_names_stay_away() {
         if let Some((old, now)) = RETIRED_FILES.iter().find(|(old, _)| *old == name) {
             wrong.push(format!("{}: `{old}` is called {now}", path.display()));
         }
-        if path.extension().is_none_or(|end| end != "rs") || path.ends_with("generated/fluent.webhooks.v1.rs")
+        if path.extension().is_none_or(|end| end != "rs")
+            || path.ends_with("generated/fluent.webhooks.v1.rs")
         {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
         let defined = types(&text);
-        for (old, now) in RETIRED_TYPES.iter().filter(|(old, _)| defined.contains(old)) {
+        for (old, now) in RETIRED_TYPES
+            .iter()
+            .filter(|(old, _)| defined.contains(old))
+        {
             wrong.push(format!("{}: `{old}` is called {now}", path.display()));
         }
     }
-    assert!(wrong.is_empty(), "names that were replaced:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "names that were replaced:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -164,22 +175,36 @@ fn the_map_names_files_that_are_there() {
     for line in text.lines() {
         // Within a line a path may go on from the one before it.
         let mut base = None;
-        for path in
-            line.split('`').skip(1).step_by(2).filter(|code| code.contains(".rs") || code.contains('/'))
+        for path in line
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.contains(".rs") || code.contains('/'))
         {
-            let is_path = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-{},".contains(c));
+            let is_path = path
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-{},".contains(c));
             if !is_path || path.starts_with('/') {
                 continue;
             }
             let from_crates = root().join("crates").join(path);
-            let beside =
-                base.iter().flat_map(|base: &PathBuf| base.ancestors().take(3)).map(|near| near.join(path));
-            match [root().join(path), from_crates].into_iter().chain(beside).find(|path| path.exists()) {
+            let beside = base
+                .iter()
+                .flat_map(|base: &PathBuf| base.ancestors().take(3))
+                .map(|near| near.join(path));
+            match [root().join(path), from_crates]
+                .into_iter()
+                .chain(beside)
+                .find(|path| path.exists())
+            {
                 Some(there) if there.is_file() => base = there.parent().map(Path::to_owned),
                 Some(folder) => base = Some(folder),
                 None => missing.push(path.to_owned()),
             }
         }
     }
-    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "ARCHITECTURE.md names what is not there: {missing:?}"
+    );
 }

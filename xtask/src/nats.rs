@@ -34,8 +34,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     ensure!((1..=5).contains(&args.servers), "expected 1 to 5 servers");
-    let options =
-        Options { programs, sync_always: args.sync_always, folder: args.folder, ..Options::default() };
+    let options = Options {
+        programs,
+        sync_always: args.sync_always,
+        folder: args.folder,
+        ..Options::default()
+    };
     let cluster = Cluster::start(args.servers, &options)?;
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header([
@@ -46,7 +50,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     ]);
     for server in &cluster.servers {
         let id = server.pid().map_or_else(String::new, |pid| pid.to_string());
-        table.add_row([server.name.clone(), id, server.url(), server.folder().display().to_string()]);
+        table.add_row([
+            server.name.clone(),
+            id,
+            server.url(),
+            server.folder().display().to_string(),
+        ]);
     }
     println!("{table}\n\nIn the settings:\n\n  queue:\n    kind: jetstream");
     println!("    servers: [{}]", cluster.urls().join(", "));

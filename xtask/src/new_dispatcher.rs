@@ -9,11 +9,23 @@ use crate::root;
 
 /// Each file of the crate, and its template.
 const FILES: [(&str, &str); 5] = [
-    ("Cargo.toml", include_str!("../templates/dispatcher/Cargo.toml")),
+    (
+        "Cargo.toml",
+        include_str!("../templates/dispatcher/Cargo.toml"),
+    ),
     ("src/lib.rs", include_str!("../templates/dispatcher/lib.rs")),
-    ("src/main.rs", include_str!("../templates/dispatcher/main.rs")),
-    ("tests/endpoint.rs", include_str!("../templates/dispatcher/endpoint.rs")),
-    ("route.yml", include_str!("../templates/dispatcher/route.yml")),
+    (
+        "src/main.rs",
+        include_str!("../templates/dispatcher/main.rs"),
+    ),
+    (
+        "tests/endpoint.rs",
+        include_str!("../templates/dispatcher/endpoint.rs"),
+    ),
+    (
+        "route.yml",
+        include_str!("../templates/dispatcher/route.yml"),
+    ),
 ];
 
 /// The line of `layers.toml` above the dispatchers with a binary of their own.
@@ -30,7 +42,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let name = &args.name;
     make(&root(), name)?;
     // The length of the name decides where rustfmt breaks lines.
-    crate::run(&mut crate::cargo(&["fmt", "--package", &format!("dispatch-{name}")]))?;
+    crate::run(&mut crate::cargo(&[
+        "fmt",
+        "--package",
+        &format!("dispatch-{name}"),
+    ]))?;
     println!(
         "Made crates/dispatch-{name}:\n\n  \
          src/lib.rs          what it does: begin here\n  \
@@ -56,7 +72,8 @@ pub(crate) fn make(root: &Path, name: &str) -> anyhow::Result<()> {
     for (file, template) in FILES {
         let path = folder.join(file);
         fs::create_dir_all(path.parent().unwrap_or(&folder))?;
-        fs::write(&path, filled(template, name)).with_context(|| format!("writing {}", path.display()))?;
+        fs::write(&path, filled(template, name))
+            .with_context(|| format!("writing {}", path.display()))?;
     }
     let layers = root.join("layers.toml");
     let text = fs::read_to_string(&layers).context("reading layers.toml")?;
@@ -74,7 +91,11 @@ fn check(name: &str) -> anyhow::Result<()> {
 
 fn filled(template: &str, name: &str) -> String {
     let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
-    let pascal: String = name.split('-').filter(|word| !word.is_empty()).map(capital).collect();
+    let pascal: String = name
+        .split('-')
+        .filter(|word| !word.is_empty())
+        .map(capital)
+        .collect();
     template
         .replace("__snake__", &name.replace('-', "_"))
         .replace("__Name__", &pascal)
@@ -85,7 +106,9 @@ fn with_layer(layers: &str, name: &str) -> anyhow::Result<String> {
     let Some((before, after)) = layers.split_once(LAYER) else {
         bail!("layers.toml has no line {LAYER:?}");
     };
-    Ok(format!("{before}{LAYER}dispatch-{name} = [\"dispatch\", \"dispatcher\", \"process\"]\n{after}"))
+    Ok(format!(
+        "{before}{LAYER}dispatch-{name} = [\"dispatch\", \"dispatcher\", \"process\"]\n{after}"
+    ))
 }
 
 #[cfg(test)]
@@ -94,7 +117,17 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_a_crate_are_refused() {
-        for name in ["", "9x", "-x", "x-", "X", "a_b", "a/b", "..", &"x".repeat(33)] {
+        for name in [
+            "",
+            "9x",
+            "-x",
+            "x-",
+            "X",
+            "a_b",
+            "a/b",
+            "..",
+            &"x".repeat(33),
+        ] {
             assert!(check(name).is_err(), "{name}");
         }
         for name in ["sms", "ship-it", "s3"] {
@@ -108,8 +141,12 @@ mod tests {
         fs::write(folder.path().join("layers.toml"), LAYER).unwrap();
         make(folder.path(), "ship-it").unwrap();
         assert!(make(folder.path(), "ship-it").is_err());
-        let made = fs::read_to_string(folder.path().join("crates/dispatch-ship-it/src/main.rs")).unwrap();
-        assert!(made.contains("dispatch_ship_it::ShipItDispatcher"), "{made}");
+        let made =
+            fs::read_to_string(folder.path().join("crates/dispatch-ship-it/src/main.rs")).unwrap();
+        assert!(
+            made.contains("dispatch_ship_it::ShipItDispatcher"),
+            "{made}"
+        );
         let layers = fs::read_to_string(folder.path().join("layers.toml")).unwrap();
         assert_eq!(
             layers,

@@ -22,19 +22,31 @@ pub(crate) fn write(package: &str, program: &str, folder: &Path) -> anyhow::Resu
 }
 
 fn make(package: &str, program: &str) -> anyhow::Result<Value> {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec()?;
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .exec()?;
     let Some(top) = metadata.packages.iter().find(|it| it.name == package) else {
         bail!("no package is called {package}")
     };
     let linked = linked(&metadata, &top.id)?;
     let checksums = checksums()?;
-    let packages = metadata.packages.iter().filter(|it| linked.contains_key(&it.id));
-    let components: Vec<Value> =
-        packages.clone().filter(|it| it.id != top.id).map(|it| component(it, &checksums)).collect();
-    let by_id: BTreeMap<&PackageId, &Package> = metadata.packages.iter().map(|it| (&it.id, it)).collect();
+    let packages = metadata
+        .packages
+        .iter()
+        .filter(|it| linked.contains_key(&it.id));
+    let components: Vec<Value> = packages
+        .clone()
+        .filter(|it| it.id != top.id)
+        .map(|it| component(it, &checksums))
+        .collect();
+    let by_id: BTreeMap<&PackageId, &Package> =
+        metadata.packages.iter().map(|it| (&it.id, it)).collect();
     let dependencies: Vec<Value> = packages
         .map(|it| {
-            let uses: BTreeSet<String> = linked[&it.id].iter().map(|used| purl(by_id[*used])).collect();
+            let uses: BTreeSet<String> = linked[&it.id]
+                .iter()
+                .map(|used| purl(by_id[*used]))
+                .collect();
             json!({ "ref": purl(it), "dependsOn": uses })
         })
         .collect();
@@ -60,18 +72,23 @@ fn linked<'m>(
     metadata: &'m Metadata,
     top: &'m PackageId,
 ) -> anyhow::Result<BTreeMap<&'m PackageId, Vec<&'m PackageId>>> {
-    let resolve = metadata.resolve.as_ref().context("cargo metadata resolves nothing")?;
-    let nodes: BTreeMap<&PackageId, &Node> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let resolve = metadata
+        .resolve
+        .as_ref()
+        .context("cargo metadata resolves nothing")?;
+    let nodes: BTreeMap<&PackageId, &Node> =
+        resolve.nodes.iter().map(|node| (&node.id, node)).collect();
     let mut found = BTreeMap::new();
     let mut left = vec![top];
     while let Some(id) = left.pop() {
         if found.contains_key(id) {
             continue;
         }
-        let uses = nodes[id]
-            .deps
-            .iter()
-            .filter(|it| it.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal));
+        let uses = nodes[id].deps.iter().filter(|it| {
+            it.dep_kinds
+                .iter()
+                .any(|kind| kind.kind == DependencyKind::Normal)
+        });
         let uses: Vec<&PackageId> = uses.map(|it| &it.pkg).collect();
         left.extend(&uses);
         found.insert(id, uses);
@@ -104,11 +121,16 @@ fn purl(package: &Package) -> String {
 /// The checksums of packages from the registry, by name and version.
 fn checksums() -> anyhow::Result<BTreeMap<(String, String), String>> {
     let lock: toml::Table = std::fs::read_to_string(root().join("Cargo.lock"))?.parse()?;
-    let packages =
-        lock.get("package").and_then(toml::Value::as_array).context("Cargo.lock has no packages")?;
+    let packages = lock
+        .get("package")
+        .and_then(toml::Value::as_array)
+        .context("Cargo.lock has no packages")?;
     let text = |package: &toml::Value, key| Some(package.get(key)?.as_str()?.to_owned());
     let found = packages.iter().filter_map(|package| {
-        Some(((text(package, "name")?, text(package, "version")?), text(package, "checksum")?))
+        Some((
+            (text(package, "name")?, text(package, "version")?),
+            text(package, "checksum")?,
+        ))
     });
     Ok(found.collect())
 }
@@ -121,19 +143,31 @@ mod tests {
     fn a_bill_has_what_is_linked_with_licence_and_checksum_and_nothing_else() {
         let bill = make("gateway", "fluent-gateway").unwrap();
         let components = bill["components"].as_array().unwrap();
-        let names: BTreeSet<&str> = components.iter().map(|it| it["name"].as_str().unwrap()).collect();
+        let names: BTreeSet<&str> = components
+            .iter()
+            .map(|it| it["name"].as_str().unwrap())
+            .collect();
         for expected in ["verifier", "aws-lc-rs", "libsqlite3-sys", "tokio"] {
             assert!(names.contains(expected), "{expected}");
         }
         for absent in ["lettre", "proptest", "simulator", "tonic-prost-build"] {
             assert!(!names.contains(absent), "{absent}");
         }
-        let refs: BTreeSet<&str> = components.iter().map(|it| it["bom-ref"].as_str().unwrap()).collect();
+        let refs: BTreeSet<&str> = components
+            .iter()
+            .map(|it| it["bom-ref"].as_str().unwrap())
+            .collect();
         assert_eq!(refs.len(), components.len(), "each once");
         for it in components {
-            let is_ours = root().join("crates").join(it["name"].as_str().unwrap()).exists();
+            let is_ours = root()
+                .join("crates")
+                .join(it["name"].as_str().unwrap())
+                .exists();
             assert!(
-                is_ours || it["hashes"][0]["content"].as_str().is_some_and(|hash| hash.len() == 64),
+                is_ours
+                    || it["hashes"][0]["content"]
+                        .as_str()
+                        .is_some_and(|hash| hash.len() == 64),
                 "{it}"
             );
             assert!(!it["licenses"].as_array().unwrap().is_empty(), "{it}");
@@ -141,7 +175,10 @@ mod tests {
         let top = bill["metadata"]["component"]["bom-ref"].as_str().unwrap();
         for it in bill["dependencies"].as_array().unwrap() {
             for used in it["dependsOn"].as_array().unwrap() {
-                assert!(used == top || refs.contains(used.as_str().unwrap()), "{used}");
+                assert!(
+                    used == top || refs.contains(used.as_str().unwrap()),
+                    "{used}"
+                );
             }
         }
     }

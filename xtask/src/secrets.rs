@@ -18,7 +18,10 @@ const SERVERS: [&str; 3] = ["nats-1", "nats-2", "nats-3"];
 pub(crate) fn run() -> anyhow::Result<()> {
     let folder = root().join("secrets");
     if folder.exists() {
-        bail!("{} is there already: remove it to begin anew", folder.display());
+        bail!(
+            "{} is there already: remove it to begin anew",
+            folder.display()
+        );
     }
     fs::create_dir(&folder)?;
     write_all(&folder)?;
@@ -50,7 +53,10 @@ pub(crate) fn write_all(folder: &Path) -> anyhow::Result<()> {
 /// The password and the addresses by which the servers of the cluster reach each other.
 fn routes(password: &str) -> String {
     let routes = SERVERS.map(|host| format!("\"nats://cluster:{password}@{host}:6222\""));
-    format!("CLUSTER_PASSWORD: \"{password}\"\nCLUSTER_ROUTES: [{}]\n", routes.join(", "))
+    format!(
+        "CLUSTER_PASSWORD: \"{password}\"\nCLUSTER_ROUTES: [{}]\n",
+        routes.join(", ")
+    )
 }
 
 /// Writes the certificate of an authority, and a certificate and key for each server.
@@ -69,7 +75,9 @@ fn write_certificates(folder: &Path) -> anyhow::Result<()> {
 fn password() -> anyhow::Result<String> {
     use std::io::Read;
     let mut bytes = [0; 16];
-    fs::File::open("/dev/urandom").context("opening /dev/urandom")?.read_exact(&mut bytes)?;
+    fs::File::open("/dev/urandom")
+        .context("opening /dev/urandom")?
+        .read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -80,5 +88,8 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// Makes the file readable: containers see its real mode, and run as users of their own.
 fn readable(path: &Path) -> anyhow::Result<()> {
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o644))?)
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o644),
+    )?)
 }

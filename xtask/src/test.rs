@@ -43,7 +43,9 @@ const STEPS: [Step; 10] = [
 /// Runs every step, and stops at the first failure.
 pub(crate) fn run_steps() -> anyhow::Result<()> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["step", "result", "took"]);
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["step", "result", "took"]);
     let mut not_checked = 0;
     for (name, step) in STEPS {
         println!("\n== {name}");
@@ -83,24 +85,48 @@ fn lints() -> anyhow::Result<String> {
 }
 
 fn docs() -> anyhow::Result<String> {
-    let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--all-features"]);
+    let mut doc = cargo(&[
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+    ]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     Ok("ok".to_owned())
 }
 
 fn deny() -> anyhow::Result<String> {
     install_deny()?;
-    run(&mut cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))?;
+    run(&mut cargo(&[
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))?;
     Ok("ok".to_owned())
 }
 
 fn install_deny() -> anyhow::Result<()> {
-    let there = cargo(&["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let there = cargo(&["deny", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
     if there.success() {
         return Ok(());
     }
     println!("installing cargo-deny {CARGO_DENY} (a few minutes, once) ...");
-    run(&mut cargo(&["install", "cargo-deny", "--quiet", "--locked", "--version", CARGO_DENY]))
+    run(&mut cargo(&[
+        "install",
+        "cargo-deny",
+        "--quiet",
+        "--locked",
+        "--version",
+        CARGO_DENY,
+    ]))
 }
 
 /// Checks the dependencies for known vulnerabilities. Their database is on the network.
@@ -149,7 +175,9 @@ fn advisory_result(is_clean: bool, said: &str, can_reach: impl FnOnce() -> bool)
 
 fn can_reach_database() -> bool {
     let addresses = DATABASE.to_socket_addrs().into_iter().flatten();
-    addresses.take(2).any(|address| TcpStream::connect_timeout(&address, REACHED_WITHIN).is_ok())
+    addresses
+        .take(2)
+        .any(|address| TcpStream::connect_timeout(&address, REACHED_WITHIN).is_ok())
 }
 
 /// Finds the NATS server for the tests, or fetches it once.
@@ -166,12 +194,18 @@ fn tests() -> anyhow::Result<String> {
         fs::remove_file(&file)?;
     }
     programs::run_all(&[(NOT_RUN_FILE, &file)])?;
-    let not_run = if file.exists() { fs::read_to_string(&file)? } else { String::new() };
+    let not_run = if file.exists() {
+        fs::read_to_string(&file)?
+    } else {
+        String::new()
+    };
     match not_run.lines().count() {
         0 => Ok("ok".to_owned()),
         count => {
             println!("could not run on this machine:\n{not_run}");
-            Ok(format!("{NOT_CHECKED} by what can't run here: {count} (target/tests-not-run.txt)"))
+            Ok(format!(
+                "{NOT_CHECKED} by what can't run here: {count} (target/tests-not-run.txt)"
+            ))
         }
     }
 }
@@ -182,7 +216,9 @@ fn outside() -> anyhow::Result<String> {
     let manifest = root().join("examples/my-dispatcher/Cargo.toml");
     let mut test = Command::new(env!("CARGO"));
     // The same target folder, so that nothing is built a second time.
-    test.args(["test", "--manifest-path"]).arg(manifest).env("CARGO_TARGET_DIR", target());
+    test.args(["test", "--manifest-path"])
+        .arg(manifest)
+        .env("CARGO_TARGET_DIR", target());
     run(&mut test)?;
     Ok("ok".to_owned())
 }
@@ -194,8 +230,10 @@ fn made_anew() -> anyhow::Result<String> {
         fs::remove_dir_all(&copy)?;
     }
     let mut git = Command::new("git");
-    let listed =
-        git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root()).output()?;
+    let listed = git
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()?;
     for file in String::from_utf8_lossy(&listed.stdout).lines() {
         let from = root().join(file);
         let to = copy.join(file);
@@ -206,7 +244,8 @@ fn made_anew() -> anyhow::Result<String> {
     }
     new_dispatcher::make(&copy, "ship-it")?;
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--quiet", "--package", "dispatch-ship-it"]).current_dir(&copy);
+    test.args(["test", "--quiet", "--package", "dispatch-ship-it"])
+        .current_dir(&copy);
     run(test.env("CARGO_TARGET_DIR", target()))?;
     Ok("ok".to_owned())
 }
@@ -222,7 +261,8 @@ mod tests {
 
     #[test]
     fn only_who_can_not_reach_the_database_goes_on_without_it() {
-        let unreachable = "failed to fetch advisory database https://github.com/rustsec/advisory-db";
+        let unreachable =
+            "failed to fetch advisory database https://github.com/rustsec/advisory-db";
         let found = "error[vulnerability]: in the advisory database";
         for (is_clean, said, can_reach, expected) in [
             (true, "", false, Advisories::Clean),
@@ -231,7 +271,11 @@ mod tests {
             (false, found, false, Advisories::Failed),
             (false, "something else", false, Advisories::Failed),
         ] {
-            assert_eq!(advisory_result(is_clean, said, || can_reach), expected, "{said}, {can_reach}");
+            assert_eq!(
+                advisory_result(is_clean, said, || can_reach),
+                expected,
+                "{said}, {can_reach}"
+            );
         }
     }
 }

@@ -21,13 +21,21 @@ pub(crate) fn misread(text: &str, offset: usize, message: impl Into<String>) -> 
     let before = text.get(..offset).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
     let lines = before.matches('\n').count() + 1;
-    Misread { line: lines, column: line.chars().count() + 1, message: message.into() }
+    Misread {
+        line: lines,
+        column: line.chars().count() + 1,
+        message: message.into(),
+    }
 }
 
 /// Checks what must hold before a parser may see the text.
 pub(crate) fn check(text: &str) -> Result<(), Misread> {
     if text.trim().is_empty() {
-        return Err(misread(text, 0, "expected a condition, such as has(event.attributes.store)"));
+        return Err(misread(
+            text,
+            0,
+            "expected a condition, such as has(event.attributes.store)",
+        ));
     }
     if text.len() > MAX_LENGTH {
         return Err(misread(text, 0, format!("longer than {MAX_LENGTH} bytes")));
@@ -62,28 +70,42 @@ pub(crate) fn check(text: &str) -> Result<(), Misread> {
 pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), Misread> {
     let unreadable = || misread(text, 0, "this can't be read as a condition");
     std::thread::scope(|scope| {
-        let reading = std::thread::Builder::new().name("condition".to_owned()).stack_size(STACK);
+        let reading = std::thread::Builder::new()
+            .name("condition".to_owned())
+            .stack_size(STACK);
         let read = || {
             let program = Program::compile(text).map_err(|errors| first(text, &errors))?;
             let (loops, reads) = names::check(&program)?;
             Ok((program, loops, reads))
         };
-        let read = reading.spawn_scoped(scope, read).map_err(|_| unreadable())?;
+        let read = reading
+            .spawn_scoped(scope, read)
+            .map_err(|_| unreadable())?;
         read.join().unwrap_or_else(|_| Err(unreadable()))
     })
 }
 
 fn first(text: &str, errors: &ParseErrors) -> Misread {
-    let Some(error) = errors.errors.first() else { return misread(text, 0, "not a condition") };
+    let Some(error) = errors.errors.first() else {
+        return misread(text, 0, "not a condition");
+    };
     let at = |place: isize| usize::try_from(place).unwrap_or(1).max(1);
     let message = error.msg.lines().next().unwrap_or_default();
-    Misread { line: at(error.pos.0), column: at(error.pos.1), message: brief(message) }
+    Misread {
+        line: at(error.pos.0),
+        column: at(error.pos.1),
+        message: brief(message),
+    }
 }
 
 /// The message up to the list of everything that was expected.
 fn brief(message: &str) -> String {
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
-    let message = message.split(" expecting ").next().unwrap_or(message).trim_end_matches(',');
+    let message = message
+        .split(" expecting ")
+        .next()
+        .unwrap_or(message)
+        .trim_end_matches(',');
     message.chars().take(120).collect()
 }
 

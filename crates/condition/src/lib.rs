@@ -73,7 +73,15 @@ impl Condition {
         bounds::check(text)?;
         let (program, loops, reads) = bounds::compile(text)?;
         let (expression, scope) = patterns::compile(program.expression());
-        Ok(Self { text: text.into(), read: Arc::new(Read { expression, scope, loops, reads }) })
+        Ok(Self {
+            text: text.into(),
+            read: Arc::new(Read {
+                expression,
+                scope,
+                loops,
+                reads,
+            }),
+        })
     }
 
     /// The expression.
@@ -83,7 +91,12 @@ impl Condition {
 
     /// Whether the condition is true for `event`. `Err` if it gives no answer.
     pub fn holds(&self, event: &Event) -> Result<bool, ConditionError> {
-        let Read { expression, scope, loops, reads } = &*self.read;
+        let Read {
+            expression,
+            scope,
+            loops,
+            reads,
+        } = &*self.read;
         let (value, size) = view::of(event, reads)?;
         bounds::check_work(size, *loops)?;
         let mut scope = scope.new_inner_scope();
@@ -102,9 +115,15 @@ impl Condition {
 fn explained(error: &ExecutionError) -> ConditionError {
     ConditionError(match error {
         ExecutionError::NoSuchKey(_) => "a field that it reads is missing: ask `has(...)` first",
-        ExecutionError::UndeclaredReference(_) => "it calls something that does not exist for such a value",
-        ExecutionError::IndexOutOfBounds(_) => "it reads past the end of a list: ask `size(...)` first",
-        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "it divides by zero",
+        ExecutionError::UndeclaredReference(_) => {
+            "it calls something that does not exist for such a value"
+        }
+        ExecutionError::IndexOutOfBounds(_) => {
+            "it reads past the end of a list: ask `size(...)` first"
+        }
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            "it divides by zero"
+        }
         ExecutionError::Overflow(..) => "a number in it becomes too large",
         _ => "a value is of another type than it expects",
     })

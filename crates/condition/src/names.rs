@@ -13,7 +13,17 @@ use crate::bounds::{MAX_LOOPS, misread};
 pub(crate) const EVENT: &str = "event";
 
 /// Names of types, as in `type(x) == string`.
-const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
+const TYPES: [&str; 9] = [
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "uint",
+];
 
 /// Functions of the standard library: CEL's specification, "Standard Definitions", without those
 /// of time, which is not needed here.
@@ -40,7 +50,11 @@ const MEMBERS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
 const MAX_DEPTH: usize = 64;
 
 fn is_called_right(call: &CallExpr) -> bool {
-    match (call.func_name.as_str(), call.target.is_some(), call.args.len()) {
+    match (
+        call.func_name.as_str(),
+        call.target.is_some(),
+        call.args.len(),
+    ) {
         (name, true, 1) => MEMBERS.contains(&name),
         (name, true, 0) => name == "size",
         (name, false, 1) => !MEMBERS.contains(&name),
@@ -58,7 +72,8 @@ const MAX_PATTERN: usize = 64 << 10;
 fn walks_values(call: &CallExpr) -> bool {
     let is_literal = |node: &IdedExpr| matches!(node.expr, Expr::Literal(_));
     match call.func_name.as_str() {
-        "@in" | "matches" | "contains" | "size" | "string" | "bytes" | "int" | "uint" | "double" => true,
+        "@in" | "matches" | "contains" | "size" | "string" | "bytes" | "int" | "uint"
+        | "double" => true,
         "_+_" => !is_collecting(call),
         // A comparison with a literal ends where the literal ends.
         "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" | "startsWith" | "endsWith" => {
@@ -71,13 +86,17 @@ fn walks_values(call: &CallExpr) -> bool {
 /// Whether this `+` is a loop's own, which the loop's weight counts already. The library gives
 /// what a loop collects a name that nobody can write.
 fn is_collecting(call: &CallExpr) -> bool {
-    call.args.iter().any(|arg| matches!(&arg.expr, Expr::Ident(name) if name.starts_with('@')))
+    call.args
+        .iter()
+        .any(|arg| matches!(&arg.expr, Expr::Ident(name) if name.starts_with('@')))
 }
 
 /// Whether a loop collects other values than those it walks over, as `map` does and `filter` does
 /// not: the result may be larger than the event.
 fn makes_values(inner: &ComprehensionExpr) -> bool {
-    let Expr::List(_) = inner.accu_init.expr else { return false };
+    let Expr::List(_) = inner.accu_init.expr else {
+        return false;
+    };
     !collects(&inner.loop_step, &inner.iter_var)
 }
 
@@ -85,13 +104,18 @@ fn makes_values(inner: &ComprehensionExpr) -> bool {
 fn collects(step: &IdedExpr, variable: &str) -> bool {
     match &step.expr {
         Expr::Ident(_) => true,
-        Expr::List(list) => {
-            list.elements.iter().all(|element| matches!(&element.expr, Expr::Ident(name) if name == variable))
+        Expr::List(list) => list
+            .elements
+            .iter()
+            .all(|element| matches!(&element.expr, Expr::Ident(name) if name == variable)),
+        Expr::Call(call) if call.func_name == "_?_:_" => call
+            .args
+            .iter()
+            .skip(1)
+            .all(|branch| collects(branch, variable)),
+        Expr::Call(call) => {
+            call.func_name == "_+_" && call.args.iter().all(|part| collects(part, variable))
         }
-        Expr::Call(call) if call.func_name == "_?_:_" => {
-            call.args.iter().skip(1).all(|branch| collects(branch, variable))
-        }
-        Expr::Call(call) => call.func_name == "_+_" && call.args.iter().all(|part| collects(part, variable)),
         _ => false,
     }
 }
@@ -101,8 +125,16 @@ fn collects(step: &IdedExpr, variable: &str) -> bool {
 pub(crate) fn check(program: &Program) -> Result<(u32, Reads), Misread> {
     let source = program.source_info();
     let reads = Reads::Fields(BTreeSet::new());
-    let mut walk =
-        Walk { source, scope: Vec::new(), depth: 0, loops: 0, deepest: 0, sums: 0, makers: 0, reads };
+    let mut walk = Walk {
+        source,
+        scope: Vec::new(),
+        depth: 0,
+        loops: 0,
+        deepest: 0,
+        sums: 0,
+        makers: 0,
+        reads,
+    };
     walk.visit(program.expression())?;
     Ok((walk.deepest, walk.reads))
 }
@@ -147,7 +179,10 @@ struct Walk<'p> {
 
 impl<'p> Walk<'p> {
     fn wrong(&self, at: &IdedExpr, message: String) -> Misread {
-        let offset = self.source.offset_for(at.id).map_or(0, |(start, _)| start as usize);
+        let offset = self
+            .source
+            .offset_for(at.id)
+            .map_or(0, |(start, _)| start as usize);
         misread(&self.source.source, offset, message)
     }
 
@@ -164,15 +199,23 @@ impl<'p> Walk<'p> {
     fn look_at(&mut self, node: &'p IdedExpr) -> Result<(), Misread> {
         match &node.expr {
             Expr::Literal(_) => Ok(()),
-            Expr::Unspecified => Err(self.wrong(node, "this can't be read as a condition".to_owned())),
+            Expr::Unspecified => {
+                Err(self.wrong(node, "this can't be read as a condition".to_owned()))
+            }
             Expr::Ident(name) => self.identifier(node, name),
             Expr::Select(select) if self.is_event(&select.operand) => {
                 self.reads.add(&select.field);
                 Ok(())
             }
             Expr::Select(select) => self.visit(&select.operand),
-            Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element)),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr)),
+            Expr::List(list) => list
+                .elements
+                .iter()
+                .try_for_each(|element| self.visit(element)),
+            Expr::Map(map) => map
+                .entries
+                .iter()
+                .try_for_each(|entry| self.entry(&entry.expr)),
             Expr::Struct(_) => Err(self.wrong(node, "a condition makes no messages".to_owned())),
             Expr::Comprehension(inner) => self.comprehension(node, inner),
             Expr::Call(call) if let Some(field) = self.indexed_field(call) => {
@@ -181,8 +224,12 @@ impl<'p> Walk<'p> {
             }
             Expr::Call(call) => {
                 self.function(node, call)?;
-                call.target.iter().try_for_each(|target| self.visit(target))?;
-                call.args.iter().try_for_each(|argument| self.visit(argument))
+                call.target
+                    .iter()
+                    .try_for_each(|target| self.visit(target))?;
+                call.args
+                    .iter()
+                    .try_for_each(|argument| self.visit(argument))
             }
         }
     }
@@ -205,11 +252,16 @@ impl<'p> Walk<'p> {
     /// The field in `event["field"]`.
     fn indexed_field(&self, call: &'p CallExpr) -> Option<&'p str> {
         match (call.func_name.as_str(), call.args.as_slice()) {
-            ("_[_]", [of, IdedExpr { expr: Expr::Literal(LiteralValue::String(field)), .. }])
-                if self.is_event(of) =>
-            {
-                Some(field.inner())
-            }
+            (
+                "_[_]",
+                [
+                    of,
+                    IdedExpr {
+                        expr: Expr::Literal(LiteralValue::String(field)),
+                        ..
+                    },
+                ],
+            ) if self.is_event(of) => Some(field.inner()),
             _ => None,
         }
     }
@@ -221,7 +273,10 @@ impl<'p> Walk<'p> {
         let is_known = name == EVENT || TYPES.contains(&name) || self.scope.contains(&name);
         match is_known {
             true => Ok(()),
-            false => Err(self.wrong(at, format!("nothing is called `{name}`: fields are {EVENT}.<field>"))),
+            false => Err(self.wrong(
+                at,
+                format!("nothing is called `{name}`: fields are {EVENT}.<field>"),
+            )),
         }
     }
 
@@ -261,15 +316,20 @@ impl<'p> Walk<'p> {
     /// Checks a pattern: it must be written out, since one in an event could cost anything, and
     /// one that is wrong is reported now.
     fn pattern(&self, at: &IdedExpr, call: &CallExpr) -> Result<(), Misread> {
-        let Some(Expr::Literal(LiteralValue::String(pattern))) = call.args.first().map(|arg| &arg.expr)
+        let Some(Expr::Literal(LiteralValue::String(pattern))) =
+            call.args.first().map(|arg| &arg.expr)
         else {
             return Err(self.wrong(at, "expected a pattern that is written out".to_owned()));
         };
-        match regex::RegexBuilder::new(pattern.inner()).size_limit(MAX_PATTERN).build() {
+        match regex::RegexBuilder::new(pattern.inner())
+            .size_limit(MAX_PATTERN)
+            .build()
+        {
             Ok(_) => Ok(()),
-            Err(regex::Error::CompiledTooBig(_)) => {
-                Err(self.wrong(at, format!("this pattern takes more than {MAX_PATTERN} bytes")))
-            }
+            Err(regex::Error::CompiledTooBig(_)) => Err(self.wrong(
+                at,
+                format!("this pattern takes more than {MAX_PATTERN} bytes"),
+            )),
             Err(_) => Err(self.wrong(at, "this pattern is not a regular expression".to_owned())),
         }
     }
@@ -283,7 +343,11 @@ impl<'p> Walk<'p> {
         }
     }
 
-    fn comprehension(&mut self, at: &IdedExpr, inner: &'p ComprehensionExpr) -> Result<(), Misread> {
+    fn comprehension(
+        &mut self,
+        at: &IdedExpr,
+        inner: &'p ComprehensionExpr,
+    ) -> Result<(), Misread> {
         let makers = self.makers;
         self.visit(&inner.iter_range)?;
         self.visit(&inner.accu_init)?;
@@ -295,7 +359,8 @@ impl<'p> Walk<'p> {
         self.level(at, weight)?;
         self.loops += weight;
         let outside = self.scope.len();
-        self.scope.extend([inner.iter_var.as_str(), inner.accu_var.as_str()]);
+        self.scope
+            .extend([inner.iter_var.as_str(), inner.accu_var.as_str()]);
         self.scope.extend(inner.iter_var2.as_deref());
         for part in [&inner.loop_cond, &inner.loop_step, &inner.result] {
             self.visit(part)?;

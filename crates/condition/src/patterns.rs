@@ -57,7 +57,9 @@ pub(crate) fn compile(expression: &Expression) -> (Expression, Context<'static, 
     let mut scope = Context::with_env(Arc::clone(&ENV));
     let mut count = 0;
     visit(&mut expression, &mut |call| {
-        let Some(pattern) = pattern_of(call) else { return };
+        let Some(pattern) = pattern_of(call) else {
+            return;
+        };
         // A name that nobody can write.
         let name = format!("@pattern{count}");
         scope.add_variable_as_val(name.clone(), Box::new(pattern));
@@ -71,9 +73,12 @@ pub(crate) fn compile(expression: &Expression) -> (Expression, Context<'static, 
 
 fn pattern_of(call: &CallExpr) -> Option<Pattern> {
     match call.args.as_slice() {
-        [IdedExpr { expr: Expr::Literal(LiteralValue::String(text)), .. }]
-            if call.func_name == "matches" && call.target.is_some() =>
-        {
+        [
+            IdedExpr {
+                expr: Expr::Literal(LiteralValue::String(text)),
+                ..
+            },
+        ] if call.func_name == "matches" && call.target.is_some() => {
             Regex::new(text.inner()).ok().map(Pattern)
         }
         _ => None,
@@ -85,10 +90,19 @@ pub(crate) fn visit(node: &mut IdedExpr, change: &mut impl FnMut(&mut CallExpr))
     match &mut node.expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
         Expr::Select(select) => visit(&mut select.operand, change),
-        Expr::List(list) => list.elements.iter_mut().for_each(|element| visit(element, change)),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| visit_entry(&mut entry.expr, change)),
+        Expr::List(list) => list
+            .elements
+            .iter_mut()
+            .for_each(|element| visit(element, change)),
+        Expr::Map(map) => map
+            .entries
+            .iter_mut()
+            .for_each(|entry| visit_entry(&mut entry.expr, change)),
         Expr::Struct(fields) => {
-            fields.entries.iter_mut().for_each(|entry| visit_entry(&mut entry.expr, change));
+            fields
+                .entries
+                .iter_mut()
+                .for_each(|entry| visit_entry(&mut entry.expr, change));
         }
         Expr::Comprehension(inner) => {
             for part in [
@@ -103,8 +117,12 @@ pub(crate) fn visit(node: &mut IdedExpr, change: &mut impl FnMut(&mut CallExpr))
         }
         Expr::Call(call) => {
             change(call);
-            call.target.iter_mut().for_each(|target| visit(target, change));
-            call.args.iter_mut().for_each(|argument| visit(argument, change));
+            call.target
+                .iter_mut()
+                .for_each(|target| visit(target, change));
+            call.args
+                .iter_mut()
+                .for_each(|argument| visit(argument, change));
         }
     }
 }

@@ -5,20 +5,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cel::common::ast::Expr;
 use event_model::{
-    Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
-    Verified,
+    Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyId, KeyName, Proof,
+    Timestamp, Verified,
 };
 
 use super::*;
 
 fn event(rest: &str) -> Event {
     let key = KeyName::new("sydney", Environment::Sandbox);
-    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
+    let accounts = Accounts::new([Account {
+        name: "ACME".to_owned(),
+        key: key.clone(),
+        retailers: None,
+    }]);
     let body = format!(r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34"{rest}}}"#);
-    let inbound =
-        Inbound { body: Bytes::from(body), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
+    let inbound = Inbound {
+        body: Bytes::from(body),
+        headers: Headers::default(),
+        received_at: Timestamp::UNIX_EPOCH,
+    };
     let key = Arc::new(KeyId::any_named(key));
-    let evidence = Evidence { proof: Proof::Signed(Algorithm::Sha512), key, signature: String::new() };
+    let evidence = Evidence {
+        proof: Proof::Signed(Algorithm::Sha512),
+        key,
+        signature: String::new(),
+    };
     // A test may assert what it wants to be believed.
     Event::admit(Verified::assert(inbound, evidence), &accounts, None).unwrap()
 }
@@ -36,25 +47,70 @@ fn check(text: &str, rest: &str, expected: Result<bool, &str>) {
 fn attributes_are_by_name_in_both_forms() {
     const WHEN: &str = r#"has(event.attributes.store) && event.attributes.store != "none""#;
     check(WHEN, r#","attributes":{"store":"S1"}"#, Ok(true));
-    check(WHEN, r#","attributes":[{"name":"store","type":"STRING","value":"S1"}]"#, Ok(true));
-    check(WHEN, r#","attributes":[{"name":"store","value":"none"}]"#, Ok(false));
-    for absent in ["", r#","attributes":null"#, r#","attributes":[]"#, r#","attributes":[1,{"value":2}]"#] {
+    check(
+        WHEN,
+        r#","attributes":[{"name":"store","type":"STRING","value":"S1"}]"#,
+        Ok(true),
+    );
+    check(
+        WHEN,
+        r#","attributes":[{"name":"store","value":"none"}]"#,
+        Ok(false),
+    );
+    for absent in [
+        "",
+        r#","attributes":null"#,
+        r#","attributes":[]"#,
+        r#","attributes":[1,{"value":2}]"#,
+    ] {
         check(WHEN, absent, Ok(false));
     }
 }
 
 #[test]
 fn every_field_can_be_asked_also_unknown_ones() {
-    check("event.environment == 'sandbox' && event.name == 'E'", "", Ok(true));
-    check("event.meta.mode == 'SYNC'", r#","meta":{"mode":"SYNC"}"#, Ok(true));
-    check("event['x-extra'].deep[1] > 2", r#","x-extra":{"deep":[1,2.5]}"#, Ok(true));
-    check("event.attributes.lines.exists(l, l.qty >= 3)", r#","attributes":{"lines":[{"qty":3}]}"#, Ok(true));
-    check("event.entityRef.matches('^HD_[0-9]+$')", r#","entityRef":"HD_12""#, Ok(true));
+    check(
+        "event.environment == 'sandbox' && event.name == 'E'",
+        "",
+        Ok(true),
+    );
+    check(
+        "event.meta.mode == 'SYNC'",
+        r#","meta":{"mode":"SYNC"}"#,
+        Ok(true),
+    );
+    check(
+        "event['x-extra'].deep[1] > 2",
+        r#","x-extra":{"deep":[1,2.5]}"#,
+        Ok(true),
+    );
+    check(
+        "event.attributes.lines.exists(l, l.qty >= 3)",
+        r#","attributes":{"lines":[{"qty":3}]}"#,
+        Ok(true),
+    );
+    check(
+        "event.entityRef.matches('^HD_[0-9]+$')",
+        r#","entityRef":"HD_12""#,
+        Ok(true),
+    );
     check("size(event.attributes) == 0", "", Ok(true));
     const FILTERED: &str = "event.lines.filter(l, l.qty > 1).exists(l, l.sku == 'b')";
-    check(FILTERED, r#","lines":[{"sku":"a","qty":1},{"sku":"b","qty":2}]"#, Ok(true));
-    check("event.lines.map(l, l.sku) == ['a']", r#","lines":[{"sku":"a"}]"#, Ok(true));
-    check("event.n == 9223372036854775807", r#","n":9223372036854775807"#, Ok(true));
+    check(
+        FILTERED,
+        r#","lines":[{"sku":"a","qty":1},{"sku":"b","qty":2}]"#,
+        Ok(true),
+    );
+    check(
+        "event.lines.map(l, l.sku) == ['a']",
+        r#","lines":[{"sku":"a"}]"#,
+        Ok(true),
+    );
+    check(
+        "event.n == 9223372036854775807",
+        r#","n":9223372036854775807"#,
+        Ok(true),
+    );
 }
 
 #[test]
@@ -62,28 +118,59 @@ fn numbers_are_those_of_the_event() {
     const BIG: &str = r#","n":9405511899560000000001,"l":[18446744073709551616,1.10,1e3,-0]"#;
     check("event.n == '9405511899560000000001'", BIG, Ok(true));
     check("event.n == '9405511899560000000002'", BIG, Ok(false));
-    check("event.l[0] == '18446744073709551616' && event.l[1] == 1.1 && event.l[2] == 1000.0", BIG, Ok(true));
-    check("event.l[1] > 1.0 && event.l[1] < 2.0 && event.l[3] == 0.0", BIG, Ok(true));
+    check(
+        "event.l[0] == '18446744073709551616' && event.l[1] == 1.1 && event.l[2] == 1000.0",
+        BIG,
+        Ok(true),
+    );
+    check(
+        "event.l[1] > 1.0 && event.l[1] < 2.0 && event.l[3] == 0.0",
+        BIG,
+        Ok(true),
+    );
     check("event.n > 5", BIG, Err("another type"));
 }
 
 #[test]
 fn no_answer_is_not_an_answer() {
     check("event.attributes.store == 'S1'", "", Err("ask `has(...)`"));
-    check("event.attributes.store > 3", r#","attributes":{"store":"secret"}"#, Err("another type"));
+    check(
+        "event.attributes.store > 3",
+        r#","attributes":{"store":"secret"}"#,
+        Err("another type"),
+    );
     check("event.name", "", Err("neither true nor false"));
-    check("event.lines[3] == 1", r#","lines":[1]"#, Err("past the end"));
+    check(
+        "event.lines[3] == 1",
+        r#","lines":[1]"#,
+        Err("past the end"),
+    );
     let deep = format!(r#","deep":{}{}"#, "[".repeat(1000), "]".repeat(1000));
     check("event.name == 'E'", &deep, Err("nested too deep"));
     check("event.name == 'E'", r#","n":1e400"#, Err("out of range"));
-    for twice in [r#","x":1,"x":2"#, r#","attributes":{"tier":"gold","tier":"plain"}"#] {
+    for twice in [
+        r#","x":1,"x":2"#,
+        r#","attributes":{"tier":"gold","tier":"plain"}"#,
+    ] {
         check("has(event.attributes.tier)", twice, Err("occurs twice"));
     }
     let two = format!(r#","a":[{0}1],"b":[{0}1]"#, "1,".repeat(3000));
-    check("event.a.all(x, x in event.b)", &two, Err("too large for the loops"));
-    check("event.a.map(x, event.a).size() > 0", &two, Err("too large for the loops"));
+    check(
+        "event.a.all(x, x in event.b)",
+        &two,
+        Err("too large for the loops"),
+    );
+    check(
+        "event.a.map(x, event.a).size() > 0",
+        &two,
+        Err("too large for the loops"),
+    );
     let long = format!(r#","l":[{}1]"#, "1,".repeat(5000));
-    check("event.l.all(a, event.l.all(b, a == b))", &long, Err("too large for the loops"));
+    check(
+        "event.l.all(a, event.l.all(b, a == b))",
+        &long,
+        Err("too large for the loops"),
+    );
     check("event.l.all(a, a == 1)", &long, Ok(true));
     let note = format!("{long},\"note\":\"{}\"", "x".repeat(1_000_000));
     for walks in [
@@ -92,7 +179,11 @@ fn no_answer_is_not_an_answer() {
         "event.note <= event.note",
         "string(event.note) != ''",
     ] {
-        check(&format!("event.l.all(x, {walks})"), &note, Err("too large for the loops"));
+        check(
+            &format!("event.l.all(x, {walks})"),
+            &note,
+            Err("too large for the loops"),
+        );
         check(walks, &note, Ok(true));
     }
 }
@@ -109,21 +200,71 @@ fn mistakes_are_found_at_the_start_and_where_they_are() {
     misread("", 1, 1, "expected a condition");
     misread("event.name == ", 1, 15, "");
     misread("evnt.name == 'E'", 1, 1, "nothing is called `evnt`");
-    misread("event.name == 'E' &&\n  name != 'x'", 2, 3, "nothing is called `name`");
-    misread("event.name.startswith('E')", 1, 22, "no function is called `startswith`");
-    misread("event.name.matches('[a-z')", 1, 19, "not a regular expression");
+    misread(
+        "event.name == 'E' &&\n  name != 'x'",
+        2,
+        3,
+        "nothing is called `name`",
+    );
+    misread(
+        "event.name.startswith('E')",
+        1,
+        22,
+        "no function is called `startswith`",
+    );
+    misread(
+        "event.name.matches('[a-z')",
+        1,
+        19,
+        "not a regular expression",
+    );
     misread("event.name.matches(event.id)", 1, 19, "written out");
-    misread("contains(event.name, 'E')", 1, 9, "expected text.contains(text)");
-    misread("event.name.startsWith()", 1, 22, "expected text.startsWith(text)");
+    misread(
+        "contains(event.name, 'E')",
+        1,
+        9,
+        "expected text.contains(text)",
+    );
+    misread(
+        "event.name.startsWith()",
+        1,
+        22,
+        "expected text.startsWith(text)",
+    );
     misread("_f(event)", 1, 3, "no function is called `_f`");
-    misread(&format!("event.n == {}1", "1*".repeat(200)), 1, 285, "nested more than 64 deep");
-    misread(&format!("event{}", ".a".repeat(200)), 1, 276, "nested more than 64 deep");
+    misread(
+        &format!("event.n == {}1", "1*".repeat(200)),
+        1,
+        285,
+        "nested more than 64 deep",
+    );
+    misread(
+        &format!("event{}", ".a".repeat(200)),
+        1,
+        276,
+        "nested more than 64 deep",
+    );
     misread(&"(".repeat(4000), 1, 17, "brackets");
     misread(&"!".repeat(4000), 1, 1, "chain of signs");
-    misread(&format!("event.name == '{}'", "x".repeat(5000)), 1, 1, "longer than");
-    misread("[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))", 1, 36, "loops");
+    misread(
+        &format!("event.name == '{}'", "x".repeat(5000)),
+        1,
+        1,
+        "longer than",
+    );
+    misread(
+        "[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))",
+        1,
+        36,
+        "loops",
+    );
     misread(r"'a'.matches('\\w{90}')", 1, 12, "takes more than");
-    misread(&format!("event.name == 'E'{} == 'E'", " + 'x'".repeat(17)), 1, 19, "more than 16 `+`");
+    misread(
+        &format!("event.name == 'E'{} == 'E'", " + 'x'".repeat(17)),
+        1,
+        19,
+        "more than 16 `+`",
+    );
     // Each `map` would double what the one before it made.
     misread("['a'].map(x, x + x).map(x, x + x) == []", 1, 24, "loops");
     misread("[[1]].map(x, [x, x]).map(x, [x, x]) == []", 1, 25, "loops");
@@ -135,9 +276,15 @@ fn what_breaks_parsers_is_only_misread() {
     let mut text = ">".to_owned();
     text.push_str(&"{".repeat(12));
     text.push_str("?[l\0?(-");
-    for text in
-        [text.as_str(), "[[[[[[[[1]]]]]]]]", "\u{0}", "event.\u{200b}x", "'\\", "a.b{c:1}", "--1 == 1"]
-    {
+    for text in [
+        text.as_str(),
+        "[[[[[[[[1]]]]]]]]",
+        "\u{0}",
+        "event.\u{200b}x",
+        "'\\",
+        "a.b{c:1}",
+        "--1 == 1",
+    ] {
         let _ = Condition::parse(text);
     }
 }
@@ -166,27 +313,53 @@ fn the_functions_are_those_of_the_library() {
 
 #[test]
 fn only_the_fields_that_an_expression_names_are_read() {
-    let some = |fields: &[&str]| Reads::Fields(fields.iter().map(|field| (*field).to_owned()).collect());
+    let some =
+        |fields: &[&str]| Reads::Fields(fields.iter().map(|field| (*field).to_owned()).collect());
     for (text, expected) in [
         ("true", some(&[])),
         ("event.name == 'E' || event.name == 'F'", some(&["name"])),
-        ("has(event.a.b.c) && event['x-y'].z > 1", some(&["a", "x-y"])),
-        ("event.lines.exists(l, l.sku == event.sku)", some(&["lines", "sku"])),
-        ("event.lines.exists(event, event.sku == 'b')", some(&["lines"])),
+        (
+            "has(event.a.b.c) && event['x-y'].z > 1",
+            some(&["a", "x-y"]),
+        ),
+        (
+            "event.lines.exists(l, l.sku == event.sku)",
+            some(&["lines", "sku"]),
+        ),
+        (
+            "event.lines.exists(event, event.sku == 'b')",
+            some(&["lines"]),
+        ),
         ("event[event.which] == 1", Reads::Everything),
         ("size(event) > 3", Reads::Everything),
         ("event.lines.exists(l, l == event)", Reads::Everything),
         ("'x' in event", Reads::Everything),
         ("[event].exists(e, e.name == 'E')", Reads::Everything),
     ] {
-        assert_eq!(Condition::parse(text).unwrap().read.reads, expected, "{text}");
+        assert_eq!(
+            Condition::parse(text).unwrap().read.reads,
+            expected,
+            "{text}"
+        );
     }
     const LINES: &str = r#","lines":[{"sku":"a"},{"sku":"b"}],"sku":"b","which":"sku""#;
     check("event.lines.exists(l, l.sku == event.sku)", LINES, Ok(true));
-    check("event.lines.exists(event, event.sku == 'b')", LINES, Ok(true));
+    check(
+        "event.lines.exists(event, event.sku == 'b')",
+        LINES,
+        Ok(true),
+    );
     check("event[event.which] == 'b'", LINES, Ok(true));
-    check("event.environment == 'sandbox' && event.origin == 'webhook'", LINES, Ok(true));
-    check("has(event.nothing) || event.lines[0].sku == 'a'", LINES, Ok(true));
+    check(
+        "event.environment == 'sandbox' && event.origin == 'webhook'",
+        LINES,
+        Ok(true),
+    );
+    check(
+        "has(event.nothing) || event.lines[0].sku == 'a'",
+        LINES,
+        Ok(true),
+    );
     check("size(event) == 10", LINES, Ok(true));
 }
 

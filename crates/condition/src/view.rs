@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
+use cel::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
+};
 use cel::common::value::Val;
 use event_model::{Event, ExactNumber, ExactValue, ViewError};
 
@@ -15,10 +17,16 @@ const MAX_VALUES: u64 = 200_000;
 /// What an expression that reads `reads` sees of `event`, and how many values are in that.
 pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Box<dyn Val>, u64), ConditionError> {
     // Making values of a field costs more than reading past it.
-    let fields = event.view_of(|name| reads.has(name)).map_err(|error| match error {
-        ViewError::Repeated => ConditionError("a key or an attribute occurs twice in the event's JSON"),
-        _ => ConditionError("the event's JSON is nested too deep, or a value in it is out of range"),
-    })?;
+    let fields = event
+        .view_of(|name| reads.has(name))
+        .map_err(|error| match error {
+            ViewError::Repeated => {
+                ConditionError("a key or an attribute occurs twice in the event's JSON")
+            }
+            _ => ConditionError(
+                "the event's JSON is nested too deep, or a value in it is out of range",
+            ),
+        })?;
     let mut size = 0;
     let view = value(ExactValue::Table(fields), &mut size);
     if size > MAX_VALUES {
@@ -39,11 +47,16 @@ fn value(json: ExactValue, size: &mut u64) -> Box<dyn Val> {
         }
         ExactValue::Number(number) => number_of(&number),
         ExactValue::List(list) => {
-            let list: Vec<_> = list.into_iter().map(|element| value(element, size)).collect();
+            let list: Vec<_> = list
+                .into_iter()
+                .map(|element| value(element, size))
+                .collect();
             Box::new(CelList::from(list))
         }
         ExactValue::Table(fields) => {
-            let fields = fields.into_iter().map(|(name, field)| (CelMapKey::from(name), value(field, size)));
+            let fields = fields
+                .into_iter()
+                .map(|(name, field)| (CelMapKey::from(name), value(field, size)));
             Box::new(CelMap::from(fields.collect::<HashMap<_, _>>()))
         }
     }

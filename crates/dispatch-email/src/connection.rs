@@ -106,14 +106,22 @@ impl<S: Stream> Connection<S> {
     }
 
     fn over(stream: S) -> Self {
-        Self { stream, incoming: Incoming::default(), extensions: Vec::new() }
+        Self {
+            stream,
+            incoming: Incoming::default(),
+            extensions: Vec::new(),
+        }
     }
 
     /// Says EHLO with an address (RFC 5321, section 4.1.3) in place of the machine's name, which
     /// is nobody's business.
     async fn hello(&mut self) -> Result<(), SmtpError> {
         let lines = self.command("EHLO [127.0.0.1]", 2).await?;
-        self.extensions = lines.into_iter().skip(1).map(|line| line.to_ascii_uppercase()).collect();
+        self.extensions = lines
+            .into_iter()
+            .skip(1)
+            .map(|line| line.to_ascii_uppercase())
+            .collect();
         Ok(())
     }
 
@@ -154,7 +162,8 @@ impl<S: Stream> Connection<S> {
     ) -> Result<MailReceipt, SmtpError> {
         let parameters = self.parameters(envelope, mail)?;
         let from = envelope.from().map(Address::to_string).unwrap_or_default();
-        self.command(&format!("MAIL FROM:<{from}>{parameters}"), 2).await?;
+        self.command(&format!("MAIL FROM:<{from}>{parameters}"), 2)
+            .await?;
         for to in envelope.to() {
             self.command(&format!("RCPT TO:<{to}>"), 2).await?;
         }
@@ -218,27 +227,44 @@ impl<S: Stream> Connection<S> {
     }
 
     fn ensure_extension(&self, name: &str, what: &'static str) -> Result<(), SmtpError> {
-        if self.has_extension(name) { Ok(()) } else { Err(SmtpError::Lacks(what)) }
+        if self.has_extension(name) {
+            Ok(())
+        } else {
+            Err(SmtpError::Lacks(what))
+        }
     }
 
     fn has_extension(&self, name: &str) -> bool {
-        self.extensions.iter().any(|line| line.split(' ').next() == Some(name))
+        self.extensions
+            .iter()
+            .any(|line| line.split(' ').next() == Some(name))
     }
 
     /// Some servers write `AUTH=PLAIN`, as a draft of RFC 4954 had it.
     fn has_mechanism(&self, name: &str) -> bool {
-        let mechanisms = self.extensions.iter().filter_map(|line| line.strip_prefix("AUTH"));
-        mechanisms.flat_map(|line| line.split([' ', '='])).any(|mechanism| mechanism == name)
+        let mechanisms = self
+            .extensions
+            .iter()
+            .filter_map(|line| line.strip_prefix("AUTH"));
+        mechanisms
+            .flat_map(|line| line.split([' ', '=']))
+            .any(|mechanism| mechanism == name)
     }
 
     /// Fails if bytes came without being asked for: they would be taken for the next answer.
     fn ensure_in_step(&self) -> Result<(), SmtpError> {
-        if self.incoming.is_empty() { Ok(()) } else { Err(ReplyError::Malformed.into()) }
+        if self.incoming.is_empty() {
+            Ok(())
+        } else {
+            Err(ReplyError::Malformed.into())
+        }
     }
 
     async fn command(&mut self, command: &str, expected: u16) -> Result<Vec<String>, SmtpError> {
         self.ensure_in_step()?;
-        self.stream.write_all(format!("{command}\r\n").as_bytes()).await?;
+        self.stream
+            .write_all(format!("{command}\r\n").as_bytes())
+            .await?;
         self.stream.flush().await?;
         self.expect(expected).await
     }
@@ -252,7 +278,9 @@ impl<S: Stream> Connection<S> {
                 false => Err(SmtpError::Refused(code)),
             }
         };
-        timeout(ANSWER, answering).await.map_err(|_| SmtpError::TimedOut)?
+        timeout(ANSWER, answering)
+            .await
+            .map_err(|_| SmtpError::TimedOut)?
     }
 }
 
@@ -296,7 +324,9 @@ mod tests {
         let to = "jo@example.com".parse().unwrap();
         let envelope = Envelope::new(Some("shop@example.com".parse().unwrap()), vec![to]).unwrap();
         let deadline = Instant::now() + whole;
-        Connection::over(client).send(&envelope, &[b'x'; 4096], deadline).await
+        Connection::over(client)
+            .send(&envelope, &[b'x'; 4096], deadline)
+            .await
     }
 
     /// Plays a server up to its answer to DATA.
@@ -316,7 +346,12 @@ mod tests {
         let (client, server) = duplex(64);
         let serving = async {
             let mut server = take_commands(server).await;
-            while !server.read_line(&mut String::new()).await.unwrap().eq(&END.len()) {}
+            while !server
+                .read_line(&mut String::new())
+                .await
+                .unwrap()
+                .eq(&END.len())
+            {}
             sleep(ATTEMPT - JUST_BEFORE - Duration::from_millis(100)).await;
             server.write_all(b"250-queued\r\n").await.unwrap();
             server.read_to_end(&mut Vec::new()).await.unwrap();
@@ -340,7 +375,10 @@ mod tests {
             came
         };
         let (taken, came) = futures::join!(send(client, Duration::from_secs(30)), serving);
-        assert!(matches!(taken, Err(SmtpError::Broken(ReplyError::Malformed))), "{taken:?}");
+        assert!(
+            matches!(taken, Err(SmtpError::Broken(ReplyError::Malformed))),
+            "{taken:?}"
+        );
         assert!(!came.ends_with(END), "the mail was not ended");
     }
 }

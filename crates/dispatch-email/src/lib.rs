@@ -59,17 +59,28 @@ impl Dispatcher for EmailDispatcher {
     type Settings = EmailSettings;
 
     async fn open(settings: EmailSettings, cx: &OpenContext) -> Result<Self, BoxError> {
-        let EmailSettings { server, from, to, subject, text, html } = settings;
+        let EmailSettings {
+            server,
+            from,
+            to,
+            subject,
+            text,
+            html,
+        } = settings;
         let plain = |name: &str, source: String| {
             Template::parse(source, "text/plain").map_err(|error| format!("{name}: {error}"))
         };
         Ok(Self {
             server: MailServer::open(&server, cx)?,
-            from: from.parse().map_err(|_| "from: expected an address, such as Shop <shop@example.com>")?,
+            from: from
+                .parse()
+                .map_err(|_| "from: expected an address, such as Shop <shop@example.com>")?,
             to: Recipients::open(to)?,
             subject: one_line(plain("subject", subject)?)?,
             text: read_template(&cx.resolve(&text), "text/plain")?,
-            html: html.map(|html| read_template(&cx.resolve(&html), "text/html")).transpose()?,
+            html: html
+                .map(|html| read_template(&cx.resolve(&html), "text/html"))
+                .transpose()?,
         })
     }
 
@@ -79,10 +90,17 @@ impl Dispatcher for EmailDispatcher {
         let mail = self.mail(event, cx)?;
         // Mail carries no trace: the span ends when the server has it.
         let call = cx.call(Role::Client, "send mail");
-        match self.server.send(mail.envelope(), &mail.formatted(), deadline).await {
+        match self
+            .server
+            .send(mail.envelope(), &mail.formatted(), deadline)
+            .await
+        {
             Ok(MailReceipt { code, remark }) => {
                 call.answered(|| vec![("smtp.response.status_code", code.into())]);
-                Ok(Done { status: Some(code), remark: remark.map(str::to_owned) })
+                Ok(Done {
+                    status: Some(code),
+                    remark: remark.map(str::to_owned),
+                })
             }
             Err(error) => {
                 call.failed("not-taken", Vec::new);
@@ -110,11 +128,18 @@ impl EmailDispatcher {
             return Err(unmade(MailError::Subject));
         }
         let id = format!("<{}@{}>", cx.idempotency_key, self.from.email.domain());
-        let builder = Message::builder().from(self.from.clone()).message_id(Some(id)).subject(subject.trim());
-        let builder = to.into_iter().fold(builder, lettre::message::MessageBuilder::to);
+        let builder = Message::builder()
+            .from(self.from.clone())
+            .message_id(Some(id))
+            .subject(subject.trim());
+        let builder = to
+            .into_iter()
+            .fold(builder, lettre::message::MessageBuilder::to);
         let text = self.text.fill(&view)?;
         let made = match &self.html {
-            Some(html) => builder.multipart(MultiPart::alternative_plain_html(text, html.fill(&view)?)),
+            Some(html) => {
+                builder.multipart(MultiPart::alternative_plain_html(text, html.fill(&view)?))
+            }
             None => builder.singlepart(SinglePart::plain(text)),
         };
         made.map_err(|_| unmade(MailError::Parts))
@@ -141,21 +166,37 @@ fn refused(error: SmtpError) -> DispatchError {
     #[error("{0}")]
     struct Refused(&'static str);
     const ACTION: &str = "handing the mail to the server";
-    let is_about_the_mail = matches!(error, SmtpError::Refused(code @ 500..) if is_about_the_mail(code));
+    let is_about_the_mail =
+        matches!(error, SmtpError::Refused(code @ 500..) if is_about_the_mail(code));
     let (status, why) = match error {
         SmtpError::Unwilling(code) => (Some(code), "the server takes no mail from here now"),
         SmtpError::Refused(code @ 500..) => (Some(code), "the server will not take it"),
         SmtpError::Refused(code @ 400..) => (Some(code), "the server does not take it now"),
-        SmtpError::Refused(code) => (Some(code), "the server's answer does not fit what it was asked"),
+        SmtpError::Refused(code) => (
+            Some(code),
+            "the server's answer does not fit what it was asked",
+        ),
         SmtpError::TimedOut => (None, "the server did not answer in time"),
         SmtpError::Tls(_) => (None, "no secure connection to the server"),
         SmtpError::Lacks(_) => (None, "the server lacks what is needed for it"),
-        SmtpError::Broken(_) => (None, "no connection to the server, or no sense in what it said"),
+        SmtpError::Broken(_) => (
+            None,
+            "no connection to the server, or no sense in what it said",
+        ),
     };
     let source = Refused(why).into();
     match is_about_the_mail {
-        true => DispatchError::Permanent { action: ACTION, status, source },
-        false => DispatchError::Transient { action: ACTION, retry_after: None, status, source },
+        true => DispatchError::Permanent {
+            action: ACTION,
+            status,
+            source,
+        },
+        false => DispatchError::Transient {
+            action: ACTION,
+            retry_after: None,
+            status,
+            source,
+        },
     }
 }
 

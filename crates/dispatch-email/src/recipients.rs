@@ -25,19 +25,31 @@ impl Recipients {
             return Err(format!("to: expected 1 to {MOST} addresses").into());
         }
         let parse = |source: String| {
-            Template::parse(source, "text/plain").map_err(|error| BoxError::from(format!("to: {error}")))
+            Template::parse(source, "text/plain")
+                .map_err(|error| BoxError::from(format!("to: {error}")))
         };
-        sources.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+        sources
+            .into_iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(crate) fn fill(&self, view: &View) -> Result<Vec<Mailbox>, DispatchError> {
-        self.0.iter().map(|template| one_address(&template.fill(view)?)).collect()
+        self.0
+            .iter()
+            .map(|template| one_address(&template.fill(view)?))
+            .collect()
     }
 }
 
 fn one_address(text: &str) -> Result<Mailbox, DispatchError> {
     let unmade = || DispatchError::permanent("writing the mail", MailError::To);
-    let mut made = text.trim().parse::<Mailboxes>().map_err(|_| unmade())?.into_iter();
+    let mut made = text
+        .trim()
+        .parse::<Mailboxes>()
+        .map_err(|_| unmade())?
+        .into_iter();
     match (made.next(), made.next()) {
         (Some(address), None) => Ok(address),
         _ => Err(unmade()),
@@ -77,10 +89,21 @@ mod tests {
 
     #[test]
     fn commas_part_templates_and_nothing_within_them() {
-        let parts = |text| listed(text).iter().map(|part| part.trim().to_owned()).collect::<Vec<_>>();
-        assert_eq!(parts("{{ event.a }}, Copy <c@x.y>"), ["{{ event.a }}", "Copy <c@x.y>"]);
+        let parts = |text| {
+            listed(text)
+                .iter()
+                .map(|part| part.trim().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            parts("{{ event.a }}, Copy <c@x.y>"),
+            ["{{ event.a }}", "Copy <c@x.y>"]
+        );
         assert_eq!(parts("\"Doe, Jane\" <j@x.y>"), ["\"Doe, Jane\" <j@x.y>"]);
-        assert_eq!(parts("{{ event.a | replace(',', '') }}"), ["{{ event.a | replace(',', '') }}"]);
+        assert_eq!(
+            parts("{{ event.a | replace(',', '') }}"),
+            ["{{ event.a | replace(',', '') }}"]
+        );
         assert_eq!(parts("{% if a %}a@x.y, b@x.y{% endif %}").len(), 1);
     }
 }

@@ -41,7 +41,10 @@ impl Incoming {
 
     /// Returns the code of the next reply as soon as it is known; the reply itself is read by
     /// [`Self::reply`].
-    pub(crate) async fn code(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, ReplyError> {
+    pub(crate) async fn code(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<u16, ReplyError> {
         while self.0.len() <= CODE {
             match self.more(stream).await {
                 Ok(()) => {}
@@ -144,17 +147,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_reply_is_its_lines_and_what_comes_after_is_left() {
-        assert_eq!(read("250 OK\r\n").await.unwrap(), (250, vec!["OK".to_owned()], true));
-        assert_eq!(read("250\n").await.unwrap(), (250, vec![String::new()], true));
-        let several = read("250-a\r\n250-b c\r\n250 d\r\n550 no\r\n").await.unwrap();
-        assert_eq!(several, (250, ["a", "b c", "d"].map(str::to_owned).to_vec(), false));
-        for bad in
-            ["", "250 OK", "250-a\r\n", "250-a\r\n251 b\r\n", "25 a\r\n", "250a\r\n", "950 a\r\n", "\r\n"]
-        {
+        assert_eq!(
+            read("250 OK\r\n").await.unwrap(),
+            (250, vec!["OK".to_owned()], true)
+        );
+        assert_eq!(
+            read("250\n").await.unwrap(),
+            (250, vec![String::new()], true)
+        );
+        let several = read("250-a\r\n250-b c\r\n250 d\r\n550 no\r\n")
+            .await
+            .unwrap();
+        assert_eq!(
+            several,
+            (250, ["a", "b c", "d"].map(str::to_owned).to_vec(), false)
+        );
+        for bad in [
+            "",
+            "250 OK",
+            "250-a\r\n",
+            "250-a\r\n251 b\r\n",
+            "25 a\r\n",
+            "250a\r\n",
+            "950 a\r\n",
+            "\r\n",
+        ] {
             assert!(read(bad).await.is_err(), "{bad:?}");
         }
         let endless = "250-more\r\n".repeat(10_000);
         assert!(matches!(read(&endless).await, Err(ReplyError::Malformed)));
-        assert!(matches!(read(&"2".repeat(2000)).await, Err(ReplyError::Malformed)));
+        assert!(matches!(
+            read(&"2".repeat(2000)).await,
+            Err(ReplyError::Malformed)
+        ));
     }
 }

@@ -62,7 +62,14 @@ impl fmt::Debug for MailServer {
 impl MailServer {
     pub(crate) fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         settings.ensure_protected_credentials()?;
-        let ServerSettings { host, port, security, user, password, .. } = settings;
+        let ServerSettings {
+            host,
+            port,
+            security,
+            user,
+            password,
+            ..
+        } = settings;
         let (usual, protection) = match security {
             Security::Starttls => (587, Protection::StartTls(Tls::open(settings, cx)?)),
             Security::Tls => (465, Protection::Tls(Tls::open(settings, cx)?)),
@@ -71,14 +78,23 @@ impl MailServer {
         let login = match (user, password) {
             (Some(user), Some(file)) => {
                 let password = Secret::open(file, cx)?.get().map_err(Box::new)?;
-                Some(Login { user: user.clone(), password })
+                Some(Login {
+                    user: user.clone(),
+                    password,
+                })
             }
             (None, None) => None,
             _ => return Err("server: expected user and password together".into()),
         };
         let host = host.clone();
         let port = port.unwrap_or(usual);
-        Ok(Self { host, port, protection, login, kept: Mutex::default() })
+        Ok(Self {
+            host,
+            port,
+            protection,
+            login,
+            kept: Mutex::default(),
+        })
     }
 
     /// Sends a mail, on a kept connection if one still works.
@@ -90,7 +106,10 @@ impl MailServer {
     ) -> Result<MailReceipt, SmtpError> {
         let mut connection = match self.kept_connection().await {
             Some(connection) => connection,
-            None => self.connect(deadline).await.map_err(SmtpError::before_any_mail)?,
+            None => self
+                .connect(deadline)
+                .await
+                .map_err(SmtpError::before_any_mail)?,
         };
         let taken = connection.send(envelope, mail, deadline).await?;
         if taken.remark.is_none() {
@@ -107,7 +126,11 @@ impl MailServer {
 
     async fn kept_connection(&self) -> Option<Open> {
         loop {
-            let (mut connection, since) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let (mut connection, since) = self
+                .kept
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()?;
             if since.elapsed() >= IDLE {
                 continue;
             }
@@ -115,7 +138,10 @@ impl MailServer {
                 Ok(()) => return Some(connection),
                 // The network between is silent for all of them.
                 Err(SmtpError::TimedOut) => {
-                    self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    self.kept
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .clear();
                 }
                 Err(_) => {}
             }
@@ -133,7 +159,9 @@ impl MailServer {
     async fn connect(&self, deadline: Instant) -> Result<Open, SmtpError> {
         let until = deadline.min(Instant::now() + CONNECT);
         let looking_up = lookup_host((self.host.as_str(), self.port));
-        let addresses = timeout_at(until, looking_up).await.map_err(|_| SmtpError::TimedOut)??;
+        let addresses = timeout_at(until, looking_up)
+            .await
+            .map_err(|_| SmtpError::TimedOut)??;
         let stream = connect_to(&addresses.collect::<Vec<_>>(), until).await?;
         let mut connection = match &self.protection {
             Protection::Nothing => Connection::greet(Box::new(stream) as Box<dyn Stream>).await?,
@@ -174,7 +202,8 @@ async fn connect_to(addresses: &[SocketAddr], until: Instant) -> Result<TcpStrea
 impl Tls {
     fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = match &settings.ca {
             Some(ca) => {
                 let pem = fs::read(cx.resolve(ca)).map_err(|error| format!("server.ca: {error}"))?;
@@ -191,7 +220,9 @@ impl Tls {
 
     async fn begin(&self, stream: TcpStream) -> Result<Box<dyn Stream>, SmtpError> {
         let beginning = self.connector.connect(self.name.clone(), stream);
-        let stream = timeout(CONNECT, beginning).await.map_err(|_| SmtpError::TimedOut)?;
+        let stream = timeout(CONNECT, beginning)
+            .await
+            .map_err(|_| SmtpError::TimedOut)?;
         Ok(Box::new(stream.map_err(SmtpError::Tls)?))
     }
 }
@@ -200,7 +231,9 @@ fn authorities(pem: &[u8]) -> Result<RootCertStore, BoxError> {
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("server.ca: {error}"))?;
-        store.add(certificate).map_err(|error| format!("server.ca: {error}"))?;
+        store
+            .add(certificate)
+            .map_err(|error| format!("server.ca: {error}"))?;
     }
     match store.is_empty() {
         true => Err("server.ca: no certificate in it".into()),
@@ -228,6 +261,9 @@ mod tests {
         let stream = connect_to(&[silent, good], until).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
         assert!(Instant::now() < until, "a share was left");
-        assert!(matches!(connect_to(&[silent], Instant::now()).await, Err(SmtpError::TimedOut)));
+        assert!(matches!(
+            connect_to(&[silent], Instant::now()).await,
+            Err(SmtpError::TimedOut)
+        ));
     }
 }

@@ -52,7 +52,8 @@ impl<'de> Deserialize<'de> for ToSettings {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, addresses: A) -> Result<Self::Value, A::Error> {
-                Deserialize::deserialize(SeqAccessDeserializer::new(addresses)).map(ToSettings::Several)
+                Deserialize::deserialize(SeqAccessDeserializer::new(addresses))
+                    .map(ToSettings::Several)
             }
         }
 
@@ -89,7 +90,10 @@ impl ServerSettings {
         match is_exposed && is_sent && !self.allow_plaintext_credentials {
             true => {
                 let what = "email.server: the password";
-                Err(PlaintextCredential::new(what, "`security: starttls` or `tls`"))
+                Err(PlaintextCredential::new(
+                    what,
+                    "`security: starttls` or `tls`",
+                ))
             }
             false => Ok(()),
         }

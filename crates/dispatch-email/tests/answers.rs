@@ -59,13 +59,23 @@ async fn serve(script: Script) -> Server {
     let port = listener.local_addr().unwrap().port();
     let counts = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
     let [connections, mails, noops] = counts.clone();
-    let server = Server { port, connections, mails, noops };
+    let server = Server {
+        port,
+        connections,
+        mails,
+        noops,
+    };
     let [connections, mails, noops] = counts;
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             connections.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(converse(stream, script.clone(), Arc::clone(&mails), Arc::clone(&noops)));
+            tokio::spawn(converse(
+                stream,
+                script.clone(),
+                Arc::clone(&mails),
+                Arc::clone(&noops),
+            ));
         }
     });
     server
@@ -115,7 +125,11 @@ async fn converse(
 }
 
 async fn open(server: &Server, folder: &tempfile::TempDir) -> EmailDispatcher {
-    fs::write(folder.path().join("text"), ".\n..\nOrder {{ event.entityRef }}\n.\n").unwrap();
+    fs::write(
+        folder.path().join("text"),
+        ".\n..\nOrder {{ event.entityRef }}\n.\n",
+    )
+    .unwrap();
     fs::write(folder.path().join("password"), "s3cret\n").unwrap();
     let settings = json!({
         "server": {
@@ -125,7 +139,9 @@ async fn open(server: &Server, folder: &tempfile::TempDir) -> EmailDispatcher {
         "from": "shop@example.com", "to": "jo@example.com", "subject": "ready", "text": "text",
     });
     let settings = serde_json::from_value(settings).unwrap();
-    EmailDispatcher::open(settings, &OpenContext::new("r", folder.path())).await.unwrap()
+    EmailDispatcher::open(settings, &OpenContext::new("r", folder.path()))
+        .await
+        .unwrap()
 }
 
 async fn dispatch(dispatcher: &EmailDispatcher) -> Result<Done, DispatchError> {
@@ -135,7 +151,11 @@ async fn dispatch(dispatcher: &EmailDispatcher) -> Result<Done, DispatchError> {
 }
 
 async fn answered(to_mail: impl Into<Vec<u8>>, then: Then) -> Result<Done, DispatchError> {
-    let script = Script { to_mail: to_mail.into(), then, ..Script::default() };
+    let script = Script {
+        to_mail: to_mail.into(),
+        then,
+        ..Script::default()
+    };
     let server = serve(script).await;
     let folder = tempfile::tempdir().unwrap();
     dispatch(&open(&server, &folder).await).await
@@ -148,29 +168,63 @@ async fn a_server_that_answered_2xx_has_the_mail_whatever_else_it_says() {
     for (what, answer, then) in [
         ("a line that is too long", long, Then::GoesOn),
         ("more lines than anybody reads", endless, Then::GoesOn),
-        ("not UTF-8", b"250 queued as \xff\xfe\r\n".to_vec(), Then::GoesOn),
-        ("another code on its last line", b"250-queued\r\n550 or not\r\n".to_vec(), Then::GoesOn),
-        ("a line without a code", b"250-queued\r\nas 17\r\n250 OK\r\n".to_vec(), Then::GoesOn),
+        (
+            "not UTF-8",
+            b"250 queued as \xff\xfe\r\n".to_vec(),
+            Then::GoesOn,
+        ),
+        (
+            "another code on its last line",
+            b"250-queued\r\n550 or not\r\n".to_vec(),
+            Then::GoesOn,
+        ),
+        (
+            "a line without a code",
+            b"250-queued\r\nas 17\r\n250 OK\r\n".to_vec(),
+            Then::GoesOn,
+        ),
         ("no last line", b"250-queued\r\n".to_vec(), Then::Closes),
         ("no end of its line", b"250 queued".to_vec(), Then::Closes),
         ("a code alone, and no end", b"250".to_vec(), Then::Closes),
-        ("a rest that does not come", b"250-queued\r\n".to_vec(), Then::SaysNoMore),
-        ("a second answer that nobody asked for", b"250 OK\r\n250 OK\r\n".to_vec(), Then::GoesOn),
+        (
+            "a rest that does not come",
+            b"250-queued\r\n".to_vec(),
+            Then::SaysNoMore,
+        ),
+        (
+            "a second answer that nobody asked for",
+            b"250 OK\r\n250 OK\r\n".to_vec(),
+            Then::GoesOn,
+        ),
     ] {
         let done = answered(answer, then).await;
-        assert!(done.as_ref().is_ok_and(|done| done.status == Some(250)), "{what}: {done:?}");
+        assert!(
+            done.as_ref().is_ok_and(|done| done.status == Some(250)),
+            "{what}: {done:?}"
+        );
         assert!(done.unwrap().remark.is_some(), "{what}");
     }
     for (what, answer, then) in [
         ("one line", "250 2.0.0 queued as 17\r\n", Then::GoesOn),
         ("a code alone", "250\r\n", Then::GoesOn),
-        ("several lines", "250-queued\r\n250-as\r\n250 17\r\n", Then::GoesOn),
+        (
+            "several lines",
+            "250-queued\r\n250-as\r\n250 17\r\n",
+            Then::GoesOn,
+        ),
         ("a line feed alone", "250 OK\n", Then::GoesOn),
         ("another number", "252 it will be tried\r\n", Then::GoesOn),
-        ("it closes without a word about QUIT", "250 OK\r\n", Then::Closes),
+        (
+            "it closes without a word about QUIT",
+            "250 OK\r\n",
+            Then::Closes,
+        ),
     ] {
         let done = answered(answer, then).await;
-        assert!(done.as_ref().is_ok_and(|done| done.remark.is_none()), "{what}: {done:?}");
+        assert!(
+            done.as_ref().is_ok_and(|done| done.remark.is_none()),
+            "{what}: {done:?}"
+        );
     }
 }
 
@@ -188,18 +242,29 @@ async fn what_is_not_2xx_is_not_taken_whatever_comes_after_it() {
         ("\r\n250 OK\r\n", Then::GoesOn, false),
     ] {
         let error = answered(answer, then).await.unwrap_err();
-        assert_eq!(matches!(error, DispatchError::Permanent { .. }), is_final, "{answer:?}: {error:?}");
+        assert_eq!(
+            matches!(error, DispatchError::Permanent { .. }),
+            is_final,
+            "{answer:?}: {error:?}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_word_that_is_left_over_is_taken_for_no_later_answer() {
     // A server out of step by one: its answer about the mail is its answer to DATA.
-    let script = Script { to_data: "250 OK\r\n354 go on\r\n", to_mail: Vec::new(), ..Script::default() };
+    let script = Script {
+        to_data: "250 OK\r\n354 go on\r\n",
+        to_mail: Vec::new(),
+        ..Script::default()
+    };
     let server = serve(script).await;
     let folder = tempfile::tempdir().unwrap();
     let error = dispatch(&open(&server, &folder).await).await.unwrap_err();
-    assert!(matches!(error, DispatchError::Transient { .. }), "{error:?}");
+    assert!(
+        matches!(error, DispatchError::Transient { .. }),
+        "{error:?}"
+    );
     assert_eq!(server.mails.load(Ordering::SeqCst), 0);
 }
 
@@ -211,7 +276,11 @@ async fn a_connection_is_used_again_where_its_last_answer_was_whole() {
         ("250 OK\r\n550 no\r\n", Then::GoesOn, 3),
         ("250-OK\r\n", Then::SaysNoMore, 3),
     ] {
-        let script = Script { to_mail: answer.into(), then, ..Script::default() };
+        let script = Script {
+            to_mail: answer.into(),
+            then,
+            ..Script::default()
+        };
         let server = serve(script).await;
         let folder = tempfile::tempdir().unwrap();
         let dispatcher = open(&server, &folder).await;
@@ -219,14 +288,21 @@ async fn a_connection_is_used_again_where_its_last_answer_was_whole() {
             dispatch(&dispatcher).await.unwrap();
         }
         assert_eq!(server.mails.load(Ordering::SeqCst), 3, "{answer:?}");
-        assert_eq!(server.connections.load(Ordering::SeqCst), connections, "{answer:?}");
+        assert_eq!(
+            server.connections.load(Ordering::SeqCst),
+            connections,
+            "{answer:?}"
+        );
         dispatcher.close().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_on_which_more_came_than_was_asked_for_is_not_used_again() {
-    let script = Script { to_noop: "250 OK\r\n421 closing\r\n", ..Script::default() };
+    let script = Script {
+        to_noop: "250 OK\r\n421 closing\r\n",
+        ..Script::default()
+    };
     let server = serve(script).await;
     let folder = tempfile::tempdir().unwrap();
     let dispatcher = open(&server, &folder).await;
@@ -238,22 +314,38 @@ async fn a_connection_on_which_more_came_than_was_asked_for_is_not_used_again() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_went_silent_are_given_up_together() {
-    let script = Script { to_noop: "", ..Script::default() };
+    let script = Script {
+        to_noop: "",
+        ..Script::default()
+    };
     let server = serve(script).await;
     let folder = tempfile::tempdir().unwrap();
     let dispatcher = open(&server, &folder).await;
-    let (one, other, third) =
-        tokio::join!(dispatch(&dispatcher), dispatch(&dispatcher), dispatch(&dispatcher));
+    let (one, other, third) = tokio::join!(
+        dispatch(&dispatcher),
+        dispatch(&dispatcher),
+        dispatch(&dispatcher)
+    );
     one.and(other).and(third).unwrap();
     dispatch(&dispatcher).await.unwrap();
-    assert_eq!(server.noops.load(Ordering::SeqCst), 1, "one is asked for all");
+    assert_eq!(
+        server.noops.load(Ordering::SeqCst),
+        1,
+        "one is asked for all"
+    );
     assert_eq!(server.connections.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_before_any_mail_buries_none() {
-    let greeting = |greeting| Script { greeting, ..Script::default() };
-    let to_auth = |to_auth| Script { to_auth, ..Script::default() };
+    let greeting = |greeting| Script {
+        greeting,
+        ..Script::default()
+    };
+    let to_auth = |to_auth| Script {
+        to_auth,
+        ..Script::default()
+    };
     for (what, script) in [
         ("no service", greeting("554 no SMTP service here\r\n")),
         ("no mail", greeting("521 this host takes no mail\r\n")),
@@ -263,6 +355,15 @@ async fn a_refusal_before_any_mail_buries_none() {
         let server = serve(script).await;
         let folder = tempfile::tempdir().unwrap();
         let error = dispatch(&open(&server, &folder).await).await.unwrap_err();
-        assert!(matches!(error, DispatchError::Transient { status: Some(500..), .. }), "{what}: {error:?}");
+        assert!(
+            matches!(
+                error,
+                DispatchError::Transient {
+                    status: Some(500..),
+                    ..
+                }
+            ),
+            "{what}: {error:?}"
+        );
     }
 }

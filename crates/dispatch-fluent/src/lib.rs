@@ -75,18 +75,26 @@ impl Dispatcher for FluentDispatcher {
     type Settings = FluentSettings;
 
     async fn open(settings: FluentSettings, cx: &OpenContext) -> Result<Self, BoxError> {
-        let accounts = cx.extension::<Accounts>().filter(|accounts| !accounts.is_empty()).cloned();
+        let accounts = cx
+            .extension::<Accounts>()
+            .filter(|accounts| !accounts.is_empty())
+            .cloned();
         let plain = |key: &str, text: String| {
             Template::parse(text, "text/plain").map_err(|error| format!("{key}: {error}"))
         };
         let entity = match (settings.entity_type, settings.entity_ref) {
             (None, None) => None,
-            (Some(kind), Some(name)) => Some((plain("entity-type", kind)?, plain("entity-ref", name)?)),
+            (Some(kind), Some(name)) => {
+                Some((plain("entity-type", kind)?, plain("entity-ref", name)?))
+            }
             _ => return Err("expected entity-type and entity-ref together, or neither".into()),
         };
-        let file = settings.attributes.map(|file| attributes(&cx.resolve(&file)));
+        let file = settings
+            .attributes
+            .map(|file| attributes(&cx.resolve(&file)));
         Ok(Self {
-            accounts: accounts.ok_or("it posts to Fluent's API: expected `api` in one of the accounts")?,
+            accounts: accounts
+                .ok_or("it posts to Fluent's API: expected `api` in one of the accounts")?,
             name: plain("event", settings.event)?,
             entity,
             attributes: file.transpose()?,
@@ -104,8 +112,11 @@ impl Dispatcher for FluentDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
-        let client = self.accounts.of(event.account(), event.environment().as_str());
-        let client = client.ok_or_else(|| DispatchError::permanent(ACTION, NotPosted::WithoutApi))?;
+        let client = self
+            .accounts
+            .of(event.account(), event.environment().as_str());
+        let client =
+            client.ok_or_else(|| DispatchError::permanent(ACTION, NotPosted::WithoutApi))?;
         let answer = self.make(event, cx)?;
         let call = cx.call(Role::Client, "POST");
         match client.post_event(&answer, self.mode).await {
@@ -135,9 +146,11 @@ impl FluentDispatcher {
             ..NewEvent::default()
         };
         let new = match &self.entity {
-            Some((kind, name)) => {
-                NewEvent { entity_type: kind.fill(&view)?, entity_ref: Some(name.fill(&view)?), ..new }
-            }
+            Some((kind, name)) => NewEvent {
+                entity_type: kind.fill(&view)?,
+                entity_ref: Some(name.fill(&view)?),
+                ..new
+            },
             None => NewEvent {
                 entity_type: fields.entity_type.clone().unwrap_or_default(),
                 entity_id: fields.entity_id.clone(),
@@ -145,12 +158,19 @@ impl FluentDispatcher {
                 ..new
             },
         };
-        let has_entity = !new.entity_type.is_empty() && (new.entity_id.is_some() || new.entity_ref.is_some());
-        if has_entity { Ok(new) } else { Err(DispatchError::permanent(ACTION, NotPosted::WithoutEntity)) }
+        let has_entity =
+            !new.entity_type.is_empty() && (new.entity_id.is_some() || new.entity_ref.is_some());
+        if has_entity {
+            Ok(new)
+        } else {
+            Err(DispatchError::permanent(ACTION, NotPosted::WithoutEntity))
+        }
     }
 
     fn attributes(&self, view: &View) -> Result<BTreeMap<String, Box<RawValue>>, DispatchError> {
-        let Some(template) = &self.attributes else { return Ok(BTreeMap::new()) };
+        let Some(template) = &self.attributes else {
+            return Ok(BTreeMap::new());
+        };
         let made = serde_json::from_str(&template.fill(view)?);
         made.map_err(|_| DispatchError::permanent(ACTION, NotPosted::NotAnObject))
     }
@@ -160,21 +180,24 @@ impl FluentDispatcher {
 /// sample events.
 fn attributes(path: &Path) -> Result<Template, BoxError> {
     let template = read_template(path, "application/json")?;
-    let is_object = |text: &String| serde_json::from_str::<BTreeMap<String, &RawValue>>(text).is_ok();
+    let is_object =
+        |text: &String| serde_json::from_str::<BTreeMap<String, &RawValue>>(text).is_ok();
     let texts: Vec<String> = template.sample_texts().collect();
     match texts.is_empty() || texts.iter().any(is_object) {
         true => Ok(template),
-        false => {
-            Err(format!("template {}: of a sample event it makes no JSON object", path.display()).into())
-        }
+        false => Err(format!(
+            "template {}: of a sample event it makes no JSON object",
+            path.display()
+        )
+        .into()),
     }
 }
 
 fn failed(error: ApiError) -> DispatchError {
     let status = match &error {
-        ApiError::Refused { status, .. } | ApiError::Server { status, .. } | ApiError::Login { status } => {
-            Some(*status)
-        }
+        ApiError::Refused { status, .. }
+        | ApiError::Server { status, .. }
+        | ApiError::Login { status } => Some(*status),
         _ => None,
     };
     match error.is_transient() {
@@ -184,7 +207,11 @@ fn failed(error: ApiError) -> DispatchError {
             status,
             source: error.into(),
         },
-        false => DispatchError::Permanent { action: ACTION, status, source: error.into() },
+        false => DispatchError::Permanent {
+            action: ACTION,
+            status,
+            source: error.into(),
+        },
     }
 }
 

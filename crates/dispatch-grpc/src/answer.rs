@@ -52,11 +52,18 @@ pub(crate) struct Remark(Arc<Mutex<Option<&'static str>>>);
 
 impl Remark {
     fn note(&self, what: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(what);
     }
 
     pub(crate) fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(str::to_owned)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .map(str::to_owned)
     }
 }
 
@@ -102,7 +109,9 @@ fn make_readable(headers: &mut HeaderMap, remark: &Remark) {
     let is_text = |words: &HeaderValue| percent_decode(words.as_bytes()).decode_utf8().is_ok();
     let is_base64 = |details: &HeaderValue| BASE64.decode(details.as_bytes()).is_ok();
     let words_are_odd = headers.get(WORDS).is_some_and(|words| !is_text(words));
-    let details_are_odd = headers.get(DETAILS).is_some_and(|details| !is_base64(details));
+    let details_are_odd = headers
+        .get(DETAILS)
+        .is_some_and(|details| !is_base64(details));
     if words_are_odd || details_are_odd {
         remark.note("what its status says beside OK can't be read");
     }
@@ -133,7 +142,9 @@ impl EarlyStatus {
             }
         }
         let deadline = Box::pin(sleep_until(deadline));
-        status.contains_key(STATUS).then_some(Self { status, deadline })
+        status
+            .contains_key(STATUS)
+            .then_some(Self { status, deadline })
     }
 }
 
@@ -159,7 +170,14 @@ enum State {
 impl Readable {
     fn new(body: Body, early: Option<EarlyStatus>, remark: Remark) -> Self {
         let state = State::Prefix(BytesMut::new());
-        Self { body, remark, state, early, trailers: None, is_over: false }
+        Self {
+            body,
+            remark,
+            state,
+            early,
+            trailers: None,
+            is_over: false,
+        }
     }
 
     /// Takes bytes that came; returns a message once it is complete.
@@ -206,7 +224,8 @@ impl Readable {
             return State::Skipping(length);
         }
         if is_compressed {
-            self.remark.note("its answer is compressed, which it was not asked for: it is not passed on");
+            self.remark
+                .note("its answer is compressed, which it was not asked for: it is not passed on");
             return State::Skipping(length);
         }
         State::Message(BytesMut::with_capacity(length), length)
@@ -215,7 +234,8 @@ impl Readable {
     /// Returns the message as it is passed on.
     fn checked(&self, message: &Bytes) -> Bytes {
         if DispatchResponse::decode(message.clone()).is_err() {
-            self.remark.note("its answer is no DispatchResponse: it is not passed on");
+            self.remark
+                .note("its answer is no DispatchResponse: it is not passed on");
             return Bytes::from_static(&NO_MESSAGE);
         }
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
@@ -291,7 +311,9 @@ impl http_body::Body for Readable {
                     }
                 }
                 Err(frame) => {
-                    let Ok(mut trailers) = frame.into_trailers() else { continue };
+                    let Ok(mut trailers) = frame.into_trailers() else {
+                        continue;
+                    };
                     if !trailers.contains_key(STATUS) && self.early.is_some() {
                         return Poll::Ready(self.end().map(Ok));
                     }

@@ -32,11 +32,16 @@ struct HandlerError {
 pub fn status(error: &DispatchError) -> Status {
     let (code, reason, retry_after) = match error {
         DispatchError::Permanent { .. } => (Code::FailedPrecondition, PERMANENT, None),
-        DispatchError::Transient { retry_after, .. } => (Code::Unavailable, TRANSIENT, *retry_after),
+        DispatchError::Transient { retry_after, .. } => {
+            (Code::Unavailable, TRANSIENT, *retry_after)
+        }
         _ => (Code::Unavailable, TRANSIENT, None),
     };
-    let metadata: HashMap<String, String> =
-        error.status().map(|status| (STATUS.to_owned(), status.to_string())).into_iter().collect();
+    let metadata: HashMap<String, String> = error
+        .status()
+        .map(|status| (STATUS.to_owned(), status.to_string()))
+        .into_iter()
+        .collect();
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     if let Some(wait) = retry_after {
         details.set_retry_info(Some(wait));
@@ -54,7 +59,9 @@ pub(crate) fn stopping() -> Status {
 /// Whether nothing was begun because the process stops.
 pub(crate) fn is_stopping(status: &Status) -> bool {
     let details = status.get_error_details();
-    details.error_info().is_some_and(|info| info.domain == DOMAIN && info.reason == STOPPING)
+    details
+        .error_info()
+        .is_some_and(|info| info.domain == DOMAIN && info.reason == STOPPING)
 }
 
 /// Converts a status of any server into an error.
@@ -65,15 +72,34 @@ pub fn failure(status: &Status) -> DispatchError {
     let is_permanent = match info.map(|info| info.reason.as_str()) {
         Some(PERMANENT) => true,
         Some(TRANSIENT) => false,
-        _ => matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange),
+        _ => matches!(
+            status.code(),
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange
+        ),
     };
-    let said = Some(shortened(status.message())).filter(|said| !said.is_empty()).map(Excerpt);
-    let source = HandlerError { code: status.code(), said }.into();
+    let said = Some(shortened(status.message()))
+        .filter(|said| !said.is_empty())
+        .map(Excerpt);
+    let source = HandlerError {
+        code: status.code(),
+        said,
+    }
+    .into();
     match is_permanent {
-        true => DispatchError::Permanent { action: ACTION, status: number, source },
+        true => DispatchError::Permanent {
+            action: ACTION,
+            status: number,
+            source,
+        },
         false => {
-            let retry_after: Option<Duration> = details.retry_info().and_then(|info| info.retry_delay);
-            DispatchError::Transient { action: ACTION, retry_after, status: number, source }
+            let retry_after: Option<Duration> =
+                details.retry_info().and_then(|info| info.retry_delay);
+            DispatchError::Transient {
+                action: ACTION,
+                retry_after,
+                status: number,
+                source,
+            }
         }
     }
 }
@@ -104,14 +130,22 @@ mod tests {
     #[track_caller]
     fn check(code: Code, is_permanent: bool) {
         let failure = failure(&Status::new(code, "why"));
-        assert_eq!(matches!(failure, DispatchError::Permanent { .. }), is_permanent, "{code:?}");
+        assert_eq!(
+            matches!(failure, DispatchError::Permanent { .. }),
+            is_permanent,
+            "{code:?}"
+        );
     }
 
     #[test]
     fn a_code_alone_says_whether_to_come_again() {
         for code in (1..=16).map(Code::from) {
-            let is_permanent =
-                [Code::InvalidArgument, Code::FailedPrecondition, Code::OutOfRange].contains(&code);
+            let is_permanent = [
+                Code::InvalidArgument,
+                Code::FailedPrecondition,
+                Code::OutOfRange,
+            ]
+            .contains(&code);
             check(code, is_permanent);
         }
     }

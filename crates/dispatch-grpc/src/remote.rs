@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use dispatch::{
-    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt, Role, TraceParent,
-    TraceState,
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt, Role,
+    TraceParent, TraceState,
 };
 use dispatch_kit::Secret;
 use grpc::MAX_MESSAGE;
@@ -48,27 +48,46 @@ impl Dispatcher for Remote {
     type Settings = GrpcSettings;
 
     async fn open(settings: GrpcSettings, cx: &OpenContext) -> Result<Self, BoxError> {
-        let token = settings.token.as_ref().map(|token| Secret::open(token, cx)).transpose()?;
+        let token = settings
+            .token
+            .as_ref()
+            .map(|token| Secret::open(token, cx))
+            .transpose()?;
         let replicas = Replicas::new(settings.targets(cx)?)?;
-        Ok(Self { replicas, token, timeout: settings.timeout.unwrap_or(TIMEOUT) })
+        Ok(Self {
+            replicas,
+            token,
+            timeout: settings.timeout.unwrap_or(TIMEOUT),
+        })
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let authorization = self.authorization()?;
         let whole = cx.timeout.min(self.timeout);
         let deadline = Instant::now() + whole.saturating_sub(BEFORE_THE_END.min(whole / 10));
-        let replicas = self.replicas.in_turn().await.transient("reaching the remote dispatcher")?;
+        let replicas = self
+            .replicas
+            .in_turn()
+            .await
+            .transient("reaching the remote dispatcher")?;
         let mut unreachable = None;
         for replica in replicas {
             let mut call = replica.call();
-            let mut asked = self.ask(&call, event, cx, authorization.clone(), deadline).await;
+            let mut asked = self
+                .ask(&call, event, cx, authorization.clone(), deadline)
+                .await;
             for _ in 0..ASKED_AGAIN {
                 if !asked.as_ref().is_err_and(is_never_begun) {
                     break;
                 }
-                asked = self.ask(&call, event, cx, authorization.clone(), deadline).await;
+                asked = self
+                    .ask(&call, event, cx, authorization.clone(), deadline)
+                    .await;
             }
-            if !asked.as_ref().is_err_and(|status| is_broken(status) || is_stopping(status)) {
+            if !asked
+                .as_ref()
+                .is_err_and(|status| is_broken(status) || is_stopping(status))
+            {
                 call.was_answered();
             }
             match asked {
@@ -78,8 +97,14 @@ impl Dispatcher for Remote {
                 }
                 Err(status) => return Err(failure(&status)),
                 Ok(answered) => {
-                    let HandlerAnswer { status, answer, ours, theirs } = answered;
-                    let ours = ours.or_else(|| (!cx.answered(&answer)).then(|| TOO_LONG.to_owned()));
+                    let HandlerAnswer {
+                        status,
+                        answer,
+                        ours,
+                        theirs,
+                    } = answered;
+                    let ours =
+                        ours.or_else(|| (!cx.answered(&answer)).then(|| TOO_LONG.to_owned()));
                     let remark = joined([ours, theirs]);
                     return Ok(Done { status, remark });
                 }
@@ -108,15 +133,22 @@ struct HandlerAnswer {
 }
 
 fn joined(remarks: [Option<String>; 2]) -> Option<String> {
-    remarks.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
+    remarks
+        .into_iter()
+        .flatten()
+        .reduce(|one, other| format!("{one}; {other}"))
 }
 
 const TOO_LONG: &str = "its answer is too long to be passed on";
 
 impl Remote {
     fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, DispatchError> {
-        let Some(token) = &self.token else { return Ok(None) };
-        grpc::bearer(&token.get()?).map(Some).transient("reading a secret")
+        let Some(token) = &self.token else {
+            return Ok(None);
+        };
+        grpc::bearer(&token.get()?)
+            .map(Some)
+            .transient("reading a secret")
     }
 
     /// Calls one replica, in a span of its own.
@@ -129,7 +161,11 @@ impl Remote {
         deadline: Instant,
     ) -> Result<HandlerAnswer, Status> {
         let span = cx.call(Role::Client, METHOD);
-        let channel = Lenient { channel: call.channel(), remark: Remark::default(), deadline };
+        let channel = Lenient {
+            channel: call.channel(),
+            remark: Remark::default(),
+            deadline,
+        };
         let asked = ask(channel, event, cx, span.trace(), authorization).await;
         let code = asked.as_ref().err().map_or(Code::Ok, Status::code);
         let attributes = || {
@@ -160,7 +196,10 @@ fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::Dispa
     delivery.tracestate = state(cx, trace).unwrap_or_default().to_owned();
     delivery.wants_answer = cx.wants_answer();
     delivery.enriched = grpc::enriched(cx.enriched.as_ref());
-    v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
+    v1::DispatchRequest {
+        event: Some(grpc::event(event)),
+        delivery: Some(delivery),
+    }
 }
 
 async fn ask(
@@ -175,7 +214,9 @@ async fn ask(
     let mut request = Request::new(request(event, cx, trace));
     request.set_timeout(cx.timeout);
     if let Some(authorization) = authorization {
-        request.metadata_mut().insert("authorization", authorization);
+        request
+            .metadata_mut()
+            .insert("authorization", authorization);
     }
     if let Some(parent) = trace.and_then(|trace| trace.to_string().parse().ok()) {
         request.metadata_mut().insert("traceparent", parent);
@@ -186,7 +227,12 @@ async fn ask(
     let answer = client.dispatch(request).await?.into_inner();
     let status = answer.status.and_then(|status| u16::try_from(status).ok());
     let theirs = Some(shortened(&answer.remark)).filter(|remark| !remark.is_empty());
-    Ok(HandlerAnswer { status, answer: answer.answer, ours: remark.take(), theirs })
+    Ok(HandlerAnswer {
+        status,
+        answer: answer.answer,
+        ours: remark.take(),
+        theirs,
+    })
 }
 
 /// Returns the `tracestate` to send beside the `traceparent`.
@@ -209,7 +255,8 @@ fn is_not_connected(status: &Status) -> bool {
 fn is_never_begun(status: &Status) -> bool {
     causes(status).any(|cause| {
         let is_refused = |error: &h2::Error| {
-            error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+            error.is_remote()
+                && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
         };
         cause.downcast_ref().is_some_and(is_refused)
             || cause.downcast_ref().is_some_and(hyper::Error::is_canceled)

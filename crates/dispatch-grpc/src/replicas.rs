@@ -63,8 +63,14 @@ pub(crate) struct Call {
 impl Replicas {
     /// Fails if certificates can't be read.
     pub(crate) fn new(targets: Vec<Target>) -> Result<Self, TargetError> {
-        targets.iter().try_for_each(|target| target.channel().map(drop))?;
-        Ok(Self(Arc::new(Inner { targets, known: Mutex::default(), looking: tokio::sync::Mutex::default() })))
+        targets
+            .iter()
+            .try_for_each(|target| target.channel().map(drop))?;
+        Ok(Self(Arc::new(Inner {
+            targets,
+            known: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+        })))
     }
 
     /// Returns the replica to call now, followed by those to call if it can't be reached.
@@ -76,12 +82,16 @@ impl Replicas {
             Some(_) => {}
         }
         let mut replicas: Vec<_> = self.0.known().replicas.values().cloned().collect();
-        replicas.sort_by_cached_key(|replica| (replica.rests(), replica.calls(), fastrand::u32(..)));
+        replicas
+            .sort_by_cached_key(|replica| (replica.rests(), replica.calls(), fastrand::u32(..)));
         Ok(replicas)
     }
 
     /// Resolves in the background, since some replicas are known.
-    #[expect(clippy::disallowed_methods, reason = "it ends within the time of a lookup")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends within the time of a lookup"
+    )]
     fn look_up_beside(&self) {
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move { inner.look_up().await });
@@ -96,12 +106,24 @@ impl Inner {
         if self.known().at != before {
             return Ok(());
         }
-        let lookups = self.targets.iter().enumerate().map(|(index, target)| async move {
-            let looked_up = timeout(LOOKUP, lookup_host(target.authority())).await;
-            let addresses: Vec<_> =
-                looked_up.ok().and_then(Result::ok).into_iter().flatten().take(MAX_ADDRESSES).collect();
-            addresses.into_iter().map(|address| (index, address)).collect::<Vec<_>>()
-        });
+        let lookups = self
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| async move {
+                let looked_up = timeout(LOOKUP, lookup_host(target.authority())).await;
+                let addresses: Vec<_> = looked_up
+                    .ok()
+                    .and_then(Result::ok)
+                    .into_iter()
+                    .flatten()
+                    .take(MAX_ADDRESSES)
+                    .collect();
+                addresses
+                    .into_iter()
+                    .map(|address| (index, address))
+                    .collect::<Vec<_>>()
+            });
         let found = futures::future::join_all(lookups).await.concat();
         self.take(&found)
     }
@@ -111,11 +133,16 @@ impl Inner {
     fn take(&self, found: &[(usize, SocketAddr)]) -> Result<(), TargetError> {
         let mut known = self.known();
         let has = |target: usize| found.iter().any(|(index, _)| *index == target);
-        known.replicas.retain(|key, _| found.contains(key) || !has(key.0));
+        known
+            .replicas
+            .retain(|key, _| found.contains(key) || !has(key.0));
         for (index, address) in found {
-            if let std::collections::hash_map::Entry::Vacant(place) = known.replicas.entry((*index, *address))
+            if let std::collections::hash_map::Entry::Vacant(place) =
+                known.replicas.entry((*index, *address))
             {
-                place.insert(Arc::new(Replica::new(self.targets[*index].channel_to(*address)?)));
+                place.insert(Arc::new(Replica::new(
+                    self.targets[*index].channel_to(*address)?,
+                )));
             }
         }
         known.at = (!known.replicas.is_empty()).then(Instant::now);
@@ -129,7 +156,11 @@ impl Inner {
 
 impl Replica {
     fn new(channel: Channel) -> Self {
-        Self { channel, calls: AtomicUsize::new(0), failed: Mutex::default() }
+        Self {
+            channel,
+            calls: AtomicUsize::new(0),
+            failed: Mutex::default(),
+        }
     }
 
     fn calls(&self) -> usize {
@@ -144,7 +175,10 @@ impl Replica {
     /// Begins a call.
     pub(crate) fn call(self: &Arc<Self>) -> Call {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Call { replica: Arc::clone(self), is_answered: false }
+        Call {
+            replica: Arc::clone(self),
+            is_answered: false,
+        }
     }
 }
 
@@ -163,6 +197,10 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.replica.calls.fetch_sub(1, Ordering::Relaxed);
         let failed = (!self.is_answered).then(Instant::now);
-        *self.replica.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        *self
+            .replica
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = failed;
     }
 }

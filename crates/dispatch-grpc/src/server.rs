@@ -30,7 +30,10 @@ pub struct Server {
 impl Server {
     /// Makes the server. Once the process stops it refuses new calls, and waits for running ones.
     pub fn new(dispatcher: AnyDispatcher, shutdown: Shutdown) -> Self {
-        Self { dispatcher, shutdown }
+        Self {
+            dispatcher,
+            shutdown,
+        }
     }
 
     /// Returns the service for tonic.
@@ -44,9 +47,20 @@ impl Server {
         let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
         match timeout(cx.timeout, attempt).await {
             Ok(Ok(Ok(done))) => {
-                let answer = cx.response.as_ref().map(ResponseCapture::take).unwrap_or_default();
-                let remark = done.remark.map(|remark| failure::shortened(&remark)).unwrap_or_default();
-                Ok(v1::DispatchResponse { status: done.status.map(u32::from), answer, remark })
+                let answer = cx
+                    .response
+                    .as_ref()
+                    .map(ResponseCapture::take)
+                    .unwrap_or_default();
+                let remark = done
+                    .remark
+                    .map(|remark| failure::shortened(&remark))
+                    .unwrap_or_default();
+                Ok(v1::DispatchResponse {
+                    status: done.status.map(u32::from),
+                    answer,
+                    remark,
+                })
             }
             Ok(Ok(Err(error))) => Err(failure::status(&error)),
             Ok(Err(_)) => Err(Status::internal("the dispatcher panicked")),
@@ -56,14 +70,18 @@ impl Server {
 
     fn context(&self, delivery: &v1::Delivery) -> Result<Context, EventDecodeError> {
         let asked = delivery.timeout.as_ref().and_then(grpc::duration_of);
-        let longest = asked.ok_or(EventDecodeError::Missing("delivery.timeout"))?.min(LONGEST);
+        let longest = asked
+            .ok_or(EventDecodeError::Missing("delivery.timeout"))?
+            .min(LONGEST);
         let started_at = delivery.started_at.as_ref().and_then(grpc::timestamp_of);
         let mut cx = Context::new(&*delivery.route, &*delivery.idempotency_key, longest);
         cx.delivery_id.clone_from(&delivery.id);
         cx.attempt = delivery.attempt;
         cx.started_at = started_at.ok_or(EventDecodeError::Missing("delivery.started_at"))?;
         cx.trace = trace(delivery);
-        let state = cx.trace.and_then(|_| TraceState::read([delivery.tracestate.as_bytes()]));
+        let state = cx
+            .trace
+            .and_then(|_| TraceState::read([delivery.tracestate.as_bytes()]));
         cx.trace_state = state;
         cx.enriched = grpc::enriched_of(delivery)?;
         cx.tracer = Some(telemetry::calls());
@@ -79,8 +97,15 @@ fn trace(delivery: &v1::Delivery) -> Option<TraceParent> {
 
 /// Ends a span. A handler that refuses an event is no failure of ours; one that breaks is.
 fn ended(span: Span, code: Code) {
-    let is_failure = matches!(code, Code::Unknown | Code::Internal | Code::DeadlineExceeded | Code::DataLoss);
-    let ended = if is_failure { SpanStatus::Failed(grpc::code_name(code)) } else { SpanStatus::Ok };
+    let is_failure = matches!(
+        code,
+        Code::Unknown | Code::Internal | Code::DeadlineExceeded | Code::DataLoss
+    );
+    let ended = if is_failure {
+        SpanStatus::Failed(grpc::code_name(code))
+    } else {
+        SpanStatus::Ok
+    };
     span.end(ended, || {
         vec![
             Attribute::new("rpc.system.name", "grpc"),
@@ -104,11 +129,18 @@ impl v1::dispatcher_server::Dispatcher for Server {
         let read = || {
             let delivery = delivery.ok_or(EventDecodeError::Missing("delivery"))?;
             let event = event.ok_or(EventDecodeError::Missing("event"))?;
-            Ok((grpc::restore(event, trace(&delivery))?, self.context(&delivery)?))
+            Ok((
+                grpc::restore(event, trace(&delivery))?,
+                self.context(&delivery)?,
+            ))
         };
-        let (event, mut cx) =
-            read().map_err(|error: EventDecodeError| Status::invalid_argument(error.to_string()))?;
-        let span = Span::begin(Kind::Server, METHOD, cx.trace.map_or(Parent::Root, Parent::Remote));
+        let (event, mut cx) = read()
+            .map_err(|error: EventDecodeError| Status::invalid_argument(error.to_string()))?;
+        let span = Span::begin(
+            Kind::Server,
+            METHOD,
+            cx.trace.map_or(Parent::Root, Parent::Remote),
+        );
         cx.trace = Some(span.context());
         let answer = self.handle(&event, &cx).await;
         ended(span, answer.as_ref().err().map_or(Code::Ok, Status::code));

@@ -72,14 +72,20 @@ impl TlsSettings {
             _ => return Err("grpc.tls: expected `certificate` and `key`, or neither".into()),
         };
         let ca = self.ca.as_ref().map(|ca| cx.resolve(ca));
-        Ok(TlsTarget { ca, identity, name: self.name.clone() })
+        Ok(TlsTarget {
+            ca,
+            identity,
+            name: self.name.clone(),
+        })
     }
 }
 
 fn endpoints<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let endpoints: Vec<String> = Vec::deserialize(from)?;
     if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {
-        return Err(D::Error::custom("expected 1 to 64 addresses such as https://handlers:50061"));
+        return Err(D::Error::custom(
+            "expected 1 to 64 addresses such as https://handlers:50061",
+        ));
     }
     for address in &endpoints {
         Target::new(address, None).map_err(D::Error::custom)?;
@@ -91,5 +97,6 @@ fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Er
     let text = String::deserialize(from)?;
     let read = humantime::parse_duration(&text).ok();
     let fits = read.filter(|timeout| !timeout.is_zero() && *timeout <= MAX_TIMEOUT);
-    fits.map(Some).ok_or_else(|| D::Error::custom("expected a time such as 10s, at most 5m"))
+    fits.map(Some)
+        .ok_or_else(|| D::Error::custom("expected a time such as 10s, at most 5m"))
 }

@@ -18,8 +18,11 @@ use url::{Host, Url};
 
 /// Metadata services of the large clouds outside the link-local range:
 /// Alibaba, Azure, Oracle, and over IPv6 Google and all of Amazon's.
-const METADATA_V4: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+const METADATA_V4: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
 /// Reason for which an address is not connected to.
@@ -30,7 +33,9 @@ pub enum AddressError {
     #[error("link-local, metadata, multicast and reserved addresses are never connected to")]
     Never,
     /// A name that resolves into a private network.
-    #[error("the name resolves to a private or loopback address; set `allow-private: true` if that is meant")]
+    #[error(
+        "the name resolves to a private or loopback address; set `allow-private: true` if that is meant"
+    )]
     Private,
 }
 
@@ -59,12 +64,17 @@ pub fn check(address: IpAddr, allow_private: bool) -> Result<(), AddressError> {
 /// Returns the IPv4 address inside an IPv6 address: mapped, compatible, translated (RFC 7915),
 /// NAT64, ISATAP, or 6to4.
 fn unwrapped(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
     if let [0x2002, high, low, ..] = v6.segments() {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         return Ipv4Addr::new(a, b, c, d).into();
     }
-    let nat64 = matches!(v6.segments(), [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..]);
+    let nat64 = matches!(
+        v6.segments(),
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..]
+    );
     let isatap = matches!(v6.segments(), [.., 0 | 0x200, 0x5efe, _, _]);
     let compatible = v6.segments()[..6] == [0; 6] && v6.segments()[6] != 0;
     let [.., a, b, c, d] = v6.octets();
@@ -115,7 +125,9 @@ fn is_private(address: IpAddr) -> bool {
             };
             v4.is_private() || v4.is_loopback() || is_special
         }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.segments()[0] & 0xffc0 == 0xfec0,
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.is_unique_local() || v6.segments()[0] & 0xffc0 == 0xfec0
+        }
     }
 }
 
@@ -218,19 +230,41 @@ mod tests {
             literal(&format!("http://{host}/"), Err(AddressError::Never));
         }
         // Teredo, whatever is in it; this one leads through a public server to a public address.
-        literal("http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/", Err(AddressError::Never));
+        literal(
+            "http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/",
+            Err(AddressError::Never),
+        );
         literal("http://[2001::1]/", Err(AddressError::Never));
-        for host in ["239.255.255.255", "223.255.255.254", "[2001:4860:4860::8888]", "[2001:1::1]"] {
-            let expected = if host.starts_with("239") { Err(AddressError::Never) } else { Ok(()) };
+        for host in [
+            "239.255.255.255",
+            "223.255.255.254",
+            "[2001:4860:4860::8888]",
+            "[2001:1::1]",
+        ] {
+            let expected = if host.starts_with("239") {
+                Err(AddressError::Never)
+            } else {
+                Ok(())
+            };
             literal(&format!("http://{host}/"), expected);
         }
-        assert_eq!(check("64:ff9b::10.0.0.1".parse().unwrap(), false), Err(AddressError::Private));
+        assert_eq!(
+            check("64:ff9b::10.0.0.1".parse().unwrap(), false),
+            Err(AddressError::Private)
+        );
     }
 
     #[test]
     fn an_address_written_out_is_the_operators_choice() {
-        for host in ["127.0.0.1:9", "10.0.0.1", "[::1]", "192.168.1.1", "8.8.8.8", "example.com", "localhost"]
-        {
+        for host in [
+            "127.0.0.1:9",
+            "10.0.0.1",
+            "[::1]",
+            "192.168.1.1",
+            "8.8.8.8",
+            "example.com",
+            "localhost",
+        ] {
             literal(&format!("http://{host}/"), Ok(()));
         }
     }
@@ -251,16 +285,25 @@ mod tests {
             "::ffff:10.0.0.1",
         ] {
             let address = inside.parse().unwrap();
-            assert_eq!(check(address, false), Err(AddressError::Private), "{inside}");
+            assert_eq!(
+                check(address, false),
+                Err(AddressError::Private),
+                "{inside}"
+            );
             assert_eq!(check(address, true), Ok(()), "{inside}");
         }
         assert_eq!(check("93.184.216.34".parse().unwrap(), false), Ok(()));
-        assert_eq!(check("169.254.169.254".parse().unwrap(), true), Err(AddressError::Never));
+        assert_eq!(
+            check("169.254.169.254".parse().unwrap(), true),
+            Err(AddressError::Never)
+        );
     }
 
     #[test]
     fn one_bad_address_refuses_the_whole_answer() {
-        let mixed = ["93.184.216.34:0", "127.0.0.1:0"].map(|a| a.parse().unwrap()).to_vec();
+        let mixed = ["93.184.216.34:0", "127.0.0.1:0"]
+            .map(|a| a.parse().unwrap())
+            .to_vec();
         assert!(checked(mixed.clone(), false).is_err());
         assert_eq!(checked(mixed, true).unwrap().len(), 2);
     }
@@ -271,7 +314,11 @@ mod tests {
     impl Resolve for Rebinding {
         fn resolve(&self, _: String) -> Resolving {
             let was_asked = self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
-            let answer = if was_asked { "169.254.169.254:0" } else { "93.184.216.34:0" };
+            let answer = if was_asked {
+                "169.254.169.254:0"
+            } else {
+                "93.184.216.34:0"
+            };
             Box::pin(async move { Ok(vec![answer.parse()?]) })
         }
     }
@@ -279,10 +326,17 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_changes_its_mind_gains_nothing() {
         let resolver = Rebinding(std::sync::atomic::AtomicBool::default());
-        let mut checked = CheckedResolver { allow_private: true, resolver };
+        let mut checked = CheckedResolver {
+            allow_private: true,
+            resolver,
+        };
         let mut ask = || checked.call("hooks.example.com".parse().unwrap());
         let found: Vec<_> = ask().await.unwrap().collect();
-        assert_eq!(found, ["93.184.216.34:0".parse().unwrap()], "what was checked is what is used");
+        assert_eq!(
+            found,
+            ["93.184.216.34:0".parse().unwrap()],
+            "what was checked is what is used"
+        );
         assert!(ask().await.is_err());
     }
 }

@@ -66,7 +66,10 @@ pub(crate) async fn outcome(
     let until = deadline.min(Instant::now() + DRAIN_TIME);
     let read = drain(&mut body, statuses.excerpt(), &mut kept, until).await;
     let done = statuses.outcome(head.status, &head.headers, &kept, now)?;
-    let remark = read.remark().filter(|_| read == Read::Broken).map(str::to_owned);
+    let remark = read
+        .remark()
+        .filter(|_| read == Read::Broken)
+        .map(str::to_owned);
     Ok(Done { remark, ..done })
 }
 
@@ -94,7 +97,9 @@ async fn pass_on(
         return Some(remark.to_owned());
     }
     if is_encoded(headers) {
-        return Some("its answer is encoded, which it was not asked for: it is not passed on".to_owned());
+        return Some(
+            "its answer is encoded, which it was not asked for: it is not passed on".to_owned(),
+        );
     }
     cx.answered(&kept);
     None
@@ -107,7 +112,11 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         coding.is_empty() || coding.eq_ignore_ascii_case("identity")
     };
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
-    !values.all(|value| value.to_str().is_ok_and(|value| value.split(',').all(is_plain)))
+    !values.all(|value| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.split(',').all(is_plain))
+    })
 }
 
 /// Reads what is left of a response, up to a bound, and keeps its beginning.
@@ -120,7 +129,9 @@ async fn drain(body: &mut Incoming, keep: usize, kept: &mut Vec<u8>, deadline: I
                 Some(Err(_)) => return Read::Broken,
                 None => return Read::Whole,
             };
-            let Ok(chunk) = frame.into_data() else { continue };
+            let Ok(chunk) = frame.into_data() else {
+                continue;
+            };
             let left = keep.saturating_sub(kept.len()).min(chunk.len());
             kept.extend_from_slice(&chunk[..left]);
             read += chunk.len();

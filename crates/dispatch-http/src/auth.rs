@@ -83,24 +83,31 @@ impl Auth {
         Ok(match settings {
             AuthSettings::Bearer(file) => Self::Bearer(Secret::open(&file, cx)?),
             // RFC 7617, section 2: the first colon ends the name.
-            AuthSettings::Basic { user, .. } if user.contains(|c: char| c == ':' || c.is_control()) => {
+            AuthSettings::Basic { user, .. }
+                if user.contains(|c: char| c == ':' || c.is_control()) =>
+            {
                 return Err(
-                    "auth.basic.user: a name with a colon or a control character would be another".into()
+                    "auth.basic.user: a name with a colon or a control character would be another"
+                        .into(),
                 );
             }
-            AuthSettings::Basic { user, password } => {
-                Self::Basic { user, password: Secret::open(&password, cx)? }
-            }
-            AuthSettings::Oauth2 { token_url, client_id, client_secret, scope } => {
-                Self::Oauth2(Box::new(Oauth2 {
-                    token_uri: uri_of(&token_url.into_inner())?,
-                    client_id,
-                    client_secret: Secret::open(&client_secret, cx)?,
-                    scope,
-                    token: Mutex::default(),
-                    refused: std::sync::Mutex::default(),
-                }))
-            }
+            AuthSettings::Basic { user, password } => Self::Basic {
+                user,
+                password: Secret::open(&password, cx)?,
+            },
+            AuthSettings::Oauth2 {
+                token_url,
+                client_id,
+                client_secret,
+                scope,
+            } => Self::Oauth2(Box::new(Oauth2 {
+                token_uri: uri_of(&token_url.into_inner())?,
+                client_id,
+                client_secret: Secret::open(&client_secret, cx)?,
+                scope,
+                token: Mutex::default(),
+                refused: std::sync::Mutex::default(),
+            })),
         })
     }
 
@@ -127,7 +134,10 @@ impl Auth {
     /// another attempt has done so since.
     pub(crate) fn refused(&self, shown: &str) {
         if let (Self::Oauth2(oauth2), Some(token)) = (self, shown.strip_prefix("Bearer ")) {
-            *oauth2.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
+            *oauth2
+                .refused
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
         }
     }
 }
@@ -145,7 +155,11 @@ fn form_encoded(text: &str) -> String {
 impl Oauth2 {
     async fn token(&self, client: &HttpClient, deadline: Instant) -> Result<String, DispatchError> {
         let mut token = self.token.lock().await;
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let refused = self
+            .refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         token.take_if(|token| refused.as_ref() == Some(&token.value));
         if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.until) {
             return Ok(token.value.clone());
@@ -158,27 +172,50 @@ impl Oauth2 {
 
     async fn log_in(&self, client: &HttpClient, deadline: Instant) -> Result<Token, DispatchError> {
         let failed = |why: NoToken| DispatchError::transient(ACTION, why);
-        let identity = basic(&form_encoded(&self.client_id), &form_encoded(&self.client_secret.get()?));
+        let identity = basic(
+            &form_encoded(&self.client_id),
+            &form_encoded(&self.client_secret.get()?),
+        );
         let mut identity = HeaderValue::from_str(&identity).map_err(|_| failed(NoToken::Unfit))?;
         identity.set_sensitive(true);
         let mut headers = usual_headers();
         headers.insert(AUTHORIZATION, identity);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
         let method = Method::POST;
         let uri = self.token_uri.clone();
         let body = self.form();
         let began = Instant::now();
-        let answer = client.send(RequestParts { method, uri, headers, body }, deadline).await;
+        let answer = client
+            .send(
+                RequestParts {
+                    method,
+                    uri,
+                    headers,
+                    body,
+                },
+                deadline,
+            )
+            .await;
         let answer = answer.map_err(|error| DispatchError::transient(ACTION, error))?;
         let status = answer.status();
-        let Answer::Readable(response) = answer else { return Err(failed(NoToken::Unreadable)) };
+        let Answer::Readable(response) = answer else {
+            return Err(failed(NoToken::Unreadable));
+        };
         if !status.is_success() {
             return Err(failed(NoToken::Status(status)));
         }
         let body = Limited::new(response.into_body(), LONGEST).collect().await;
-        let body = body.map_err(|error| DispatchError::transient(ACTION, error))?.to_bytes();
+        let body = body
+            .map_err(|error| DispatchError::transient(ACTION, error))?
+            .to_bytes();
         let answer = understood(&body).ok_or_else(|| failed(NoToken::Unreadable))?;
-        Ok(Token { value: answer.access_token, until: began + lasts(answer.expires_in.as_deref()) })
+        Ok(Token {
+            value: answer.access_token,
+            until: began + lasts(answer.expires_in.as_deref()),
+        })
     }
 
     fn form(&self) -> Bytes {
@@ -198,10 +235,15 @@ fn understood(body: &[u8]) -> Option<TokenAnswer> {
 /// Returns how long a token is used: not to its end, but for a while in any case. Servers write
 /// its seconds as whole numbers, as other numbers, and as texts; some write nonsense.
 fn lasts(expires_in: Option<&RawValue>) -> Duration {
-    let written = expires_in.map_or("", RawValue::get).trim_matches('"').trim();
+    let written = expires_in
+        .map_or("", RawValue::get)
+        .trim_matches('"')
+        .trim();
     let seconds: Option<f64> = written.parse().ok();
     let whole = match seconds.filter(|seconds| *seconds > 0.0) {
-        Some(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE).min(LONGEST_LIFE),
+        Some(seconds) => Duration::try_from_secs_f64(seconds)
+            .unwrap_or(LONGEST_LIFE)
+            .min(LONGEST_LIFE),
         None => USUAL,
     };
     // A token that lasts for less than the time of renewal is used for half of its lifetime.
@@ -232,8 +274,13 @@ mod tests {
             ("-1e999", 240),
         ] {
             let text = format!(r#"{{"access_token": "t", "expires_in": {given}}}"#);
-            let answer = understood(text.as_bytes()).unwrap_or_else(|| panic!("no token in {text}"));
-            assert_eq!(lasts(answer.expires_in.as_deref()).as_secs(), expected, "{given}");
+            let answer =
+                understood(text.as_bytes()).unwrap_or_else(|| panic!("no token in {text}"));
+            assert_eq!(
+                lasts(answer.expires_in.as_deref()).as_secs(),
+                expected,
+                "{given}"
+            );
         }
         assert_eq!(lasts(None).as_secs(), 240);
     }
@@ -245,7 +292,8 @@ mod tests {
             r#"{"access_token": "t"}"#,
             r#"{"access_token": "t", "expires_in": 12345678901234567890123, "x": [1e999]}"#,
         ] {
-            let answer = understood(text.as_bytes()).unwrap_or_else(|| panic!("no token in {text}"));
+            let answer =
+                understood(text.as_bytes()).unwrap_or_else(|| panic!("no token in {text}"));
             assert_eq!(answer.access_token, "t");
         }
         assert!(understood(br#"{"access_token": 5}"#).is_none());

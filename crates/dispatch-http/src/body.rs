@@ -15,7 +15,10 @@ use crate::settings::{Format, TemplateSettings};
 pub(crate) enum Bodies {
     Signed,
     Structured,
-    Template { template: Template, content_type: String },
+    Template {
+        template: Template,
+        content_type: String,
+    },
 }
 
 /// A body with its content type.
@@ -31,7 +34,11 @@ impl Bodies {
         cx: &OpenContext,
     ) -> Result<Self, BoxError> {
         let Some(TemplateSettings { file, content_type }) = template else {
-            return Ok(if format == Format::Structured { Self::Structured } else { Self::Signed });
+            return Ok(if format == Format::Structured {
+                Self::Structured
+            } else {
+                Self::Signed
+            });
         };
         if format == Format::Structured {
             return Err(
@@ -43,7 +50,10 @@ impl Bodies {
             return Err("template.content-type: no header can have this value".into());
         }
         let template = read_template(&cx.resolve(&file), &content_type)?;
-        Ok(Self::Template { template, content_type })
+        Ok(Self::Template {
+            template,
+            content_type,
+        })
     }
 
     /// Whether a view of the event is needed.
@@ -58,16 +68,21 @@ impl Bodies {
         view: &View,
     ) -> Result<RequestBody<'m>, DispatchError> {
         Ok(match self {
-            Self::Signed => {
-                RequestBody { bytes: Cow::Borrowed(event.body()), content_type: "application/json" }
-            }
+            Self::Signed => RequestBody {
+                bytes: Cow::Borrowed(event.body()),
+                content_type: "application/json",
+            },
             Self::Structured => RequestBody {
                 bytes: Cow::Owned(structured(event, cx)?),
                 content_type: "application/cloudevents+json",
             },
-            Self::Template { template, content_type } => {
-                RequestBody { bytes: Cow::Owned(template.fill(view)?.into_bytes()), content_type }
-            }
+            Self::Template {
+                template,
+                content_type,
+            } => RequestBody {
+                bytes: Cow::Owned(template.fill(view)?.into_bytes()),
+                content_type,
+            },
         })
     }
 }

@@ -111,12 +111,18 @@ impl Answer {
 
 impl HttpClient {
     pub(crate) fn new(tls: ClientConfig, allow_private: bool) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(CheckedResolver { allow_private, resolver: System });
+        let mut tcp = HttpConnector::new_with_resolver(CheckedResolver {
+            allow_private,
+            resolver: System,
+        });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_ALIVE));
         tcp.set_keepalive_interval(Some(KEEP_ALIVE));
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1();
         let connector = Connector(https.wrap_connector(tcp));
         let mut builder = Client::builder(TokioExecutor::new());
         builder
@@ -137,7 +143,11 @@ impl HttpClient {
     ///
     /// A status that came before `deadline` is an answer; without one this never returns, and the
     /// caller has to end it.
-    pub(crate) async fn send(&self, asked: RequestParts, deadline: Instant) -> Result<Answer, SendError> {
+    pub(crate) async fn send(
+        &self,
+        asked: RequestParts,
+        deadline: Instant,
+    ) -> Result<Answer, SendError> {
         let (answer, exchange) = exchange(&self.pooled, asked.clone(), deadline).await;
         if matches!(answer, Err(SendError::Broken(_))) && exchange.is_unanswered_reuse() {
             let (answer, exchange) = self::exchange(&self.unpooled, asked, deadline).await;
@@ -166,12 +176,23 @@ async fn exchange(
     asked: RequestParts,
     deadline: Instant,
 ) -> (Result<Response<Incoming>, SendError>, Exchange) {
-    let RequestParts { method, uri, headers, body } = asked;
+    let RequestParts {
+        method,
+        uri,
+        headers,
+        body,
+    } = asked;
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
     *request.headers_mut() = headers;
-    let exchange = Exchange { connection: capture_connection(&mut request), begun: Arc::default() };
-    let request = request.map(|()| RequestBody { bytes: Some(body), exchange: exchange.clone() });
+    let exchange = Exchange {
+        connection: capture_connection(&mut request),
+        begun: Arc::default(),
+    };
+    let request = request.map(|()| RequestBody {
+        bytes: Some(body),
+        exchange: exchange.clone(),
+    });
     let answer = match timeout_at(deadline, client.request(request)).await {
         Ok(answer) => answer.map_err(SendError::new),
         Err(_) if exchange.status().is_some() => Err(SendError::Endless),
@@ -191,7 +212,10 @@ struct Exchange {
 impl Exchange {
     fn tap(&self) -> Option<StatusTap> {
         let mut extras = http::Extensions::new();
-        self.connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+        self.connection
+            .connection_metadata()
+            .as_ref()?
+            .get_extras(&mut extras);
         extras.remove()
     }
 
@@ -208,11 +232,15 @@ impl Exchange {
     }
 
     fn status(&self) -> Option<StatusCode> {
-        self.begun.get().and_then(|(tap, number)| tap.status(*number))
+        self.begun
+            .get()
+            .and_then(|(tap, number)| tap.status(*number))
     }
 
     fn is_unanswered_reuse(&self) -> bool {
-        self.begun.get().is_some_and(|(tap, number)| tap.is_unanswered_reuse(*number))
+        self.begun
+            .get()
+            .is_some_and(|(tap, number)| tap.is_unanswered_reuse(*number))
     }
 }
 
@@ -234,7 +262,12 @@ impl Body for RequestBody {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.exchange.begin();
-        Poll::Ready(self.bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(
+            self.bytes
+                .take()
+                .filter(|bytes| !bytes.is_empty())
+                .map(|bytes| Ok(Frame::data(bytes))),
+        )
     }
 
     fn is_end_stream(&self) -> bool {
@@ -262,7 +295,9 @@ pub(crate) fn usual_headers() -> HeaderMap {
 /// Converts a URL for a request.
 pub(crate) fn uri_of(url: &Url) -> Result<Uri, BoxError> {
     // The reason is left out: the URL may hold a secret.
-    url.as_str().parse().map_err(|_| "a URL that no request can have: expected it percent-encoded".into())
+    url.as_str()
+        .parse()
+        .map_err(|_| "a URL that no request can have: expected it percent-encoded".into())
 }
 
 /// Connects in a bounded time, and notes what comes on each connection.
@@ -287,7 +322,9 @@ impl Service<Uri> for Connector {
     fn call(&mut self, to: Uri) -> Self::Future {
         let connecting = self.0.call(to);
         Box::pin(async move {
-            let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ConnectTimeout)??;
+            let stream = timeout(CONNECT_TIMEOUT, connecting)
+                .await
+                .map_err(|_| ConnectTimeout)??;
             Ok(TokioIo::new(Tapped::new(TokioIo::new(stream))))
         })
     }

@@ -65,8 +65,8 @@ impl Extra {
         }
         let mut taken = BTreeSet::new();
         let open = |(name, value): (String, HeaderSettings)| {
-            let parsed =
-                HeaderName::try_from(&name).map_err(|_| format!("headers: `{name}` can't be one"))?;
+            let parsed = HeaderName::try_from(&name)
+                .map_err(|_| format!("headers: `{name}` can't be one"))?;
             let read = as_read(&parsed);
             if RESERVED.contains(&&*read) || read.starts_with("ce-") {
                 return Err(format!("headers: `{name}` is not for settings").into());
@@ -88,12 +88,18 @@ impl Extra {
             };
             Ok::<_, BoxError>((parsed, source))
         };
-        settings.into_iter().map(open).collect::<Result<_, _>>().map(Self)
+        settings
+            .into_iter()
+            .map(open)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether a view of the event is needed.
     pub(crate) fn has_templates(&self) -> bool {
-        self.0.iter().any(|(_, source)| matches!(source, Source::Template(_)))
+        self.0
+            .iter()
+            .any(|(_, source)| matches!(source, Source::Template(_)))
     }
 
     /// Adds the headers. A value with a line break is refused.
@@ -124,7 +130,8 @@ fn as_read(name: &HeaderName) -> String {
 
 /// Reads a header's template, and checks that it makes valid values of sample events.
 fn template(name: &str, text: String) -> Result<Template, BoxError> {
-    let template = Template::parse(text, "text/plain").map_err(|error| format!("headers.{name}: {error}"))?;
+    let template =
+        Template::parse(text, "text/plain").map_err(|error| format!("headers.{name}: {error}"))?;
     if template.sample_texts().any(|text| fit(&text).is_none()) {
         return Err(format!(
             "headers.{name}: of a sample event it makes a value that no header can have: expected one line \
@@ -136,7 +143,9 @@ fn template(name: &str, text: String) -> Result<Template, BoxError> {
 }
 
 fn fit(text: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(text).ok().filter(|value| value.len() <= LONGEST)
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|value| value.len() <= LONGEST)
 }
 
 /// Adds what every request says of itself.
@@ -153,7 +162,9 @@ pub(crate) fn add_ours(
         }
     };
     if format == Format::Binary {
-        event.cloud_event_headers().for_each(|(name, value)| add(name, value));
+        event
+            .cloud_event_headers()
+            .for_each(|(name, value)| add(name, value));
     }
     add("idempotency-key", Cow::Borrowed(&cx.idempotency_key));
     add("fluent-attempt", Cow::Owned(cx.attempt.to_string()));

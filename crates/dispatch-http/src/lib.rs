@@ -29,7 +29,8 @@ mod tls;
 use std::time::Duration;
 
 use dispatch::{
-    Attributes, BoxError, CallSpan, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role,
+    Attributes, BoxError, CallSpan, Context, DispatchError, Dispatcher, Done, Event, OpenContext,
+    Role,
 };
 use dispatch_kit::View;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -72,9 +73,19 @@ impl Dispatcher for HttpDispatcher {
     async fn open(settings: HttpSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         settings.ensure_protected_credentials()?;
         let is_tls_needed = settings.needs_tls();
-        let HttpSettings { url, timeout, allow_private, method, format, .. } = settings;
+        let HttpSettings {
+            url,
+            timeout,
+            allow_private,
+            method,
+            format,
+            ..
+        } = settings;
         Ok(Self {
-            client: HttpClient::new(tls::client_config(&settings.tls, is_tls_needed, cx)?, allow_private),
+            client: HttpClient::new(
+                tls::client_config(&settings.tls, is_tls_needed, cx)?,
+                allow_private,
+            ),
             method: match method {
                 MethodSettings::Post => Method::POST,
                 MethodSettings::Put => Method::PUT,
@@ -104,9 +115,18 @@ impl Dispatcher for HttpDispatcher {
 }
 
 impl HttpDispatcher {
-    async fn send(&self, event: &Event, cx: &Context, deadline: Instant) -> Result<Answer, DispatchError> {
+    async fn send(
+        &self,
+        event: &Event,
+        cx: &Context,
+        deadline: Instant,
+    ) -> Result<Answer, DispatchError> {
         let needs_view = self.bodies.has_template() || self.extra.has_templates();
-        let view = if needs_view { View::of_attempt(event, cx)? } else { View::none() };
+        let view = if needs_view {
+            View::of_attempt(event, cx)?
+        } else {
+            View::none()
+        };
         let made = self.bodies.make(event, cx, &view)?;
         let call = cx.call(Role::Client, method_name(&self.method));
         let mut headers = usual_headers();
@@ -119,7 +139,12 @@ impl HttpDispatcher {
             None => None,
         };
         let body = made.into_bytes(event);
-        let asked = RequestParts { method: self.method.clone(), uri: self.uri.clone(), headers, body };
+        let asked = RequestParts {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            headers,
+            body,
+        };
         let answer = self.exchange(asked, call, deadline).await?;
         if let Some((auth, shown)) = shown.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
             auth.refused(&shown);
@@ -136,7 +161,8 @@ impl HttpDispatcher {
         let answer = self.client.send(asked, deadline).await;
         let status = answer.as_ref().ok().map(Answer::status);
         let attributes = || {
-            let mut said: Attributes = vec![("http.request.method", method_name(&self.method).into())];
+            let mut said: Attributes =
+                vec![("http.request.method", method_name(&self.method).into())];
             said.extend(self.uri.host().map(|host| ("server.address", host.into())));
             said.extend(port_of(&self.uri).map(|port| ("server.port", port.into())));
             said.extend(status.map(|status| ("http.response.status_code", status.as_u16().into())));
@@ -152,7 +178,11 @@ impl HttpDispatcher {
 }
 
 fn port_of(uri: &Uri) -> Option<u16> {
-    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let usual = if uri.scheme_str() == Some("https") {
+        443
+    } else {
+        80
+    };
     uri.port_u16().or(Some(usual))
 }
 

@@ -40,7 +40,11 @@ pub(crate) struct Statuses {
 
 impl Statuses {
     pub(crate) fn new(settings: &StatusSettings, excerpt: usize) -> Result<Self, BoxError> {
-        let StatusSettings { done, again, permanent } = settings;
+        let StatusSettings {
+            done,
+            again,
+            permanent,
+        } = settings;
         let all: Vec<u16> = [&done[..], again, permanent].concat();
         let mut once = all.clone();
         once.sort_unstable();
@@ -51,7 +55,10 @@ impl Statuses {
         if excerpt > LONGEST {
             return Err(format!("excerpt: expected at most {LONGEST} bytes").into());
         }
-        Ok(Self { settings: settings.clone(), excerpt })
+        Ok(Self {
+            settings: settings.clone(),
+            excerpt,
+        })
     }
 
     /// Returns how many bytes of an answer to keep.
@@ -61,9 +68,14 @@ impl Statuses {
 
     /// Whether this status says that the endpoint has the event.
     pub(crate) fn is_done(&self, status: StatusCode) -> bool {
-        let StatusSettings { done, again, permanent } = &self.settings;
+        let StatusSettings {
+            done,
+            again,
+            permanent,
+        } = &self.settings;
         let code = status.as_u16();
-        done.contains(&code) || (status.is_success() && !permanent.contains(&code) && !again.contains(&code))
+        done.contains(&code)
+            || (status.is_success() && !permanent.contains(&code) && !again.contains(&code))
     }
 
     /// Returns the result that a status means, with an excerpt of the answer if that is a
@@ -76,7 +88,9 @@ impl Statuses {
         now: SystemTime,
     ) -> Result<Done, DispatchError> {
         let code = status.as_u16();
-        let StatusSettings { again, permanent, .. } = &self.settings;
+        let StatusSettings {
+            again, permanent, ..
+        } = &self.settings;
         let is_permanent = permanent.contains(&code);
         let is_other = is_permanent || again.contains(&code);
         if self.is_done(status) {
@@ -90,17 +104,29 @@ impl Statuses {
         let status = Some(code);
         let source = source.into();
         if is_permanent || (PERMANENT.contains(&code) && !is_other) {
-            return Err(DispatchError::Permanent { action: ACTION, status, source });
+            return Err(DispatchError::Permanent {
+                action: ACTION,
+                status,
+                source,
+            });
         }
         let retry_after = retry_after(headers, now);
-        Err(DispatchError::Transient { action: ACTION, retry_after, status, source })
+        Err(DispatchError::Transient {
+            action: ACTION,
+            retry_after,
+            status,
+            source,
+        })
     }
 }
 
 /// Makes one printable line of an answer.
 fn printable(excerpt: &[u8]) -> String {
     let text = String::from_utf8_lossy(excerpt);
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     text[..text.floor_char_boundary(LONGEST)].to_owned()
 }
 
@@ -114,13 +140,20 @@ pub(crate) fn from_error(error: SendError) -> DispatchError {
 /// the longest wait counts.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let date = |text: &str| httpdate::parse_http_date(text.trim()).ok();
-    let theirs = headers.get(DATE).and_then(|value| date(value.to_str().ok()?));
+    let theirs = headers
+        .get(DATE)
+        .and_then(|value| date(value.to_str().ok()?));
     let now = theirs.unwrap_or(now);
     let wait = |value: &HeaderValue| {
         let text = value.to_str().ok()?.trim();
         seconds(text).or_else(|| Some(date(text)?.duration_since(now).unwrap_or_default()))
     };
-    headers.get_all(RETRY_AFTER).iter().filter_map(wait).max().map(|wait| wait.min(LONGEST_WAIT))
+    headers
+        .get_all(RETRY_AFTER)
+        .iter()
+        .filter_map(wait)
+        .max()
+        .map(|wait| wait.min(LONGEST_WAIT))
 }
 
 /// Reads whole seconds, as the field is defined, and also the fractions and the huge numbers that
@@ -137,10 +170,16 @@ mod tests {
 
     #[track_caller]
     fn check(lines: &[(&'static str, &'static str)], expected: Option<u64>) {
-        let headers =
-            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers = lines
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{lines:?}");
+        assert_eq!(
+            retry_after(&headers, now),
+            expected.map(Duration::from_secs),
+            "{lines:?}"
+        );
     }
 
     #[test]
@@ -153,13 +192,26 @@ mod tests {
         check(&[("date", "soon"), later], Some(60));
         // The endpoint's clock is two minutes ahead of ours; a time in the past means at once.
         check(
-            &[("date", "Sun, 06 Nov 1994 08:51:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:52:00 GMT")],
+            &[
+                ("date", "Sun, 06 Nov 1994 08:51:37 GMT"),
+                ("retry-after", "Sun, 06 Nov 1994 08:52:00 GMT"),
+            ],
             Some(23),
         );
-        check(&[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], Some(0));
+        check(
+            &[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")],
+            Some(0),
+        );
         check(&[("retry-after", "-5")], None);
         check(&[("retry-after", "soon")], None);
-        for (text, expected) in [("0", 0), ("007", 7), ("1.5", 2), ("2.0", 2), ("1e3", 1000), (" 5 ", 5)] {
+        for (text, expected) in [
+            ("0", 0),
+            ("007", 7),
+            ("1.5", 2),
+            ("2.0", 2),
+            ("1e3", 1000),
+            (" 5 ", 5),
+        ] {
             check(&[("retry-after", text)], Some(expected));
         }
         for huge in ["99999999999999999999", "1e400", "18446744073709551615"] {
@@ -168,7 +220,14 @@ mod tests {
         for none in ["inf", "nan", "", "+", "-0", "0x10", "1,5", "120 s"] {
             check(&[("retry-after", none)], None);
         }
-        check(&[("retry-after", "5"), ("retry-after", "60"), ("retry-after", "soon")], Some(60));
+        check(
+            &[
+                ("retry-after", "5"),
+                ("retry-after", "60"),
+                ("retry-after", "soon"),
+            ],
+            Some(60),
+        );
         check(&[], None);
     }
 }

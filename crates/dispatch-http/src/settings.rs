@@ -70,7 +70,10 @@ impl HttpSettings {
             Some(AuthSettings::Oauth2 { token_url, .. }) => Some(token_url),
             _ => None,
         };
-        [Some(&self.url), token_url].into_iter().flatten().any(|target| target.0.scheme() == "https")
+        [Some(&self.url), token_url]
+            .into_iter()
+            .flatten()
+            .any(|target| target.0.scheme() == "https")
     }
 
     /// Fails if a secret would go to another host in clear, unless the settings allow it.
@@ -82,9 +85,15 @@ impl HttpSettings {
         let is_secret = |header: &HeaderSettings| matches!(header, HeaderSettings::Secret(_));
         let is_exposed = self.url.is_exposed();
         let credential = [
-            (self.auth.as_ref().is_some_and(is_oauth2), "http.auth.oauth2: the client's secret"),
+            (
+                self.auth.as_ref().is_some_and(is_oauth2),
+                "http.auth.oauth2: the client's secret",
+            ),
             (is_exposed && self.auth.is_some(), "http.auth: the login"),
-            (is_exposed && self.headers.values().any(is_secret), "http.headers: a secret"),
+            (
+                is_exposed && self.headers.values().any(is_secret),
+                "http.headers: a secret",
+            ),
         ];
         match credential.into_iter().find(|(is_sent, _)| *is_sent) {
             Some((_, what)) if !self.allow_plaintext_credentials => {
@@ -150,10 +159,12 @@ impl<'de> Deserialize<'de> for HeaderSettings {
             // As it is written: settings have no other numbers.
             Value::Number(number) => Ok(Self::Template(number.to_string())),
             Value::Bool(value) => Ok(Self::Template(value.to_string())),
-            table @ Value::Object(_) => {
-                SecretFile::deserialize(table).map(Self::Secret).map_err(Error::custom)
-            }
-            _ => Err(Error::custom("expected a text, or { file: path } of a secret")),
+            table @ Value::Object(_) => SecretFile::deserialize(table)
+                .map(Self::Secret)
+                .map_err(Error::custom),
+            _ => Err(Error::custom(
+                "expected a text, or { file: path } of a secret",
+            )),
         }
     }
 }
@@ -168,7 +179,12 @@ pub(crate) enum AuthSettings {
     Basic { user: String, password: SecretFile },
     /// OAuth 2.0 client credentials.
     #[serde(rename_all = "kebab-case")]
-    Oauth2 { token_url: Target, client_id: String, client_secret: SecretFile, scope: Option<String> },
+    Oauth2 {
+        token_url: Target,
+        client_id: String,
+        client_secret: SecretFile,
+        scope: Option<String>,
+    },
 }
 
 /// `tls:`.
@@ -215,10 +231,13 @@ impl<'de> Deserialize<'de> for Target {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         // A URL may hold a secret: an error must not repeat it.
         let text = String::deserialize(from)?;
-        let url = Url::parse(&text)
-            .map_err(|error| Error::custom(format!("not a URL ({error}): expected https://host/path")))?;
+        let url = Url::parse(&text).map_err(|error| {
+            Error::custom(format!("not a URL ({error}): expected https://host/path"))
+        })?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(Error::custom("expected a URL that begins with https:// or http://"));
+            return Err(Error::custom(
+                "expected a URL that begins with https:// or http://",
+            ));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Error::custom(

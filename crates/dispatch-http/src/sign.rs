@@ -20,16 +20,25 @@ impl Signer {
         if files.len() > MOST {
             return Err(format!("sign: expected {MOST} secrets at most").into());
         }
-        let signer = Self(files.iter().map(|file| Secret::open(file, cx)).collect::<Result<_, _>>()?);
-        signer.signatures("id", 0, b"").map_err(|_| "sign: expected whsec_ and base64, or base64")?;
+        let signer = Self(
+            files
+                .iter()
+                .map(|file| Secret::open(file, cx))
+                .collect::<Result<_, _>>()?,
+        );
+        signer
+            .signatures("id", 0, b"")
+            .map_err(|_| "sign: expected whsec_ and base64, or base64")?;
         Ok(signer)
     }
 
     fn signatures(&self, id: &str, at: i64, body: &[u8]) -> Result<String, DispatchError> {
         let sign = |secret: &Secret| {
-            let webhook =
-                Webhook::new(&secret.get()?).map_err(|error| DispatchError::transient(ACTION, error))?;
-            webhook.sign(id, at, body).map_err(|error| DispatchError::permanent(ACTION, error))
+            let webhook = Webhook::new(&secret.get()?)
+                .map_err(|error| DispatchError::transient(ACTION, error))?;
+            webhook
+                .sign(id, at, body)
+                .map_err(|error| DispatchError::permanent(ACTION, error))
         };
         let signatures: Vec<String> = self.0.iter().map(sign).collect::<Result<_, _>>()?;
         Ok(signatures.join(" "))
@@ -52,8 +61,8 @@ impl Signer {
             ("webhook-timestamp", now.to_string()),
             ("webhook-signature", self.signatures(id, now, body)?),
         ] {
-            let value =
-                HeaderValue::from_str(&value).map_err(|error| DispatchError::permanent(ACTION, error))?;
+            let value = HeaderValue::from_str(&value)
+                .map_err(|error| DispatchError::permanent(ACTION, error))?;
             headers.insert(HeaderName::from_static(name), value);
         }
         Ok(())

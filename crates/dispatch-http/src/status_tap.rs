@@ -86,8 +86,12 @@ impl Head {
             _ => None,
         };
         match status {
-            Some(status) if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
-                Self::Interim { is_line_empty: last == b'\n' }
+            Some(status)
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                Self::Interim {
+                    is_line_empty: last == b'\n',
+                }
             }
             Some(status) => Self::Status(status),
             None => Self::Unreadable,
@@ -104,7 +108,10 @@ impl StatusTap {
     pub(crate) fn begin(&self) -> u32 {
         let mut seen = self.seen();
         let requests = seen.requests.saturating_add(1);
-        *seen = StatusSeen { requests, ..StatusSeen::default() };
+        *seen = StatusSeen {
+            requests,
+            ..StatusSeen::default()
+        };
         requests
     }
 
@@ -145,7 +152,10 @@ pub(crate) struct Tapped<S> {
 
 impl<S> Tapped<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, tap: StatusTap::default() }
+        Self {
+            stream,
+            tap: StatusTap::default(),
+        }
     }
 }
 
@@ -169,7 +179,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -204,8 +218,15 @@ mod tests {
         for size in [1, 2, 7, 1000] {
             let tap = StatusTap::default();
             let request = tap.begin();
-            bytes.as_bytes().chunks(size).for_each(|chunk| tap.reads(chunk));
-            assert_eq!(tap.status(request).map(|status| status.as_u16()), expected, "{bytes:?} by {size}");
+            bytes
+                .as_bytes()
+                .chunks(size)
+                .for_each(|chunk| tap.reads(chunk));
+            assert_eq!(
+                tap.status(request).map(|status| status.as_u16()),
+                expected,
+                "{bytes:?} by {size}"
+            );
         }
     }
 
@@ -214,10 +235,20 @@ mod tests {
         check("HTTP/1.1 200 OK\r\n", Some(200));
         check("\r\nHTTP/1.0 204\n", Some(204));
         check("HTTP/1.1 100\r\n\r\nHTTP/1.1 201 Created\r\n", Some(201));
-        check("HTTP/1.1 103 X\r\nlink: a\r\n\r\nHTTP/1.1 102\n\nHTTP/1.1 503 X", Some(503));
+        check(
+            "HTTP/1.1 103 X\r\nlink: a\r\n\r\nHTTP/1.1 102\n\nHTTP/1.1 503 X",
+            Some(503),
+        );
         check("HTTP/1.1 101 X\r\n", Some(101));
         check("HTTP/1.1 103 X\r\nlink: HTTP/1.1 200 \r\n", None);
-        for bad in ["", "HTTP/1.1 200", "HTTP/1.1 2000 ", "HTTP/2.0 200 ", "http/1.1 200 ", "HTTP/1.1  20 "] {
+        for bad in [
+            "",
+            "HTTP/1.1 200",
+            "HTTP/1.1 2000 ",
+            "HTTP/2.0 200 ",
+            "http/1.1 200 ",
+            "HTTP/1.1  20 ",
+        ] {
             check(bad, None);
         }
     }
@@ -230,7 +261,10 @@ mod tests {
         tap.reads(b"HTTP/1.1 200 OK\r\n\r\n");
         let second = tap.begin();
         assert!(tap.is_unanswered_reuse(second) && tap.status(second).is_none());
-        assert!(!tap.is_unanswered_reuse(first) && tap.status(first).is_none(), "it is the latest's");
+        assert!(
+            !tap.is_unanswered_reuse(first) && tap.status(first).is_none(),
+            "it is the latest's"
+        );
         tap.reads(b"H");
         assert!(!tap.is_unanswered_reuse(second));
     }

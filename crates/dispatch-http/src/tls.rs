@@ -21,7 +21,8 @@ pub(crate) fn client_config(
     cx: &OpenContext,
 ) -> Result<ClientConfig, BoxError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = match &tls.ca {
         Some(ca) => builder.with_root_certificates(authorities(&cx.resolve(ca))?),
         None if is_needed => builder.with_platform_verifier().map_err(|error| {
@@ -30,7 +31,9 @@ pub(crate) fn client_config(
         None => builder.with_root_certificates(RootCertStore::empty()),
     };
     Ok(match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => known_by(builder, &cx.resolve(certificate), &cx.resolve(key))?,
+        (Some(certificate), Some(key)) => {
+            known_by(builder, &cx.resolve(certificate), &cx.resolve(key))?
+        }
         (None, None) => builder.with_no_client_auth(),
         _ => return Err("tls: expected certificate and key together".into()),
     })
@@ -52,7 +55,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BoxError> {
 fn authorities(path: &Path) -> Result<RootCertStore, BoxError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(path)? {
-        store.add(certificate).map_err(|error| format!("tls.ca: {error}"))?;
+        store
+            .add(certificate)
+            .map_err(|error| format!("tls.ca: {error}"))?;
     }
     Ok(store)
 }
@@ -63,6 +68,9 @@ fn known_by(
     key: &Path,
 ) -> Result<ClientConfig, BoxError> {
     let certificates = certificates(certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| format!("tls.key: {error}"))?;
-    builder.with_client_auth_cert(certificates, key).map_err(|error| format!("tls: {error}").into())
+    let key =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| format!("tls.key: {error}"))?;
+    builder
+        .with_client_auth_cert(certificates, key)
+        .map_err(|error| format!("tls: {error}").into())
 }

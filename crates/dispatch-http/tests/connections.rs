@@ -39,28 +39,43 @@ impl Server {
                         }
                         let (status, body) = answer(&request);
                         let length = body.len();
-                        let text = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}");
+                        let text = format!(
+                            "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}"
+                        );
                         stream.write_all(text.as_bytes()).await.unwrap();
                         request.clear();
                     }
                 });
             }
         });
-        Self { address, connections }
+        Self {
+            address,
+            connections,
+        }
     }
 
     async fn dispatcher(&self, rest: Value) -> HttpDispatcher {
         let mut settings = json!({ "url": format!("http://{}/hook", self.address) });
-        settings.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(rest.as_object().unwrap().clone());
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
         let settings = serde_json::from_value(settings).unwrap();
-        HttpDispatcher::open(settings, &OpenContext::new("r", folder)).await.unwrap()
+        HttpDispatcher::open(settings, &OpenContext::new("r", folder))
+            .await
+            .unwrap()
     }
 }
 
 fn is_whole(request: &str) -> bool {
-    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+    let Some((head, body)) = request.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap_or("0");
     body.len() >= length.parse().unwrap()
 }
 
@@ -87,7 +102,9 @@ async fn a_bearer_token_comes_from_its_file() {
         (if is_known { 200 } else { 401 }, String::new())
     })
     .await;
-    let dispatcher = server.dispatcher(json!({ "auth": { "bearer": { "file": "token" } } })).await;
+    let dispatcher = server
+        .dispatcher(json!({ "auth": { "bearer": { "file": "token" } } }))
+        .await;
     assert_eq!(dispatch(&dispatcher).await.unwrap(), Done::with_status(200));
 }
 
@@ -99,18 +116,33 @@ async fn many_refusals_of_one_token_are_one_new_login() {
         if request.starts_with("POST /token") {
             let number = counted.fetch_add(1, Ordering::Relaxed) + 1;
             // Some servers write a number of seconds as a text.
-            return (200, format!(r#"{{"access_token":"t{number}","expires_in":"3600"}}"#));
+            return (
+                200,
+                format!(r#"{{"access_token":"t{number}","expires_in":"3600"}}"#),
+            );
         }
-        (if request.contains("authorization: Bearer t1\r\n") { 401 } else { 200 }, String::new())
+        (
+            if request.contains("authorization: Bearer t1\r\n") {
+                401
+            } else {
+                200
+            },
+            String::new(),
+        )
     })
     .await;
     let oauth2 = json!({
         "token-url": format!("http://{}/token", server.address),
         "client-id": "id", "client-secret": { "file": "token" },
     });
-    let dispatcher = server.dispatcher(json!({ "auth": { "oauth2": oauth2 } })).await;
+    let dispatcher = server
+        .dispatcher(json!({ "auth": { "oauth2": oauth2 } }))
+        .await;
     let together = || futures::future::join_all((0..16).map(|_| dispatch(&dispatcher)));
-    assert!(together().await.iter().all(Result::is_err), "the first token is refused");
+    assert!(
+        together().await.iter().all(Result::is_err),
+        "the first token is refused"
+    );
     // A late refusal of the old token says nothing of the new one.
     assert!(together().await.iter().all(Result::is_ok));
     assert_eq!(logins.load(Ordering::Relaxed), 2);

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
 use dispatch_http::HttpDispatcher;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -26,13 +28,18 @@ fn make(folder: &Path) {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
-    for (name, usage) in
-        [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
-    {
+    for (name, usage) in [
+        ("server", ExtendedKeyUsagePurpose::ServerAuth),
+        ("client", ExtendedKeyUsagePurpose::ClientAuth),
+    ] {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.extended_key_usages = vec![usage];
-        fs::write(folder.join(format!("{name}.pem")), params.signed_by(&key, &ca).unwrap().pem()).unwrap();
+        fs::write(
+            folder.join(format!("{name}.pem")),
+            params.signed_by(&key, &ca).unwrap().pem(),
+        )
+        .unwrap();
         fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 }
@@ -43,7 +50,8 @@ async fn endpoint(folder: &Path) -> u16 {
     let read = |name: &str| CertificateDer::from_pem_file(folder.join(name)).unwrap();
     let mut trusted = RootCertStore::empty();
     trusted.add(read("ca.pem")).unwrap();
-    let asks = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&provider));
+    let asks =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&provider));
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -59,10 +67,13 @@ async fn endpoint(folder: &Path) -> u16 {
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
             let _ = stream.read(&mut [0; 4096]).await;
-            let _ =
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .await;
             let _ = stream.shutdown().await;
         }
     });
@@ -72,9 +83,16 @@ async fn endpoint(folder: &Path) -> u16 {
 async fn dispatch(folder: &Path, port: u16, tls: Value) -> Result<Done, DispatchError> {
     let settings = json!({ "url": format!("https://127.0.0.1:{port}/"), "tls": tls });
     let cx = OpenContext::new("r", folder);
-    let dispatcher = HttpDispatcher::open(serde_json::from_value(settings).unwrap(), &cx).await.unwrap();
+    let dispatcher = HttpDispatcher::open(serde_json::from_value(settings).unwrap(), &cx)
+        .await
+        .unwrap();
     let event = dispatch::testing::event("E", "HD_1");
-    dispatcher.dispatch(&event, &Context::new("r", event.id().to_string(), Duration::from_secs(5))).await
+    dispatcher
+        .dispatch(
+            &event,
+            &Context::new("r", event.id().to_string(), Duration::from_secs(5)),
+        )
+        .await
 }
 
 #[tokio::test]
@@ -86,7 +104,10 @@ async fn both_sides_show_who_they_are() {
     let port = endpoint(folder.path()).await;
     let stranger = other.path().to_str().unwrap();
     let known = json!({ "ca": "ca.pem", "certificate": "client.pem", "key": "client.key" });
-    assert_eq!(dispatch(folder.path(), port, known).await.unwrap(), Done::with_status(200));
+    assert_eq!(
+        dispatch(folder.path(), port, known).await.unwrap(),
+        Done::with_status(200)
+    );
     for tls in [
         json!({}),
         json!({ "ca": "ca.pem" }),
@@ -94,7 +115,10 @@ async fn both_sides_show_who_they_are() {
         json!({ "ca": "ca.pem", "certificate": format!("{stranger}/client.pem"), "key": format!("{stranger}/client.key") }),
     ] {
         let refused = dispatch(folder.path(), port, tls.clone()).await;
-        assert!(matches!(refused, Err(DispatchError::Transient { status: None, .. })), "{tls}: {refused:?}");
+        assert!(
+            matches!(refused, Err(DispatchError::Transient { status: None, .. })),
+            "{tls}: {refused:?}"
+        );
     }
 }
 
@@ -107,13 +131,20 @@ fn open_without_authorities(test: &str, settings: &Value) -> String {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("none.pem"), "").unwrap();
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args([test, "--exact", "--nocapture"]).env(AGAIN, settings.to_string());
-    again.env("SSL_CERT_FILE", folder.path().join("none.pem")).env("SSL_CERT_DIR", folder.path());
+    again
+        .args([test, "--exact", "--nocapture"])
+        .env(AGAIN, settings.to_string());
+    again
+        .env("SSL_CERT_FILE", folder.path().join("none.pem"))
+        .env("SSL_CERT_DIR", folder.path());
     String::from_utf8(again.output().unwrap().stdout).unwrap()
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "it says which of two processes this is")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it says which of two processes this is"
+)]
 async fn a_machine_without_authorities_needs_some_for_tls_alone() {
     const TEST: &str = "a_machine_without_authorities_needs_some_for_tls_alone";
     if let Ok(settings) = std::env::var(AGAIN) {
@@ -135,9 +166,10 @@ async fn a_machine_without_authorities_needs_some_for_tls_alone() {
     let oauth2 = json!({ "oauth2": {
         "token-url": "https://127.0.0.1:1/", "client-id": "i", "client-secret": { "file": "secret" },
     } });
-    for settings in
-        [json!({ "url": "https://127.0.0.1:1/" }), json!({ "url": "http://127.0.0.1:1/", "auth": oauth2 })]
-    {
+    for settings in [
+        json!({ "url": "https://127.0.0.1:1/" }),
+        json!({ "url": "http://127.0.0.1:1/", "auth": oauth2 }),
+    ] {
         let said = open_without_authorities(TEST, &settings);
         assert!(
             said.contains("refused") && said.contains("tls.ca") && said.contains("SSL_CERT_FILE"),

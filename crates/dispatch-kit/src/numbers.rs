@@ -52,7 +52,10 @@ impl Object for Digits {}
 impl Digits {
     /// Makes the digits of numbers beside samples.
     pub(crate) fn of_samples() -> Self {
-        Self { has_samples: true, ..Self::default() }
+        Self {
+            has_samples: true,
+            ..Self::default()
+        }
     }
 
     /// Whether the engine writes every value as it came.
@@ -61,7 +64,10 @@ impl Digits {
     }
 
     fn charge(&self, bytes: usize) -> Result<(), Error> {
-        let made = self.made.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let made = self
+            .made
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes);
         match made > MOST_JSON {
             true => Err(Error::from(ErrorKind::OutOfFuel)),
             false => Ok(()),
@@ -82,16 +88,23 @@ impl Digits {
             ExactValue::Bool(value) => value.into(),
             ExactValue::Text(text) => text.into(),
             ExactValue::Number(number) => self.number(&number),
-            ExactValue::List(list) => {
-                Value::from(list.into_iter().map(|value| self.value(value)).collect::<Vec<_>>())
-            }
+            ExactValue::List(list) => Value::from(
+                list.into_iter()
+                    .map(|value| self.value(value))
+                    .collect::<Vec<_>>(),
+            ),
             ExactValue::Table(fields) => self.table(fields),
         }
     }
 
     /// Converts a table for the engine.
-    pub(crate) fn table(&mut self, fields: impl IntoIterator<Item = (String, ExactValue)>) -> Value {
-        let fields = fields.into_iter().map(|(name, value)| (name, self.value(value)));
+    pub(crate) fn table(
+        &mut self,
+        fields: impl IntoIterator<Item = (String, ExactValue)>,
+    ) -> Value {
+        let fields = fields
+            .into_iter()
+            .map(|(name, value)| (name, self.value(value)));
         Value::from(fields.collect::<BTreeMap<_, _>>())
     }
 
@@ -105,7 +118,10 @@ impl Digits {
         let fraction = number.as_f64();
         let now = self.source;
         let written = self.written.entry(fraction.to_bits());
-        let written = written.or_insert_with(|| Written::Text { text: number.as_str().into(), source: now });
+        let written = written.or_insert_with(|| Written::Text {
+            text: number.as_str().into(),
+            source: now,
+        });
         if let Written::Text { text, source } = written {
             match is_same(text, number.as_str()) {
                 // The shorter text says all that the longer does.
@@ -124,7 +140,8 @@ impl Digits {
         if value.kind() != ValueKind::Number || value.is_integer() {
             return None;
         }
-        self.written.get(&f64::try_from(value.clone()).ok()?.to_bits())
+        self.written
+            .get(&f64::try_from(value.clone()).ok()?.to_bits())
     }
 }
 
@@ -137,24 +154,40 @@ fn is_same(one: &str, other: &str) -> bool {
 /// digit.
 fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+    let (sign, mantissa) = mantissa
+        .strip_prefix('-')
+        .map_or((false, mantissa), |rest| (true, rest));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     let trimmed = digits.trim_end_matches('0');
-    let moved = i64::try_from(digits.len() - trimmed.len()).ok()? - i64::try_from(fraction.len()).ok()?;
+    let moved =
+        i64::try_from(digits.len() - trimmed.len()).ok()? - i64::try_from(fraction.len()).ok()?;
     let digits = trimmed.trim_start_matches('0').to_owned();
-    let power = if digits.is_empty() { 0 } else { exponent.parse::<i64>().ok()?.checked_add(moved)? };
+    let power = if digits.is_empty() {
+        0
+    } else {
+        exponent.parse::<i64>().ok()?.checked_add(moved)?
+    };
     Some((sign, digits, power))
 }
 
 /// Writes a value into a text, as the text's content type wants it.
-pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    let digits = state.lookup(DIGITS).and_then(|digits| digits.downcast_object::<Digits>());
+pub(crate) fn write(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
+    let digits = state
+        .lookup(DIGITS)
+        .and_then(|digits| digits.downcast_object::<Digits>());
     let Some(digits) = digits.filter(|digits| !digits.is_empty() && !value.is_safe()) else {
         return escape_formatter(out, state, value);
     };
     if matches!(state.auto_escape(), AutoEscape::Json) {
-        let json = serde_json::to_string(&Exact { value, digits: &digits });
+        let json = serde_json::to_string(&Exact {
+            value,
+            digits: &digits,
+        });
         let json = json.map_err(|_| Error::new(ErrorKind::BadSerialization, "no JSON"))?;
         return out.write_str(&json).map_err(Error::from);
     }
@@ -163,7 +196,10 @@ pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
     }
     match digits.written(value) {
         Some(Written::Text { text, .. }) => out.write_str(text).map_err(Error::from),
-        Some(Written::Either) => Err(Error::new(ErrorKind::InvalidOperation, "numbers that are too near")),
+        Some(Written::Either) => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "numbers that are too near",
+        )),
         None => escape_formatter(out, state, value),
     }
 }
@@ -175,14 +211,21 @@ pub(crate) fn to_json(
     indent: Option<Value>,
     options: Kwargs,
 ) -> Result<Value, Error> {
-    let digits = state.lookup(DIGITS).and_then(|digits| digits.downcast_object::<Digits>());
-    let Some(digits) = digits else { return tojson(value, indent, options) };
+    let digits = state
+        .lookup(DIGITS)
+        .and_then(|digits| digits.downcast_object::<Digits>());
+    let Some(digits) = digits else {
+        return tojson(value, indent, options);
+    };
     let made = if digits.is_empty() {
         tojson(value, indent, options)?
     } else {
         let indent = indent.or(options.get("indent")?);
         options.assert_all_used()?;
-        let value = Exact { value, digits: &digits };
+        let value = Exact {
+            value,
+            digits: &digits,
+        };
         let json = match indent.is_some_and(|indent| indent.is_true()) {
             true => serde_json::to_string_pretty(&value),
             false => serde_json::to_string(&value),
@@ -217,7 +260,10 @@ struct Exact<'v> {
 
 impl Exact<'_> {
     fn of<'v>(&'v self, value: &'v Value) -> Exact<'v> {
-        Exact { value, digits: self.digits }
+        Exact {
+            value,
+            digits: self.digits,
+        }
     }
 }
 
@@ -229,9 +275,9 @@ impl Serialize for Exact<'_> {
         let items = || self.value.try_iter().map_err(S::Error::custom);
         match self.value.kind() {
             ValueKind::Number => match self.digits.written(self.value) {
-                Some(Written::Text { text, .. }) => {
-                    RawValue::from_string(text.to_string()).map_err(S::Error::custom)?.serialize(to)
-                }
+                Some(Written::Text { text, .. }) => RawValue::from_string(text.to_string())
+                    .map_err(S::Error::custom)?
+                    .serialize(to),
                 Some(Written::Either) => Err(S::Error::custom("numbers that are too near")),
                 None => self.value.serialize(to),
             },
@@ -271,9 +317,13 @@ mod tests {
         ] {
             assert!(is_same(same[0], same[1]), "{same:?}");
         }
-        for other in
-            [["1.1", "1.10000000000000000001"], ["1", "-1"], ["0", "-0"], ["1e3", "1e4"], ["10", "1"]]
-        {
+        for other in [
+            ["1.1", "1.10000000000000000001"],
+            ["1", "-1"],
+            ["0", "-0"],
+            ["1e3", "1e4"],
+            ["10", "1"],
+        ] {
             assert!(!is_same(other[0], other[1]), "{other:?}");
         }
     }

@@ -17,7 +17,10 @@ impl PlaintextCredential {
     /// Makes the error; `credential` is the setting that names the credential, `expected` what
     /// would protect it.
     pub fn new(credential: &'static str, expected: &'static str) -> Self {
-        Self { credential, expected }
+        Self {
+            credential,
+            expected,
+        }
     }
 }
 

@@ -35,7 +35,11 @@ pub(crate) struct Sample(usize);
 
 impl Sample {
     fn below(&self) -> Value {
-        if self.0 == 0 { TEXT.into() } else { Value::from_object(Self(self.0 - 1)) }
+        if self.0 == 0 {
+            TEXT.into()
+        } else {
+            Value::from_object(Self(self.0 - 1))
+        }
     }
 
     /// Returns the text of a value, if it is a sample.
@@ -68,18 +72,31 @@ fn samples() -> [View; 2] {
     let mut digits = Digits::of_samples();
     let event = digits.value(ExactValue::parse(EVENT.as_bytes()).unwrap_or_default());
     let digits = Value::from_object(digits);
-    let view = |event| View { event, enriched: sample(), outcome: sample(), digits: digits.clone() };
+    let view = |event| View {
+        event,
+        enriched: sample(),
+        outcome: sample(),
+        digits: digits.clone(),
+    };
     [view(event), view(sample())]
 }
 
 /// Returns the texts that `template` makes of samples, if it can be filled in with them.
 pub(crate) fn texts(template: &Template) -> Vec<String> {
-    samples().iter().filter_map(|view| template.fill(view).ok()).collect()
+    samples()
+        .iter()
+        .filter_map(|view| template.fill(view).ok())
+        .collect()
 }
 
 /// Fails if a template for JSON makes none.
 pub(crate) fn check(template: &Template, content_type: &str) -> Result<(), BoxError> {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let parted_by = match &*kind {
         _ if kind.ends_with("json-seq") => Some('\u{1e}'),
         _ if kind.ends_with("ndjson") || kind.ends_with("jsonl") => Some('\n'),
@@ -88,7 +105,10 @@ pub(crate) fn check(template: &Template, content_type: &str) -> Result<(), BoxEr
     };
     for text in texts(template) {
         let parts: Vec<&str> = match parted_by {
-            Some(end) => text.split(end).filter(|part| !part.trim().is_empty()).collect(),
+            Some(end) => text
+                .split(end)
+                .filter(|part| !part.trim().is_empty())
+                .collect(),
             None => vec![&text],
         };
         for part in parts {
@@ -154,15 +174,25 @@ mod tests {
         ] {
             checked(good, "application/json", true);
         }
-        checked("{{ event.entityRef }}\n{{ event.name }}\n", "application/x-ndjson", true);
+        checked(
+            "{{ event.entityRef }}\n{{ event.name }}\n",
+            "application/x-ndjson",
+            true,
+        );
         checked("{{ event.entityRef }}\nx\n", "application/x-ndjson", false);
     }
 
     #[test]
     fn templates_to_copy_make_json() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/integrations");
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        files.retain(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "json")
+        });
         assert!(files.len() >= 7, "{files:?}");
         for file in files {
             crate::read_template(&file, "application/json").unwrap();

@@ -34,15 +34,18 @@ pub struct Secret {
 impl Secret {
     /// Reads the file; an error at the start if it can't be read.
     pub fn open(file: &SecretFile, cx: &OpenContext) -> Result<Self, BoxError> {
-        let secret = Self { path: cx.resolve(&file.file), read: Mutex::default() };
+        let secret = Self {
+            path: cx.resolve(&file.file),
+            read: Mutex::default(),
+        };
         secret.read()?;
         Ok(secret)
     }
 
     fn read(&self) -> Result<String, BoxError> {
         let place = self.path.display();
-        let text =
-            std::fs::read_to_string(&self.path).map_err(|error| format!("reading {place}: {error}"))?;
+        let text = std::fs::read_to_string(&self.path)
+            .map_err(|error| format!("reading {place}: {error}"))?;
         // Some editors on Windows write a byte order mark before a text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
         match text.is_empty() || text.len() > LONGEST {
@@ -59,7 +62,9 @@ impl Secret {
         {
             return Ok(text.clone());
         }
-        let text = self.read().map_err(|error| DispatchError::transient("reading a secret", error))?;
+        let text = self
+            .read()
+            .map_err(|error| DispatchError::transient("reading a secret", error))?;
         *read = Some((Instant::now(), text.clone()));
         Ok(text)
     }
@@ -67,7 +72,9 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Secret")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +86,10 @@ mod tests {
     fn a_secret_is_neither_its_byte_order_mark_nor_its_line_end() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("key"), "\u{feff}s3cret\r\n").unwrap();
-        let secret = Secret::open(&SecretFile { file: "key".into() }, &OpenContext::new("r", folder.path()));
+        let secret = Secret::open(
+            &SecretFile { file: "key".into() },
+            &OpenContext::new("r", folder.path()),
+        );
         assert_eq!(secret.unwrap().get().unwrap(), "s3cret");
     }
 
@@ -93,13 +103,19 @@ mod tests {
         let secret = Secret::open(&file, &cx).unwrap();
         assert_eq!(secret.get().unwrap(), "old");
         std::fs::write(folder.path().join("key"), "new\n").unwrap();
-        assert_eq!(secret.get().unwrap(), "old", "what was just read is believed");
+        assert_eq!(
+            secret.get().unwrap(),
+            "old",
+            "what was just read is believed"
+        );
         secret.read.lock().unwrap().as_mut().unwrap().0 -= FRESH;
         assert_eq!(secret.get().unwrap(), "new");
         std::fs::write(folder.path().join("key"), "").unwrap();
         secret.read.lock().unwrap().as_mut().unwrap().0 -= FRESH;
         assert!(
-            secret.get().is_err_and(|error| matches!(error, DispatchError::Transient { .. })),
+            secret
+                .get()
+                .is_err_and(|error| matches!(error, DispatchError::Transient { .. })),
             "somebody is writing it"
         );
     }

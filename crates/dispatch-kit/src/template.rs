@@ -49,7 +49,9 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
-        environment.add_template_owned(NAME, source).map_err(|error| unfilled(&error))?;
+        environment
+            .add_template_owned(NAME, source)
+            .map_err(|error| unfilled(&error))?;
         Ok(Self(Arc::new(environment)))
     }
 
@@ -68,8 +70,12 @@ impl Template {
     /// Makes the text for an event. The error is permanent: a text that can't be made now can
     /// never be.
     pub fn fill(&self, event: &View) -> Result<String, DispatchError> {
-        let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
-        let template = self.0.get_template(NAME).map_err(|error| permanent(&error))?;
+        let permanent =
+            |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
+        let template = self
+            .0
+            .get_template(NAME)
+            .map_err(|error| permanent(&error))?;
         let mut text = Bounded(Vec::new());
         let context = BTreeMap::from([
             ("event", event.event.clone()),
@@ -77,8 +83,11 @@ impl Template {
             ("outcome", event.outcome.clone()),
             (DIGITS, event.digits.clone()),
         ]);
-        template.render_captured_to(context, &mut text).map_err(|error| permanent(&error))?;
-        String::from_utf8(text.0).map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
+        template
+            .render_captured_to(context, &mut text)
+            .map_err(|error| permanent(&error))?;
+        String::from_utf8(text.0)
+            .map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
     }
 }
 
@@ -109,12 +118,15 @@ impl View {
         enriched: Option<&ExactJson>,
         told: Option<&DeliveryOutcome>,
     ) -> Result<Self, DispatchError> {
-        let fields = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
+        let fields = event
+            .view()
+            .map_err(|error| DispatchError::permanent(ACTION, error))?;
         let mut digits = Digits::default();
         Ok(Self {
             event: digits.table(fields),
-            enriched: enriched
-                .map_or(Value::UNDEFINED, |enriched| digits.next_source().value(enriched.value())),
+            enriched: enriched.map_or(Value::UNDEFINED, |enriched| {
+                digits.next_source().value(enriched.value())
+            }),
             outcome: told.map_or(Value::UNDEFINED, |told| outcome(told, digits.next_source())),
             digits: Value::from_object(digits),
         })
@@ -123,7 +135,12 @@ impl View {
     /// Makes an empty view, for an attempt without templates.
     pub fn none() -> Self {
         let nothing = Value::UNDEFINED;
-        Self { event: nothing.clone(), enriched: nothing.clone(), outcome: nothing.clone(), digits: nothing }
+        Self {
+            event: nothing.clone(),
+            enriched: nothing.clone(),
+            outcome: nothing.clone(),
+            digits: nothing,
+        }
     }
 }
 
@@ -155,7 +172,12 @@ pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxErr
 }
 
 fn escape(content_type: &str) -> AutoEscape {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match kind {
         _ if kind.ends_with("json") || kind.ends_with("json-seq") => AutoEscape::Json,
         _ if kind.ends_with("html") || kind.ends_with("xml") => AutoEscape::Html,
@@ -165,7 +187,10 @@ fn escape(content_type: &str) -> AutoEscape {
 
 /// Converts an error of the engine, whose own words may contain values.
 fn unfilled(error: &minijinja::Error) -> Unfilled {
-    Unfilled { line: error.line().unwrap_or(0), why: error.kind().to_string() }
+    Unfilled {
+        line: error.line().unwrap_or(0),
+        why: error.kind().to_string(),
+    }
 }
 
 /// A buffer that refuses text beyond its bound.

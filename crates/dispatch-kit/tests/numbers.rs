@@ -9,24 +9,40 @@ use bytes::Bytes;
 use dispatch::{Context, DeliveryOutcome, Event};
 use dispatch_kit::{Template, View};
 use event_model::{
-    Account, Accounts, Algorithm, Environment, Evidence, ExactJson, Headers, Inbound, KeyId, KeyName, Proof,
-    Timestamp, Verified,
+    Account, Accounts, Algorithm, Environment, Evidence, ExactJson, Headers, Inbound, KeyId,
+    KeyName, Proof, Timestamp, Verified,
 };
 
 fn event(attributes: &str) -> Event {
     let key = KeyName::new("sydney", Environment::Sandbox);
-    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
-    let body =
-        format!(r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34","attributes":{attributes}}}"#);
-    let inbound =
-        Inbound { body: Bytes::from(body), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
+    let accounts = Accounts::new([Account {
+        name: "ACME".to_owned(),
+        key: key.clone(),
+        retailers: None,
+    }]);
+    let body = format!(
+        r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34","attributes":{attributes}}}"#
+    );
+    let inbound = Inbound {
+        body: Bytes::from(body),
+        headers: Headers::default(),
+        received_at: Timestamp::UNIX_EPOCH,
+    };
     let key = Arc::new(KeyId::any_named(key));
-    let evidence = Evidence { proof: Proof::Signed(Algorithm::Sha512), key, signature: String::new() };
+    let evidence = Evidence {
+        proof: Proof::Signed(Algorithm::Sha512),
+        key,
+        signature: String::new(),
+    };
     // A test may assert that its event is verified.
     Event::admit(Verified::assert(inbound, evidence), &accounts, None).unwrap()
 }
 
-fn filled(template: &str, content_type: &str, attributes: &str) -> Result<String, dispatch::DispatchError> {
+fn filled(
+    template: &str,
+    content_type: &str,
+    attributes: &str,
+) -> Result<String, dispatch::DispatchError> {
     let template = Template::parse(template.to_owned(), content_type).unwrap();
     template.fill(&View::of(&event(attributes))?)
 }
@@ -55,29 +71,76 @@ fn a_number_is_written_as_it_came() {
     for number in NUMBERS {
         for (content_type, template, expected) in [
             ("text/plain", "{{ event.attributes.n }}", number.to_owned()),
-            ("text/html", "<b>{{ event.attributes.n }}</b>", format!("<b>{number}</b>")),
-            ("application/json", r#"{"n": {{ event.attributes.n }}}"#, format!(r#"{{"n": {number}}}"#)),
-            ("application/json", "{{ event.attributes.l }}", format!(r#"["<",{number},{{"n":{number}}}]"#)),
-            ("text/plain", "{% for x in event.attributes.l[1:2] %}{{ x }}{% endfor %}", number.to_owned()),
-            ("text/plain", "{{ event.attributes.l[1:2] | tojson }}", format!("[{number}]")),
-            ("application/json", "{{ event.attributes.n | tojson }}", number.to_owned()),
-            ("text/plain", "{% set x %}{{ event.attributes.n }}{% endset %}{{ x }}", number.to_owned()),
+            (
+                "text/html",
+                "<b>{{ event.attributes.n }}</b>",
+                format!("<b>{number}</b>"),
+            ),
+            (
+                "application/json",
+                r#"{"n": {{ event.attributes.n }}}"#,
+                format!(r#"{{"n": {number}}}"#),
+            ),
+            (
+                "application/json",
+                "{{ event.attributes.l }}",
+                format!(r#"["<",{number},{{"n":{number}}}]"#),
+            ),
+            (
+                "text/plain",
+                "{% for x in event.attributes.l[1:2] %}{{ x }}{% endfor %}",
+                number.to_owned(),
+            ),
+            (
+                "text/plain",
+                "{{ event.attributes.l[1:2] | tojson }}",
+                format!("[{number}]"),
+            ),
+            (
+                "application/json",
+                "{{ event.attributes.n | tojson }}",
+                number.to_owned(),
+            ),
+            (
+                "text/plain",
+                "{% set x %}{{ event.attributes.n }}{% endset %}{{ x }}",
+                number.to_owned(),
+            ),
         ] {
-            let attributes = format!(r#"{{"n": {number}, "l": ["<", {number}, {{"n": {number}}}]}}"#);
-            assert_eq!(filled(template, content_type, &attributes).unwrap(), expected, "{template}");
+            let attributes =
+                format!(r#"{{"n": {number}, "l": ["<", {number}, {{"n": {number}}}]}}"#);
+            assert_eq!(
+                filled(template, content_type, &attributes).unwrap(),
+                expected,
+                "{template}"
+            );
         }
     }
     for number in NUMBERS {
         let mut cx = Context::new("r", "key", Duration::from_secs(1));
         cx.enriched = ExactJson::parse(&format!(r#"{{"order": {{"n": {number}}}}}"#)).ok();
-        let template =
-            Template::parse("{{ enriched.order.n }} {{ enriched.order }}".to_owned(), "application/json");
-        let filled = template.unwrap().fill(&View::of_attempt(&event("{}"), &cx).unwrap()).unwrap();
-        assert_eq!(filled, format!(r#"{number} {{"n":{number}}}"#), "what Fluent was asked about it");
+        let template = Template::parse(
+            "{{ enriched.order.n }} {{ enriched.order }}".to_owned(),
+            "application/json",
+        );
+        let filled = template
+            .unwrap()
+            .fill(&View::of_attempt(&event("{}"), &cx).unwrap())
+            .unwrap();
+        assert_eq!(
+            filled,
+            format!(r#"{number} {{"n":{number}}}"#),
+            "what Fluent was asked about it"
+        );
     }
     let list = format!("[{}]", NUMBERS[4..6].join(","));
     assert_eq!(
-        filled("{{ event.attributes.l }}", "application/json", &format!(r#"{{"l":{list}}}"#)).unwrap(),
+        filled(
+            "{{ event.attributes.l }}",
+            "application/json",
+            &format!(r#"{{"l":{list}}}"#)
+        )
+        .unwrap(),
         list
     );
 }
@@ -87,13 +150,20 @@ fn a_number_can_be_counted_with() {
     let attributes = r#"{"price": 1.10, "big": 9405511899560000000001, "many": 1e3, "huge": 1234567890123456789012345678901234567890123}"#;
     for (template, expected) in [
         ("{{ event.attributes.price * 2 }}", "2.2"),
-        ("{{ event.attributes.price > 1 and event.attributes.price < 1.2 }}", "True"),
+        (
+            "{{ event.attributes.price > 1 and event.attributes.price < 1.2 }}",
+            "True",
+        ),
         ("{{ event.attributes.big + 1 }}", "9405511899560000000002"),
         ("{{ event.attributes.many | int }}", "1000"),
         ("{{ event.attributes.huge > event.attributes.big }}", "True"),
         ("{{ event.attributes.price == 1.1 }}", "True"),
     ] {
-        assert_eq!(filled(template, "text/plain", attributes).unwrap(), expected, "{template}");
+        assert_eq!(
+            filled(template, "text/plain", attributes).unwrap(),
+            expected,
+            "{template}"
+        );
     }
 }
 
@@ -107,10 +177,17 @@ fn numbers_that_are_the_same_to_the_engine_are_never_taken_for_each_other() {
             filled("{{ event.attributes.a }}", content_type, &attributes).is_err(),
             "it would be a guess"
         );
-        assert_eq!(filled("{{ event.attributes.c }}", content_type, &attributes).unwrap(), "2.50");
+        assert_eq!(
+            filled("{{ event.attributes.c }}", content_type, &attributes).unwrap(),
+            "2.50"
+        );
     }
     // Written twice, and the same: whichever says it.
-    let twice = filled("{{ event.attributes.a }}", "text/plain", r#"{"a": 1.10, "b": 1.1}"#);
+    let twice = filled(
+        "{{ event.attributes.a }}",
+        "text/plain",
+        r#"{"a": 1.10, "b": 1.1}"#,
+    );
     assert_eq!(twice.unwrap(), "1.1");
 }
 
@@ -119,9 +196,13 @@ fn an_events_number_is_as_it_was_signed_whatever_fluent_answers() {
     for (signed, answered) in [("1.10", "1.1"), ("1.1", "1.10"), ("1e3", "1000.0")] {
         let mut cx = Context::new("r", "key", Duration::from_secs(1));
         cx.enriched = ExactJson::parse(&format!(r#"{{"n": {answered}}}"#)).ok();
-        cx.outcome = Some(Arc::new(DeliveryOutcome::done(Some(201), answered.as_bytes())));
+        cx.outcome = Some(Arc::new(DeliveryOutcome::done(
+            Some(201),
+            answered.as_bytes(),
+        )));
         let view = View::of_attempt(&event(&format!(r#"{{"n": {signed}}}"#)), &cx).unwrap();
-        let template = Template::parse("{{ event.attributes.n }}".to_owned(), "application/json").unwrap();
+        let template =
+            Template::parse("{{ event.attributes.n }}".to_owned(), "application/json").unwrap();
         assert_eq!(template.fill(&view).unwrap(), signed, "{answered}");
     }
 }
@@ -140,14 +221,26 @@ fn an_answer_that_is_told_of_has_its_digits_too() {
 
 #[test]
 fn json_is_safe_in_html_and_bounded_with_and_without_such_numbers() {
-    for attributes in [r#"{"t": "<a href='&'>", "n": 1.50}"#, r#"{"t": "<a href='&'>", "n": 1}"#] {
+    for attributes in [
+        r#"{"t": "<a href='&'>", "n": 1.50}"#,
+        r#"{"t": "<a href='&'>", "n": 1}"#,
+    ] {
         let made = filled("{{ event.attributes.t | tojson }}", "text/html", attributes).unwrap();
         assert_eq!(made, r#""\u003ca href=\u0027\u0026\u0027\u003e""#);
-        let pretty = filled("{{ event.attributes | tojson(indent=2) }}", "text/plain", attributes).unwrap();
+        let pretty = filled(
+            "{{ event.attributes | tojson(indent=2) }}",
+            "text/plain",
+            attributes,
+        )
+        .unwrap();
         assert!(pretty.starts_with("{\n  \"n\": 1"), "{pretty}");
-        let many = "{% for i in range(20000) %}{% set x = event.attributes.l | tojson %}{% endfor %}";
+        let many =
+            "{% for i in range(20000) %}{% set x = event.attributes.l | tojson %}{% endfor %}";
         let long = attributes.replace('{', &format!("{{\"l\": \"{}\", ", "x".repeat(10_000)));
-        assert!(filled(many, "text/plain", &long).is_err(), "200 MB were made");
+        assert!(
+            filled(many, "text/plain", &long).is_err(),
+            "200 MB were made"
+        );
     }
 }
 
@@ -155,10 +248,15 @@ fn json_is_safe_in_html_and_bounded_with_and_without_such_numbers() {
 fn nothing_else_is_written_otherwise() {
     let attributes = r#"{"x": 1.50, "t": "a<b\"\u00e9", "e": {}, "l": [], "n": null, "b": false, "k": {"b": 1, "a": [true]}}"#;
     let json = r#"{"b":false,"e":{},"k":{"a":[true],"b":1},"l":[],"n":null,"t":"a<b\"é","x":1.50}"#;
-    assert_eq!(filled("{{ event.attributes }}", "application/json", attributes).unwrap(), json);
+    assert_eq!(
+        filled("{{ event.attributes }}", "application/json", attributes).unwrap(),
+        json
+    );
     let safe = r#"{{ event.attributes.k | tojson }}"#;
     assert_eq!(
-        filled(safe, "application/json", attributes).unwrap().replace(' ', ""),
+        filled(safe, "application/json", attributes)
+            .unwrap()
+            .replace(' ', ""),
         r#"{"a":[true],"b":1}"#
     );
 }

@@ -33,7 +33,9 @@ pub(crate) fn read(answer: &[u8]) -> Result<Stored, NotStored> {
     let text = String::from_utf8_lossy(answer);
     let mut read = Answer::default();
     let mut json = serde_json::Deserializer::from_str(&text);
-    let whole = json.deserialize_map(Fields(&mut read)).and_then(|()| json.end());
+    let whole = json
+        .deserialize_map(Fields(&mut read))
+        .and_then(|()| json.end());
     if let Some(error) = read.error {
         return Err(match jetstream::Error::deserialize(error) {
             Ok(error) => NotStored::Refused(Box::new(error)),
@@ -44,7 +46,9 @@ pub(crate) fn read(answer: &[u8]) -> Result<Stored, NotStored> {
         return Err(NotStored::NoStream);
     }
     let is_odd = whole.is_err() || read.is_odd || matches!(text, std::borrow::Cow::Owned(_));
-    Ok(Stored { remark: is_odd.then_some("the stream's answer can't be read in all its parts") })
+    Ok(Stored {
+        remark: is_odd.then_some("the stream's answer can't be read in all its parts"),
+    })
 }
 
 /// Fields that were read before the answer ended or became invalid.
@@ -80,8 +84,8 @@ impl<'de> Visitor<'de> for Fields<'_> {
                 }
                 // Anything in this field: the answer is no acknowledgement.
                 "error" => {
-                    read.error =
-                        Some(fields.next_value().unwrap_or(Value::Bool(true))).filter(|it| !it.is_null())
+                    read.error = Some(fields.next_value().unwrap_or(Value::Bool(true)))
+                        .filter(|it| !it.is_null())
                 }
                 "duplicate" => read.is_odd |= !fields.next_value::<Value>()?.is_boolean(),
                 "domain" => read.is_odd |= !fields.next_value::<Value>()?.is_string(),
@@ -100,7 +104,11 @@ mod tests {
 
     #[test]
     fn what_names_a_stream_and_a_place_is_stored() {
-        let deep = format!(r#"{{"more":{}1{},"stream":"SHOP","seq":7}}"#, "[".repeat(5000), "]".repeat(5000));
+        let deep = format!(
+            r#"{{"more":{}1{},"stream":"SHOP","seq":7}}"#,
+            "[".repeat(5000),
+            "]".repeat(5000)
+        );
         for plain in [
             r#"{"stream":"SHOP","seq":7}"#,
             r#"{"stream":"SHOP","domain":"hub","seq":18446744073709551615,"duplicate":true}"#,
@@ -108,7 +116,11 @@ mod tests {
             r#"{"stream":"SHOP","seq":7,"error":null}"#,
             &deep,
         ] {
-            assert_eq!(read(plain.as_bytes()).unwrap(), Stored { remark: None }, "{plain:.60}");
+            assert_eq!(
+                read(plain.as_bytes()).unwrap(),
+                Stored { remark: None },
+                "{plain:.60}"
+            );
         }
         for odd in [
             &br#"{"stream":"SHOP","seq":7,"domain":"h"#[..],

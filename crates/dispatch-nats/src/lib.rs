@@ -18,7 +18,9 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::header::{HeaderMap, HeaderName, NATS_MESSAGE_ID};
 use async_nats::{Client, ConnectOptions, Request, RequestError, RequestErrorKind};
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role, TraceParent};
+use dispatch::{
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role, TraceParent,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -58,7 +60,12 @@ impl Dispatcher for NatsDispatcher {
     type Settings = NatsSettings;
 
     async fn open(settings: NatsSettings, cx: &OpenContext) -> Result<Self, BoxError> {
-        let NatsSettings { servers, credentials, ca, subject } = settings;
+        let NatsSettings {
+            servers,
+            credentials,
+            ca,
+            subject,
+        } = settings;
         if servers.is_empty() || servers.iter().any(|server| server.contains('@')) {
             return Err("servers: expected a list of URLs without user and password".into());
         }
@@ -67,11 +74,18 @@ impl Dispatcher for NatsDispatcher {
             None => ConnectOptions::new(),
         };
         if let Some(ca) = ca {
-            options = options.add_root_certificates(cx.resolve(&ca)).require_tls(true);
+            options = options
+                .add_root_certificates(cx.resolve(&ca))
+                .require_tls(true);
         }
         // Servers that are away at the start delay only this route.
-        let options = options.retry_on_initial_connect().connection_timeout(CONNECT);
-        let client = options.name(format!("fluent-webhooks/{}", cx.route)).connect(servers).await?;
+        let options = options
+            .retry_on_initial_connect()
+            .connection_timeout(CONNECT);
+        let client = options
+            .name(format!("fluent-webhooks/{}", cx.route))
+            .connect(servers)
+            .await?;
         Ok(Self { client, subject })
     }
 
@@ -83,18 +97,31 @@ impl Dispatcher for NatsDispatcher {
         }
         let call = cx.call(Role::Producer, "publish");
         let headers = headers(event, cx, call.trace());
-        let request = Request::new().headers(headers).payload(event.body().clone()).timeout(Some(ANSWER));
-        let answered = self.client.send_request(self.subject.of(event), request).await;
+        let request = Request::new()
+            .headers(headers)
+            .payload(event.body().clone())
+            .timeout(Some(ANSWER));
+        let answered = self
+            .client
+            .send_request(self.subject.of(event), request)
+            .await;
         let published = answered.map_err(failed).and_then(|answer| {
             ack::read(&answer.payload).map_err(|error| DispatchError::transient(ACTION, error))
         });
-        let attributes =
-            || vec![("messaging.system", "nats".into()), ("messaging.operation.type", "send".into())];
+        let attributes = || {
+            vec![
+                ("messaging.system", "nats".into()),
+                ("messaging.operation.type", "send".into()),
+            ]
+        };
         match &published {
             Ok(_) => call.answered(attributes),
             Err(_) => call.failed("not-stored", attributes),
         }
-        published.map(|Stored { remark }| Done { status: None, remark: remark.map(str::to_owned) })
+        published.map(|Stored { remark }| Done {
+            status: None,
+            remark: remark.map(str::to_owned),
+        })
     }
 
     async fn close(&self) {
@@ -124,7 +151,9 @@ fn headers(event: &Event, cx: &Context, trace: Option<TraceParent>) -> HeaderMap
 fn failed(error: RequestError) -> DispatchError {
     match error.kind() {
         RequestErrorKind::MaxPayloadExceeded => DispatchError::permanent(ACTION, error),
-        RequestErrorKind::NoResponders => DispatchError::transient(ACTION, "no stream takes its subject"),
+        RequestErrorKind::NoResponders => {
+            DispatchError::transient(ACTION, "no stream takes its subject")
+        }
         _ => DispatchError::transient(ACTION, error),
     }
 }

@@ -59,21 +59,32 @@ impl Subject {
             let (name, after) = after.split_once('}').ok_or("a `{` without its `}`")?;
             let known = || PLACES.map(|(name, _)| format!("{{{name}}}")).join(", ");
             let place = PLACES.iter().find(|(known, _)| *known == name);
-            let (_, place) = place.ok_or_else(|| format!("expected one of {} in braces", known()))?;
+            let (_, place) =
+                place.ok_or_else(|| format!("expected one of {} in braces", known()))?;
             parts.extend([Part::Text(before.to_owned()), Part::Place(*place)]);
             rest = after;
         }
         parts.push(Part::Text(rest.to_owned()));
-        let filled: String =
-            parts.iter().map(|part| if let Part::Text(text) = part { text } else { "x" }).collect();
+        let filled: String = parts
+            .iter()
+            .map(|part| {
+                if let Part::Text(text) = part {
+                    text
+                } else {
+                    "x"
+                }
+            })
+            .collect();
         let is_plain = |c: char| c.is_ascii_graphic() && !"*>{}$".contains(c);
-        let is_subject = filled.split('.').all(|token| !token.is_empty() && token.chars().all(is_plain));
+        let is_subject = filled
+            .split('.')
+            .all(|token| !token.is_empty() && token.chars().all(is_plain));
         match is_subject && text.len() <= LONGEST {
             true => Ok(Self(parts)),
-            false => {
-                Err("expected a subject such as shop.{account}.{event}, without spaces or wildcards"
-                    .to_owned())
-            }
+            false => Err(
+                "expected a subject such as shop.{account}.{event}, without spaces or wildcards"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -102,13 +113,26 @@ mod tests {
     #[test]
     fn no_field_can_leave_its_token() {
         check("shop.orders", Ok("shop.orders"));
-        check("shop.{account}.{event}", Ok("shop.ACME.fc%2Econnect%20order%3E"));
+        check(
+            "shop.{account}.{event}",
+            Ok("shop.ACME.fc%2Econnect%20order%3E"),
+        );
         check("{environment}-{entity-type}.all", Ok("sandbox-ORDER.all"));
     }
 
     #[test]
     fn what_is_no_subject_is_refused() {
-        for text in ["", ".", "a..b", "a b", "a.*", "a.>", "$JS.API.x", "a.}", "a\r\nb"] {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "a b",
+            "a.*",
+            "a.>",
+            "$JS.API.x",
+            "a.}",
+            "a\r\nb",
+        ] {
             check(text, Err("expected a subject"));
         }
         check("a.{evnt}", Err("expected one of {environment}"));

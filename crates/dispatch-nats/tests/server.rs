@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, DirectGetError};
-use dispatch::{Context, DispatchError, Dispatcher, Done, Event, OpenContext, TraceParent, TraceState};
+use dispatch::{
+    Context, DispatchError, Dispatcher, Done, Event, OpenContext, TraceParent, TraceState,
+};
 use dispatch_nats::NatsDispatcher;
 use futures::StreamExt;
 use nats_server::{Cluster, Options};
@@ -17,14 +19,18 @@ use settings::SettingsTree;
 async fn open(servers: &Cluster) -> NatsDispatcher {
     let settings = json!({ "servers": servers.urls(), "subject": "shop.{account}.{event}" });
     let settings = serde_json::from_value(settings).unwrap();
-    NatsDispatcher::open(settings, &OpenContext::new("r", ".")).await.unwrap()
+    NatsDispatcher::open(settings, &OpenContext::new("r", "."))
+        .await
+        .unwrap()
 }
 
 /// Dispatches again until there is a connection.
 async fn patiently(dispatcher: &NatsDispatcher, event: &Event) -> Result<Done, DispatchError> {
     for _ in 0..1200 {
         match dispatch(dispatcher, event).await {
-            Err(error) if std::error::Error::source(&error).unwrap().to_string() == "no connection" => {
+            Err(error)
+                if std::error::Error::source(&error).unwrap().to_string() == "no connection" =>
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             answer => return answer,
@@ -49,7 +55,10 @@ async fn an_event_is_stored_once_as_a_cloud_event() {
     let dispatcher = open(&servers).await;
     let event = dispatch::testing::event("OrderStatusChange", "HD_1");
     let nobody = patiently(&dispatcher, &event).await;
-    assert!(matches!(nobody, Err(DispatchError::Transient { .. })), "no stream has stored it: {nobody:?}");
+    assert!(
+        matches!(nobody, Err(DispatchError::Transient { .. })),
+        "no stream has stored it: {nobody:?}"
+    );
 
     let shop = Config {
         name: "SHOP".to_owned(),
@@ -69,7 +78,10 @@ async fn an_event_is_stored_once_as_a_cloud_event() {
         (header("ce-id"), header("ce-type")),
         (event.id().to_string(), "OrderStatusChange".to_owned())
     );
-    assert!(stored.headers.get("fluent-signature").is_none(), "whoever holds it could replay it");
+    assert!(
+        stored.headers.get("fluent-signature").is_none(),
+        "whoever holds it could replay it"
+    );
     let second: Result<_, DirectGetError> = stream.direct_get(2).await;
     assert!(second.is_err(), "the same event is stored once");
     let mut cx = Context::new("another", event.id().to_string(), Duration::from_secs(10));
@@ -102,26 +114,45 @@ async fn a_stream_that_has_it_has_it_whatever_else_it_answers() {
         };
         futures::join!(dispatching, answering).0
     };
-    let large = format!(r#"{{"more":"{}","stream":"SHOP","seq":7}}"#, "x".repeat(500_000));
+    let large = format!(
+        r#"{{"more":"{}","stream":"SHOP","seq":7}}"#,
+        "x".repeat(500_000)
+    );
     assert_eq!(answer(large.into()).await.unwrap().remark, None);
-    let odd = answer(br#"{"stream":"SHOP","seq":7,"duplicate":"yes","dom"#.to_vec()).await.unwrap();
+    let odd = answer(br#"{"stream":"SHOP","seq":7,"duplicate":"yes","dom"#.to_vec())
+        .await
+        .unwrap();
     assert!(odd.remark.is_some(), "{odd:?}");
-    for bad in [r#"{"error":{"code":503},"stream":"SHOP","seq":0}"#, "", "+OK"] {
+    for bad in [
+        r#"{"error":{"code":503},"stream":"SHOP","seq":0}"#,
+        "",
+        "+OK",
+    ] {
         let error = answer(bad.into()).await;
-        assert!(matches!(error, Err(DispatchError::Transient { .. })), "{bad}: {error:?}");
+        assert!(
+            matches!(error, Err(DispatchError::Transient { .. })),
+            "{bad}: {error:?}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_is_waited_for() {
     let mut servers = Cluster::start(1, &Options::default()).unwrap();
-    let shop = Config { name: "SHOP".to_owned(), subjects: vec!["shop.>".to_owned()], ..Config::default() };
+    let shop = Config {
+        name: "SHOP".to_owned(),
+        subjects: vec!["shop.>".to_owned()],
+        ..Config::default()
+    };
     stream(&servers).await.create_stream(shop).await.unwrap();
     servers.kill_all();
     let dispatcher = open(&servers).await;
     let event = dispatch::testing::event("E", "HD_1");
     let away = dispatch(&dispatcher, &event).await;
-    assert!(matches!(away, Err(DispatchError::Transient { .. })), "{away:?}");
+    assert!(
+        matches!(away, Err(DispatchError::Transient { .. })),
+        "{away:?}"
+    );
     servers.start_all().unwrap();
     while dispatch(&dispatcher, &event).await.is_err() {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -132,6 +163,9 @@ async fn a_server_that_is_away_is_waited_for() {
 fn the_sample_route_is_right() {
     let registry = dispatcher::registry().with::<NatsDispatcher>();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("route.yml");
-    let routes = SettingsTree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
+    let routes = SettingsTree::load(&sample, std::iter::empty())
+        .unwrap()
+        .routes(Some(&registry))
+        .unwrap();
     assert_eq!(routes.0[0].dispatcher, "nats");
 }

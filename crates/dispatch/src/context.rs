@@ -52,7 +52,11 @@ pub struct Context {
 impl Context {
     /// Makes the context of a first attempt of `idempotency_key` on `route`, begun in 1970. Set
     /// the fields for anything else.
-    pub fn new(route: impl Into<String>, idempotency_key: impl Into<String>, timeout: Duration) -> Self {
+    pub fn new(
+        route: impl Into<String>,
+        idempotency_key: impl Into<String>,
+        timeout: Duration,
+    ) -> Self {
         let idempotency_key = idempotency_key.into();
         Self {
             route: route.into(),
@@ -105,13 +109,20 @@ pub struct OpenContext {
 impl OpenContext {
     /// Makes the context of a route whose settings are in `folder`.
     pub fn new(route: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
-        Self { route: route.into(), folder: folder.into(), shared: Extensions::default() }
+        Self {
+            route: route.into(),
+            folder: folder.into(),
+            shared: Extensions::default(),
+        }
     }
 
     /// Adds what the process shares among its dispatchers.
     #[must_use]
     pub fn with_extensions(self, shared: &Extensions) -> Self {
-        Self { shared: shared.clone(), ..self }
+        Self {
+            shared: shared.clone(),
+            ..self
+        }
     }
 
     /// Returns the shared value of this type, if the process has one.

@@ -79,12 +79,18 @@ pub struct Done {
 impl Done {
     /// Makes the result of a destination that answered with this status.
     pub fn with_status(status: u16) -> Self {
-        Self { status: Some(status), remark: None }
+        Self {
+            status: Some(status),
+            remark: None,
+        }
     }
 
     /// Adds a remark: the rest of its answer was not as it should be.
     #[must_use]
     pub fn remarking(self, remark: impl Into<String>) -> Self {
-        Self { remark: Some(remark.into()), ..self }
+        Self {
+            remark: Some(remark.into()),
+            ..self
+        }
     }
 }

@@ -49,17 +49,29 @@ pub enum DispatchError {
 impl DispatchError {
     /// Makes an error after which trying again may work.
     pub fn transient(action: &'static str, source: impl Into<BoxError>) -> Self {
-        Self::Transient { action, retry_after: None, status: None, source: source.into() }
+        Self::Transient {
+            action,
+            retry_after: None,
+            status: None,
+            source: source.into(),
+        }
     }
 
     /// Makes an error after which trying again would fail the same way.
     pub fn permanent(action: &'static str, source: impl Into<BoxError>) -> Self {
-        Self::Permanent { action, status: None, source: source.into() }
+        Self::Permanent {
+            action,
+            status: None,
+            source: source.into(),
+        }
     }
 
     /// Makes the error of an attempt that was cut off, which says nothing of the destination.
     pub fn interrupted(action: &'static str, source: impl Into<BoxError>) -> Self {
-        Self::Interrupted { action, source: source.into() }
+        Self::Interrupted {
+            action,
+            source: source.into(),
+        }
     }
 
     /// Returns the destination's status, if it answered.

@@ -28,7 +28,8 @@ pub use crate::tracing_call::{ActiveSpan, AttributeValue, Attributes, CallSpan, 
 
 // What an implementer needs to name.
 pub use event_model::{
-    Bytes, Event, EventId, ExactJson, ExactNumber, ExactValue, Fields, Timestamp, TraceParent, TraceState,
+    Bytes, Event, EventId, ExactJson, ExactNumber, ExactValue, Fields, Timestamp, TraceParent,
+    TraceState,
 };
 pub use tokio::sync::watch;
 pub use tokio_util::sync::CancellationToken;

@@ -29,7 +29,11 @@ impl DeliveryOutcome {
             true => ExactValue::Null,
             false => ExactValue::parse(answer).unwrap_or_else(|_| text()),
         };
-        Self { status, answer, reason: None }
+        Self {
+            status,
+            answer,
+            reason: None,
+        }
     }
 
     /// Whether the answer is JSON, and more than `null` or a string.
@@ -39,7 +43,10 @@ impl DeliveryOutcome {
 
     /// Makes the outcome of a delivery that became a dead letter for this reason.
     pub fn dead_letter(reason: &str) -> Self {
-        Self { reason: Some(reason.to_owned()), ..Self::default() }
+        Self {
+            reason: Some(reason.to_owned()),
+            ..Self::default()
+        }
     }
 }
 
@@ -79,7 +86,11 @@ mod tests {
             ("", ExactValue::Null),
             (r#"{"id":1,"id":2}"#, r#"{"id":1,"id":2}"#.into()),
         ] {
-            assert_eq!(DeliveryOutcome::done(Some(200), answer.as_bytes()).answer, expected, "{answer:?}");
+            assert_eq!(
+                DeliveryOutcome::done(Some(200), answer.as_bytes()).answer,
+                expected,
+                "{answer:?}"
+            );
         }
     }
 }

@@ -61,7 +61,11 @@ impl Registry {
     /// Adds a dispatcher; one of the same kind is replaced.
     #[must_use]
     pub fn with<D: Dispatcher>(mut self) -> Self {
-        let kind = Kind { check: check::<D>, open: open::<D>, schema: || schema_for!(D::Settings) };
+        let kind = Kind {
+            check: check::<D>,
+            open: open::<D>,
+            schema: || schema_for!(D::Settings),
+        };
         self.0.insert(D::KIND, kind);
         self
     }
@@ -108,8 +112,10 @@ impl fmt::Debug for Registry {
 fn read<D: Dispatcher>(table: &Value) -> Result<D::Settings, RegistryError> {
     let mut track = serde_path_to_error::Track::new();
     let located = serde_path_to_error::Deserializer::new(table, &mut track);
-    D::Settings::deserialize(located)
-        .map_err(|error| RegistryError::Settings { path: path_of(&track.path()), message: error.to_string() })
+    D::Settings::deserialize(located).map_err(|error| RegistryError::Settings {
+        path: path_of(&track.path()),
+        message: error.to_string(),
+    })
 }
 
 /// Returns the keys and indices that lead to where reading settings stopped.
@@ -132,7 +138,9 @@ fn open<D: Dispatcher>(
 ) -> BoxFuture<'_, Result<AnyDispatcher, RegistryError>> {
     async move {
         let settings = read::<D>(&table)?;
-        let dispatcher = D::open(settings, cx).await.map_err(|error| RegistryError::Open(D::KIND, error))?;
+        let dispatcher = D::open(settings, cx)
+            .await
+            .map_err(|error| RegistryError::Open(D::KIND, error))?;
         Ok(AnyDispatcher(Arc::new(dispatcher)))
     }
     .boxed()

@@ -68,9 +68,17 @@ impl CallSpan {
         role: Role,
         name: &'static str,
     ) -> Self {
-        let recorded = calls.zip(parent).map(|(calls, parent)| calls.begin(parent, role, name));
-        let trace = recorded.as_ref().map(|recorded| recorded.trace()).or(parent);
-        Self { span: recorded, trace }
+        let recorded = calls
+            .zip(parent)
+            .map(|(calls, parent)| calls.begin(parent, role, name));
+        let trace = recorded
+            .as_ref()
+            .map(|recorded| recorded.trace())
+            .or(parent);
+        Self {
+            span: recorded,
+            trace,
+        }
     }
 
     /// Returns the trace that the destination should continue, for its `traceparent`.

@@ -54,18 +54,27 @@ impl AttemptRunner {
         };
         match matches {
             Err(why) => {
-                let undecided = AttemptResult::Undeliverable(DeadReason::Undecided, why.to_string());
+                let undecided =
+                    AttemptResult::Undeliverable(DeadReason::Undecided, why.to_string());
                 return self.end_unattempted(delivery, watch, undecided).await;
             }
             Ok(false) if delivery.asks_match => {
-                return self.end_unattempted(delivery, watch, AttemptResult::Skipped(Skip::NotMatched)).await;
+                return self
+                    .end_unattempted(delivery, watch, AttemptResult::Skipped(Skip::NotMatched))
+                    .await;
             }
             Ok(_) => {}
         }
         let mut heartbeat = Heartbeat::new(self.lease);
-        let permitted = self.hard_stop.run_until_cancelled(self.permit(&mut delivery, &mut heartbeat)).await;
+        let permitted = self
+            .hard_stop
+            .run_until_cancelled(self.permit(&mut delivery, &mut heartbeat))
+            .await;
         match permitted.flatten() {
-            Some(Ok(permit)) => self.attempt(delivery, watch, begun, heartbeat, permit).await,
+            Some(Ok(permit)) => {
+                self.attempt(delivery, watch, begun, heartbeat, permit)
+                    .await
+            }
             Some(Err(NotProvenAlone)) => {
                 let crashes = delivery.deaths;
                 let why = format!(
@@ -86,9 +95,18 @@ impl AttemptRunner {
         delivery: &mut Delivery,
         heartbeat: &mut Heartbeat,
     ) -> Option<Result<RunPermit, NotProvenAlone>> {
-        let Delivery { event, ticket, deaths, .. } = delivery;
-        let permitted = heartbeat.during(ticket, self.isolation.enter(*deaths)).await?;
-        let Ok(permit) = permitted else { return Some(permitted) };
+        let Delivery {
+            event,
+            ticket,
+            deaths,
+            ..
+        } = delivery;
+        let permitted = heartbeat
+            .during(ticket, self.isolation.enter(*deaths))
+            .await?;
+        let Ok(permit) = permitted else {
+            return Some(permitted);
+        };
         if let Some(until) = permit.exclusive_until() {
             tracing::warn!(event.id = %event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
             let recorded = heartbeat.record(ticket, async |ticket| ticket.mark_exclusive().await);
@@ -107,7 +125,9 @@ impl AttemptRunner {
     ) {
         let span = watch.attempt();
         let cx = self.context(&delivery, &span, self.clock.now());
-        let report = self.report(&mut delivery, cx, begun, &mut heartbeat, &mut permit).await;
+        let report = self
+            .report(&mut delivery, cx, begun, &mut heartbeat, &mut permit)
+            .await;
         // The lease is lost, or the attempt was interrupted: dropping the delivery gives it back.
         let Some(report) = report else { return };
         if permit.exclusive_until().is_some() {
@@ -132,7 +152,15 @@ impl AttemptRunner {
         heartbeat: &mut Heartbeat,
         permit: &mut RunPermit,
     ) -> Option<AttemptReport> {
-        let Delivery { event, ticket, redrive, first_attempt_at, attempt, asked, .. } = delivery;
+        let Delivery {
+            event,
+            ticket,
+            redrive,
+            first_attempt_at,
+            attempt,
+            asked,
+            ..
+        } = delivery;
         let is_sent_again = *redrive > 0 && event.origin() == Origin::Webhook;
         let others = DuplicateChecks {
             dedup: self.dedup.as_ref().filter(|_| !is_sent_again),
@@ -153,13 +181,20 @@ impl AttemptRunner {
 
     fn context(&self, delivery: &Delivery, span: &Span, started_at: Timestamp) -> Context {
         let route = &self.settings.name;
-        let mut cx = Context::new(route, delivery.event.id().to_string(), self.dispatcher.timeout());
+        let mut cx = Context::new(
+            route,
+            delivery.event.id().to_string(),
+            self.dispatcher.timeout(),
+        );
         cx.delivery_id = delivery.id(route);
         cx.attempt = delivery.attempt;
         cx.started_at = started_at;
         cx.trace = Some(span.context());
         // A trace that begins here is known to nobody else.
-        let is_same = delivery.event.trace().is_some_and(|trace| trace.trace() == span.context().trace());
+        let is_same = delivery
+            .event
+            .trace()
+            .is_some_and(|trace| trace.trace() == span.context().trace());
         cx.trace_state = delivery.event.trace_state().filter(|_| is_same).cloned();
         cx.tracer = Some(telemetry::calls());
         cx.cancellation = self.hard_stop.clone();
@@ -169,11 +204,22 @@ impl AttemptRunner {
     fn retry_input(&self, first_attempt_at: Timestamp, attempt: u32, asked: u32) -> RetryInput {
         let elapsed = since(first_attempt_at, self.clock.now());
         let is_breaker_open = self.breaker.is_open();
-        RetryInput { attempt, asked, elapsed, is_breaker_open, chance: fastrand::f64() }
+        RetryInput {
+            attempt,
+            asked,
+            elapsed,
+            is_breaker_open,
+            chance: fastrand::f64(),
+        }
     }
 
     /// Settles a delivery without an attempt, since it need not or can't be delivered.
-    async fn end_unattempted(&self, delivery: Delivery, watch: DeliveryTelemetry, why: AttemptResult) {
+    async fn end_unattempted(
+        &self,
+        delivery: Delivery,
+        watch: DeliveryTelemetry,
+        why: AttemptResult,
+    ) {
         let at = self.retry_input(delivery.first_attempt_at, delivery.attempt, delivery.asked);
         let now = self.clock.now();
         let report = AttemptReport::decide(why, at, &self.settings.retry, now, Duration::ZERO);
@@ -184,9 +230,17 @@ impl AttemptRunner {
         let route = &self.settings.name;
         let about = DeliveryInfo::of(&delivery);
         let ended = delivery_telemetry::ended(&report);
-        report.log(delivery.event.id(), route, delivery.attempt, || watch.trace_id());
+        report.log(delivery.event.id(), route, delivery.attempt, || {
+            watch.trace_id()
+        });
         about.count(route, &report, self.clock.now());
-        settle(delivery.ticket, report.into_settlement(), route, &self.hard_stop).await;
+        settle(
+            delivery.ticket,
+            report.into_settlement(),
+            route,
+            &self.hard_stop,
+        )
+        .await;
         watch.settled(route, &about, ended);
     }
 }
@@ -200,7 +254,10 @@ async fn run<T>(
     permit: &mut RunPermit,
 ) -> Option<T> {
     if let Some(until) = permit.exclusive_until() {
-        if let Ok(ended) = heartbeat.during(ticket, timeout_at(until, attempt.as_mut())).await? {
+        if let Ok(ended) = heartbeat
+            .during(ticket, timeout_at(until, attempt.as_mut()))
+            .await?
+        {
             return Some(ended);
         }
         // Recorded first: if another attempt crashes the process now, this one must not be
@@ -213,7 +270,10 @@ async fn run<T>(
 
 /// Records that an attempt is no longer exclusive.
 async fn release(ticket: &mut Ticket, heartbeat: &mut Heartbeat) {
-    if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.mark_shared().await).await {
+    if let Err(error) = heartbeat
+        .record(ticket, async |ticket| ticket.mark_shared().await)
+        .await
+    {
         tracing::warn!(error = %Chain(&error), "others may run beside a suspect, and that could not be recorded");
     }
 }

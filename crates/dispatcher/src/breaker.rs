@@ -73,7 +73,12 @@ enum Now {
 
 impl Breaker {
     pub(crate) fn new(route: &str, settings: Option<BreakerSettings>) -> Self {
-        Self { route: route.to_owned(), settings, state: Mutex::new(CLOSED), changed: Notify::new() }
+        Self {
+            route: route.to_owned(),
+            settings,
+            state: Mutex::new(CLOSED),
+            changed: Notify::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,7 +94,9 @@ impl Breaker {
                 let until = clock.now().saturating_add(left).unwrap_or(Timestamp::MAX);
                 // To the second: a state that has not changed must not look new each time it is
                 // read.
-                BreakerState::Open { until: Timestamp::from_second(until.as_second()).unwrap_or(until) }
+                BreakerState::Open {
+                    until: Timestamp::from_second(until.as_second()).unwrap_or(until),
+                }
             }
             State::Probing { .. } => BreakerState::HalfOpen,
         }
@@ -99,7 +106,10 @@ impl Breaker {
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *self.state(), CLOSED);
         if !matches!(before, State::Closed(_)) {
-            tracing::warn!(route = self.route, "a person resumes the route: its destination is asked again");
+            tracing::warn!(
+                route = self.route,
+                "a person resumes the route: its destination is asked again"
+            );
         }
         self.changed.notify_waiters();
     }
@@ -132,7 +142,10 @@ impl Breaker {
             if now < until {
                 return Now::NotBefore(until);
             }
-            *state = State::Probing { rest, is_out: false };
+            *state = State::Probing {
+                rest,
+                is_out: false,
+            };
         }
         match *state {
             State::Probing { is_out: true, .. } => Now::AfterTheProbe,
@@ -162,8 +175,14 @@ impl Breaker {
 
     /// Notes that an attempt ended, well or not.
     fn ended(&self, event: EventId, failed: bool, is_probe: bool) {
-        let Some(settings) = &self.settings else { return };
-        let ended = EndedAttempt { event, at: Instant::now(), failed };
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        let ended = EndedAttempt {
+            event,
+            at: Instant::now(),
+            failed,
+        };
         let mut state = self.state();
         let before = std::mem::replace(&mut *state, CLOSED);
         let was_open = !matches!(before, State::Closed(_));
@@ -178,7 +197,9 @@ impl Breaker {
             State::Open { rest, .. } if !was_open => {
                 tracing::error!(route, rest = ?rest, "the destination fails: it is left alone, events wait in the queue");
             }
-            State::Open { rest, .. } => tracing::warn!(route, rest = ?rest, "the destination still fails"),
+            State::Open { rest, .. } => {
+                tracing::warn!(route, rest = ?rest, "the destination still fails")
+            }
             State::Closed(_) if was_open => tracing::info!(route, "the destination is back"),
             _ => {}
         }
@@ -197,7 +218,12 @@ pub(crate) struct BreakerAttempt {
 impl BreakerAttempt {
     pub(crate) fn on(breaker: &Arc<Breaker>, event: EventId) -> Self {
         let is_probe = breaker.begin();
-        Self { breaker: Arc::clone(breaker), event, is_probe, is_ended: Cell::new(false) }
+        Self {
+            breaker: Arc::clone(breaker),
+            event,
+            is_probe,
+            is_ended: Cell::new(false),
+        }
     }
 
     /// Notes that it ended, well or not.
@@ -225,14 +251,20 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
                 return State::Closed(last);
             }
             let rest = settings.cooldown.0;
-            State::Open { until: ended.at + rest, rest }
+            State::Open {
+                until: ended.at + rest,
+                rest,
+            }
         }
         // Failures of attempts that began before it opened say nothing new.
         State::Open { .. } if ended.failed => state,
         State::Probing { .. } if ended.failed && !is_probe => state,
         State::Probing { rest, .. } if ended.failed => {
             let rest = (rest * 2).min(settings.max_cooldown.0);
-            State::Open { until: ended.at + rest, rest }
+            State::Open {
+                until: ended.at + rest,
+                rest,
+            }
         }
         State::Open { .. } | State::Probing { .. } => CLOSED,
     }
@@ -249,7 +281,10 @@ fn forget(last: &mut VecDeque<EndedAttempt>, now: Instant, settings: &BreakerSet
 /// Whether enough different events failed, and enough of all that were attempted. An event counts
 /// once, as its last attempt ended.
 fn is_destination_failing(last: &VecDeque<EndedAttempt>, settings: &BreakerSettings) -> bool {
-    let by_event: HashMap<EventId, bool> = last.iter().map(|ended| (ended.event, ended.failed)).collect();
+    let by_event: HashMap<EventId, bool> = last
+        .iter()
+        .map(|ended| (ended.event, ended.failed))
+        .collect();
     let failed = by_event.values().filter(|failed| **failed).count();
     failed >= settings.failures.get() as usize
         && failed * 100 >= by_event.len() * settings.percent.get() as usize
@@ -339,7 +374,10 @@ mod tests {
         fail(&breaker, 5..6);
         assert!(breaker.is_open(), "six of twelve");
         begin(&breaker, 100).ended(false);
-        assert!(!breaker.is_open(), "one that was still on its way came through");
+        assert!(
+            !breaker.is_open(),
+            "one that was still on its way came through"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,7 +388,8 @@ mod tests {
             assert!(!breaker.is_open(), "event {number}, one in twenty seconds");
             tokio::time::advance(Duration::from_secs(20)).await;
         }
-        let breaker = with(|settings| (settings.samples, settings.percent) = (number(6), number(100)));
+        let breaker =
+            with(|settings| (settings.samples, settings.percent) = (number(6), number(100)));
         fail(&breaker, 0..4);
         (100..105).for_each(|number| begin(&breaker, number).ended(false));
         fail(&breaker, 4..8);
@@ -365,7 +404,11 @@ mod tests {
         fail(&breaker, 0..5);
         assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
         drop(begin(&breaker, 5));
-        assert_eq!(breaker.ready().await, MayAsk::ForAProbe, "its lease was lost: nobody knows");
+        assert_eq!(
+            breaker.ready().await,
+            MayAsk::ForAProbe,
+            "its lease was lost: nobody knows"
+        );
     }
 
     #[tokio::test(start_paused = true)]

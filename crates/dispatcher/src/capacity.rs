@@ -20,7 +20,11 @@ impl Capacity {
 
     /// Waits until there is capacity for one delivery, and keeps at most as many permits as there
     /// is capacity for. Meanwhile takes permits that become free. Cancel-safe.
-    pub(crate) async fn bound(&mut self, free: &Arc<Semaphore>, places: &mut Vec<OwnedSemaphorePermit>) {
+    pub(crate) async fn bound(
+        &mut self,
+        free: &Arc<Semaphore>,
+        places: &mut Vec<OwnedSemaphorePermit>,
+    ) {
         let Some(now) = &mut self.now else { return };
         loop {
             let in_hand = self.concurrency.saturating_sub(places.len());
@@ -38,8 +42,11 @@ impl Capacity {
 
     /// Waits until the capacity is smaller than the number of permits that are taken.
     pub(crate) async fn exceeded(&self, free: &Semaphore) {
-        let Some(mut now) = self.now.clone() else { return std::future::pending().await };
-        let is_exceeded = |capacity: &usize| *capacity < self.concurrency - free.available_permits();
+        let Some(mut now) = self.now.clone() else {
+            return std::future::pending().await;
+        };
+        let is_exceeded =
+            |capacity: &usize| *capacity < self.concurrency - free.available_permits();
         if now.wait_for(is_exceeded).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -56,9 +63,14 @@ mod tests {
         let (say, now) = watch::channel(0);
         let free = Arc::new(Semaphore::new(4));
         let mut capacity = Capacity::new(Some(now), 4);
-        let take = || std::iter::from_fn(|| Arc::clone(&free).try_acquire_owned().ok()).collect::<Vec<_>>();
+        let take = || {
+            std::iter::from_fn(|| Arc::clone(&free).try_acquire_owned().ok()).collect::<Vec<_>>()
+        };
         let mut places = take();
-        assert!(capacity.bound(&free, &mut places).now_or_never().is_none(), "nobody is there");
+        assert!(
+            capacity.bound(&free, &mut places).now_or_never().is_none(),
+            "nobody is there"
+        );
         say.send(2).unwrap();
         capacity.bound(&free, &mut places).await;
         assert_eq!(places.len(), 2);
@@ -69,7 +81,10 @@ mod tests {
         assert_eq!(rest.len(), 1, "one is in hand");
         say.send(1).unwrap();
         rest.extend(take());
-        assert!(capacity.bound(&free, &mut rest).now_or_never().is_none(), "the room is taken");
+        assert!(
+            capacity.bound(&free, &mut rest).now_or_never().is_none(),
+            "the room is taken"
+        );
         drop(in_hand);
         capacity.bound(&free, &mut rest).await;
         assert_eq!(rest.len(), 1);

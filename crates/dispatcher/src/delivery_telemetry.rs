@@ -27,7 +27,9 @@ impl DeliveryTelemetry {
             Some(trace) if is_late => Parent::Link(trace),
             Some(trace) => Parent::Remote(trace),
         };
-        Self { consume: Span::begin(Kind::Consumer, "consume", cause) }
+        Self {
+            consume: Span::begin(Kind::Consumer, "consume", cause),
+        }
     }
 
     /// Returns the trace id for logs.
@@ -57,8 +59,18 @@ pub(crate) struct DeliveryInfo {
 
 impl DeliveryInfo {
     pub(crate) fn of(delivery: &Delivery) -> Self {
-        let Delivery { attempt, redrive, deaths, .. } = *delivery;
-        Self { event: Arc::clone(&delivery.event), attempt, redrive, deaths }
+        let Delivery {
+            attempt,
+            redrive,
+            deaths,
+            ..
+        } = *delivery;
+        Self {
+            event: Arc::clone(&delivery.event),
+            attempt,
+            redrive,
+            deaths,
+        }
     }
 
     fn consume(&self, route: &str) -> Vec<Attribute> {
@@ -71,7 +83,10 @@ impl DeliveryInfo {
             Attribute::new("fluent.event.name", self.event.name().to_owned()),
             Attribute::new("fluent.attempt", i64::from(self.attempt)),
         ];
-        for (name, number) in [("fluent.redrive", self.redrive), ("fluent.deaths", self.deaths)] {
+        for (name, number) in [
+            ("fluent.redrive", self.redrive),
+            ("fluent.deaths", self.deaths),
+        ] {
             attributes.extend((number > 0).then(|| Attribute::new(name, i64::from(number))));
         }
         attributes
@@ -91,7 +106,9 @@ impl DeliveryInfo {
                 let whole = since(self.event.received_at(), now);
                 metrics::DELIVERY_TIME.record(whole.as_secs_f64(), [route()]);
             }
-            Verdict::Dead(reason) => metrics::DEAD_LETTERS.add(1, [route(), reason.as_str().into()]),
+            Verdict::Dead(reason) => {
+                metrics::DEAD_LETTERS.add(1, [route(), reason.as_str().into()])
+            }
             Verdict::Again(_) => {}
         }
     }
@@ -107,7 +124,11 @@ pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &Atte
             Attribute::new("fluent.attempt", i64::from(number)),
             Attribute::new("fluent.outcome", attempt.outcome.as_str()),
         ];
-        attributes.extend(attempt.status.map(|status| Attribute::new("fluent.status", i64::from(status))));
+        attributes.extend(
+            attempt
+                .status
+                .map(|status| Attribute::new("fluent.status", i64::from(status))),
+        );
         if let Verdict::Again(wait) = verdict {
             let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
             attributes.push(Attribute::new("fluent.again_ms", wait));

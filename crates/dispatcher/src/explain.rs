@@ -17,7 +17,9 @@ pub(crate) fn record(ended: &AttemptResult, started_at: Timestamp, took: Duratio
         AttemptResult::Waiting(..) => (Outcome::Returned, None),
         AttemptResult::Undeliverable(..)
         | AttemptResult::EnrichmentFailed(DispatchError::Permanent { .. })
-        | AttemptResult::NotificationFailed(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
+        | AttemptResult::NotificationFailed(DispatchError::Permanent { .. }) => {
+            (Outcome::Permanent, None)
+        }
         AttemptResult::EnrichmentFailed(_) | AttemptResult::NotificationFailed(_) => {
             (Outcome::Transient, None)
         }
@@ -28,7 +30,13 @@ pub(crate) fn record(ended: &AttemptResult, started_at: Timestamp, took: Duratio
         AttemptResult::TimedOut => (Outcome::TimedOut, None),
         AttemptResult::Panicked => (Outcome::Panicked, None),
     };
-    Attempt { started_at, took, outcome, status, detail: explain(ended, Reader::History) }
+    Attempt {
+        started_at,
+        took,
+        outcome,
+        status,
+        detail: explain(ended, Reader::History),
+    }
 }
 
 /// Readers of an explanation.
@@ -41,16 +49,19 @@ pub(crate) enum Reader {
 pub(crate) fn explain(ended: &AttemptResult, reader: Reader) -> Option<String> {
     match ended {
         // A handler outside may have written it, and it may contain anybody's data.
-        AttemptResult::Answered(Ok(done)) => done.remark.clone().filter(|_| reader == Reader::History),
-        AttemptResult::Skipped(why) => Some(why.to_string()),
-        AttemptResult::Waiting(other, _) => {
-            Some(format!("waits: event {other} of the same Fluent id is attempted"))
+        AttemptResult::Answered(Ok(done)) => {
+            done.remark.clone().filter(|_| reader == Reader::History)
         }
+        AttemptResult::Skipped(why) => Some(why.to_string()),
+        AttemptResult::Waiting(other, _) => Some(format!(
+            "waits: event {other} of the same Fluent id is attempted"
+        )),
         AttemptResult::Undeliverable(_, why) => Some(why.clone()),
         AttemptResult::EnrichmentFailed(error) => Some(said(error, reader)),
-        AttemptResult::NotificationFailed(error) => {
-            Some(format!("delivered, and nobody was told: {}", said(error, reader)))
-        }
+        AttemptResult::NotificationFailed(error) => Some(format!(
+            "delivered, and nobody was told: {}",
+            said(error, reader)
+        )),
         AttemptResult::Answered(Err(error)) => Some(said(error, reader)),
         AttemptResult::TimedOut => Some("no answer before the deadline".to_owned()),
         AttemptResult::Panicked => Some("the dispatcher panicked".to_owned()),
@@ -71,7 +82,9 @@ pub(crate) fn without_excerpt(error: &DispatchError) -> String {
     let mut cause = error.source();
     while let Some(found) = cause {
         if let Some(Excerpt(said)) = found.downcast_ref() {
-            let before = whole.strip_suffix(said.as_str()).unwrap_or("the destination refused it");
+            let before = whole
+                .strip_suffix(said.as_str())
+                .unwrap_or("the destination refused it");
             return before.trim_end_matches(": ").to_owned();
         }
         cause = found.source();

@@ -29,12 +29,18 @@ pub(crate) fn accounts_with(
     facts: Arc<dyn HasFacts>,
     resting: RestingLogins,
 ) -> anyhow::Result<Accounts> {
-    accounts_by(tree, &(Arc::new(QueueLedger { facts, resting }) as Arc<dyn LoginLedger>))
+    accounts_by(
+        tree,
+        &(Arc::new(QueueLedger { facts, resting }) as Arc<dyn LoginLedger>),
+    )
 }
 
 /// Like [`accounts`], for a process without a queue: a restart forgets how often a login failed.
 pub(crate) fn accounts_without_queue(tree: &SettingsTree) -> anyhow::Result<Accounts> {
-    accounts_by(tree, &(Arc::new(MemoryLedger::new(|| SystemClock.now())) as Arc<dyn LoginLedger>))
+    accounts_by(
+        tree,
+        &(Arc::new(MemoryLedger::new(|| SystemClock.now())) as Arc<dyn LoginLedger>),
+    )
 }
 
 fn accounts_by(tree: &SettingsTree, ledger: &Arc<dyn LoginLedger>) -> anyhow::Result<Accounts> {
@@ -42,14 +48,18 @@ fn accounts_by(tree: &SettingsTree, ledger: &Arc<dyn LoginLedger>) -> anyhow::Re
     for account in tree.apis()? {
         let environment = account.environment.as_str();
         let client = client(&account, tree, Arc::clone(ledger));
-        let client =
-            client.with_context(|| format!("the API of account {} ({environment})", account.name))?;
+        let client = client
+            .with_context(|| format!("the API of account {} ({environment})", account.name))?;
         accounts = accounts.with(&account.name, environment, client);
     }
     Ok(accounts)
 }
 
-fn client(account: &ApiAccount, tree: &SettingsTree, ledger: Arc<dyn LoginLedger>) -> anyhow::Result<Client> {
+fn client(
+    account: &ApiAccount,
+    tree: &SettingsTree,
+    ledger: Arc<dyn LoginLedger>,
+) -> anyhow::Result<Client> {
     let api = &account.api;
     let credentials = Credentials {
         username: api.username.clone(),
@@ -66,12 +76,24 @@ fn client(account: &ApiAccount, tree: &SettingsTree, ledger: Arc<dyn LoginLedger
     let environment = account.environment.as_str().to_owned();
     let base = account.url.clone();
     let account = account.name.clone();
-    Ok(Client::new(Options { base, account, environment, credentials, limits, ledger })?)
+    Ok(Client::new(Options {
+        base,
+        account,
+        environment,
+        credentials,
+        limits,
+        ledger,
+    })?)
 }
 
 fn secret(file: &settings::SecretFile, tree: &SettingsTree) -> anyhow::Result<ReadSecret> {
     let cx = OpenContext::new("", tree.folder());
-    let secret =
-        Secret::open(&SecretFile { file: file.file.clone() }, &cx).map_err(anyhow::Error::from_boxed)?;
+    let secret = Secret::open(
+        &SecretFile {
+            file: file.file.clone(),
+        },
+        &cx,
+    )
+    .map_err(anyhow::Error::from_boxed)?;
     Ok(Arc::new(move || secret.get().map_err(BoxError::from)))
 }

@@ -22,7 +22,10 @@ impl Heartbeat {
         let longest_silence = lease / 3;
         let mut ticks = interval_at(Instant::now() + lease / 12, longest_silence);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, longest_silence }
+        Self {
+            ticks,
+            longest_silence,
+        }
     }
 
     /// Runs `work` while extending the lease.
@@ -60,7 +63,10 @@ impl Heartbeat {
         self.ticks.reset();
         match timeout(self.longest_silence, record(ticket)).await {
             Ok(recorded) => recorded,
-            Err(elapsed) => Err(QueueError::unavailable("recording whether an attempt runs alone", elapsed)),
+            Err(elapsed) => Err(QueueError::unavailable(
+                "recording whether an attempt runs alone",
+                elapsed,
+            )),
         }
     }
 }

@@ -85,7 +85,10 @@ pub(crate) struct NotProvenAlone;
 pub(crate) enum RunPermit {
     #[expect(dead_code, reason = "it is there to be dropped")]
     Shared(SharedRun),
-    Exclusive(ExclusiveRun, #[expect(dead_code, reason = "it is there to be dropped")] OwnedMutexGuard<()>),
+    Exclusive(
+        ExclusiveRun,
+        #[expect(dead_code, reason = "it is there to be dropped")] OwnedMutexGuard<()>,
+    ),
     /// Placeholder within a change of the permit; never seen outside.
     Changing,
 }
@@ -109,7 +112,11 @@ impl Isolation {
             return Ok(RunPermit::Shared(self.shared().await));
         }
         let is_last_chance = crash_count >= ALONE_OR_NOT_AT_ALL_AFTER;
-        let alone_for = if is_last_chance { LAST_CHANCE_ALONE_FOR } else { ALONE_FOR };
+        let alone_for = if is_last_chance {
+            LAST_CHANCE_ALONE_FOR
+        } else {
+            ALONE_FOR
+        };
         match timeout(EXCLUSIVE_WITHIN, self.exclusive(alone_for)).await {
             Ok((run, turn)) => Ok(RunPermit::Exclusive(run, turn)),
             Err(_) if is_last_chance => Err(NotProvenAlone),
@@ -120,7 +127,9 @@ impl Isolation {
     async fn shared(&self) -> SharedRun {
         loop {
             let changed = self.0.changed.notified();
-            let Some(until) = self.try_shared() else { return SharedRun(self.clone()) };
+            let Some(until) = self.try_shared() else {
+                return SharedRun(self.clone());
+            };
             let _ = timeout_at(until, changed).await;
         }
     }
@@ -185,8 +194,17 @@ impl Isolation {
         }
         state.count += 1;
         let number = state.count;
-        state.exclusion = Some(Exclusion { number, since, until: since + DRAIN_FOR, is_run: false });
-        Some(ExclusiveRun { isolation: self.clone(), number, is_run: false })
+        state.exclusion = Some(Exclusion {
+            number,
+            since,
+            until: since + DRAIN_FOR,
+            is_run: false,
+        });
+        Some(ExclusiveRun {
+            isolation: self.clone(),
+            number,
+            is_run: false,
+        })
     }
 
     /// Begins the exclusive run if nothing else runs.
@@ -198,7 +216,12 @@ impl Isolation {
             return false;
         };
         let until = (since + state.budget(since)).min(now + alone_for + RELEASE_WITHIN);
-        state.exclusion = Some(Exclusion { number: exclusive.number, since, until, is_run: true });
+        state.exclusion = Some(Exclusion {
+            number: exclusive.number,
+            since,
+            until,
+            is_run: true,
+        });
         exclusive.is_run = true;
         true
     }
@@ -220,7 +243,10 @@ impl Isolation {
     /// Locks the state, after ending an exclusion whose time is over.
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(over) = state.exclusion.filter(|exclusion| exclusion.until <= Instant::now()) {
+        if let Some(over) = state
+            .exclusion
+            .filter(|exclusion| exclusion.until <= Instant::now())
+        {
             state.end(over.until);
             state.running += usize::from(over.is_run);
             self.0.changed.notify_waiters();
@@ -231,7 +257,8 @@ impl Isolation {
 
 impl State {
     fn of(&self, number: u64) -> Option<Exclusion> {
-        self.exclusion.filter(|exclusion| exclusion.number == number)
+        self.exclusion
+            .filter(|exclusion| exclusion.number == number)
     }
 
     fn end(&mut self, at: Instant) {
@@ -242,7 +269,11 @@ impl State {
 
     /// Returns how much of the budget is left for an exclusion that begins now.
     fn budget(&mut self, now: Instant) -> Duration {
-        while self.spent.front().is_some_and(|(_, to)| now.saturating_duration_since(*to) >= WINDOW) {
+        while self
+            .spent
+            .front()
+            .is_some_and(|(_, to)| now.saturating_duration_since(*to) >= WINDOW)
+        {
             self.spent.pop_front();
         }
         let spent = self.spent.iter().map(|(from, to)| {
@@ -265,7 +296,9 @@ impl RunPermit {
     /// Returns until when others are kept out, if they are: then there is still time to record
     /// that they run beside it.
     pub(crate) fn exclusive_until(&self) -> Option<Instant> {
-        let Self::Exclusive(run, _) = self else { return None };
+        let Self::Exclusive(run, _) = self else {
+            return None;
+        };
         let exclusion = run.isolation.lock().of(run.number)?;
         Some(exclusion.until - RELEASE_WITHIN)
     }

@@ -115,26 +115,41 @@ pub async fn open_dispatchers(
 ) -> anyhow::Result<Vec<Opened>> {
     let mut opened = Vec::new();
     for route in routes.0.iter().filter(|route| selection.has(&route.name)) {
-        let not_opened = |source| NotOpened { route: route.name.clone(), source };
+        let not_opened = |source| NotOpened {
+            route: route.name.clone(),
+            source,
+        };
         let cx = OpenContext::new(&*route.name, folder).with_extensions(shared);
-        let enrichment = Enrichment::open(route.enrich.as_ref(), route.confirm, &cx).map_err(not_opened)?;
-        let dispatcher = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
+        let enrichment =
+            Enrichment::open(route.enrich.as_ref(), route.confirm, &cx).map_err(not_opened)?;
+        let dispatcher = registry
+            .open(&route.dispatcher, route.table.clone(), &cx)
+            .await;
         let dispatcher = dispatcher.map_err(|error| not_opened(error.into()))?;
         let mut then = OutcomeHooks::default();
-        for (told, listed) in
-            [(&mut then.on_success, &route.on_success), (&mut then.on_dead_letter, &route.on_dead_letter)]
-        {
+        for (told, listed) in [
+            (&mut then.on_success, &route.on_success),
+            (&mut then.on_dead_letter, &route.on_dead_letter),
+        ] {
             let Some(listed) = listed else { continue };
             // A handler would take an outcome for an event: only templates can tell them apart.
             if [SubscriptionDispatcher::KIND, Remote::KIND].contains(&&*listed.dispatcher) {
-                let why =
-                    format!("`{}` can't be told of outcomes: expected one with templates", listed.dispatcher);
+                let why = format!(
+                    "`{}` can't be told of outcomes: expected one with templates",
+                    listed.dispatcher
+                );
                 return Err(not_opened(why.into()).into());
             }
-            let opened = registry.open(&listed.dispatcher, listed.table.clone(), &cx).await;
+            let opened = registry
+                .open(&listed.dispatcher, listed.table.clone(), &cx)
+                .await;
             *told = Some(opened.map_err(|error| not_opened(error.into()))?);
         }
-        opened.push(Opened { dispatcher, enrichment, then });
+        opened.push(Opened {
+            dispatcher,
+            enrichment,
+            then,
+        });
     }
     Ok(opened)
 }
@@ -152,7 +167,9 @@ pub struct NotOpened {
 /// Adds to the error of a route that can't be opened its location in the settings.
 pub fn located(tree: &SettingsTree, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<NotOpened>() {
-        Some(found) => tree.wrong_route(&found.route, &Chain(&*found.source).to_string()).into(),
+        Some(found) => tree
+            .wrong_route(&found.route, &Chain(&*found.source).to_string())
+            .into(),
         None => error,
     }
 }
@@ -183,13 +200,23 @@ pub async fn join_routes(
     clock: Arc<dyn Clock>,
     lease: Duration,
 ) -> anyhow::Result<Dispatching> {
-    let selected: Vec<_> = routes.0.iter().filter(|route| selection.has(&route.name)).collect();
+    let selected: Vec<_> = routes
+        .0
+        .iter()
+        .filter(|route| selection.has(&route.name))
+        .collect();
     // Joined by every process, so that unrouted events are kept from the start; taken only if the
     // route is selected.
     let unrouted = unrouted::route(routes, lease);
-    let changing: Vec<_> =
-        selected.iter().map(|settings| route_of(settings, lease)).chain([unrouted.clone()]).collect();
-    source.announce(&changing).await.context("saying which routes are about to be joined")?;
+    let changing: Vec<_> = selected
+        .iter()
+        .map(|settings| route_of(settings, lease))
+        .chain([unrouted.clone()])
+        .collect();
+    source
+        .announce(&changing)
+        .await
+        .context("saying which routes are about to be joined")?;
     let joining = selected.into_iter().cloned().zip(opened).map(async |(settings, opened)| {
         let consumer = source.subscribe(route_of(&settings, lease)).await;
         let consumer = consumer.with_context(|| format!("joining route {}", settings.name))?;
@@ -205,25 +232,45 @@ pub async fn join_routes(
         }
         anyhow::Ok(OpenRoute { settings, opened, dedup, same_id, consumer, lease })
     });
-    let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;
-    let unrouted = source.subscribe(unrouted).await.context("joining the reserved route")?;
+    let open = stream::iter(joining)
+        .buffered(JOINED_TOGETHER)
+        .try_collect()
+        .await?;
+    let unrouted = source
+        .subscribe(unrouted)
+        .await
+        .context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
     let registry = StatusRegistry::default();
     source.show_status(registry.status_source(Arc::clone(&clock)));
-    Ok(Dispatching { routes: open, unrouted, registry, clock })
+    Ok(Dispatching {
+        routes: open,
+        unrouted,
+        registry,
+        clock,
+    })
 }
 
 fn route_of(settings: &RouteSettings, lease: Duration) -> Route {
     let name = settings.name.clone();
     let filter = settings.terms.clone().into();
-    Route { name, filter, start: settings.start, lease }
+    Route {
+        name,
+        filter,
+        start: settings.start,
+        lease,
+    }
 }
 
 impl Dispatching {
     /// Returns the names of the routes that run here.
     pub fn names(&self) -> HashSet<String> {
         let unrouted = self.unrouted.as_ref().map(|_| queue::UNROUTED.to_owned());
-        self.routes.iter().map(|route| route.settings.name.clone()).chain(unrouted).collect()
+        self.routes
+            .iter()
+            .map(|route| route.settings.name.clone())
+            .chain(unrouted)
+            .collect()
     }
 
     /// Starts every route. Each runs until draining begins or the queue closes.
@@ -234,11 +281,17 @@ impl Dispatching {
             let registry = self.registry.clone();
             let clock = Arc::clone(&self.clock);
             let name = format!("the task of route {}", route.settings.name);
-            shutdown.spawn_critical(name, route::run(route, isolation, registry, clock, shutdown.clone()));
+            shutdown.spawn_critical(
+                name,
+                route::run(route, isolation, registry, clock, shutdown.clone()),
+            );
         }
         if let Some(unrouted) = self.unrouted {
             // `increase` in an alert needs a sample before the first dead letter.
-            metrics::DEAD_LETTERS.add(0, [queue::UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
+            metrics::DEAD_LETTERS.add(
+                0,
+                [queue::UNROUTED.into(), DeadReason::Unrouted.as_str().into()],
+            );
             let name = format!("the task of route {}", queue::UNROUTED);
             shutdown.spawn_critical(name, unrouted::run(unrouted, self.clock, shutdown.clone()));
         }

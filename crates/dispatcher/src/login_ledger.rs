@@ -29,11 +29,13 @@ impl RestingLogins {
     /// Adds the logins to the process report.
     pub fn add_to(&self, report: &mut ProcessReport) {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let resting = known.iter().map(|((account, environment), rests_until)| RestingLogin {
-            account: account.clone(),
-            environment: environment.clone(),
-            rests_until: *rests_until,
-        });
+        let resting = known
+            .iter()
+            .map(|((account, environment), rests_until)| RestingLogin {
+                account: account.clone(),
+                environment: environment.clone(),
+                rests_until: *rests_until,
+            });
         report.logins = resting.collect();
     }
 }
@@ -53,12 +55,19 @@ impl fmt::Debug for QueueLedger {
 impl LoginLedger for QueueLedger {
     fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>> {
         Box::pin(async move {
-            let found = facts::login(self.facts.facts(), login).await.map_err(BoxError::from)?;
+            let found = facts::login(self.facts.facts(), login)
+                .await
+                .map_err(BoxError::from)?;
             Ok(found.map(|(record, version)| (record.to_vec(), version)))
         })
     }
 
-    fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool> {
+    fn replace<'a>(
+        &'a self,
+        login: &'a str,
+        record: Vec<u8>,
+        version: u64,
+    ) -> LedgerFuture<'a, bool> {
         Box::pin(async move {
             let replaced = facts::replace_login(self.facts.facts(), login, record.into(), version);
             replaced.await.map_err(BoxError::from)

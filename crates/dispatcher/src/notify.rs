@@ -26,7 +26,10 @@ pub(crate) struct OutcomeHooks {
 impl OutcomeHooks {
     /// Closes both, when nothing is in flight.
     pub(crate) async fn close(&self) {
-        for told in [&self.on_success, &self.on_dead_letter].into_iter().flatten() {
+        for told in [&self.on_success, &self.on_dead_letter]
+            .into_iter()
+            .flatten()
+        {
             told.close().await;
         }
     }
@@ -42,7 +45,11 @@ pub(crate) async fn notify(
     let mut cx = cx.clone();
     // A key of its own, since this is another effect than the delivery, also at a destination
     // that gets both.
-    let of = if told.reason.is_some() { "on-dead-letter" } else { "on-success" };
+    let of = if told.reason.is_some() {
+        "on-dead-letter"
+    } else {
+        "on-success"
+    };
     cx.idempotency_key = format!("{}/{of}", cx.idempotency_key);
     (cx.outcome, cx.response, cx.timeout) = (Some(Arc::new(told)), None, whom.timeout());
     let began = Instant::now();

@@ -79,7 +79,10 @@ impl fmt::Display for Skip {
                 f.write_str("skipped: delivered before, as what was reconciled or came late")
             }
             Self::SameId(other) => {
-                write!(f, "skipped: event {other} of the same Fluent id and name is delivered")
+                write!(
+                    f,
+                    "skipped: event {other} of the same Fluent id and name is delivered"
+                )
             }
         }
     }
@@ -91,10 +94,12 @@ impl AttemptResult {
     /// state (409): that is about this event.
     pub(crate) fn is_failure(&self) -> Option<bool> {
         match self {
-            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotificationFailed(_) => {
-                Some(false)
-            }
-            Self::Answered(Err(DispatchError::Transient { status: Some(404 | 409), .. })) => Some(false),
+            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. }))
+            | Self::NotificationFailed(_) => Some(false),
+            Self::Answered(Err(DispatchError::Transient {
+                status: Some(404 | 409),
+                ..
+            })) => Some(false),
             Self::Answered(Err(DispatchError::Interrupted { .. }))
             | Self::EnrichmentFailed(_)
             | Self::Skipped(_)
@@ -147,7 +152,10 @@ pub struct RetryInput {
 impl RetryInput {
     /// Returns the same input with the attempts numbered by those that called the destination.
     fn of_asked(self) -> Self {
-        Self { attempt: self.asked.saturating_add(1), ..self }
+        Self {
+            attempt: self.asked.saturating_add(1),
+            ..self
+        }
     }
 }
 
@@ -188,17 +196,25 @@ pub fn verdict(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings) -> 
 /// time nor long after the other failed; and not past the end of the other's claim.
 fn wait_for_other(left: Duration, at: RetryInput, retry: &RetrySettings) -> Duration {
     let shortest = retry.initial.0.min(LONGEST_WAIT_FOR_OTHER);
-    (at.elapsed / 8).clamp(shortest, LONGEST_WAIT_FOR_OTHER).min(left.max(SHORTEST_WAIT_FOR_OTHER))
+    (at.elapsed / 8)
+        .clamp(shortest, LONGEST_WAIT_FOR_OTHER)
+        .min(left.max(SHORTEST_WAIT_FOR_OTHER))
 }
 
 fn is_exhausted(at: RetryInput, retry: &RetrySettings) -> bool {
-    at.elapsed >= retry.max_elapsed.0 || retry.attempts.is_some_and(|attempts| at.asked + 1 >= attempts)
+    at.elapsed >= retry.max_elapsed.0
+        || retry
+            .attempts
+            .is_some_and(|attempts| at.asked + 1 >= attempts)
 }
 
 /// Returns how long to wait after this failure.
 fn wait(error: &DispatchError, at: RetryInput, retry: &RetrySettings) -> Duration {
     match error {
-        DispatchError::Transient { retry_after: Some(asked), .. } => no_sooner_than(*asked, at, retry),
+        DispatchError::Transient {
+            retry_after: Some(asked),
+            ..
+        } => no_sooner_than(*asked, at, retry),
         _ => backoff(at, retry),
     }
 }
@@ -209,7 +225,8 @@ fn wait(error: &DispatchError, at: RetryInput, retry: &RetrySettings) -> Duratio
 fn no_sooner_than(asked: Duration, at: RetryInput, retry: &RetrySettings) -> Duration {
     let backoff = backoff(at, retry);
     let wait = asked.min(MAX_RETRY_AFTER).max(backoff);
-    wait.mul_f64(1.0 + MAX_RETRY_AFTER_JITTER * at.chance).min(MAX_RETRY_AFTER.max(backoff))
+    wait.mul_f64(1.0 + MAX_RETRY_AFTER_JITTER * at.chance)
+        .min(MAX_RETRY_AFTER.max(backoff))
 }
 
 /// Retries after a wait that does not pass the end of the budget, at which there is one last
@@ -227,7 +244,11 @@ fn again(at: RetryInput, retry: &RetrySettings, wait: Duration) -> Verdict {
 /// `ceiling`, so that deliveries that failed together do not return together.
 fn backoff(at: RetryInput, retry: &RetrySettings) -> Duration {
     let doubled = 2_u32.checked_pow(at.attempt.min(31)).unwrap_or(u32::MAX);
-    let bound = retry.initial.0.saturating_mul(doubled).min(retry.max_delay.0);
+    let bound = retry
+        .initial
+        .0
+        .saturating_mul(doubled)
+        .min(retry.max_delay.0);
     retry.initial.0 + bound.saturating_sub(retry.initial.0).mul_f64(at.chance)
 }
 

@@ -46,13 +46,21 @@ impl ProcessResources {
     /// Like `bind`, without listening and without a queue: to check whether dispatchers would
     /// open, and for processes that have none.
     pub fn by(tree: &SettingsTree) -> anyhow::Result<Self> {
-        Self::with(tree, fluent_clients::accounts_without_queue(tree)?, RestingLogins::default())
+        Self::with(
+            tree,
+            fluent_clients::accounts_without_queue(tree)?,
+            RestingLogins::default(),
+        )
     }
 
     /// Like `bind`, without listening, with the results of logins in these facts.
     pub fn with_marks(tree: &SettingsTree, facts: Arc<dyn HasFacts>) -> anyhow::Result<Self> {
         let resting = RestingLogins::default();
-        Self::with(tree, fluent_clients::accounts_with(tree, facts, resting.clone())?, resting)
+        Self::with(
+            tree,
+            fluent_clients::accounts_with(tree, facts, resting.clone())?,
+            resting,
+        )
     }
 
     fn with(tree: &SettingsTree, apis: Accounts, resting: RestingLogins) -> anyhow::Result<Self> {
@@ -62,11 +70,19 @@ impl ProcessResources {
             Some(_) => shared.with(subscription_registry.clone()),
             None => shared,
         };
-        Ok(Self { shared, apis, resting, door: None, subscription_registry })
+        Ok(Self {
+            shared,
+            apis,
+            resting,
+            door: None,
+            subscription_registry,
+        })
     }
 
     /// Returns the gRPC services of a process that runs routes.
     pub fn routes(&self, shutdown: &Shutdown) -> Routes {
-        Routes::new(Subscriptions::new(self.subscription_registry.clone(), shutdown.clone()).service())
+        Routes::new(
+            Subscriptions::new(self.subscription_registry.clone(), shutdown.clone()).service(),
+        )
     }
 }

@@ -45,13 +45,19 @@ struct TokenBucket {
 impl TokenBucket {
     fn new(rate: RateSettings) -> Self {
         let each = rate.per.0 / rate.events.get();
-        Self { each, burst: rate.burst.get(), full_at: Instant::now() }
+        Self {
+            each,
+            burst: rate.burst.get(),
+            full_at: Instant::now(),
+        }
     }
 
     /// Returns when there is at least one token.
     fn next_at(&self) -> Instant {
         let to_fill_from_one = self.each * (self.burst - 1);
-        self.full_at.checked_sub(to_fill_from_one).unwrap_or(self.full_at)
+        self.full_at
+            .checked_sub(to_fill_from_one)
+            .unwrap_or(self.full_at)
     }
 
     fn tokens(&self, now: Instant) -> usize {
@@ -68,7 +74,10 @@ impl TokenBucket {
 
 impl RateLimiter {
     pub(crate) fn new(rate: Option<RateSettings>) -> Self {
-        Self { bucket: rate.map(TokenBucket::new), throttled: Arc::default() }
+        Self {
+            bucket: rate.map(TokenBucket::new),
+            throttled: Arc::default(),
+        }
     }
 
     /// Returns the flag that says whether attempts are delayed.
@@ -79,7 +88,9 @@ impl RateLimiter {
     /// Waits until an attempt may begin; returns how many of `wanted` may. Cancel-safe: nothing
     /// is taken before [`RateLimiter::consume`].
     pub(crate) async fn permits(&self, wanted: usize) -> usize {
-        let Some(bucket) = &self.bucket else { return wanted };
+        let Some(bucket) = &self.bucket else {
+            return wanted;
+        };
         let next_at = bucket.next_at();
         if next_at > Instant::now() {
             let _held = ThrottleGuard::new(&self.throttled);

@@ -31,15 +31,26 @@ impl ReconciledDedup {
     /// Makes the check for a route that takes both origins; `None` for any other, which never
     /// gets two of one event.
     pub(crate) fn of(settings: &RouteSettings, source: &Arc<dyn Source>) -> Option<Self> {
-        let takes_webhooks = settings.terms.origin.iter().any(|origin| origin == Origin::Webhook.as_str());
+        let takes_webhooks = settings
+            .terms
+            .origin
+            .iter()
+            .any(|origin| origin == Origin::Webhook.as_str());
         let takes_both = takes_webhooks && settings.takes_reconciled();
-        takes_both.then(|| Self { source: Arc::clone(source), route: settings.name.clone() })
+        takes_both.then(|| Self {
+            source: Arc::clone(source),
+            route: settings.name.clone(),
+        })
     }
 
     /// Whether the event has another like it. Ends the attempt if the route has delivered that
     /// one.
     pub(crate) async fn check(&self, event: &Event) -> Result<bool, AttemptResult> {
-        match self.source.reconciled_duplicate(event.fluent_key(), &self.route).await {
+        match self
+            .source
+            .reconciled_duplicate(event.fluent_key(), &self.route)
+            .await
+        {
             Ok(None) => Ok(false),
             Ok(Some(twin)) if twin.is_duplicate(event.id()) => {
                 Err(AttemptResult::Skipped(Skip::ReconciledDuplicate))
@@ -47,7 +58,9 @@ impl ReconciledDedup {
             Ok(Some(_)) => Ok(true),
             Err(error) => {
                 let action = "asking whether the event was reconciled";
-                Err(AttemptResult::EnrichmentFailed(DispatchError::transient(action, error)))
+                Err(AttemptResult::EnrichmentFailed(DispatchError::transient(
+                    action, error,
+                )))
             }
         }
     }
@@ -55,7 +68,10 @@ impl ReconciledDedup {
     /// Notes that the destination has the event. The settlement waits for that, since without it
     /// the other event would have its effect too.
     pub(crate) async fn note_delivered(&self, event: &Event) {
-        let note = || self.source.note_delivered(event.fluent_key(), &self.route, event.id());
+        let note = || {
+            self.source
+                .note_delivered(event.fluent_key(), &self.route, event.id())
+        };
         if let Err(error) = retry_note(note).await {
             tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another like it would be delivered too");
         }
@@ -92,7 +108,13 @@ mod tests {
     async fn what_was_delivered_is_noted_when_there_is_room_again() {
         let began = Instant::now();
         let is_full = || began.elapsed() < Duration::from_mins(2);
-        let full = || ready(if is_full() { Err(QueueError::Full) } else { Ok(()) });
+        let full = || {
+            ready(if is_full() {
+                Err(QueueError::Full)
+            } else {
+                Ok(())
+            })
+        };
         assert!(retry_note(full).await.is_ok());
         assert!(began.elapsed() < Duration::from_mins(2) + LONGEST_WAIT);
     }

@@ -22,7 +22,9 @@ pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCo
         Err(error) => return process::code(Err(error)),
     };
     let _logs = args.start_logs();
-    process::run_service(StopTimes::DELIVERING, |shutdown| async move { plan.run(registry, &shutdown).await })
+    process::run_service(StopTimes::DELIVERING, |shutdown| async move {
+        plan.run(registry, &shutdown).await
+    })
 }
 
 struct Plan {
@@ -54,7 +56,12 @@ impl Plan {
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let operator = tree.operator()?.context(missing)?;
         let observed = Observed::read(&tree)?;
-        Ok(Self { tree, operator, route, observed })
+        Ok(Self {
+            tree,
+            operator,
+            route,
+            observed,
+        })
     }
 
     async fn run(self, registry: &Registry, shutdown: &Shutdown) -> anyhow::Result<()> {
@@ -91,7 +98,8 @@ impl Plan {
         let routes = settings::Routes(vec![self.route.clone()]);
         let selection = RouteSelection::everything();
         let shared = self.resources().await?.shared;
-        let opened = open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
+        let opened =
+            open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
         let mut opened = opened.map_err(|error| located(&self.tree, error))?;
         let opened = opened.pop().context("the route has no dispatcher")?;
         Ok(opened.dispatcher)

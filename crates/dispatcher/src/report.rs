@@ -28,7 +28,14 @@ impl AttemptReport {
         let verdict = verdict(&result, at, retry);
         let asked = result.has_asked();
         let attempt = record(&result, started_at, took);
-        Self { result, settlement: Settlement { verdict, asked, attempt } }
+        Self {
+            result,
+            settlement: Settlement {
+                verdict,
+                asked,
+                attempt,
+            },
+        }
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
@@ -64,7 +71,13 @@ impl AttemptReport {
     }
 
     /// Writes it to the log, without anything that a destination or a handler said.
-    pub(crate) fn log(&self, id: EventId, route: &str, attempt: u32, trace_id: impl Fn() -> String) {
+    pub(crate) fn log(
+        &self,
+        id: EventId,
+        route: &str,
+        attempt: u32,
+        trace_id: impl Fn() -> String,
+    ) {
         let error = explain(&self.result, Reader::Log).unwrap_or_default();
         let took_ms = self.attempt().took.as_millis();
         match (self.verdict(), &self.result) {

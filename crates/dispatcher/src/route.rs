@@ -30,8 +30,19 @@ pub(crate) async fn run(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
-    let OpenRoute { settings, opened, dedup, same_id, mut consumer, lease } = route;
-    let Opened { dispatcher, enrichment, then } = opened;
+    let OpenRoute {
+        settings,
+        opened,
+        dedup,
+        same_id,
+        mut consumer,
+        lease,
+    } = route;
+    let Opened {
+        dispatcher,
+        enrichment,
+        then,
+    } = opened;
     let concurrency = settings.concurrency;
     let free = Arc::new(Semaphore::new(concurrency));
     let mut capacity = Capacity::new(dispatcher.capacity(), concurrency);
@@ -77,7 +88,9 @@ pub(crate) async fn run(
             };
             (deliveries, places)
         };
-        let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };
+        let Some((deliveries, places)) = draining.run_until_cancelled(next).await else {
+            break;
+        };
         match deliveries {
             Ok(deliveries) => {
                 rate_limiter.consume(deliveries.len());

@@ -24,7 +24,10 @@ pub(crate) struct StatusRegistry(Arc<Mutex<Vec<RegisteredRoute>>>);
 
 impl StatusRegistry {
     pub(crate) fn register(&self, entry: RegisteredRoute) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(entry);
     }
 
     /// Returns a source for the state of these routes, which also closes breakers.
@@ -49,7 +52,10 @@ impl StatusRegistry {
     /// Closes a route's breaker at once, when a person says that its destination is repaired.
     fn close_breaker(&self, route: &str) {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().filter(|entry| entry.route == route).for_each(|entry| entry.breaker.close());
+        entries
+            .iter()
+            .filter(|entry| entry.route == route)
+            .for_each(|entry| entry.breaker.close());
     }
 }
 

@@ -32,7 +32,10 @@ impl SameId {
     /// Makes the check for a route that wants one event of an id; `None` for any other.
     pub(crate) fn of(settings: &RouteSettings, source: &Arc<dyn Source>) -> Option<Self> {
         let skips = settings.same_id == OnSameId::Skip;
-        skips.then(|| Self { source: Arc::clone(source), route: settings.name.clone() })
+        skips.then(|| Self {
+            source: Arc::clone(source),
+            route: settings.name.clone(),
+        })
     }
 
     /// Tries, with an event that can't exist, whether this route may read and claim: without
@@ -42,15 +45,27 @@ impl SameId {
         let id = EventId::of(Environment::Sandbox, b"");
         self.source.same_id_delivered(key, &self.route).await?;
         let until = now.saturating_add(CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
-        match self.source.claim_same_id(key, &self.route, id, (now, until)).await? {
-            Claim::Granted(granted) => self.source.release_same_id(key, &self.route, id, granted).await,
+        match self
+            .source
+            .claim_same_id(key, &self.route, id, (now, until))
+            .await?
+        {
+            Claim::Granted(granted) => {
+                self.source
+                    .release_same_id(key, &self.route, id, granted)
+                    .await
+            }
             Claim::Delivered(_) | Claim::Attempted { .. } => Ok(()),
         }
     }
 
     /// Ends an attempt if the route has delivered another event of the same id.
     pub(crate) async fn look(&self, event: &Event) -> Result<(), AttemptResult> {
-        match self.source.same_id_delivered(event.fluent_key(), &self.route).await {
+        match self
+            .source
+            .same_id_delivered(event.fluent_key(), &self.route)
+            .await
+        {
             Ok(Some(other)) if other != event.id() => Err(skipped(other)),
             Ok(_) => Ok(()),
             Err(error) => Err(not_asked(error)),
@@ -67,8 +82,14 @@ impl SameId {
     ) -> Result<Granted, AttemptResult> {
         let key = event.fluent_key();
         let id = event.id();
-        let until = now.saturating_add(lasts + CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
-        match self.source.claim_same_id(key, &self.route, id, (now, until)).await {
+        let until = now
+            .saturating_add(lasts + CLAIM_MARGIN)
+            .unwrap_or(Timestamp::MAX);
+        match self
+            .source
+            .claim_same_id(key, &self.route, id, (now, until))
+            .await
+        {
             Ok(Claim::Granted(granted)) => Ok(granted),
             Ok(Claim::Delivered(other)) => Err(skipped(other)),
             Ok(Claim::Attempted { other, until }) => {
@@ -82,7 +103,9 @@ impl SameId {
     /// Releases the claim of an attempt that failed, so that the other need not wait longer. If
     /// that fails, the claim ends by itself.
     pub(crate) async fn failed(&self, event: &Event, granted: Granted) {
-        let released = self.source.release_same_id(event.fluent_key(), &self.route, event.id(), granted);
+        let released =
+            self.source
+                .release_same_id(event.fluent_key(), &self.route, event.id(), granted);
         if let Err(error) = released.await {
             tracing::debug!(event.id = %event.id(), route = self.route, error = %Chain(&error), "others of its Fluent id wait for a while longer");
         }
@@ -91,7 +114,10 @@ impl SameId {
     /// Notes that the destination has the event. The settlement waits for that, since without it
     /// another event of the same id would be delivered too.
     pub(crate) async fn delivered(&self, event: &Event) {
-        let note = || self.source.note_same_id_delivered(event.fluent_key(), &self.route, event.id());
+        let note = || {
+            self.source
+                .note_same_id_delivered(event.fluent_key(), &self.route, event.id())
+        };
         if let Err(error) = retry_note(note).await {
             tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another event of its Fluent id would be delivered too");
         }

@@ -57,7 +57,8 @@ pub fn main(registry: &Registry) -> ExitCode {
     if let Some(route) = &args.serve_dispatcher {
         return crate::remote::main(&args.stage, route, registry);
     }
-    let plan = process::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
+    let plan =
+        process::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return process::code(Err(error)),
@@ -67,14 +68,17 @@ pub fn main(registry: &Registry) -> ExitCode {
             plan.operator.as_ref().map(GrpcServer::check).transpose()?;
             let shared = ProcessResources::by(&plan.tree)?.shared;
             let folder = plan.tree.folder();
-            let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
+            let opened =
+                open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
             opened.map_err(|error| located(&plan.tree, error))?;
             args.stage.print_valid();
             Ok(())
         });
     }
     let _logs = args.stage.start_logs();
-    process::run_service(StopTimes::DELIVERING, |shutdown| plan.run(registry, shutdown))
+    process::run_service(StopTimes::DELIVERING, |shutdown| {
+        plan.run(registry, shutdown)
+    })
 }
 
 /// Settings of the stage, all read before anything is opened.
@@ -108,15 +112,30 @@ impl Plan {
         };
         let observed = Observed::read(&tree)?;
         let operator = tree.operator()?;
-        Ok(Self { tree, queue, routes, selection, operator, observed })
+        Ok(Self {
+            tree,
+            queue,
+            routes,
+            selection,
+            operator,
+            observed,
+        })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = queues::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
         let mut presence = None;
-        let result = self.serve(registry, &opened, clock, &mut presence, &shutdown).await;
-        process::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
+        let result = self
+            .serve(registry, &opened, clock, &mut presence, &shutdown)
+            .await;
+        process::wind_down(
+            &*opened.lifecycle,
+            presence.as_ref(),
+            result.is_err(),
+            &shutdown,
+        )
+        .await;
         result
     }
 
@@ -143,16 +162,32 @@ impl Plan {
         *presence = Some(report);
         let folder = self.tree.folder();
         let shared = &resources.shared;
-        let opening = open(&self.routes, &self.selection, &folder, shared, registry, &queue.source, clock);
+        let opening = open(
+            &self.routes,
+            &self.selection,
+            &folder,
+            shared,
+            registry,
+            &queue.source,
+            clock,
+        );
         // A signal must not have to wait for a queue that is away.
-        let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
+        let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else {
+            return Ok(());
+        };
         let dispatching = dispatching.map_err(|error| located(&self.tree, error))?;
         tracing::info!(routes = dispatching.routes.len(), "delivering");
-        self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.routes
+            .warnings()
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
         if let Some(door) = resources.door.take() {
             door.serve(resources.routes(shutdown), readiness.clone(), shutdown)?;
         }
-        shutdown.spawn_detached(process::show_routes(Arc::clone(&queue.stores), Some(dispatching.names())));
+        shutdown.spawn_detached(process::show_routes(
+            Arc::clone(&queue.stores),
+            Some(dispatching.names()),
+        ));
         dispatching.start(shutdown);
         process::until_stopped(
             &queue.lifecycle,

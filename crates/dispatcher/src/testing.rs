@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch::{
-    AnyDispatcher, BoxError, CancellationToken, Context, DispatchError, Dispatcher, Done, OpenContext,
+    AnyDispatcher, BoxError, CancellationToken, Context, DispatchError, Dispatcher, Done,
+    OpenContext,
 };
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::conformance::event;
 use queue::{
-    Consumer, Delivery, Lease, MatchFields, Position, QueueError, Settlement, Start, Ticket, Verdict,
+    Consumer, Delivery, Lease, MatchFields, Position, QueueError, Settlement, Start, Ticket,
+    Verdict,
 };
 use settings::{BreakerSettings, OnSameId, RetrySettings, RouteSettings};
 use tokio::sync::Notify;
@@ -74,12 +76,23 @@ impl FakeLease {
 
     /// Returns the longest time without a heartbeat, up to the settlement.
     pub(crate) fn longest_silence(&self) -> Duration {
-        self.fate(|fate| fate.signs.windows(2).map(|signs| signs[1] - signs[0]).max().unwrap_or_default())
+        self.fate(|fate| {
+            fate.signs
+                .windows(2)
+                .map(|signs| signs[1] - signs[0])
+                .max()
+                .unwrap_or_default()
+        })
     }
 
     fn check(&self) -> Result<(), QueueError> {
-        let is_over = self.fate(|fate| fate.signs.last().is_none_or(|last| last.elapsed() >= LEASE));
-        if is_over { Err(QueueError::LeaseLost) } else { Ok(()) }
+        let is_over =
+            self.fate(|fate| fate.signs.last().is_none_or(|last| last.elapsed() >= LEASE));
+        if is_over {
+            Err(QueueError::LeaseLost)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -113,7 +126,13 @@ impl FakeQueue {
     pub(crate) fn publish_for(&self, reference: &str, attempt: u32) {
         let first_attempt_at = TestClock.now();
         let event = Arc::new(event("E", reference));
-        self.put(Waiting { event, due: Instant::now(), attempt, asked: 0, first_attempt_at });
+        self.put(Waiting {
+            event,
+            due: Instant::now(),
+            attempt,
+            asked: 0,
+            first_attempt_at,
+        });
     }
 
     pub(crate) fn ended(&self) -> Vec<(String, Verdict, Instant)> {
@@ -128,12 +147,18 @@ impl FakeQueue {
     fn take(&self, permits: usize, is_probe: bool) -> Vec<Waiting> {
         let mut waiting = lock(&self.0.waiting);
         waiting.sort_by_key(|waiting| (is_probe && waiting.attempt > 1, waiting.due));
-        let due = waiting.iter().take_while(|waiting| waiting.due <= Instant::now()).count();
+        let due = waiting
+            .iter()
+            .take_while(|waiting| waiting.due <= Instant::now())
+            .count();
         waiting.drain(..due.min(permits)).collect()
     }
 
     fn next_due(&self) -> Option<Instant> {
-        lock(&self.0.waiting).iter().map(|waiting| waiting.due).min()
+        lock(&self.0.waiting)
+            .iter()
+            .map(|waiting| waiting.due)
+            .min()
     }
 
     fn hand_out(&self, waiting: Waiting) -> Delivery {
@@ -147,7 +172,10 @@ impl FakeQueue {
             deaths: 0,
             asks_match: false,
             matched: None,
-            ticket: Ticket::new(InMemoryLease { queue: self.clone(), waiting: Some(waiting) }),
+            ticket: Ticket::new(InMemoryLease {
+                queue: self.clone(),
+                waiting: Some(waiting),
+            }),
         }
     }
 }
@@ -173,7 +201,10 @@ impl FakeQueue {
                 let changed = self.0.changed.notified();
                 let taken = self.take(permits, is_probe);
                 if !taken.is_empty() {
-                    return Ok(taken.into_iter().map(|waiting| self.hand_out(waiting)).collect());
+                    return Ok(taken
+                        .into_iter()
+                        .map(|waiting| self.hand_out(waiting))
+                        .collect());
                 }
                 match self.next_due() {
                     Some(due) => drop(timeout_at(due, changed).await),
@@ -223,7 +254,12 @@ impl Lease for InMemoryLease {
                     ..waiting
                 }),
                 verdict => {
-                    let reference = waiting.event.fields().entity_ref.clone().unwrap_or_default();
+                    let reference = waiting
+                        .event
+                        .fields()
+                        .entity_ref
+                        .clone()
+                        .unwrap_or_default();
                     lock(&self.queue.0.ended).push((reference, verdict, now));
                 }
             }
@@ -270,7 +306,8 @@ impl Lease for HeldLease {
 
     fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
         let said = self.0.check();
-        self.0.fate(|fate| fate.signs.extend(said.is_ok().then(Instant::now)));
+        self.0
+            .fate(|fate| fate.signs.extend(said.is_ok().then(Instant::now)));
         ready(said).boxed()
     }
 
@@ -286,7 +323,8 @@ impl Lease for HeldLease {
 
 impl Drop for HeldLease {
     fn drop(&mut self) {
-        self.0.fate(|fate| fate.is_given_back = fate.settled.is_empty());
+        self.0
+            .fate(|fate| fate.is_given_back = fate.settled.is_empty());
     }
 }
 
@@ -345,7 +383,10 @@ impl Clock for TestClock {
         static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
         let began = *BEGAN.get_or_init(Instant::now);
         let since = Instant::now().saturating_duration_since(began);
-        Timestamp::from_second(1_790_000_000).unwrap_or_default().saturating_add(since).unwrap_or_default()
+        Timestamp::from_second(1_790_000_000)
+            .unwrap_or_default()
+            .saturating_add(since)
+            .unwrap_or_default()
     }
 }
 

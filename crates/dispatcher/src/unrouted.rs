@@ -8,7 +8,8 @@ use dispatch::CancellationToken;
 use event_model::Clock;
 use process::Shutdown;
 use queue::{
-    Attempt, Consumer, DeadReason, Delivery, Outcome, QueueError, Route, Settlement, Start, UNROUTED, Verdict,
+    Attempt, Consumer, DeadReason, Delivery, Outcome, QueueError, Route, Settlement, Start,
+    UNROUTED, Verdict,
 };
 use settings::Routes;
 use telemetry::{Chain, metrics};
@@ -25,10 +26,19 @@ const REST: Duration = Duration::from_secs(1);
 
 /// Returns the reserved route: events that none of these routes matches.
 pub(crate) fn route(routes: &Routes, lease: Duration) -> Route {
-    Route { name: UNROUTED.to_owned(), filter: everything_else(routes), start: Start::Now, lease }
+    Route {
+        name: UNROUTED.to_owned(),
+        filter: everything_else(routes),
+        start: Start::Now,
+        lease,
+    }
 }
 
-pub(crate) async fn run(mut consumer: Box<dyn Consumer>, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+pub(crate) async fn run(
+    mut consumer: Box<dyn Consumer>,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) {
     let draining = shutdown.draining();
     let hard_stop = shutdown.hard_stop();
     while let Some(next) = draining.run_until_cancelled(consumer.next(BATCH)).await {

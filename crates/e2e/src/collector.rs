@@ -94,17 +94,31 @@ impl Collector {
     pub async fn slow(delay: Duration) -> Self {
         let grpc = bind().await;
         let http = bind().await;
-        let seen = Arc::new(Mutex::new(Seen { delay, ..Seen::default() }));
-        let collector = Self { grpc: grpc.local_addr().unwrap(), http: http.local_addr().unwrap(), seen };
+        let seen = Arc::new(Mutex::new(Seen {
+            delay,
+            ..Seen::default()
+        }));
+        let collector = Self {
+            grpc: grpc.local_addr().unwrap(),
+            http: http.local_addr().unwrap(),
+            seen,
+        };
         let services = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(collector.clone()).max_decoding_message_size(64 << 20))
+            .add_service(
+                TraceServiceServer::new(collector.clone()).max_decoding_message_size(64 << 20),
+            )
             .add_service(MetricsServiceServer::new(collector.clone()));
         let router = Router::new()
             .route("/v1/traces", post(traces))
             .route("/v1/metrics", post(metrics))
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(collector.clone());
-        spawn(async move { services.serve_with_incoming(TcpListenerStream::new(grpc)).await.unwrap() });
+        spawn(async move {
+            services
+                .serve_with_incoming(TcpListenerStream::new(grpc))
+                .await
+                .unwrap()
+        });
         spawn(async move { axum::serve(http, router).await.unwrap() });
         collector
     }
@@ -128,7 +142,10 @@ impl Collector {
 
     /// The spans of one trace.
     pub fn trace(&self, trace: &str) -> Vec<CollectedSpans> {
-        self.spans().into_iter().filter(|span| span.trace == trace).collect()
+        self.spans()
+            .into_iter()
+            .filter(|span| span.trace == trace)
+            .collect()
     }
 
     /// The names of metrics that arrived.
@@ -139,7 +156,9 @@ impl Collector {
     /// True if this text arrived in any export.
     pub fn has(&self, text: &str) -> bool {
         let seen = self.seen.lock().unwrap();
-        seen.raw.windows(text.len()).any(|window| window == text.as_bytes())
+        seen.raw
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
     }
 
     async fn took(&self) {
@@ -153,7 +172,8 @@ impl Collector {
             return;
         }
         seen.raw.extend(request.encode_to_vec());
-        seen.spans.extend(request.resource_spans.into_iter().flat_map(recorded));
+        seen.spans
+            .extend(request.resource_spans.into_iter().flat_map(recorded));
     }
 
     fn keep_metrics(&self, request: ExportMetricsServiceRequest) {
@@ -162,8 +182,15 @@ impl Collector {
             return;
         }
         seen.raw.extend(request.encode_to_vec());
-        let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
-        seen.metrics.extend(scopes.flat_map(|scope| scope.metrics).map(|metric| metric.name));
+        let scopes = request
+            .resource_metrics
+            .into_iter()
+            .flat_map(|resource| resource.scope_metrics);
+        seen.metrics.extend(
+            scopes
+                .flat_map(|scope| scope.metrics)
+                .map(|metric| metric.name),
+        );
     }
 }
 
@@ -211,9 +238,17 @@ impl MetricsService for Collector {
 }
 
 fn recorded(resource: ResourceSpans) -> Vec<CollectedSpans> {
-    let attributes = words(resource.resource.map(|resource| resource.attributes).unwrap_or_default());
+    let attributes = words(
+        resource
+            .resource
+            .map(|resource| resource.attributes)
+            .unwrap_or_default(),
+    );
     let service = attributes.get("service.name").cloned().unwrap_or_default();
-    let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+    let spans = resource
+        .scope_spans
+        .into_iter()
+        .flat_map(|scope| scope.spans);
     spans.map(|span| in_words(span, &service)).collect()
 }
 
@@ -228,16 +263,29 @@ fn in_words(span: Span, service: &str) -> CollectedSpans {
         trace: hex(&span.trace_id),
         id: hex(&span.span_id),
         parent: hex(&span.parent_span_id),
-        links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
-        has_failed: span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error),
-        took: Duration::from_nanos(span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano)),
+        links: span
+            .links
+            .iter()
+            .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
+            .collect(),
+        has_failed: span
+            .status
+            .as_ref()
+            .is_some_and(|status| status.code() == StatusCode::Error),
+        took: Duration::from_nanos(
+            span.end_time_unix_nano
+                .saturating_sub(span.start_time_unix_nano),
+        ),
         attributes: words(span.attributes),
         name: span.name,
     }
 }
 
 fn words(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
-    attributes.into_iter().map(|said| (said.key, text(said.value))).collect()
+    attributes
+        .into_iter()
+        .map(|said| (said.key, text(said.value)))
+        .collect()
 }
 
 fn text(value: Option<AnyValue>) -> String {

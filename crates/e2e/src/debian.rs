@@ -29,13 +29,17 @@ const FETCH: &str = r#"
 pub fn command(package: &str, program: &str) -> anyhow::Result<Command> {
     let path = var_os("PATH").unwrap_or_default();
     let folders = split_paths(&path).chain(SBIN.map(PathBuf::from));
-    if let Some(found) = folders.map(|folder| folder.join(program)).find(|found| found.is_file()) {
+    if let Some(found) = folders
+        .map(|folder| folder.join(program))
+        .find(|found| found.is_file())
+    {
         return Ok(Command::new(found));
     }
     let place = fetch(&nats_server::Options::default().programs, package)?;
     let found = ["usr/bin", "usr/sbin"].map(|folder| place.join(folder).join(program));
     let found = found.into_iter().find(|found| found.is_file());
-    let found = found.ok_or_else(|| anyhow::anyhow!("Debian's package `{package}` has no `{program}`"))?;
+    let found =
+        found.ok_or_else(|| anyhow::anyhow!("Debian's package `{package}` has no `{program}`"))?;
     let mut command = Command::new(found);
     command.env("LD_LIBRARY_PATH", libraries(&place));
     Ok(command)
@@ -44,8 +48,15 @@ pub fn command(package: &str, program: &str) -> anyhow::Result<Command> {
 /// The search path for the unpacked libraries that the machine does not have.
 fn libraries(place: &Path) -> std::ffi::OsString {
     let lib = place.join("usr/lib");
-    let of_machines = fs::read_dir(&lib).into_iter().flatten().flatten().map(|entry| entry.path());
-    let folders: Vec<_> = of_machines.filter(|folder| folder.is_dir()).chain([lib.clone()]).collect();
+    let of_machines = fs::read_dir(&lib)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let folders: Vec<_> = of_machines
+        .filter(|folder| folder.is_dir())
+        .chain([lib.clone()])
+        .collect();
     std::env::join_paths(folders).unwrap_or_default()
 }
 
@@ -60,8 +71,10 @@ fn fetch(target: &Path, package: &str) -> anyhow::Result<PathBuf> {
         return Ok(place);
     }
     let scratch = tempfile::tempdir_in(target)?;
-    let output =
-        Command::new("sh").args(["-euc", FETCH, "fetch", package]).current_dir(scratch.path()).output()?;
+    let output = Command::new("sh")
+        .args(["-euc", FETCH, "fetch", package])
+        .current_dir(scratch.path())
+        .output()?;
     anyhow::ensure!(
         output.status.success(),
         "fetching Debian's package `{package}`: {}; or install it yourself",

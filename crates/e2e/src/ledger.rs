@@ -49,7 +49,10 @@ impl Load {
 
     /// Starts senders that also retry, as `retry` says.
     pub fn repeating(urls: &[String], senders: usize, pause: Duration, retry: Retry) -> Self {
-        let ledger = Arc::new(Ledger { pause, ..Ledger::default() });
+        let ledger = Arc::new(Ledger {
+            pause,
+            ..Ledger::default()
+        });
         let mut tasks = JoinSet::new();
         for number in 0..senders {
             let url = urls[number % urls.len()].clone();
@@ -102,5 +105,7 @@ impl Load {
 pub fn percentile(took: &[Duration], percent: usize) -> Duration {
     let mut took = took.to_vec();
     took.sort_unstable();
-    took.get((took.len() * percent / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
+    took.get((took.len() * percent / 100).min(took.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
 }

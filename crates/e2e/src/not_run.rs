@@ -16,8 +16,13 @@ pub fn say_not_run(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("{test}: {why}\n");
     let file = std::env::var_os(NOT_RUN_FILE);
-    let written =
-        file.map(|file| OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes()));
+    let written = file.map(|file| {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file)?
+            .write_all(line.as_bytes())
+    });
     if !matches!(written, Some(Ok(()))) {
         let _ = write!(std::io::stderr(), "NOT RUN: {line}");
     }

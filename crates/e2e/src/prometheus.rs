@@ -47,9 +47,21 @@ impl Prometheus {
             .current_dir(folder.path())
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
             .arg(format!("--web.listen-address={listen}"))
-            .args(["--web.console.templates=none", "--web.console.libraries=none"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Self { url: format!("http://{listen}"), folder, child }
+            .args([
+                "--web.console.templates=none",
+                "--web.console.libraries=none",
+            ]);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            url: format!("http://{listen}"),
+            folder,
+            child,
+        }
     }
 
     /// The URL of its API.
@@ -61,7 +73,10 @@ impl Prometheus {
     pub async fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
         let answer = self.ask("query", &[("query", expression)]).await;
         match answer["status"].as_str() {
-            Some("success") => Ok(answer["data"]["result"].as_array().cloned().unwrap_or_default()),
+            Some("success") => Ok(answer["data"]["result"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()),
             _ => Err(answer["error"].to_string()),
         }
     }
@@ -69,22 +84,42 @@ impl Prometheus {
     /// The names of alerts that are pending or fire.
     pub async fn alerts(&self) -> Vec<String> {
         let answer = self.ask("alerts", &[]).await;
-        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
-        alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+        let alerts = answer["data"]["alerts"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        alerts
+            .iter()
+            .map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The rules with their last evaluation: name, health, and error.
     pub async fn rules(&self) -> Vec<(String, String, String)> {
         let answer = self.ask("rules", &[]).await;
-        let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
-        let rules = groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone());
+        let groups = answer["data"]["groups"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let rules = groups
+            .iter()
+            .flat_map(|group| group["rules"].as_array().unwrap().clone());
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        rules.map(|rule| (text(&rule["name"]), text(&rule["health"]), text(&rule["lastError"]))).collect()
+        rules
+            .map(|rule| {
+                (
+                    text(&rule["name"]),
+                    text(&rule["health"]),
+                    text(&rule["lastError"]),
+                )
+            })
+            .collect()
     }
 
     async fn ask(&self, what: &str, query: &[(&str, &str)]) -> Value {
         let began = Instant::now();
-        let url = reqwest::Url::parse_with_params(&format!("{}/api/v1/{what}", self.url), query).unwrap();
+        let url =
+            reqwest::Url::parse_with_params(&format!("{}/api/v1/{what}", self.url), query).unwrap();
         loop {
             match reqwest::get(url.clone()).await {
                 Ok(answer) if answer.status() != 503 => {

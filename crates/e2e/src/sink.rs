@@ -25,7 +25,9 @@ pub struct Request {
 impl Request {
     /// The value of a header, or an empty text.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -56,12 +58,17 @@ pub const SLOW: u16 = 298;
 
 /// An answer without a body.
 pub fn status(status: u16) -> Response<Body> {
-    Response::builder().status(status).body(Body::empty()).unwrap()
+    Response::builder()
+        .status(status)
+        .body(Body::empty())
+        .unwrap()
 }
 
 impl std::fmt::Debug for Sink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sink").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Sink")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,8 +84,11 @@ impl Sink {
         answer: impl Fn(&Request, usize) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink =
-            Self { address: listener.local_addr().unwrap(), seen: Arc::default(), answer: Arc::new(answer) };
+        let sink = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+            answer: Arc::new(answer),
+        };
         let router = Router::new().fallback(receive).with_state(sink.clone());
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -119,12 +129,24 @@ impl Sink {
     }
 }
 
-async fn receive(State(sink): State<Sink>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
-    let request = Request { path: uri.path().to_owned(), headers, body };
+async fn receive(
+    State(sink): State<Sink>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let request = Request {
+        path: uri.path().to_owned(),
+        headers,
+        body,
+    };
     let before = {
         let mut seen = sink.seen.lock().unwrap();
         seen.requests.push(request.clone());
-        let count = seen.counts.entry(request.header("ce-id").to_owned()).or_default();
+        let count = seen
+            .counts
+            .entry(request.header("ce-id").to_owned())
+            .or_default();
         *count += 1;
         *count - 1
     };

@@ -13,8 +13,8 @@ pub fn is_of_the_machine(alert: &str) -> bool {
 /// The output of `status --json` and its exit code, as they would be without the alerts [of the
 /// machine](is_of_the_machine).
 pub fn read(output: &Output) -> (Value, Option<i32>) {
-    let mut said: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let mut said: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let now = said["now"].as_array_mut().unwrap();
     let before = now.len();
     now.retain(|line| !is_of_the_machine(line["alert"].as_str().unwrap()));

@@ -32,9 +32,11 @@ impl Enricher {
         cx: &OpenContext,
     ) -> Result<Self, BoxError> {
         let path = cx.resolve(&settings.query);
-        let wrong = |error: &dyn std::fmt::Display| format!("enrich: query {}: {error}", path.display());
+        let wrong =
+            |error: &dyn std::fmt::Display| format!("enrich: query {}: {error}", path.display());
         let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-        let query = Query::parse(text.trim_start_matches('\u{feff}')).map_err(|error| wrong(&error))?;
+        let query =
+            Query::parse(text.trim_start_matches('\u{feff}')).map_err(|error| wrong(&error))?;
         let given: BTreeSet<&str> = settings.variables.keys().map(String::as_str).collect();
         query.check(&given).map_err(|error| wrong(&error))?;
         let template = |(name, text): (&String, &String)| {
@@ -45,24 +47,47 @@ impl Enricher {
         Ok(Self {
             accounts: accounts.clone(),
             query,
-            variables: settings.variables.iter().map(template).collect::<Result<_, _>>()?,
+            variables: settings
+                .variables
+                .iter()
+                .map(template)
+                .collect::<Result<_, _>>()?,
             patience: settings.patience.0,
             guard: settings.guard.as_ref().map(FreshnessCheck::new),
             cache: ResponseCache::new(),
         })
     }
 
-    pub(crate) async fn ask(&self, event: &Event, waited: Duration) -> Result<Enriched, DispatchError> {
+    pub(crate) async fn ask(
+        &self,
+        event: &Event,
+        waited: Duration,
+    ) -> Result<Enriched, DispatchError> {
         let client = client(&self.accounts, event)?;
         let variables = self.variables(event)?;
         // With account and environment: a tenant must not see what another was answered.
-        let key = format!("{}/{}/{}", event.environment(), event.account(), Value::from(variables.clone()));
+        let key = format!(
+            "{}/{}/{}",
+            event.environment(),
+            event.account(),
+            Value::from(variables.clone())
+        );
         let asking = self
             .cache
-            .get_or_fetch(key.clone(), event.received_at(), || client.graphql(&self.query, &variables));
-        let entity = asking.await.map_err(|error| failed(&error, waited, self.patience))?;
-        let Some(guard) = &self.guard else { return Ok(Enriched::Deliver(Some(entity))) };
-        match guard.freshness(&entity.value(), event.fields().entity_status.as_deref(), event.received_at()) {
+            .get_or_fetch(key.clone(), event.received_at(), || {
+                client.graphql(&self.query, &variables)
+            });
+        let entity = asking
+            .await
+            .map_err(|error| failed(&error, waited, self.patience))?;
+        let Some(guard) = &self.guard else {
+            return Ok(Enriched::Deliver(Some(entity)));
+        };
+        match guard.freshness(
+            &entity.value(),
+            event.fields().entity_status.as_deref(),
+            event.received_at(),
+        ) {
             Freshness::Unknown => Err(DispatchError::permanent(ACTION, NotDelivered::Unguarded)),
             Freshness::PerhapsOlder if waited < self.patience => {
                 self.cache.forget(&key).await;
@@ -79,10 +104,9 @@ impl Enricher {
             return Ok(Map::new());
         }
         let view = View::of(event)?;
-        let filled = self
-            .variables
-            .iter()
-            .map(|(name, template)| Ok((name.clone(), self.query.value(name, template.fill(&view)?))));
+        let filled = self.variables.iter().map(|(name, template)| {
+            Ok((name.clone(), self.query.value(name, template.fill(&view)?)))
+        });
         filled.collect()
     }
 }

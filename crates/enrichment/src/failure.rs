@@ -35,7 +35,10 @@ pub(crate) enum NotDelivered {
 }
 
 /// Returns the client of the event's account.
-pub(crate) fn client<'a>(accounts: &'a Accounts, event: &Event) -> Result<&'a Client, DispatchError> {
+pub(crate) fn client<'a>(
+    accounts: &'a Accounts,
+    event: &Event,
+) -> Result<&'a Client, DispatchError> {
     let client = accounts.of(event.account(), event.environment().as_str());
     client.ok_or_else(|| DispatchError::permanent(ACTION, NotDelivered::NoApi))
 }

@@ -33,7 +33,9 @@ impl FreshnessCheck {
         received_at: Timestamp,
     ) -> Freshness {
         let is = at(entity, &self.0.status).and_then(ExactValue::as_text);
-        let updated = at(entity, &self.0.updated).and_then(ExactValue::as_text).and_then(time);
+        let updated = at(entity, &self.0.updated)
+            .and_then(ExactValue::as_text)
+            .and_then(time);
         // Read in any case, so that a misspelt path is noticed with the first event.
         match (is, updated) {
             (None, _) | (_, None) => Freshness::Unknown,
@@ -77,8 +79,16 @@ mod tests {
     fn an_entity_is_compared_with_its_event() {
         check(Some("SHIPPED"), "2020-01-01T00:00:00Z", Freshness::Same);
         check(None, "2030-01-01T00:00:00Z", Freshness::Same);
-        check(Some("BOOKED"), "2026-01-29T04:42:38.194+0000", Freshness::MovedOn);
-        check(Some("BOOKED"), "2026-01-29T05:42:37+0100", Freshness::PerhapsOlder);
+        check(
+            Some("BOOKED"),
+            "2026-01-29T04:42:38.194+0000",
+            Freshness::MovedOn,
+        );
+        check(
+            Some("BOOKED"),
+            "2026-01-29T05:42:37+0100",
+            Freshness::PerhapsOlder,
+        );
         check(Some("BOOKED"), "yesterday", Freshness::Unknown);
         check(None, "yesterday", Freshness::Unknown);
     }

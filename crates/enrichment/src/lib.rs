@@ -51,11 +51,18 @@ impl Enrichment {
         if enrich.is_none() && confirm.is_none() {
             return Ok(None);
         }
-        let accounts = cx.extension::<Accounts>().filter(|accounts| !accounts.is_empty());
-        let accounts = accounts.ok_or("it asks Fluent's API: expected `api` in one of the accounts")?;
+        let accounts = cx
+            .extension::<Accounts>()
+            .filter(|accounts| !accounts.is_empty());
+        let accounts =
+            accounts.ok_or("it asks Fluent's API: expected `api` in one of the accounts")?;
         Ok(Some(Self {
-            confirmer: confirm.map(|Confirm::Fluent| EntityCheck::new(accounts)).transpose()?,
-            enricher: enrich.map(|enrich| Enricher::open(enrich, accounts, cx)).transpose()?,
+            confirmer: confirm
+                .map(|Confirm::Fluent| EntityCheck::new(accounts))
+                .transpose()?,
+            enricher: enrich
+                .map(|enrich| Enricher::open(enrich, accounts, cx))
+                .transpose()?,
         }))
     }
 

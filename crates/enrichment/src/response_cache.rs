@@ -27,9 +27,16 @@ struct CachedResponse {
 
 impl ResponseCache {
     pub(crate) fn new() -> Self {
-        let size =
-            |_: &String, kept: &CachedResponse| u32::try_from(kept.answer.as_str().len()).unwrap_or(u32::MAX);
-        Self(Cache::builder().weigher(size).max_capacity(MOST).time_to_live(KEPT).build())
+        let size = |_: &String, kept: &CachedResponse| {
+            u32::try_from(kept.answer.as_str().len()).unwrap_or(u32::MAX)
+        };
+        Self(
+            Cache::builder()
+                .weigher(size)
+                .max_capacity(MOST)
+                .time_to_live(KEPT)
+                .build(),
+        )
     }
 
     /// Returns the answer for `key`, if it was requested after the event came in: an older one
@@ -44,7 +51,12 @@ impl ResponseCache {
     where
         A: Future<Output = Result<ExactJson, ApiError>>,
     {
-        if self.0.get(&key).await.is_some_and(|kept| kept.asked_at < since) {
+        if self
+            .0
+            .get(&key)
+            .await
+            .is_some_and(|kept| kept.asked_at < since)
+        {
             self.0.invalidate(&key).await;
         }
         let kept = self.once(&key, ask()).await?;
@@ -63,7 +75,10 @@ impl ResponseCache {
     ) -> Result<CachedResponse, Arc<ApiError>> {
         let asking = async {
             let asked_at = SystemClock.now();
-            Ok::<_, ApiError>(CachedResponse { asked_at, answer: ask.await? })
+            Ok::<_, ApiError>(CachedResponse {
+                asked_at,
+                answer: ask.await?,
+            })
         };
         self.0.try_get_with(key.to_owned(), asking).await
     }
@@ -90,16 +105,36 @@ mod tests {
             Ok(ExactJson::parse("null").unwrap())
         };
         let before = SystemClock.now();
-        let early = async { cache.get_or_fetch("k".to_owned(), before, ask).await.unwrap() };
-        let also_early = async { cache.get_or_fetch("k".to_owned(), before, ask).await.unwrap() };
+        let early = async {
+            cache
+                .get_or_fetch("k".to_owned(), before, ask)
+                .await
+                .unwrap()
+        };
+        let also_early = async {
+            cache
+                .get_or_fetch("k".to_owned(), before, ask)
+                .await
+                .unwrap()
+        };
         let late = async {
             // It comes in while the others' request is under way.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            cache.get_or_fetch("k".to_owned(), SystemClock.now(), ask).await.unwrap()
+            cache
+                .get_or_fetch("k".to_owned(), SystemClock.now(), ask)
+                .await
+                .unwrap()
         };
         futures::join!(early, also_early, late);
         assert_eq!(asked.load(Ordering::Relaxed), 2);
-        cache.get_or_fetch("k".to_owned(), before, ask).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 2, "the answer is kept a while");
+        cache
+            .get_or_fetch("k".to_owned(), before, ask)
+            .await
+            .unwrap();
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            2,
+            "the answer is kept a while"
+        );
     }
 }

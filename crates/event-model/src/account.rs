@@ -42,7 +42,10 @@ impl FromStr for Environment {
     type Err = UnknownEnvironment;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Sandbox, Self::Production].into_iter().find(|e| e.as_str() == text).ok_or(UnknownEnvironment)
+        [Self::Sandbox, Self::Production]
+            .into_iter()
+            .find(|e| e.as_str() == text)
+            .ok_or(UnknownEnvironment)
     }
 }
 
@@ -56,7 +59,10 @@ pub struct KeyName {
 impl KeyName {
     /// Makes the name for a region and environment.
     pub fn new(region: impl Into<String>, environment: Environment) -> Self {
-        Self { region: region.into(), environment }
+        Self {
+            region: region.into(),
+            environment,
+        }
     }
 
     /// The environment whose events this key signs.
@@ -104,7 +110,10 @@ impl Accounts {
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
         let mut by_name: HashMap<String, Vec<Account>> = HashMap::new();
         for account in accounts {
-            by_name.entry(account.name.clone()).or_default().push(account);
+            by_name
+                .entry(account.name.clone())
+                .or_default()
+                .push(account);
         }
         Self(by_name)
     }
@@ -119,7 +128,10 @@ impl Accounts {
     pub fn claimed_by(&self, body: &[u8]) -> Option<String> {
         let claimed = Read::body(body).accounts;
         let is_listed = |name: &String| self.0.contains_key(name);
-        claimed.iter().all(is_listed).then(|| claimed.into_iter().next())?
+        claimed
+            .iter()
+            .all(is_listed)
+            .then(|| claimed.into_iter().next())?
     }
 
     /// Compares the account that a body names with the list. Only for genuine bodies, since
@@ -146,12 +158,18 @@ impl Accounts {
     /// The listed account whose name differs by case or spaces alone.
     fn alike(&self, name: &str) -> Option<String> {
         let folded = folded(name);
-        self.names().filter(|listed| self::folded(listed) == folded).min().map(str::to_owned)
+        self.names()
+            .filter(|listed| self::folded(listed) == folded)
+            .min()
+            .map(str::to_owned)
     }
 }
 
 fn folded(name: &str) -> String {
-    name.chars().filter(|letter| !letter.is_whitespace()).flat_map(char::to_lowercase).collect()
+    name.chars()
+        .filter(|letter| !letter.is_whitespace())
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// The account that a genuine body names, compared with the list.
@@ -177,17 +195,30 @@ mod tests {
     #[test]
     fn a_claim_is_listed_alike_or_a_strangers() {
         let key = KeyName::new("sydney", Environment::Sandbox);
-        let account = |name: &str| Account { name: name.to_owned(), key: key.clone(), retailers: None };
+        let account = |name: &str| Account {
+            name: name.to_owned(),
+            key: key.clone(),
+            retailers: None,
+        };
         let accounts = Accounts::new([account("ACME"), account("Big Shop")]);
         let claim = |body: &str| accounts.claim(body.as_bytes());
         let alike = |name: &str, listed: &str| AccountClaim::Alike {
             name: name.to_owned(),
             listed: listed.to_owned(),
         };
-        assert_eq!(claim(r#"{"accountId":"ACME"}"#), AccountClaim::Listed("ACME".to_owned()));
+        assert_eq!(
+            claim(r#"{"accountId":"ACME"}"#),
+            AccountClaim::Listed("ACME".to_owned())
+        );
         assert_eq!(claim(r#"{"accountId":"acme "}"#), alike("acme ", "ACME"));
-        assert_eq!(claim(r#"{"accountId":"bigshop"}"#), alike("bigshop", "Big Shop"));
-        assert_eq!(claim(r#"{"accountId":"ACMEE"}"#), AccountClaim::Unlisted(Some("ACMEE".to_owned())));
+        assert_eq!(
+            claim(r#"{"accountId":"bigshop"}"#),
+            alike("bigshop", "Big Shop")
+        );
+        assert_eq!(
+            claim(r#"{"accountId":"ACMEE"}"#),
+            AccountClaim::Unlisted(Some("ACMEE".to_owned()))
+        );
         assert_eq!(claim("{}"), AccountClaim::Unlisted(None));
         let two = r#"{"accountId":"ACME","accountId":"ACME"}"#;
         assert!(!matches!(claim(two), AccountClaim::Alike { .. }));

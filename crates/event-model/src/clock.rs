@@ -34,13 +34,18 @@ pub struct SteadyClock {
 impl SteadyClock {
     /// Starts a clock with the present time of `clock`.
     pub fn beginning_with(clock: &dyn Clock) -> Self {
-        Self { began: clock.now(), since: uptime() }
+        Self {
+            began: clock.now(),
+            since: uptime(),
+        }
     }
 }
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        self.began.saturating_add(uptime().saturating_sub(self.since)).unwrap_or(Timestamp::MAX)
+        self.began
+            .saturating_add(uptime().saturating_sub(self.since))
+            .unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -54,7 +59,8 @@ fn uptime() -> Duration {
 
 #[cfg(not(target_os = "linux"))]
 fn uptime() -> Duration {
-    static BEGAN: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    static BEGAN: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
     BEGAN.elapsed()
 }
 
@@ -85,7 +91,10 @@ mod tests {
         let uptime = uptime();
         // The kernel rounds to hundredths of a second.
         let after = told_by_the_kernel() + Duration::from_millis(10);
-        assert!(before <= uptime && uptime <= after, "{before:?} {uptime:?} {after:?}");
+        assert!(
+            before <= uptime && uptime <= after,
+            "{before:?} {uptime:?} {after:?}"
+        );
     }
 
     #[test]

@@ -58,7 +58,12 @@ impl Event {
     /// The event's source, `/fluent/<environment>/<account>/<retailer>`: a URI, with everything
     /// percent-encoded that a path segment can't have.
     pub fn source(&self) -> String {
-        format!("/fluent/{}/{}/{}", self.environment(), segment(self.account()), segment(self.retailer()))
+        format!(
+            "/fluent/{}/{}/{}",
+            self.environment(),
+            segment(self.account()),
+            segment(self.retailer())
+        )
     }
 
     /// The entity that the event is about, `<entityType>/<entityRef>`.
@@ -76,7 +81,12 @@ impl Event {
             ("ce-specversion", Some(Cow::Borrowed("1.0"))),
             ("ce-type", Some(encode_header_value(self.name()))),
             ("ce-source", Some(encoded(self.source()))),
-            ("ce-subject", self.entity().map(encoded).filter(|subject| subject.len() <= MAX_HEADER_VALUE)),
+            (
+                "ce-subject",
+                self.entity()
+                    .map(encoded)
+                    .filter(|subject| subject.len() <= MAX_HEADER_VALUE),
+            ),
             ("ce-time", Some(Cow::Owned(self.received_at().to_string()))),
             ("content-type", Some(Cow::Borrowed("application/json"))),
         ]
@@ -100,7 +110,8 @@ mod tests {
     #[test]
     fn what_is_required_is_bounded() {
         let longest = "\u{1}".repeat(crate::MAX_FIELD);
-        let source = encode_header_value(&segment(&longest)).len() * 2 + "/fluent/production//".len();
+        let source =
+            encode_header_value(&segment(&longest)).len() * 2 + "/fluent/production//".len();
         assert!(source <= 4096, "{source}: servers take 8 KiB of headers");
     }
 
@@ -124,7 +135,10 @@ mod tests {
     #[test]
     fn values_cannot_break_out_of_a_header() {
         assert_eq!(encode_header_value("a\r\nx: y"), "a%0D%0Ax:%20y");
-        assert_eq!(encode_header_value("Euro € 😀"), "Euro%20%E2%82%AC%20%F0%9F%98%80");
+        assert_eq!(
+            encode_header_value("Euro € 😀"),
+            "Euro%20%E2%82%AC%20%F0%9F%98%80"
+        );
         assert_eq!(encode_header_value("100%\""), "100%25%22");
     }
     #[test]
@@ -145,6 +159,9 @@ mod tests {
             // Section 3.1.1 of the HTTP binding: `datacontenttype` is this header, and no other.
             ("content-type", "application/json"),
         ];
-        assert_eq!(headers, expected.map(|(name, value)| (name, Cow::Borrowed(value))));
+        assert_eq!(
+            headers,
+            expected.map(|(name, value)| (name, Cow::Borrowed(value)))
+        );
     }
 }

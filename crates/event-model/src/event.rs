@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use crate::fields::Read;
 use crate::{
-    Accounts, Environment, EventId, Evidence, Fields, FluentKey, Inbound, KeyId, KeyName, Malformed, Origin,
-    Proof, TraceParent, TraceState, Verified,
+    Accounts, Environment, EventId, Evidence, Fields, FluentKey, Inbound, KeyId, KeyName,
+    Malformed, Origin, Proof, TraceParent, TraceState, Verified,
 };
 
 /// A genuine webhook of a listed account, or a record of Fluent's log, with an identity.
@@ -110,7 +110,10 @@ impl Event {
     /// Admits a verified webhook, or returns the reason against it together with the webhook.
     ///
     /// The account is checked before anything else in the body.
-    #[expect(clippy::result_large_err, reason = "a refused webhook is handed back whole, once")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "a refused webhook is handed back whole, once"
+    )]
     pub fn admit(
         inbound: Verified<Inbound>,
         accounts: &Accounts,
@@ -121,10 +124,26 @@ impl Event {
             return Err((refusal, inbound));
         }
         let (inbound, evidence) = inbound.into_parts();
-        let Evidence { proof, key, signature } = evidence;
-        let Inbound { body, received_at, headers: _ } = inbound;
-        let stored =
-            Stored { body, proof, key, signature, received_at, trace, trace_state: None, refed: false };
+        let Evidence {
+            proof,
+            key,
+            signature,
+        } = evidence;
+        let Inbound {
+            body,
+            received_at,
+            headers: _,
+        } = inbound;
+        let stored = Stored {
+            body,
+            proof,
+            key,
+            signature,
+            received_at,
+            trace,
+            trace_state: None,
+            refed: false,
+        };
         Ok(Self::assemble(read.fields, stored))
     }
 
@@ -132,7 +151,9 @@ impl Event {
     ///
     /// Fails if the bytes do not have the id they were stored under.
     pub fn restore(expected: EventId, stored: Stored) -> Result<Self, RestoreError> {
-        let Read { fields, is_json, .. } = Read::body(&stored.body);
+        let Read {
+            fields, is_json, ..
+        } = Read::body(&stored.body);
         let event = Self::assemble(fields, stored);
         // An older version overlooked a repeated key, or bytes that are no text. Such a body was
         // answered with 200, and stays an event.
@@ -146,7 +167,12 @@ impl Event {
     fn assemble(fields: Fields, stored: Stored) -> Self {
         let environment = stored.key.environment();
         let id = EventId::of(environment, &stored.body);
-        Self { id, environment, fields: Arc::new(fields), stored }
+        Self {
+            id,
+            environment,
+            fields: Arc::new(fields),
+            stored,
+        }
     }
 
     /// The event's id, which is also the idempotency key.
@@ -243,14 +269,19 @@ fn allowed(read: &Read, accounts: &Accounts, key: &KeyName) -> Result<(), Admiss
         if listed.is_empty() {
             return Err(AdmissionError::UnknownAccount);
         }
-        let account = listed.iter().find(|account| account.key == *key).ok_or(AdmissionError::WrongKey)?;
+        let account = listed
+            .iter()
+            .find(|account| account.key == *key)
+            .ok_or(AdmissionError::WrongKey)?;
         if let (Some(retailers), Some(retailer)) = (&account.retailers, &read.fields.retailer)
             && !retailers.contains(retailer)
         {
             return Err(AdmissionError::UnknownRetailer);
         }
     }
-    read.malformed.map_or(Ok(()), |malformed| Err(AdmissionError::Malformed(malformed)))
+    read.malformed.map_or(Ok(()), |malformed| {
+        Err(AdmissionError::Malformed(malformed))
+    })
 }
 
 #[cfg(test)]
@@ -267,10 +298,13 @@ pub(crate) mod tests {
             retailers: None,
         };
         let accounts = Accounts::new(Read::body(body.as_bytes()).accounts.iter().map(account));
-        Event::admit(verified, &accounts, None).map_err(|(refusal, _)| refusal).unwrap()
+        Event::admit(verified, &accounts, None)
+            .map_err(|(refusal, _)| refusal)
+            .unwrap()
     }
 
-    const BODY: &str = r#"{"id":"e-1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;
+    const BODY: &str =
+        r#"{"id":"e-1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;
 
     fn accounts() -> Accounts {
         let account = |name: &str, key: &str, retailers: Option<&[&str]>| Account {
@@ -315,8 +349,16 @@ pub(crate) mod tests {
 
     #[test]
     fn strangers_are_refused_before_their_body_is_looked_at() {
-        check(r#"{"accountId":"STRANGER"}"#, "sydney_sandbox", Err(AdmissionError::UnknownAccount));
-        check(r#"{"accountId":"STRANGER","broken"#, "sydney_sandbox", Err(AdmissionError::UnknownAccount));
+        check(
+            r#"{"accountId":"STRANGER"}"#,
+            "sydney_sandbox",
+            Err(AdmissionError::UnknownAccount),
+        );
+        check(
+            r#"{"accountId":"STRANGER","broken"#,
+            "sydney_sandbox",
+            Err(AdmissionError::UnknownAccount),
+        );
         let both = r#"{"accountId":"ACME","accountId":"STRANGER"}"#;
         check(both, "sydney_sandbox", Err(AdmissionError::UnknownAccount));
     }
@@ -324,26 +366,46 @@ pub(crate) mod tests {
     #[test]
     fn a_listed_account_with_a_malformed_body_is_kept() {
         let missing = AdmissionError::Malformed(Malformed::Missing("id"));
-        check(r#"{"accountId":"ACME","name":"n"}"#, "sydney_sandbox", Err(missing));
-        check(r#"{"accountId":"ACME","name":"n"}"#, "dublin_sandbox", Err(AdmissionError::WrongKey));
+        check(
+            r#"{"accountId":"ACME","name":"n"}"#,
+            "sydney_sandbox",
+            Err(missing),
+        );
+        check(
+            r#"{"accountId":"ACME","name":"n"}"#,
+            "dublin_sandbox",
+            Err(AdmissionError::WrongKey),
+        );
         check(
             r#"{"accountId":"ACME","retailerId":"99"}"#,
             "sydney_sandbox",
             Err(AdmissionError::UnknownRetailer),
         );
-        check("not json", "sydney_sandbox", Err(AdmissionError::Malformed(Malformed::NotJson)));
+        check(
+            "not json",
+            "sydney_sandbox",
+            Err(AdmissionError::Malformed(Malformed::NotJson)),
+        );
     }
 
     #[test]
     fn retailers_can_be_listed() {
         let body = BODY.replace("34", "35");
-        check(&body, "sydney_sandbox", Err(AdmissionError::UnknownRetailer));
+        check(
+            &body,
+            "sydney_sandbox",
+            Err(AdmissionError::UnknownRetailer),
+        );
         check(&body, "sydney_production", Ok(()));
     }
 
     #[test]
     fn the_environment_is_part_of_the_identity() {
-        let id = |key| Event::admit(verified(BODY, key), &accounts(), None).unwrap().id();
+        let id = |key| {
+            Event::admit(verified(BODY, key), &accounts(), None)
+                .unwrap()
+                .id()
+        };
         assert_ne!(id("sydney_sandbox"), id("sydney_production"));
         // printf 'sandbox\0<body>' | sha256sum
         assert_eq!(
@@ -364,10 +426,15 @@ pub(crate) mod tests {
     #[test]
     fn restored_bytes_must_be_those_that_were_stored() {
         let event = Event::admit(verified(BODY, "sydney_sandbox"), &accounts(), None).unwrap();
-        assert_eq!(Event::restore(event.id(), event.stored().clone()), Ok(event.clone()));
+        assert_eq!(
+            Event::restore(event.id(), event.stored().clone()),
+            Ok(event.clone())
+        );
         let mut altered = event.stored().clone();
         altered.body = Bytes::from(BODY.replace("34", "35"));
-        let damaged = RestoreError { expected: event.id() };
+        let damaged = RestoreError {
+            expected: event.id(),
+        };
         assert_eq!(Event::restore(event.id(), altered), Err(damaged));
     }
 
@@ -376,10 +443,19 @@ pub(crate) mod tests {
         let event = Event::admit(verified(BODY, "sydney_sandbox"), &accounts(), None).unwrap();
         let restored = |body: Vec<u8>| {
             let id = EventId::of(Environment::Sandbox, &body);
-            Event::restore(id, Stored { body: body.into(), ..event.stored().clone() })
+            Event::restore(
+                id,
+                Stored {
+                    body: body.into(),
+                    ..event.stored().clone()
+                },
+            )
         };
         let with = |rest: &[u8]| [&BODY.as_bytes()[..BODY.len() - 1], rest].concat();
-        assert_eq!(restored(with(b",\"x\":\"\xff\"}")).unwrap().name(), "OrderStatusChange");
+        assert_eq!(
+            restored(with(b",\"x\":\"\xff\"}")).unwrap().name(),
+            "OrderStatusChange"
+        );
         assert!(restored(with(br#","attributes":{},"attributes":{}}"#)).is_ok());
         for broken in [with(b","), b"{}".to_vec(), b"not json".to_vec()] {
             assert!(restored(broken).is_err());

@@ -84,7 +84,11 @@ impl ExactNumber {
     /// Whether the number is written without fraction and exponent. `-0` does not count, since
     /// whole numbers in programs have no such value.
     pub fn is_whole(&self) -> bool {
-        &*self.0 != "-0" && self.0.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+        &*self.0 != "-0"
+            && self
+                .0
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'-')
     }
 
     /// The number as an integer, if it is whole and fits.
@@ -119,7 +123,9 @@ impl Decimal {
     /// Reads a JSON number; `None` if the text is no JSON number, or its exponent does not fit in
     /// 64 bits.
     fn read(text: &str) -> Option<Self> {
-        let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (is_negative, rest) = text
+            .strip_prefix('-')
+            .map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
         let (whole, fraction) = match mantissa.split_once('.') {
             Some((_, fraction)) if !is_digits(fraction) => return None,
@@ -136,11 +142,23 @@ impl Decimal {
         let digits = all.trim_start_matches('0');
         let significant = digits.trim_end_matches('0');
         if significant.is_empty() {
-            return Some(Self { is_negative: false, digits: String::new(), exponent: 0 });
+            return Some(Self {
+                is_negative: false,
+                digits: String::new(),
+                exponent: 0,
+            });
         }
         let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
-        let exponent = exponent.parse::<i64>().ok()?.checked_sub(shift)?.checked_add(zeros)?;
-        Some(Self { is_negative, digits: significant.to_owned(), exponent })
+        let exponent = exponent
+            .parse::<i64>()
+            .ok()?
+            .checked_sub(shift)?
+            .checked_add(zeros)?;
+        Some(Self {
+            is_negative,
+            digits: significant.to_owned(),
+            exponent,
+        })
     }
 }
 
@@ -200,13 +218,18 @@ fn read<'j, T>(
     as_value: impl FnOnce(&Reading<'j>, &mut JsonReader<'j>) -> serde_json::Result<T>,
 ) -> Result<T, ViewError> {
     let numbers = RefCell::new(Numbers { json, at: 0 });
-    let reading = Reading { numbers, passed_over: Cell::new(0), is_repeated: Cell::new(false) };
+    let reading = Reading {
+        numbers,
+        passed_over: Cell::new(0),
+        is_repeated: Cell::new(false),
+    };
     let mut json = serde_json::Deserializer::from_slice(json);
     let read = as_value(&reading, &mut json);
-    read.and_then(|value| json.end().map(|()| value)).map_err(|_| match reading.is_repeated.get() {
-        true => ViewError::Repeated,
-        false => ViewError::OutOfRange,
-    })
+    read.and_then(|value| json.end().map(|()| value))
+        .map_err(|_| match reading.is_repeated.get() {
+            true => ViewError::Repeated,
+            false => ViewError::OutOfRange,
+        })
 }
 
 /// What is noted while a value is read.
@@ -225,7 +248,11 @@ impl Reading<'_> {
 
     /// The number that is read now; `read` is what the library made of it.
     fn number(&self, read: impl fmt::Display) -> ExactValue {
-        let text = self.numbers.borrow_mut().nth(self.passed_over.take()).map(Into::into);
+        let text = self
+            .numbers
+            .borrow_mut()
+            .nth(self.passed_over.take())
+            .map(Into::into);
         ExactValue::Number(ExactNumber(text.unwrap_or_else(|| read.to_string().into())))
     }
 }
@@ -264,7 +291,10 @@ impl<'j> Numbers<'j> {
     fn number(&mut self) -> Option<&'j str> {
         let rest = &self.json[self.at..];
         let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
-        let end = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|byte| !is_part(byte))
+            .unwrap_or(rest.len());
         self.at += end;
         str::from_utf8(&rest[..end]).ok()
     }

@@ -76,7 +76,12 @@ pub enum Malformed {
 
 impl Malformed {
     /// The codes of all reasons.
-    pub const CODES: [&'static str; 4] = ["not-json", "repeated-field", "missing-field", "field-too-long"];
+    pub const CODES: [&'static str; 4] = [
+        "not-json",
+        "repeated-field",
+        "missing-field",
+        "field-too-long",
+    ];
 
     /// A short code of the reason, for logs and metrics.
     pub fn code(self) -> &'static str {
@@ -104,7 +109,12 @@ impl Read {
     pub(crate) fn body(body: &[u8]) -> Self {
         let mut read = Self::default();
         let mut json = serde_json::Deserializer::from_slice(body);
-        let whole = Object { read: &mut read, seen: 0 }.deserialize(&mut json).and_then(|()| json.end());
+        let whole = Object {
+            read: &mut read,
+            seen: 0,
+        }
+        .deserialize(&mut json)
+        .and_then(|()| json.end());
         // Skipped values are not checked by the parser, but JSON is UTF-8 everywhere: RFC 8259,
         // 8.1.
         if whole.is_err() || std::str::from_utf8(body).is_err() {
@@ -200,7 +210,11 @@ impl Object<'_> {
 /// Whether `key` differs from `name` only in capitals, in any alphabet: some readers take the
 /// Kelvin sign for a k, and a long s for an s.
 fn is_alike(name: &str, key: &str) -> bool {
-    let folded = || key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    let folded = || {
+        key.chars()
+            .flat_map(char::to_uppercase)
+            .flat_map(char::to_lowercase)
+    };
     name.chars().flat_map(char::to_lowercase).eq(folded())
 }
 

@@ -118,6 +118,9 @@ mod tests {
         assert_eq!(key.to_string(), "75b1a8bb37ea51b28a1fec905af5cfad");
         assert_eq!(key.to_string().parse(), Ok(key));
         assert_eq!("75b1a8bb".parse::<FluentKey>(), Err(InvalidFluentKey));
-        assert_ne!(key, FluentKey::of(Environment::Production, "ACME", "e-1", "OrderStatusChange"));
+        assert_ne!(
+            key,
+            FluentKey::of(Environment::Production, "ACME", "e-1", "OrderStatusChange")
+        );
     }
 }

@@ -75,7 +75,10 @@ pub struct InvalidKeyId;
 impl KeyId {
     /// A key with this name and digest.
     pub fn new(name: KeyName, digest: KeyDigest) -> Self {
-        Self { name, digest: Some(digest) }
+        Self {
+            name,
+            digest: Some(digest),
+        }
     }
 
     /// An unknown key with this name.
@@ -115,7 +118,10 @@ impl FromStr for KeyId {
             Some((name, digest)) => (name, Some(digest.parse()?)),
             None => (text, None),
         };
-        Ok(Self { name: name.parse().map_err(|_| InvalidKeyId)?, digest })
+        Ok(Self {
+            name: name.parse().map_err(|_| InvalidKeyId)?,
+            digest,
+        })
     }
 }
 
@@ -126,11 +132,21 @@ mod tests {
     #[test]
     fn a_text_is_read_back_as_it_was_or_not_at_all() {
         let digest = "0a".repeat(32);
-        for text in ["sydney_sandbox".to_owned(), format!("north_america_production#{digest}")] {
+        for text in [
+            "sydney_sandbox".to_owned(),
+            format!("north_america_production#{digest}"),
+        ] {
             assert_eq!(text.parse::<KeyId>().unwrap().to_text(), text);
         }
         let upper = format!("sydney_sandbox#{}", digest.to_uppercase());
-        for text in ["", "sydney", "sydney_sandbox#", "sydney_sandbox#0a", "#", &upper] {
+        for text in [
+            "",
+            "sydney",
+            "sydney_sandbox#",
+            "sydney_sandbox#0a",
+            "#",
+            &upper,
+        ] {
             assert_eq!(text.parse::<KeyId>(), Err(InvalidKeyId), "{text}");
         }
     }

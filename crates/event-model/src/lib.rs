@@ -34,7 +34,9 @@ mod clock;
 mod trace;
 mod trace_state;
 
-pub use crate::account::{Account, AccountClaim, Accounts, Environment, KeyName, UnknownEnvironment};
+pub use crate::account::{
+    Account, AccountClaim, Accounts, Environment, KeyName, UnknownEnvironment,
+};
 pub use crate::clock::{Clock, FixedClock, SteadyClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{AdmissionError, Event, RestoreError, Stored};

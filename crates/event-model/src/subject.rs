@@ -14,7 +14,14 @@ pub const BUCKETS: u8 = 64;
 const MAX_TOKEN: usize = 192;
 
 /// Characters that have a meaning in a subject, or would end a protocol line.
-const RESERVED: &AsciiSet = &CONTROLS.add(b' ').add(b'.').add(b'*').add(b'>').add(b'%').add(b'$').add(b'~');
+const RESERVED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'.')
+    .add(b'*')
+    .add(b'>')
+    .add(b'%')
+    .add(b'$')
+    .add(b'~');
 
 /// Encodes a field as one token of a subject: percent-encoded, `_` if it is absent.
 ///
@@ -111,7 +118,9 @@ mod tests {
     #[test]
     fn an_event_is_in_the_bucket_of_its_root_where_it_names_one() {
         let body = |entity: &str| {
-            event_of(&format!(r#"{{"id":"1","name":"n","accountId":"ACME","retailerId":"1"{entity}}}"#))
+            event_of(&format!(
+                r#"{{"id":"1","name":"n","accountId":"ACME","retailerId":"1"{entity}}}"#
+            ))
         };
         // The buckets of the vectors: 4 is the order's, 40 that of an event without an entity.
         for (entity, expected) in [
@@ -128,7 +137,11 @@ mod tests {
         ] {
             let event = body(entity);
             assert_eq!(event.bucket(), expected, "{entity}");
-            assert!(event.subject().ends_with(&format!(".n.{expected:02}")), "{}", event.subject());
+            assert!(
+                event.subject().ends_with(&format!(".n.{expected:02}")),
+                "{}",
+                event.subject()
+            );
         }
         assert_ne!(bucket("sandbox", "ACME", "FULFILMENT", "F_7"), 4);
     }

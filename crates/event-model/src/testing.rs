@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
-    TraceParent, TraceState, Verified,
+    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof,
+    Timestamp, TraceParent, TraceState, Verified,
 };
 
 /// Nanoseconds since 1970 at which every event of a test was received: in the year 2096, so that
@@ -35,16 +35,27 @@ pub fn event(name: &str, reference: &str) -> Event {
 /// If the body is no event of that account.
 pub fn event_of(body: impl Into<Bytes>) -> Event {
     let key: KeyName = "sydney_sandbox".parse().expect("a key's name");
-    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
+    let accounts = Accounts::new([Account {
+        name: "ACME".to_owned(),
+        key: key.clone(),
+        retailers: None,
+    }]);
     let evidence = Evidence {
         proof: Proof::Signed(Algorithm::Sha512),
         key: Arc::new(KeyId::any_named(key)),
         signature: "c2lnbmF0dXJl".to_owned(),
     };
     let received_at = Timestamp::from_nanosecond(RECEIVED_AT).expect("a time");
-    let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
+    let inbound = Inbound {
+        body: body.into(),
+        headers: Headers::default(),
+        received_at,
+    };
     // A test states what it wants to be believed.
     let verified = Verified::assert(inbound, evidence);
-    let event = Event::admit(verified, &accounts, TraceParent::new(7, 9, true)).expect("an admissible event");
-    event.with_trace_state(TraceState::read([&b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"[..]]))
+    let event = Event::admit(verified, &accounts, TraceParent::new(7, 9, true))
+        .expect("an admissible event");
+    event.with_trace_state(TraceState::read([
+        &b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"[..],
+    ]))
 }

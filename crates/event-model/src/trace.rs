@@ -15,7 +15,11 @@ pub struct TraceParent {
 impl TraceParent {
     /// Makes one of a trace and the span in it that caused what follows; `None` if either is 0.
     pub fn new(trace: u128, parent: u64, sampled: bool) -> Option<Self> {
-        (trace != 0 && parent != 0).then_some(Self { trace, parent, flags: u8::from(sampled) })
+        (trace != 0 && parent != 0).then_some(Self {
+            trace,
+            parent,
+            flags: u8::from(sampled),
+        })
     }
 
     /// The trace's id: 32 hexadecimal digits, as in logs and answers.
@@ -46,7 +50,11 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.parent, self.flags)
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace, self.parent, self.flags
+        )
     }
 }
 
@@ -101,11 +109,21 @@ mod tests {
     fn a_later_version_is_read_as_far_as_it_is_known() {
         const KNOWN: &str = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
         let expected: TraceParent = format!("00-{KNOWN}-01").parse().unwrap();
-        for later in ["01-{}-01", "cc-{}-03", "fe-{}-ff-what-comes", "01-{}-01-", "01-{}-01-0a"] {
+        for later in [
+            "01-{}-01",
+            "cc-{}-03",
+            "fe-{}-ff-what-comes",
+            "01-{}-01-",
+            "01-{}-01-0a",
+        ] {
             let text = later.replace("{}", KNOWN);
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
-        assert_eq!(expected.to_string(), format!("00-{KNOWN}-01"), "it is continued as version 00");
+        assert_eq!(
+            expected.to_string(),
+            format!("00-{KNOWN}-01"),
+            "it is continued as version 00"
+        );
         let unsampled: TraceParent = format!("cc-{KNOWN}-02").parse().unwrap();
         assert!(!unsampled.is_sampled());
         for bad in [
@@ -120,7 +138,11 @@ mod tests {
             "01-{}-01.a",
         ] {
             let text = bad.replace("{}", KNOWN);
-            assert_eq!(text.parse::<TraceParent>(), Err(InvalidTraceParent), "{text}");
+            assert_eq!(
+                text.parse::<TraceParent>(),
+                Err(InvalidTraceParent),
+                "{text}"
+            );
         }
     }
 

@@ -57,7 +57,10 @@ impl fmt::Debug for TraceState {
 fn shorten(members: &mut Vec<&str>) {
     let length = |members: &[&str]| members.iter().map(|member| member.len() + 1).sum::<usize>();
     while length(members) > LONGEST + 1 {
-        match members.iter().rposition(|member| member.len() > LARGE_MEMBER) {
+        match members
+            .iter()
+            .rposition(|member| member.len() > LARGE_MEMBER)
+        {
             Some(large) => drop(members.remove(large)),
             None => drop(members.pop()),
         }
@@ -65,13 +68,16 @@ fn shorten(members: &mut Vec<&str>) {
 }
 
 fn is_member(member: &str) -> bool {
-    member.split_once('=').is_some_and(|(key, value)| is_key(key) && is_value(value))
+    member
+        .split_once('=')
+        .is_some_and(|(key, value)| is_key(key) && is_value(value))
 }
 
 fn is_key(key: &str) -> bool {
     match key.split_once('@') {
         Some((tenant, system)) => {
-            let begins_well = tenant.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+            let begins_well =
+                tenant.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
             begins_well && is_name(tenant, LONGEST_TENANT) && is_system(system, LONGEST_SYSTEM)
         }
         None => is_system(key, LONGEST_KEY),
@@ -99,15 +105,28 @@ mod tests {
     #[track_caller]
     fn check(headers: &[&str], expected: Option<&str>) {
         let state = TraceState::read(headers.iter().map(|header| header.as_bytes()));
-        assert_eq!(state.as_ref().map(TraceState::as_str), expected, "{headers:?}");
+        assert_eq!(
+            state.as_ref().map(TraceState::as_str),
+            expected,
+            "{headers:?}"
+        );
     }
 
     #[test]
     fn what_is_well_formed_is_handed_on_as_it_came() {
         check(&["rojo=00f067aa0ba902b7"], Some("rojo=00f067aa0ba902b7"));
-        check(&["foo=1, \tbar=2 ", "", "baz=3,,"], Some("foo=1,bar=2,baz=3"));
-        check(&["fw529a3039@dt=FfK8l;x:y !\"#~", "a-_*/0=~"], Some("fw529a3039@dt=FfK8l;x:y !\"#~,a-_*/0=~"));
-        check(&["0tenant@s=1", "foo=a  b", "foo=2"], Some("0tenant@s=1,foo=a  b,foo=2"));
+        check(
+            &["foo=1, \tbar=2 ", "", "baz=3,,"],
+            Some("foo=1,bar=2,baz=3"),
+        );
+        check(
+            &["fw529a3039@dt=FfK8l;x:y !\"#~", "a-_*/0=~"],
+            Some("fw529a3039@dt=FfK8l;x:y !\"#~,a-_*/0=~"),
+        );
+        check(
+            &["0tenant@s=1", "foo=a  b", "foo=2"],
+            Some("0tenant@s=1,foo=a  b,foo=2"),
+        );
         let key = format!("{}=v", "k".repeat(256));
         let tenant = format!("{}@{}=v", "t".repeat(241), "s".repeat(14));
         check(&[&key], Some(&key));
@@ -151,19 +170,37 @@ mod tests {
 
     #[test]
     fn there_are_at_most_32_members_and_512_characters() {
-        let members = |count: usize| (0..count).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
+        let members = |count: usize| {
+            (0..count)
+                .map(|n| format!("k{n}=v"))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         check(&[&members(32)], Some(&members(32)));
         check(&[&members(33)], None);
         check(&[&members(20), &members(13)], None);
-        let member = |name: &str, length: usize| format!("{name}={}", "v".repeat(length - 1 - name.len()));
-        let exact = [member("a", 128), member("b", 128), member("c", 128), member("d", 125)].join(",");
+        let member =
+            |name: &str, length: usize| format!("{name}={}", "v".repeat(length - 1 - name.len()));
+        let exact = [
+            member("a", 128),
+            member("b", 128),
+            member("c", 128),
+            member("d", 125),
+        ]
+        .join(",");
         assert_eq!(exact.len(), 512);
         check(&[&exact], Some(&exact));
         // Large members first, and then from the end.
         let large = member("large", 200);
         let small = member("a", 128);
         let rest = [member("b", 128), member("c", 128), member("d", 120)].join(",");
-        check(&[&large, &small, &rest, "z=1"], Some(&[small.as_str(), &rest, "z=1"].join(",")));
-        check(&[&small, &rest, "y=1234", "z=12345"], Some(&[small.as_str(), &rest].join(",")));
+        check(
+            &[&large, &small, &rest, "z=1"],
+            Some(&[small.as_str(), &rest, "z=1"].join(",")),
+        );
+        check(
+            &[&small, &rest, "y=1234", "z=12345"],
+            Some(&[small.as_str(), &rest].join(",")),
+        );
     }
 }

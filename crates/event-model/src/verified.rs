@@ -143,7 +143,9 @@ impl Algorithm {
 
     /// Reads a name of [`Algorithm::as_str`].
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Sha512, Self::Md5].into_iter().find(|a| a.as_str() == name)
+        [Self::Sha512, Self::Md5]
+            .into_iter()
+            .find(|a| a.as_str() == name)
     }
 }
 

@@ -10,7 +10,9 @@ use crate::{Event, ExactValue};
 #[non_exhaustive]
 pub enum ViewError {
     /// The JSON is genuine, but can't be read into values.
-    #[error("the event's JSON is nested more than 128 deep, or a number or a text in it is out of range")]
+    #[error(
+        "the event's JSON is nested more than 128 deep, or a number or a text in it is out of range"
+    )]
     OutOfRange,
     /// A key or an attribute occurs twice: nobody can know which one is meant, and readers
     /// differ.
@@ -38,9 +40,10 @@ impl Event {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, ExactValue>, ViewError> {
         let mut fields = body_fields(self.body(), &is_wanted)?;
-        for (name, value) in
-            [("environment", self.environment().as_str()), ("origin", self.origin().as_str())]
-        {
+        for (name, value) in [
+            ("environment", self.environment().as_str()),
+            ("origin", self.origin().as_str()),
+        ] {
             if is_wanted(name) {
                 fields.insert(name.to_owned(), value.into());
             }
@@ -77,8 +80,12 @@ fn by_name(attributes: ExactValue) -> Result<ExactValue, ViewError> {
 }
 
 fn named(attribute: ExactValue) -> Option<(String, ExactValue)> {
-    let ExactValue::Table(mut attribute) = attribute else { return None };
-    let Some(ExactValue::Text(name)) = attribute.remove("name") else { return None };
+    let ExactValue::Table(mut attribute) = attribute else {
+        return None;
+    };
+    let Some(ExactValue::Text(name)) = attribute.remove("name") else {
+        return None;
+    };
     Some((name, attribute.remove("value").unwrap_or_default()))
 }
 
@@ -89,9 +96,19 @@ mod tests {
     #[track_caller]
     fn check(body: &str, expected: Result<(), ViewError>) {
         // Whatever is wanted of it.
-        for wanted in [&["attributes", "x", "z", "deep"][..], &["attributes"], &["x"], &["n"], &[]] {
+        for wanted in [
+            &["attributes", "x", "z", "deep"][..],
+            &["attributes"],
+            &["x"],
+            &["n"],
+            &[],
+        ] {
             let viewed = body_fields(body.as_bytes(), |name| wanted.contains(&name));
-            assert_eq!(viewed.map(drop), expected, "{body}, of which {wanted:?} is wanted");
+            assert_eq!(
+                viewed.map(drop),
+                expected,
+                "{body}, of which {wanted:?} is wanted"
+            );
         }
     }
 
@@ -107,7 +124,10 @@ mod tests {
         ] {
             check(twice, Err(ViewError::Repeated));
         }
-        check(r#"{"x":{"y":1},"z":{"y":2},"attributes":{"Tier":1,"tier":2}}"#, Ok(()));
+        check(
+            r#"{"x":{"y":1},"z":{"y":2},"attributes":{"Tier":1,"tier":2}}"#,
+            Ok(()),
+        );
     }
 
     #[test]
@@ -115,7 +135,10 @@ mod tests {
         for odd in [r#"{"x":1e400}"#, r#"{"x":"\ud800"}"#, r#"{"\ud800":1}"#] {
             check(odd, Err(ViewError::OutOfRange));
         }
-        check(&format!(r#"{{"x":{}1{}}}"#, "[".repeat(200), "]".repeat(200)), Err(ViewError::OutOfRange));
+        check(
+            &format!(r#"{{"x":{}1{}}}"#, "[".repeat(200), "]".repeat(200)),
+            Err(ViewError::OutOfRange),
+        );
         for other in ["[]", "1", r#"{"x":1} 2"#, r#"{"x":1"#] {
             check(other, Err(ViewError::OutOfRange));
         }
@@ -125,20 +148,35 @@ mod tests {
     fn of_two_faults_the_same_one_is_told_whatever_is_wanted() {
         check(r#"{"x":1,"x":1e400}"#, Err(ViewError::Repeated));
         check(r#"{"x":{"y":1,"y":1e400}}"#, Err(ViewError::Repeated));
-        check(r#"{"attributes":[{"name":"a"},{"name":"a"}],"x":1e400}"#, Err(ViewError::OutOfRange));
+        check(
+            r#"{"attributes":[{"name":"a"},{"name":"a"}],"x":1e400}"#,
+            Err(ViewError::OutOfRange),
+        );
         // No names of attributes: the first is no text, and the second stands in no list.
-        check(r#"{"attributes":[{"name":1},{"name":1},[{"name":"a"},{"name":"a"}]]}"#, Ok(()));
+        check(
+            r#"{"attributes":[{"name":1},{"name":1},[{"name":"a"},{"name":"a"}]]}"#,
+            Ok(()),
+        );
         check(r#"{"x":[{"name":"a"},{"name":"a"}]}"#, Ok(()));
     }
 
     #[test]
     fn a_wanted_number_is_the_text_that_was_written_after_numbers_that_are_not_wanted() {
-        let body = br#"{"a":[1,2.50,{"b":-3}],"c":"4","x":9405511899560000000001,"d":5,"z":[1.10,7]}"#;
+        let body =
+            br#"{"a":[1,2.50,{"b":-3}],"c":"4","x":9405511899560000000001,"d":5,"z":[1.10,7]}"#;
         let viewed = body_fields(body, |name| name == "x" || name == "z").unwrap();
         let all = body_fields(body, |_| true).unwrap();
         assert_eq!(viewed.keys().collect::<Vec<_>>(), ["x", "z"]);
-        assert!(viewed.iter().all(|(name, value)| all.get(name) == Some(value)), "{viewed:?}");
-        assert!(format!("{viewed:?}").contains("9405511899560000000001"), "{viewed:?}");
+        assert!(
+            viewed
+                .iter()
+                .all(|(name, value)| all.get(name) == Some(value)),
+            "{viewed:?}"
+        );
+        assert!(
+            format!("{viewed:?}").contains("9405511899560000000001"),
+            "{viewed:?}"
+        );
         assert!(format!("{viewed:?}").contains("1.10"), "{viewed:?}");
     }
 }

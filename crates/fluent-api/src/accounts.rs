@@ -13,7 +13,8 @@ impl Accounts {
     /// Adds a client; one of the same name and environment is replaced.
     #[must_use]
     pub fn with(mut self, account: &str, environment: &str, client: Client) -> Self {
-        self.0.insert((account.to_owned(), environment.to_owned()), client);
+        self.0
+            .insert((account.to_owned(), environment.to_owned()), client);
         self
     }
 
@@ -24,7 +25,11 @@ impl Accounts {
 
     /// Returns the longest time that a request to any of them may take.
     pub fn longest(&self) -> Duration {
-        self.0.values().map(Client::longest).max().unwrap_or_default()
+        self.0
+            .values()
+            .map(Client::longest)
+            .max()
+            .unwrap_or_default()
     }
 
     /// Whether there is none.

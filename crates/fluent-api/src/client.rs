@@ -120,7 +120,14 @@ impl Client {
     /// Makes a client, which connects with the first request. Fails if `base` is not a URL that
     /// can be used.
     pub fn new(options: Options) -> Result<Self, ApiError> {
-        let Options { base, account, environment, credentials, limits, ledger } = options;
+        let Options {
+            base,
+            account,
+            environment,
+            credentials,
+            limits,
+            ledger,
+        } = options;
         // A redirect would send the token elsewhere.
         let http = reqwest::Client::builder()
             .redirect(Policy::none())
@@ -134,7 +141,13 @@ impl Client {
         let name = LoginName::new(&account, &environment, base.as_str(), &credentials.username);
         // A little longer than the request may take, since its end has to be recorded.
         let guard = LoginGuard::new(ledger, name, limits.timeout + WRITING);
-        let login = Login::new(http.clone(), under(&base, "oauth/token"), &account, credentials, guard);
+        let login = Login::new(
+            http.clone(),
+            under(&base, "oauth/token"),
+            &account,
+            credentials,
+            guard,
+        );
         Ok(Self(Arc::new(Inner {
             http,
             base,
@@ -164,8 +177,14 @@ impl Client {
 
     /// Returns how long no request will be sent yet, after Fluent's rate limit.
     pub fn pause(&self) -> Option<Duration> {
-        let resumes = *self.0.resumes.lock().unwrap_or_else(PoisonError::into_inner);
-        resumes.and_then(|at| at.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        let resumes = *self
+            .0
+            .resumes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        resumes
+            .and_then(|at| at.checked_duration_since(Instant::now()))
+            .filter(|left| !left.is_zero())
     }
 
     /// Sends a request within the limits. `request` is made again if the token was refused.
@@ -183,7 +202,9 @@ impl Client {
             inner.pace.until_ready().await;
             place
         };
-        let _place = timeout(inner.limits.wait, place).await.map_err(|_| ApiError::Busy)?;
+        let _place = timeout(inner.limits.wait, place)
+            .await
+            .map_err(|_| ApiError::Busy)?;
         // Another request may have met the rate limit meanwhile.
         if let Some(wait) = self.pause() {
             return Err(ApiError::RateLimited { wait });
@@ -204,7 +225,10 @@ impl Client {
         let inner = &*self.0;
         for is_last in [false, true] {
             let token = inner.login.token().await?;
-            let answer = request(&inner.http, &inner.base).bearer_auth(&token).send().await?;
+            let answer = request(&inner.http, &inner.base)
+                .bearer_auth(&token)
+                .send()
+                .await?;
             if answer.status() == StatusCode::UNAUTHORIZED {
                 inner.login.forget(&token, is_last).await;
                 if !is_last {
@@ -213,12 +237,18 @@ impl Client {
             }
             return understood(answer, needed).await;
         }
-        Err(ApiError::Login { status: StatusCode::UNAUTHORIZED.as_u16() })
+        Err(ApiError::Login {
+            status: StatusCode::UNAUTHORIZED.as_u16(),
+        })
     }
 
     fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_PAUSE);
-        let mut resumes = self.0.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resumes = self
+            .0
+            .resumes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if resumes.is_none_or(|at| at < until) {
             *resumes = Some(until);
             tracing::warn!(
@@ -234,10 +264,14 @@ async fn understood(answer: Response, needed: RequiredPart) -> Result<Bytes, Api
     let status = answer.status();
     let wait = asked_to_wait(&answer);
     if status == StatusCode::UNAUTHORIZED {
-        return Err(ApiError::Login { status: status.as_u16() });
+        return Err(ApiError::Login {
+            status: status.as_u16(),
+        });
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
-        return Err(ApiError::RateLimited { wait: wait.unwrap_or(AFTER_LIMIT) });
+        return Err(ApiError::RateLimited {
+            wait: wait.unwrap_or(AFTER_LIMIT),
+        });
     }
     let body = match (read(answer, LONGEST).await, needed) {
         // Fluent has done it: another request would do it twice.
@@ -247,7 +281,10 @@ async fn understood(answer: Response, needed: RequiredPart) -> Result<Bytes, Api
     let is_limited = || code_in(&body).as_deref() == Some(RATE_LIMIT);
     match status.is_success() && !is_limited() {
         true => Ok(body),
-        false => Err(ApiError::of_code(code_in(&body).as_deref(), status.as_u16())),
+        false => Err(ApiError::of_code(
+            code_in(&body).as_deref(),
+            status.as_u16(),
+        )),
     }
 }
 
@@ -280,7 +317,10 @@ pub(crate) fn code_in(body: &[u8]) -> Option<String> {
         code: Option<String>,
     }
     let errors: Errors = serde_json::from_slice(body).ok()?;
-    errors.errors.into_iter().find_map(|error| error.extensions.and_then(|more| more.code).or(error.code))
+    errors
+        .errors
+        .into_iter()
+        .find_map(|error| error.extensions.and_then(|more| more.code).or(error.code))
 }
 
 /// Reads an answer to its end, within `most` bytes.
@@ -323,7 +363,11 @@ mod tests {
             ("soon", None),
             ("nan", None),
         ] {
-            assert_eq!(asked_in_seconds(text), expected.map(Duration::from_secs), "{text}");
+            assert_eq!(
+                asked_in_seconds(text),
+                expected.map(Duration::from_secs),
+                "{text}"
+            );
         }
     }
 }

@@ -99,7 +99,10 @@ fn code_of(code: Option<&str>) -> String {
 impl ApiError {
     /// Whether the same request may succeed later. A thing that was not found may exist soon.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::NotPermitted | Self::TooComplex | Self::TooLong(_) | Self::Refused { .. })
+        !matches!(
+            self,
+            Self::NotPermitted | Self::TooComplex | Self::TooLong(_) | Self::Refused { .. }
+        )
     }
 
     /// Returns the least wait before another request to the account.
@@ -144,10 +147,16 @@ impl ApiError {
             Some("C0001E") => Self::TooComplex,
             Some("C0020E") => Self::NotPermitted,
             Some("C0120E") => Self::NotFound,
-            Some(code) if !code.starts_with('S') => Self::Refused { status, code: Some(code.to_owned()) },
+            Some(code) if !code.starts_with('S') => Self::Refused {
+                status,
+                code: Some(code.to_owned()),
+            },
             // Without a code of Fluent's, the answer may come from a proxy, or from a deploy.
             None if NEVER.contains(&status) => Self::Refused { status, code: None },
-            code => Self::Server { status, code: code.map(str::to_owned) },
+            code => Self::Server {
+                status,
+                code: code.map(str::to_owned),
+            },
         }
     }
 }
@@ -169,7 +178,11 @@ impl From<reqwest::Error> for ApiError {
         let is_connect = error.is_connect();
         // Its address may contain what was asked for.
         let error = Box::new(error.without_url());
-        if is_connect { Self::NotConnected(error) } else { Self::Unreachable(error) }
+        if is_connect {
+            Self::NotConnected(error)
+        } else {
+            Self::Unreachable(error)
+        }
     }
 }
 
@@ -180,7 +193,9 @@ mod tests {
     #[test]
     fn fluents_codes_say_what_to_do() {
         let of = |code| ApiError::of_code(Some(code), 200);
-        assert!(matches!(of("C0011E"), ApiError::RateLimited { wait } if wait == Duration::from_secs(60)));
+        assert!(
+            matches!(of("C0011E"), ApiError::RateLimited { wait } if wait == Duration::from_secs(60))
+        );
         assert!(matches!(of("C0001E"), ApiError::TooComplex) && !of("C0001E").is_transient());
         assert!(matches!(of("C0020E"), ApiError::NotPermitted));
         assert!(matches!(of("C0120E"), ApiError::NotFound) && of("C0120E").is_transient());

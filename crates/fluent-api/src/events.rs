@@ -166,9 +166,16 @@ impl EventQuery {
             ("retailerId", &self.retailer_id),
         ];
         let times = [("from", self.from), ("to", self.to)];
-        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
-        let times = times.into_iter().filter_map(|(name, at)| Some((name, written(at?))));
-        let page = [("start", self.start.to_string()), ("count", self.count.clamp(1, MOST).to_string())];
+        let texts = texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text.clone()?)));
+        let times = times
+            .into_iter()
+            .filter_map(|(name, at)| Some((name, written(at?))));
+        let page = [
+            ("start", self.start.to_string()),
+            ("count", self.count.clamp(1, MOST).to_string()),
+        ];
         texts.chain(times).chain(page).collect()
     }
 }
@@ -180,15 +187,22 @@ impl Client {
             Mode::Async => format!("{EVENT}/async"),
             Mode::Sync => format!("{EVENT}/sync"),
         };
-        self.ask(RequiredPart::Status, |http, base| http.post(under(base, &path)).json(event)).await.map(drop)
+        self.ask(RequiredPart::Status, |http, base| {
+            http.post(under(base, &path)).json(event)
+        })
+        .await
+        .map(drop)
     }
 
     /// Reads a page of Fluent's log of events.
     pub async fn events(&self, query: &EventQuery) -> Result<EventPage, ApiError> {
         let parameters = query.parameters();
         let answer = self
-            .ask(RequiredPart::Body, |http, base| http.get(under(base, EVENT)).query(&parameters))
+            .ask(RequiredPart::Body, |http, base| {
+                http.get(under(base, EVENT)).query(&parameters)
+            })
             .await?;
-        serde_json::from_slice(&answer).map_err(|_| ApiError::Unreadable("expected a page of events"))
+        serde_json::from_slice(&answer)
+            .map_err(|_| ApiError::Unreadable("expected a page of events"))
     }
 }

@@ -75,27 +75,37 @@ impl Query {
         let operation = match document.operations {
             DocumentOperations::Single(operation) => operation.node,
             DocumentOperations::Multiple(named) if named.len() == 1 => {
-                named.into_values().next().ok_or(QueryError::NotOneQuery)?.node
+                named
+                    .into_values()
+                    .next()
+                    .ok_or(QueryError::NotOneQuery)?
+                    .node
             }
             DocumentOperations::Multiple(_) => return Err(QueryError::NotOneQuery),
         };
         if operation.ty != OperationType::Query {
             return Err(QueryError::NotOneQuery);
         }
-        let variables = operation.variable_definitions.into_iter().map(|definition| {
-            let definition = definition.node;
-            let has_default = definition.default_value.is_some();
-            let declared = definition.var_type.node;
-            Variable {
-                name: definition.name.node.to_string(),
-                type_name: match declared.base {
-                    BaseType::Named(name) => Some(name.to_string()),
-                    BaseType::List(_) => None,
-                },
-                is_required: !declared.nullable && !has_default,
-            }
-        });
-        Ok(Self { variables: variables.collect(), text: text.into() })
+        let variables = operation
+            .variable_definitions
+            .into_iter()
+            .map(|definition| {
+                let definition = definition.node;
+                let has_default = definition.default_value.is_some();
+                let declared = definition.var_type.node;
+                Variable {
+                    name: definition.name.node.to_string(),
+                    type_name: match declared.base {
+                        BaseType::Named(name) => Some(name.to_string()),
+                        BaseType::List(_) => None,
+                    },
+                    is_required: !declared.nullable && !has_default,
+                }
+            });
+        Ok(Self {
+            variables: variables.collect(),
+            text: text.into(),
+        })
     }
 
     /// Checks that these variables are the ones that it needs.
@@ -105,7 +115,10 @@ impl Query {
         if let Some(missing) = self.variables.iter().find(is_missing) {
             return Err(QueryError::Missing(missing.name.clone()));
         }
-        match given.iter().find(|name| !self.variables.iter().any(|known| known.name == **name)) {
+        match given
+            .iter()
+            .find(|name| !self.variables.iter().any(|known| known.name == **name))
+        {
             Some(unknown) => Err(QueryError::Unknown((*unknown).to_owned())),
             None => Ok(()),
         }
@@ -142,21 +155,30 @@ impl Client {
         variables: &Map<String, Value>,
     ) -> Result<ExactJson, ApiError> {
         let body = json!({ "query": &*query.text, "variables": variables });
-        let answer =
-            self.ask(RequiredPart::Body, |http, base| http.post(under(base, "graphql")).json(&body)).await?;
+        let answer = self
+            .ask(RequiredPart::Body, |http, base| {
+                http.post(under(base, "graphql")).json(&body)
+            })
+            .await?;
         if answer.len() > LONGEST_ANSWER {
             return Err(ApiError::TooLong(LONGEST_ANSWER));
         }
-        let understood: Answer =
-            serde_json::from_slice(&answer).map_err(|_| ApiError::Unreadable("expected GraphQL's answer"))?;
+        let understood: Answer = serde_json::from_slice(&answer)
+            .map_err(|_| ApiError::Unreadable("expected GraphQL's answer"))?;
         if understood.errors.is_some_and(|errors| !errors.is_empty()) {
             return Err(ApiError::of_code(code_in(&answer).as_deref(), 200));
         }
-        let Some(data) = understood.data else { return Err(ApiError::NotFound) };
+        let Some(data) = understood.data else {
+            return Err(ApiError::NotFound);
+        };
         let unreadable = |_| ApiError::Unreadable("expected GraphQL's answer");
         let data = ExactJson::parse(data.get()).map_err(unreadable)?;
         match data.value() {
-            ExactValue::Table(fields) if fields.values().any(|value| *value != ExactValue::Null) => Ok(data),
+            ExactValue::Table(fields)
+                if fields.values().any(|value| *value != ExactValue::Null) =>
+            {
+                Ok(data)
+            }
             _ => Err(ApiError::NotFound),
         }
     }

@@ -35,7 +35,12 @@ pub trait LoginLedger: fmt::Debug + Send + Sync {
 
     /// Replaces the record durably, if its version is still this one; 0 if there is none. Returns
     /// `false` if another process was faster: read it again.
-    fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool>;
+    fn replace<'a>(
+        &'a self,
+        login: &'a str,
+        record: Vec<u8>,
+        version: u64,
+    ) -> LedgerFuture<'a, bool>;
 
     /// Returns the time by which records of this ledger are compared.
     fn now(&self) -> Timestamp;
@@ -72,7 +77,10 @@ impl fmt::Debug for MemoryLedger {
 impl MemoryLedger {
     /// Makes an empty ledger, with this clock.
     pub fn new(now: fn() -> Timestamp) -> Self {
-        Self { records: Arc::default(), now }
+        Self {
+            records: Arc::default(),
+            now,
+        }
     }
 
     /// Returns every record, by login.
@@ -87,11 +95,21 @@ impl MemoryLedger {
 
 impl LoginLedger for MemoryLedger {
     fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>> {
-        let found = self.records.lock().unwrap_or_else(PoisonError::into_inner).get(login).cloned();
+        let found = self
+            .records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(login)
+            .cloned();
         Box::pin(std::future::ready(Ok(found)))
     }
 
-    fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool> {
+    fn replace<'a>(
+        &'a self,
+        login: &'a str,
+        record: Vec<u8>,
+        version: u64,
+    ) -> LedgerFuture<'a, bool> {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let is_current = records.get(login).map_or(0, |(_, current)| *current) == version;
         if is_current {

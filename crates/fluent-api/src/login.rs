@@ -53,7 +53,9 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("client_id", &self.client_id).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -128,7 +130,13 @@ struct NewToken {
 impl Answer {
     fn renewed(self, asked_at: Instant) -> NewToken {
         let until = asked_at + lasts(self.expires_in.as_ref());
-        NewToken { token: Token { value: self.access_token.into(), until }, refresh: self.refresh_token }
+        NewToken {
+            token: Token {
+                value: self.access_token.into(),
+                until,
+            },
+            refresh: self.refresh_token,
+        }
     }
 }
 
@@ -142,7 +150,14 @@ impl Login {
     ) -> Self {
         let account = account.to_owned();
         let state = Mutex::default();
-        Self(Arc::new(Inner { http, url, account, credentials, guard, state }))
+        Self(Arc::new(Inner {
+            http,
+            url,
+            account,
+            credentials,
+            guard,
+            state,
+        }))
     }
 
     /// Returns the present token. The first request without one logs in; others wait for that.
@@ -162,7 +177,10 @@ impl Login {
     }
 
     /// Renews the token in a task of its own: if the caller gives up, the try still has its end.
-    #[expect(clippy::disallowed_methods, reason = "it ends in time, and whoever needs it waits for it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends in time, and whoever needs it waits for it"
+    )]
     async fn renew(&self) -> Result<Token, ApiError> {
         let inner = Arc::clone(&self.0);
         let renewed = tokio::spawn(async move { inner.renew().await }).await;
@@ -173,10 +191,17 @@ impl Login {
     /// `new` one was refused, no other will do for now, and the login counts as failed.
     pub(crate) async fn forget(&self, refused: &str, new: bool) {
         let mut state = self.0.state.lock().await;
-        if state.token.as_ref().is_some_and(|token| &*token.value == refused) {
+        if state
+            .token
+            .as_ref()
+            .is_some_and(|token| &*token.value == refused)
+        {
             state.token = None;
             if new {
-                state.failed = Some((Instant::now(), Failed::Refused(StatusCode::UNAUTHORIZED.as_u16())));
+                state.failed = Some((
+                    Instant::now(),
+                    Failed::Refused(StatusCode::UNAUTHORIZED.as_u16()),
+                ));
             }
         }
     }
@@ -189,7 +214,9 @@ impl State {
 
     /// Returns how the last login failed, if that is so short ago that none is tried.
     fn rests(&self, now: Instant) -> Option<Failed> {
-        self.failed.filter(|(at, _)| now.saturating_duration_since(*at) < REST).map(|(_, failed)| failed)
+        self.failed
+            .filter(|(at, _)| now.saturating_duration_since(*at) < REST)
+            .map(|(_, failed)| failed)
     }
 }
 
@@ -212,16 +239,24 @@ impl Inner {
             },
             None => self.by_password().await,
         };
-        let renewed = answer.inspect_err(|error| state.failed = Some((Instant::now(), Failed::of(error))))?;
+        let renewed =
+            answer.inspect_err(|error| state.failed = Some((Instant::now(), Failed::of(error))))?;
         let NewToken { token, refresh } = renewed;
-        *state = State { token: Some(token.clone()), refresh, failed: None };
+        *state = State {
+            token: Some(token.clone()),
+            refresh,
+            failed: None,
+        };
         Ok(token)
     }
 
     fn secrets(&self) -> Result<Secrets, ApiError> {
         let password = (self.credentials.password)().map_err(ApiError::Secret)?;
         let client_secret = (self.credentials.client_secret)().map_err(ApiError::Secret)?;
-        Ok(Secrets { password, client_secret })
+        Ok(Secrets {
+            password,
+            client_secret,
+        })
     }
 
     async fn refresh(&self, refresh: &str) -> Result<NewToken, ApiError> {
@@ -245,38 +280,57 @@ impl Inner {
     }
 
     async fn ask(&self, form: &[(&str, &str)], client_secret: &str) -> Result<NewToken, ApiError> {
-        let client = [("client_id", &*self.credentials.client_id), ("client_secret", client_secret)];
-        let request = self.http.post(self.url.clone()).header(ACCOUNT, &self.account);
+        let client = [
+            ("client_id", &*self.credentials.client_id),
+            ("client_secret", client_secret),
+        ];
+        let request = self
+            .http
+            .post(self.url.clone())
+            .header(ACCOUNT, &self.account);
         // A token's lifetime begins where it is made, and its way here may be long.
         let asked_at = Instant::now();
         let answer = request.form(&[form, &client].concat()).send().await?;
         match answer.status() {
-            StatusCode::OK => understood(&read(answer, LONGEST).await?).map(|it| it.renewed(asked_at)),
-            StatusCode::TOO_MANY_REQUESTS => {
-                Err(ApiError::RateLimited { wait: asked_to_wait(&answer).unwrap_or(AFTER_LIMIT) })
+            StatusCode::OK => {
+                understood(&read(answer, LONGEST).await?).map(|it| it.renewed(asked_at))
             }
+            StatusCode::TOO_MANY_REQUESTS => Err(ApiError::RateLimited {
+                wait: asked_to_wait(&answer).unwrap_or(AFTER_LIMIT),
+            }),
             status if status.is_server_error() => {
                 let body = read(answer, LONGEST).await.unwrap_or_default();
                 match is_single_sign_on_refusal(&body) {
-                    true => Err(ApiError::Login { status: status.as_u16() }),
-                    false => Err(ApiError::Server { status: status.as_u16(), code: None }),
+                    true => Err(ApiError::Login {
+                        status: status.as_u16(),
+                    }),
+                    false => Err(ApiError::Server {
+                        status: status.as_u16(),
+                        code: None,
+                    }),
                 }
             }
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
-                Err(ApiError::Login { status: answer.status().as_u16() })
-            }
-            StatusCode::FORBIDDEN if is_json(&answer) => {
-                Err(ApiError::Login { status: StatusCode::FORBIDDEN.as_u16() })
-            }
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Err(ApiError::Login {
+                status: answer.status().as_u16(),
+            }),
+            StatusCode::FORBIDDEN if is_json(&answer) => Err(ApiError::Login {
+                status: StatusCode::FORBIDDEN.as_u16(),
+            }),
             // A page of something in between, or a wrong address: nobody has checked the
             // password.
-            status => Err(ApiError::Server { status: status.as_u16(), code: None }),
+            status => Err(ApiError::Server {
+                status: status.as_u16(),
+                code: None,
+            }),
         }
     }
 }
 
 fn is_json(answer: &Response) -> bool {
-    let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind.contains("json"))
 }
 
@@ -313,7 +367,9 @@ fn lasts(expires_in: Option<&Value>) -> Duration {
         _ => None,
     });
     let whole = seconds.filter(|seconds| *seconds > 0.0);
-    let whole = whole.map_or(USUAL, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE));
+    let whole = whole.map_or(USUAL, |seconds| {
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE)
+    });
     let whole = whole.min(LONGEST_LIFE);
     whole.saturating_sub(EARLY.min(whole / 2))
 }
@@ -340,15 +396,27 @@ mod tests {
             assert_eq!(lasts(Some(&given)).as_secs(), expected, "{given}");
         }
         let text = "\u{feff}{\"access_token\": \"t\", \"expires_in\": 1e30}";
-        assert_eq!(understood(text.as_bytes()).unwrap_or_else(|_| panic!("no token")).access_token, "t");
+        assert_eq!(
+            understood(text.as_bytes())
+                .unwrap_or_else(|_| panic!("no token"))
+                .access_token,
+            "t"
+        );
     }
 
     #[test]
     fn a_token_is_used_until_its_time_and_a_failure_is_remembered_for_its_rest() {
         let now = Instant::now();
         let moment = Duration::from_nanos(1);
-        let token = Token { value: "t".into(), until: now + USUAL };
-        let state = State { token: Some(token), refresh: None, failed: Some((now, Failed::Refused(400))) };
+        let token = Token {
+            value: "t".into(),
+            until: now + USUAL,
+        };
+        let state = State {
+            token: Some(token),
+            refresh: None,
+            failed: Some((now, Failed::Refused(400))),
+        };
         for (at, is_current, is_resting) in [
             (now, true, true),
             (now + REST - moment, true, true),
@@ -366,8 +434,11 @@ mod tests {
 
     #[test]
     fn a_wrong_password_of_single_sign_on_is_told_from_a_failure() {
-        let refused = br#"{"error":{"code":"400","message":"Your username or password is incorrect."}}"#;
+        let refused =
+            br#"{"error":{"code":"400","message":"Your username or password is incorrect."}}"#;
         assert!(is_single_sign_on_refusal(refused));
-        assert!(!is_single_sign_on_refusal(br#"{"error":{"code":"500","message":"internal error"}}"#));
+        assert!(!is_single_sign_on_refusal(
+            br#"{"error":{"code":"500","message":"internal error"}}"#
+        ));
     }
 }

@@ -43,7 +43,11 @@ impl LoginName {
             digest.update([0]);
         }
         let key = hex(&digest.finalize()[..16]);
-        Self { account: account.to_owned(), environment: environment.to_owned(), key }
+        Self {
+            account: account.to_owned(),
+            environment: environment.to_owned(),
+            key,
+        }
     }
 }
 
@@ -95,7 +99,12 @@ pub(crate) struct TryPermit {
 
 impl LoginGuard {
     pub(crate) fn new(ledger: Arc<dyn LoginLedger>, name: LoginName, takes: Duration) -> Self {
-        Self { ledger, name, takes, known: Mutex::default() }
+        Self {
+            ledger,
+            name,
+            takes,
+            known: Mutex::default(),
+        }
     }
 
     /// Waits for a while until these secrets may be tried.
@@ -115,7 +124,11 @@ impl LoginGuard {
     }
 
     /// Returns a permit; `None` while another process tries, or was faster.
-    async fn permit_once(&self, secrets: &Secrets, id: &str) -> Result<Option<TryPermit>, ApiError> {
+    async fn permit_once(
+        &self,
+        secrets: &Secrets,
+        id: &str,
+    ) -> Result<Option<TryPermit>, ApiError> {
         let (mut record, version) = self.read().await?;
         if version == 0 {
             // All processes need the same salt before they make fingerprints, which is slow.
@@ -123,7 +136,10 @@ impl LoginGuard {
             return Ok(None);
         }
         let fingerprint = self.fingerprint(secrets, &record.salt).await?;
-        let permit = TryPermit { id: id.to_owned(), fingerprint };
+        let permit = TryPermit {
+            id: id.to_owned(),
+            fingerprint,
+        };
         if record.is_trying(&permit.fingerprint, id) {
             return Ok(Some(permit));
         }
@@ -131,7 +147,8 @@ impl LoginGuard {
         match record.decide(&permit.fingerprint, now) {
             Decision::Wait => Ok(None),
             Decision::Rest(wait) => {
-                self.ledger.on_rest(&self.name.account, &self.name.environment, Some(wait));
+                self.ledger
+                    .on_rest(&self.name.account, &self.name.environment, Some(wait));
                 Err(ApiError::LoginRests { wait })
             }
             Decision::Try => {
@@ -160,7 +177,8 @@ impl LoginGuard {
         match (result, written) {
             (TryResult::Refused, Ok(left)) => {
                 self.ledger.on_refused(account, environment);
-                self.ledger.on_rest(account, environment, (left == 0).then_some(REST));
+                self.ledger
+                    .on_rest(account, environment, (left == 0).then_some(REST));
                 tracing::error!(
                     account,
                     environment,
@@ -173,14 +191,23 @@ impl LoginGuard {
             (_, Ok(_)) => {}
             (_, Err(error)) => {
                 let error = error.to_string();
-                tracing::warn!(account, environment, error, "how a login went can't be written down");
+                tracing::warn!(
+                    account,
+                    environment,
+                    error,
+                    "how a login went can't be written down"
+                );
             }
         }
     }
 
     /// Records the result once; returns the tries that are left, or `None` if another process was
     /// faster.
-    async fn end_once(&self, permit: &TryPermit, result: TryResult) -> Result<Option<usize>, BoxError> {
+    async fn end_once(
+        &self,
+        permit: &TryPermit,
+        result: TryResult,
+    ) -> Result<Option<usize>, BoxError> {
         let (mut record, version) = self.read().await?;
         let now = self.ledger.now();
         record.end(&permit.fingerprint, &permit.id, result, now);
@@ -189,7 +216,11 @@ impl LoginGuard {
     }
 
     async fn read(&self) -> Result<(LoginRecord, u64), ApiError> {
-        let found = self.ledger.read(&self.name.key).await.map_err(ApiError::LoginLedger)?;
+        let found = self
+            .ledger
+            .read(&self.name.key)
+            .await
+            .map_err(ApiError::LoginLedger)?;
         let Some((record, version)) = found else {
             return Ok((LoginRecord::new(salt()), 0));
         };
@@ -200,19 +231,30 @@ impl LoginGuard {
     }
 
     async fn replace(&self, record: &LoginRecord, version: u64) -> Result<bool, ApiError> {
-        let written = serde_json::to_vec(record).map_err(|error| ApiError::LoginLedger(error.into()))?;
-        self.ledger.replace(&self.name.key, written, version).await.map_err(ApiError::LoginLedger)
+        let written =
+            serde_json::to_vec(record).map_err(|error| ApiError::LoginLedger(error.into()))?;
+        self.ledger
+            .replace(&self.name.key, written, version)
+            .await
+            .map_err(ApiError::LoginLedger)
     }
 
     async fn fingerprint(&self, secrets: &Secrets, salt: &str) -> Result<String, ApiError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some((of, with, made)) = known
             && of == *secrets
             && with == salt
         {
             return Ok(made);
         }
-        let made = secrets.fingerprint(salt).await.map_err(ApiError::LoginLedger)?;
+        let made = secrets
+            .fingerprint(salt)
+            .await
+            .map_err(ApiError::LoginLedger)?;
         let known = Some((secrets.clone(), salt.to_owned(), made.clone()));
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(made)

@@ -79,28 +79,51 @@ pub(crate) enum TryResult {
 
 impl LoginRecord {
     pub(crate) fn new(salt: String) -> Self {
-        Self { version: 1, salt, secrets: Vec::new() }
+        Self {
+            version: 1,
+            salt,
+            secrets: Vec::new(),
+        }
     }
 
     /// Decides for the secret of this fingerprint.
     pub(crate) fn decide(&self, fingerprint: &str, now: Timestamp) -> Decision {
         let nothing = SecretRecord::default();
-        let secret = self.secrets.iter().find(|secret| secret.fingerprint == fingerprint);
+        let secret = self
+            .secrets
+            .iter()
+            .find(|secret| secret.fingerprint == fingerprint);
         let secret = secret.unwrap_or(&nothing);
         if let Some(rest) = secret.rest(now).or_else(|| self.rest_of_all(now)) {
             return Decision::Rest(rest);
         }
-        let under_way: usize = self.secrets.iter().map(|secret| secret.under_way(now)).sum();
+        let under_way: usize = self
+            .secrets
+            .iter()
+            .map(|secret| secret.under_way(now))
+            .sum();
         let at_once = if secret.is_known_good() { AT_ONCE } else { 1 };
         let left = MOST_FAILED.saturating_sub(secret.recent_failures(now).len());
-        let failed: usize = self.secrets.iter().map(|secret| secret.recent_failures(now).len()).sum();
+        let failed: usize = self
+            .secrets
+            .iter()
+            .map(|secret| secret.recent_failures(now).len())
+            .sum();
         let left_of_all = MOST_FAILED_OF_ALL.saturating_sub(failed);
-        if under_way < at_once.min(left).min(left_of_all) { Decision::Try } else { Decision::Wait }
+        if under_way < at_once.min(left).min(left_of_all) {
+            Decision::Try
+        } else {
+            Decision::Wait
+        }
     }
 
     /// Returns how long every secret rests, if the tries of all together are used up.
     fn rest_of_all(&self, now: Timestamp) -> Option<Duration> {
-        let mut failed: Vec<_> = self.secrets.iter().flat_map(|secret| secret.recent_failures(now)).collect();
+        let mut failed: Vec<_> = self
+            .secrets
+            .iter()
+            .flat_map(|secret| secret.recent_failures(now))
+            .collect();
         failed.sort_unstable();
         let oldest_that_counts = failed.len().checked_sub(MOST_FAILED_OF_ALL)?;
         Some(until_rested(failed[oldest_that_counts], now))
@@ -111,8 +134,14 @@ impl LoginRecord {
         let until = now.saturating_add(takes).unwrap_or(Timestamp::MAX);
         // A try without a result that began so long ago does not count any more.
         let is_young = |other: &Try| now.duration_since(other.since) < signed(REST);
-        self.secrets.iter_mut().for_each(|secret| secret.trying.retain(is_young));
-        self.secret(fingerprint, now).trying.push(Try { id: id.to_owned(), since: now, until });
+        self.secrets
+            .iter_mut()
+            .for_each(|secret| secret.trying.retain(is_young));
+        self.secret(fingerprint, now).trying.push(Try {
+            id: id.to_owned(),
+            since: now,
+            until,
+        });
     }
 
     /// Records the result of a try.
@@ -135,26 +164,42 @@ impl LoginRecord {
 
     /// Whether this try was recorded.
     pub(crate) fn is_trying(&self, fingerprint: &str, id: &str) -> bool {
-        let of = self.secrets.iter().filter(|secret| secret.fingerprint == fingerprint);
-        of.flat_map(|secret| &secret.trying).any(|other| other.id == id)
+        let of = self
+            .secrets
+            .iter()
+            .filter(|secret| secret.fingerprint == fingerprint);
+        of.flat_map(|secret| &secret.trying)
+            .any(|other| other.id == id)
     }
 
     /// Returns how many tries this secret has left before it rests.
     pub(crate) fn tries_left(&self, fingerprint: &str, now: Timestamp) -> usize {
-        let found = self.secrets.iter().find(|secret| secret.fingerprint == fingerprint);
+        let found = self
+            .secrets
+            .iter()
+            .find(|secret| secret.fingerprint == fingerprint);
         MOST_FAILED.saturating_sub(found.map_or(0, |secret| secret.recent_failures(now).len()))
     }
 
     fn secret(&mut self, fingerprint: &str, now: Timestamp) -> &mut SecretRecord {
-        let known = self.secrets.iter().position(|secret| secret.fingerprint == fingerprint);
+        let known = self
+            .secrets
+            .iter()
+            .position(|secret| secret.fingerprint == fingerprint);
         let index = known.unwrap_or_else(|| {
             if self.secrets.len() >= SECRETS {
                 // A record that has nothing to say is removed first, then the oldest.
-                let idle = self.secrets.iter().position(|secret| secret.is_idle(now)).unwrap_or(0);
+                let idle = self
+                    .secrets
+                    .iter()
+                    .position(|secret| secret.is_idle(now))
+                    .unwrap_or(0);
                 self.secrets.remove(idle);
             }
-            self.secrets
-                .push(SecretRecord { fingerprint: fingerprint.to_owned(), ..SecretRecord::default() });
+            self.secrets.push(SecretRecord {
+                fingerprint: fingerprint.to_owned(),
+                ..SecretRecord::default()
+            });
             self.secrets.len() - 1
         });
         &mut self.secrets[index]
@@ -164,7 +209,8 @@ impl LoginRecord {
 impl SecretRecord {
     /// Whether it worked, and has not failed since.
     fn is_known_good(&self) -> bool {
-        self.succeeded_at.is_some_and(|worked| self.failed_at.iter().all(|failed| *failed < worked))
+        self.succeeded_at
+            .is_some_and(|worked| self.failed_at.iter().all(|failed| *failed < worked))
     }
 
     fn is_idle(&self, now: Timestamp) -> bool {
@@ -179,9 +225,16 @@ impl SecretRecord {
     /// failed, unless the secret is known to be good.
     fn failures(&self, now: Timestamp) -> Vec<Timestamp> {
         let is_good = self.is_known_good();
-        let dead = self.trying.iter().filter(|other| !is_good && other.until <= now);
-        let mut failed: Vec<_> =
-            self.failed_at.iter().copied().chain(dead.map(|other| other.since)).collect();
+        let dead = self
+            .trying
+            .iter()
+            .filter(|other| !is_good && other.until <= now);
+        let mut failed: Vec<_> = self
+            .failed_at
+            .iter()
+            .copied()
+            .chain(dead.map(|other| other.since))
+            .collect();
         // If the clock was set back by more than that, it had been wrong before.
         failed.retain(|at| *at <= now || at.duration_since(now) <= signed(REST));
         failed.sort_unstable();
@@ -198,7 +251,10 @@ impl SecretRecord {
     fn rest(&self, now: Timestamp) -> Option<Duration> {
         let failed = self.failures(now);
         let latest = *failed.last()?;
-        let together = failed.iter().filter(|at| latest.duration_since(**at) < signed(REST)).count();
+        let together = failed
+            .iter()
+            .filter(|at| latest.duration_since(**at) < signed(REST))
+            .count();
         let rest = until_rested(latest, now);
         (together >= MOST_FAILED && !rest.is_zero()).then_some(rest)
     }
@@ -229,7 +285,11 @@ mod tests {
 
     /// Records a try of this secret at that second, with this result.
     fn tried(record: &mut LoginRecord, secret: &str, second: i64, result: TryResult) {
-        assert_eq!(record.decide(secret, at(second)), Decision::Try, "{secret} at {second}");
+        assert_eq!(
+            record.decide(secret, at(second)),
+            Decision::Try,
+            "{secret} at {second}"
+        );
         record.begin(secret, "p", at(second), TAKES);
         record.end(secret, "p", result, at(second));
     }
@@ -240,7 +300,11 @@ mod tests {
         tried(&mut record, "a", 0, TryResult::Refused);
         assert_eq!(record.tries_left("a", at(1)), 1);
         tried(&mut record, "a", 900, TryResult::Refused);
-        assert_eq!(record.decide("a", at(960)), rest(900), "not when the first is forgotten");
+        assert_eq!(
+            record.decide("a", at(960)),
+            rest(900),
+            "not when the first is forgotten"
+        );
         assert_eq!(record.decide("a", at(1859)), rest(1));
         tried(&mut record, "a", 1860, TryResult::Accepted);
         tried(&mut record, "a", 1861, TryResult::Accepted);
@@ -252,7 +316,11 @@ mod tests {
         for (second, secret) in [(0, "a"), (1, "a"), (2, "b"), (3, "b")] {
             tried(&mut record, secret, second, TryResult::Refused);
         }
-        assert_eq!(record.decide("c", at(4)), rest(956), "until the first of four is forgotten");
+        assert_eq!(
+            record.decide("c", at(4)),
+            rest(956),
+            "until the first of four is forgotten"
+        );
         // Two versions of a secret in turn get no more tries than each of them alone.
         assert_eq!(record.decide("a", at(5)), rest(956));
         tried(&mut record, "c", 960, TryResult::Accepted);
@@ -282,9 +350,17 @@ mod tests {
         record.begin("a", "2", at(2), TAKES);
         assert_eq!(record.decide("a", at(2)), Decision::Try);
         record.begin("a", "3", at(2), TAKES);
-        assert_eq!(record.decide("a", at(2)), Decision::Wait, "each of them could fail");
+        assert_eq!(
+            record.decide("a", at(2)),
+            Decision::Wait,
+            "each of them could fail"
+        );
         record.end("a", "2", TryResult::Refused, at(3));
-        assert_eq!(record.decide("a", at(3)), Decision::Wait, "one has failed, and one is under way");
+        assert_eq!(
+            record.decide("a", at(3)),
+            Decision::Wait,
+            "one has failed, and one is under way"
+        );
     }
 
     #[test]
@@ -294,7 +370,11 @@ mod tests {
             assert_eq!(record.decide("a", at(second)), Decision::Try);
             record.begin("a", &second.to_string(), at(second), TAKES);
         }
-        assert_eq!(record.decide("a", at(34)), Decision::Wait, "the second may be at work");
+        assert_eq!(
+            record.decide("a", at(34)),
+            Decision::Wait,
+            "the second may be at work"
+        );
         assert_eq!(record.decide("a", at(35)), rest(945), "both are dead");
         let mut good = LoginRecord::new(String::new());
         tried(&mut good, "a", 0, TryResult::Accepted);
@@ -325,8 +405,16 @@ mod tests {
         let mut record = LoginRecord::new(String::new());
         tried(&mut record, "a", 10, TryResult::Refused);
         tried(&mut record, "a", 20, TryResult::Refused);
-        assert_eq!(record.decide("a", at(-60)), rest(960), "an old time counts as now");
-        assert_eq!(record.decide("a", at(-86_400)), Decision::Try, "that time was wrong");
+        assert_eq!(
+            record.decide("a", at(-60)),
+            rest(960),
+            "an old time counts as now"
+        );
+        assert_eq!(
+            record.decide("a", at(-86_400)),
+            Decision::Try,
+            "that time was wrong"
+        );
         assert_eq!(record.decide("a", at(86_400)), Decision::Try);
     }
 
@@ -334,7 +422,12 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut record = LoginRecord::new(String::new());
         for number in 0..100 {
-            tried(&mut record, &number.to_string(), number * 2000, TryResult::Refused);
+            tried(
+                &mut record,
+                &number.to_string(),
+                number * 2000,
+                TryResult::Refused,
+            );
         }
         // And tries that end with a crash, again and again.
         for number in 200..300 {

@@ -65,7 +65,11 @@ impl ServerArgs {
 
 /// Opens the API for a command. `with_index` is for commands that ask for the history of a
 /// cluster.
-pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown) -> anyhow::Result<Api> {
+pub(crate) async fn open(
+    common: &Common,
+    with_index: bool,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Api> {
     if let Some(server) = &common.server.server {
         return at(server, &common.server);
     }
@@ -81,8 +85,17 @@ pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown)
     };
     let settings = open::settings(&common.config);
     let audit = tree.audit()?;
-    let operator = Operator::new(stores, settings, audit, Arc::new(SystemClock), shutdown.clone());
-    let here = Here { inner: operator.service(), caller: Caller::local(whoami()) };
+    let operator = Operator::new(
+        stores,
+        settings,
+        audit,
+        Arc::new(SystemClock),
+        shutdown.clone(),
+    );
+    let here = Here {
+        inner: operator.service(),
+        caller: Caller::local(whoami()),
+    };
     Ok(client(BoxCloneSyncService::new(here.map_err(Into::into))))
 }
 
@@ -95,7 +108,9 @@ fn open_to_us(operator: &OperatorSettings) -> Option<SocketAddr> {
 
 /// A client of the API, if one answers there: a dispatcher's listener has none.
 async fn answers(address: SocketAddr) -> Option<Api> {
-    let channel = Target::new(&format!("http://{address}"), None).and_then(|target| target.channel()).ok()?;
+    let channel = Target::new(&format!("http://{address}"), None)
+        .and_then(|target| target.channel())
+        .ok()?;
     let mut api = client(within(channel, None));
     let nothing = v1::GetDeadLetterRequest { id: 0, body: false };
     match timeout(HERE_WITHIN, api.get_dead_letter(nothing)).await {
@@ -107,11 +122,20 @@ async fn answers(address: SocketAddr) -> Option<Api> {
 fn at(server: &str, args: &ServerArgs) -> anyhow::Result<Api> {
     let identity = args.certificate.clone().zip(args.key.clone());
     let has_tls = server.starts_with("https://") || args.ca.is_some() || identity.is_some();
-    let tls = has_tls.then(|| TlsTarget { ca: args.ca.clone(), identity, name: None });
+    let tls = has_tls.then(|| TlsTarget {
+        ca: args.ca.clone(),
+        identity,
+        name: None,
+    });
     let target = Target::new(server, tls).with_context(|| format!("--server {server}"))?;
-    let channel = target.channel().with_context(|| format!("--server {server}"))?;
-    let Some(file) = &args.token else { return Ok(client(within(channel, None))) };
-    let token = std::fs::read_to_string(file).with_context(|| format!("reading token {}", file.display()))?;
+    let channel = target
+        .channel()
+        .with_context(|| format!("--server {server}"))?;
+    let Some(file) = &args.token else {
+        return Ok(client(within(channel, None)));
+    };
+    let token = std::fs::read_to_string(file)
+        .with_context(|| format!("reading token {}", file.display()))?;
     if target.is_exposed() {
         bail!("--server {server}: expected https://, or anybody on the way could read the token");
     }
@@ -130,7 +154,9 @@ fn within(channel: tonic::transport::Channel, authorization: Option<MetadataValu
             && let Ok(mut value) = http::HeaderValue::from_bytes(authorization.as_encoded_bytes())
         {
             value.set_sensitive(true);
-            request.headers_mut().insert(http::header::AUTHORIZATION, value);
+            request
+                .headers_mut()
+                .insert(http::header::AUTHORIZATION, value);
         }
         request
     };
@@ -168,6 +194,9 @@ pub(crate) fn whoami() -> String {
         let name = fields.next()?;
         (fields.nth(1)? == user.to_string()).then(|| name.to_owned())
     });
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     format!("{}@{host}", named.unwrap_or_else(|| user.to_string()))
 }

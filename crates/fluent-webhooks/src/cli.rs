@@ -205,10 +205,19 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args),
             Command::Serve { common, log } => serve::run(&common, &log, registry),
-            Command::Check { common, against: false, partly, online } => {
-                process::run(|_| async move { commands::check::run(&common, partly, online, registry).await })
-            }
-            Command::Check { common, against: true, .. } => process::run(|_| commands::changes::run(common)),
+            Command::Check {
+                common,
+                against: false,
+                partly,
+                online,
+            } => process::run(|_| async move {
+                commands::check::run(&common, partly, online, registry).await
+            }),
+            Command::Check {
+                common,
+                against: true,
+                ..
+            } => process::run(|_| commands::changes::run(common)),
             Command::Init(args) => process::code(commands::init::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
             Command::Events { common, command } => {
@@ -226,12 +235,12 @@ impl Cli {
             Command::Tail { common, filter } => {
                 process::run(|shutdown| commands::deliveries::tail(common, filter, shutdown))
             }
-            Command::DeadLetters { common, command } => {
-                asked(|shutdown| commands::letters::run(common, command, LetterChoice::Dead, shutdown))
-            }
-            Command::Unrouted { common, command } => {
-                asked(|shutdown| commands::letters::run(common, command, LetterChoice::Unrouted, shutdown))
-            }
+            Command::DeadLetters { common, command } => asked(|shutdown| {
+                commands::letters::run(common, command, LetterChoice::Dead, shutdown)
+            }),
+            Command::Unrouted { common, command } => asked(|shutdown| {
+                commands::letters::run(common, command, LetterChoice::Unrouted, shutdown)
+            }),
             Command::Quarantine { common, command } => {
                 asked(|shutdown| commands::quarantine::run(common, command, shutdown))
             }
@@ -241,7 +250,9 @@ impl Cli {
             Command::Replay { common, args } => {
                 asked(|shutdown| commands::replay::run(common, args, shutdown))
             }
-            Command::Reconcile { common, args } => asked(|_| commands::reconcile::run(common, args)),
+            Command::Reconcile { common, args } => {
+                asked(|_| commands::reconcile::run(common, args))
+            }
             Command::Reconciler(args) => commands::reconciler::run(&args),
             Command::Audit { common, limit } => {
                 asked(|shutdown| commands::audit::run(common, limit, shutdown))
@@ -249,7 +260,12 @@ impl Cli {
             Command::Operator(args) => commands::operate::run(&args),
             Command::Completion { shell } => {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), "fluent-webhooks", &mut script);
+                clap_complete::generate(
+                    shell,
+                    &mut Self::command(),
+                    "fluent-webhooks",
+                    &mut script,
+                );
                 // A shell script is printed as it is, without the replacement of unsafe
                 // characters.
                 process::code(output::bytes(&script))
@@ -257,9 +273,15 @@ impl Cli {
             Command::Routes { common, command } => {
                 asked(|shutdown| commands::routes::run(common, command, shutdown))
             }
-            Command::Salvage { common, file } => process::run(|_| commands::salvage::run(common, file)),
-            Command::Cluster { common, command } => process::run(|_| commands::cluster::run(common, command)),
-            Command::Spool { common, command } => process::run(|_| commands::spool::run(common, command)),
+            Command::Salvage { common, file } => {
+                process::run(|_| commands::salvage::run(common, file))
+            }
+            Command::Cluster { common, command } => {
+                process::run(|_| commands::cluster::run(common, command))
+            }
+            Command::Spool { common, command } => {
+                process::run(|_| commands::spool::run(common, command))
+            }
             Command::Schema => process::code(commands::schema::run(registry)),
         }
     }

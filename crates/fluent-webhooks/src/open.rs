@@ -39,7 +39,9 @@ pub(crate) fn body(path: &Path) -> anyhow::Result<Vec<u8>> {
         return std::fs::read(path).with_context(|| format!("reading body {}", path.display()));
     }
     let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).context("reading the body from standard input")?;
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .context("reading the body from standard input")?;
     if bytes.is_empty() {
         bail!("standard input was empty: expected the webhook's body");
     }

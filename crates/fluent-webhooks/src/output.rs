@@ -22,7 +22,9 @@ pub(crate) fn line(text: impl AsRef<str>) {
 }
 
 /// The colours and weights that we use, by their terminal codes. None of them hides text.
-const STYLES: [&str; 11] = ["0", "1", "2", "22", "31", "32", "33", "34", "35", "36", "39"];
+const STYLES: [&str; 11] = [
+    "0", "1", "2", "22", "31", "32", "33", "34", "35", "36", "39",
+];
 
 /// The text without characters that a terminal would obey or hide, except for line breaks and our
 /// own colours: what is shown may contain what anybody wrote.
@@ -47,7 +49,9 @@ fn shown(text: &str) -> String {
 /// One of our styles at the beginning of the text, and the rest of the text.
 fn styled(text: &str) -> Option<(&str, &str)> {
     let end = text.strip_prefix("\u{1b}[")?.find('m')? + 2;
-    STYLES.contains(&&text[2..end]).then(|| text.split_at(end + 1))
+    STYLES
+        .contains(&&text[2..end])
+        .then(|| text.split_at(end + 1))
 }
 
 /// Prints to standard output. A reader that has seen enough (`| head`) ends the command without a
@@ -59,7 +63,10 @@ fn print(text: fmt::Arguments<'_>) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             std::process::exit(0);
         }
-        let _ = writeln!(anstream::stderr(), "error: writing to standard output: {error}");
+        let _ = writeln!(
+            anstream::stderr(),
+            "error: writing to standard output: {error}"
+        );
         std::process::exit(1);
     }
 }
@@ -73,14 +80,18 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Prints pretty JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(format_args!("{}", escaped(&serde_json::to_string_pretty(value)?)));
+    print(format_args!(
+        "{}",
+        escaped(&serde_json::to_string_pretty(value)?)
+    ));
     Ok(())
 }
 
 /// A position of the contract as JSON: `1234`, or `3:1234` in shard 3. A number that is no
 /// position, as it is larger than any sequence, is shown as it is.
 pub(crate) fn position(packed: u64) -> String {
-    Position::from_packed(packed).map_or_else(|_| packed.to_string(), |position| position.to_string())
+    Position::from_packed(packed)
+        .map_or_else(|_| packed.to_string(), |position| position.to_string())
 }
 
 /// JSON in which a terminal obeys nothing. Unsafe characters are only within strings, where their
@@ -117,7 +128,9 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
         return line(nothing);
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     table.add_rows(rows.iter().map(|row| row.iter().map(|text| cell(text))));
     print(format_args!("{table}"));
@@ -138,7 +151,11 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     io::stdout().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
-    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was done") }
+    if answer.trim().eq_ignore_ascii_case("y") {
+        Ok(())
+    } else {
+        bail!("nothing was done")
+    }
 }
 
 /// Prints the number of items that were changed.
@@ -155,18 +172,27 @@ pub(crate) fn done(common: &Common, what: &str, count: usize) -> anyhow::Result<
 /// # Errors
 /// The status in words.
 pub(crate) fn answered<T>(answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
-    answer.map(Response::into_inner).map_err(|status| anyhow!(said(&status)))
+    answer
+        .map(Response::into_inner)
+        .map_err(|status| anyhow!(said(&status)))
 }
 
 /// A status in words.
 pub(crate) fn said(status: &Status) -> String {
     let message = Chain(status).to_string();
-    let message = if status.message().is_empty() { message } else { status.message().to_owned() };
+    let message = if status.message().is_empty() {
+        message
+    } else {
+        status.message().to_owned()
+    };
     match status.code() {
         Code::Unauthenticated => format!("{message}: see --token"),
         Code::PermissionDenied => format!("not allowed: {message}"),
         Code::Unavailable => {
-            let cause = status.source().map(|cause| format!(": {}", Chain(cause))).unwrap_or_default();
+            let cause = status
+                .source()
+                .map(|cause| format!(": {}", Chain(cause)))
+                .unwrap_or_default();
             format!("{message}{cause}")
         }
         _ => message,
@@ -181,7 +207,11 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// The text as JSON, or null if it is empty.
 pub(crate) fn or_null(text: &str) -> serde_json::Value {
-    if text.is_empty() { serde_json::Value::Null } else { text.into() }
+    if text.is_empty() {
+        serde_json::Value::Null
+    } else {
+        text.into()
+    }
 }
 
 /// A time for people: UTC, to the millisecond.
@@ -208,7 +238,11 @@ mod tests {
     fn json_has_positions_as_strings() {
         assert_eq!(position(1234), "1234");
         assert_eq!(position(3 << 56 | 1234), "3:1234");
-        assert_eq!(position(u64::MAX), u64::MAX.to_string(), "another server's, and no position");
+        assert_eq!(
+            position(u64::MAX),
+            u64::MAX.to_string(),
+            "another server's, and no position"
+        );
     }
 
     #[test]
@@ -216,7 +250,15 @@ mod tests {
         let title = "\u{1b}]0;pwn\u{7}\u{1b}[2J\u{1b}[8mhidden\u{9b}m\u{7f}\r";
         let made = shown(title);
         assert!(!made.chars().any(is_unsafe), "{made:?}");
-        for mark in ["\u{202e}", "\u{2066}", "\u{200b}", "\u{200f}", "\u{2028}", "\u{feff}", "\u{e0041}"] {
+        for mark in [
+            "\u{202e}",
+            "\u{2066}",
+            "\u{200b}",
+            "\u{200f}",
+            "\u{2028}",
+            "\u{feff}",
+            "\u{e0041}",
+        ] {
             assert_eq!(shown(&format!("a{mark}b")), "a\u{fffd}b", "{mark:?}");
         }
         let ours = format!("{} {}\nnext", "paused".yellow().bold(), "well".green());
@@ -229,7 +271,15 @@ mod tests {
     fn json_says_the_same_with_nothing_in_it_that_a_terminal_obeys() {
         let value = serde_json::json!({ "name": "a\u{9b}2J\u{202e}\u{e0041}\u{7f}ö" });
         let made = escaped(&serde_json::to_string_pretty(&value).unwrap());
-        assert!(!made.chars().any(|letter| letter != '\n' && is_unsafe(letter)), "{made:?}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&made).unwrap(), value);
+        assert!(
+            !made
+                .chars()
+                .any(|letter| letter != '\n' && is_unsafe(letter)),
+            "{made:?}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&made).unwrap(),
+            value
+        );
     }
 }

@@ -60,7 +60,8 @@ pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(0).with_message(doing);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
     if let Ok(style) = style {
         bar.set_style(style);
     }
@@ -72,7 +73,12 @@ pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
 ///
 /// # Errors
 /// If some items could not be changed.
-pub(crate) fn ended(common: &Common, tally: &v1::Tally, what: &str, hint: &str) -> anyhow::Result<()> {
+pub(crate) fn ended(
+    common: &Common,
+    tally: &v1::Tally,
+    what: &str,
+    hint: &str,
+) -> anyhow::Result<()> {
     if common.json {
         let mut ended = serde_json::json!({
             what: tally.done, "failed": tally.failed, "skipped": tally.skipped,
@@ -82,7 +88,11 @@ pub(crate) fn ended(common: &Common, tally: &v1::Tally, what: &str, hint: &str) 
         }
         output::json(&ended)?;
     } else {
-        let skipped = if tally.skipped > 0 { format!(", {} left out", tally.skipped) } else { String::new() };
+        let skipped = if tally.skipped > 0 {
+            format!(", {} left out", tally.skipped)
+        } else {
+            String::new()
+        };
         output::line(format!("{} {what}{skipped}{hint}", tally.done));
     }
     if tally.failed > 0 {

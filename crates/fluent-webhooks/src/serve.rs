@@ -20,15 +20,21 @@ use crate::open;
 use crate::reconciling::Reconciling;
 
 pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
-    let format = if common.json { Format::Json } else { Format::Readable };
-    let plan =
-        process::tree(&common.config).and_then(|tree| Plan::read(common.config.clone(), tree, registry));
+    let format = if common.json {
+        Format::Json
+    } else {
+        Format::Readable
+    };
+    let plan = process::tree(&common.config)
+        .and_then(|tree| Plan::read(common.config.clone(), tree, registry));
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return process::code(Err(error)),
     };
     let _logs = telemetry::start_logs(format, log);
-    process::run_service(StopTimes::RECEIVING, |shutdown| plan.run(registry, shutdown))
+    process::run_service(StopTimes::RECEIVING, |shutdown| {
+        plan.run(registry, shutdown)
+    })
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -51,17 +57,42 @@ impl Plan {
         let spool = tree.spool(&queue)?;
         let reconciling = Reconciling::read(&tree)?.map(Arc::new);
         let observed = Observed::read(&tree)?;
-        Ok(Self { config, tree, gateway, routes, queue, spool, reconciling, observed })
+        Ok(Self {
+            config,
+            tree,
+            gateway,
+            routes,
+            queue,
+            spool,
+            reconciling,
+            observed,
+        })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let opened =
-            queues::open_for_gateway(&self.queue, self.spool.as_ref(), "serve", Arc::clone(&clock)).await?;
-        self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let opened = queues::open_for_gateway(
+            &self.queue,
+            self.spool.as_ref(),
+            "serve",
+            Arc::clone(&clock),
+        )
+        .await?;
+        self.routes
+            .warnings()
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
         let mut presence = None;
-        let result = self.stages(registry, &opened, clock, &mut presence, &shutdown).await;
-        process::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
+        let result = self
+            .stages(registry, &opened, clock, &mut presence, &shutdown)
+            .await;
+        process::wind_down(
+            &*opened.lifecycle,
+            presence.as_ref(),
+            result.is_err(),
+            &shutdown,
+        )
+        .await;
         result
     }
 
@@ -82,22 +113,39 @@ impl Plan {
         let everything = RouteSelection::everything();
         let folder = self.tree.folder();
         let shared = &sharing.shared;
-        let opening =
-            dispatcher::open(&self.routes, &everything, &folder, shared, registry, &queue.source, clock);
+        let opening = dispatcher::open(
+            &self.routes,
+            &everything,
+            &folder,
+            shared,
+            registry,
+            &queue.source,
+            clock,
+        );
         // A signal must not wait for a queue that is away.
-        let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
+        let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else {
+            return Ok(());
+        };
         // Delivering begins only when accepting can begin, too.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
         let facts: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
-        let accepting =
-            gateway::start(&self.gateway, &self.config, &queue.intake, Arc::clone(&facts), shutdown);
+        let accepting = gateway::start(
+            &self.gateway,
+            &self.config,
+            &queue.intake,
+            Arc::clone(&facts),
+            shutdown,
+        );
         let refused = accepting.await?;
         let resting = sharing.resting.clone();
         let add: AddToReport = Arc::new(move |report| {
             refused(report);
             resting.add_to(report);
         });
-        *presence = Some(self.observed.report("serve", facts, &readiness, Some(add), shutdown));
+        *presence = Some(
+            self.observed
+                .report("serve", facts, &readiness, Some(add), shutdown),
+        );
         if let Some(door) = sharing.door.take() {
             let operator = self.operator_of(&queue.stores, shutdown)?;
             let routes = sharing.routes(shutdown).add_service(operator.service());
@@ -119,17 +167,31 @@ impl Plan {
     /// Reconciles if the settings say so. A comparison that the end of the process cuts off is
     /// begun again by the next process.
     fn reconcile(&self, stores: &Arc<dyn Stores>, apis: Accounts, shutdown: &Shutdown) {
-        let Some(reconciling) = self.reconciling.clone() else { return };
+        let Some(reconciling) = self.reconciling.clone() else {
+            return;
+        };
         let stores = Arc::clone(stores);
         let draining = shutdown.draining();
         shutdown.spawn_detached(async move {
-            draining.run_until_cancelled(reconciling.serve(&*stores, &apis)).await;
+            draining
+                .run_until_cancelled(reconciling.serve(&*stores, &apis))
+                .await;
         });
     }
 
-    fn operator_of(&self, stores: &Arc<dyn Stores>, shutdown: &Shutdown) -> anyhow::Result<Operator> {
+    fn operator_of(
+        &self,
+        stores: &Arc<dyn Stores>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Operator> {
         let settings = open::settings(&self.config);
         let audit = self.tree.audit()?;
-        Ok(Operator::new(Arc::clone(stores), settings, audit, Arc::new(SystemClock), shutdown.clone()))
+        Ok(Operator::new(
+            Arc::clone(stores),
+            settings,
+            audit,
+            Arc::new(SystemClock),
+            shutdown.clone(),
+        ))
     }
 }

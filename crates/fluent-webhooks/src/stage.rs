@@ -39,7 +39,9 @@ pub(crate) fn run<P>(
         return process::code(check(&plan).map(|()| args.print_valid()));
     }
     let _logs = args.start_logs();
-    process::run_service(StopTimes::DELIVERING, |shutdown| async move { work(plan, shutdown).await })
+    process::run_service(StopTimes::DELIVERING, |shutdown| async move {
+        work(plan, shutdown).await
+    })
 }
 
 /// Updates the readiness until the future is dropped.

@@ -14,7 +14,9 @@ impl FromStr for TimeArg {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(ago) = humantime::parse_duration(text) {
             let then = SystemClock.now().checked_sub(ago);
-            return then.map(Self).map_err(|_| format!("{text} ago is before time began"));
+            return then
+                .map(Self)
+                .map_err(|_| format!("{text} ago is before time began"));
         }
         let expected = "expected a time such as 2026-11-25T08:00:00Z, or 2h for two hours ago";
         text.parse().map(Self).map_err(|_| expected.to_owned())
@@ -40,10 +42,13 @@ pub(crate) fn wire(when: Option<TimeArg>) -> Option<proto::Timestamp> {
 
 /// The time for people: UTC, to the millisecond.
 pub(crate) fn text(at: Option<&proto::Timestamp>) -> String {
-    at.and_then(grpc::timestamp_of).map(|at| format!("{at:.3}")).unwrap_or_default()
+    at.and_then(grpc::timestamp_of)
+        .map(|at| format!("{at:.3}"))
+        .unwrap_or_default()
 }
 
 /// The time for programs.
 pub(crate) fn json(at: Option<&proto::Timestamp>) -> serde_json::Value {
-    at.and_then(grpc::timestamp_of).map_or(serde_json::Value::Null, |at| at.to_string().into())
+    at.and_then(grpc::timestamp_of)
+        .map_or(serde_json::Value::Null, |at| at.to_string().into())
 }

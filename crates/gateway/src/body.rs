@@ -45,11 +45,16 @@ pub(crate) async fn read_body(
 }
 
 async fn collect(mut body: Body, held: &HeldBytes, most: usize) -> Result<Bytes, ReceiveError> {
-    let announced = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let announced = body
+        .size_hint()
+        .exact()
+        .and_then(|length| usize::try_from(length).ok());
     let announced = announced.unwrap_or(most).min(most);
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| ReceiveError::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| ReceiveError::Broken)?.into_data() else {
+            continue;
+        };
         let length = whole.len() + data.len();
         if length > most {
             return Err(ReceiveError::TooLarge);
@@ -60,7 +65,10 @@ async fn collect(mut body: Body, held: &HeldBytes, most: usize) -> Result<Bytes,
             return Ok(data);
         }
         if length > whole.capacity() {
-            let room = (2 * whole.capacity()).max(FIRST_ROOM).min(announced).max(length);
+            let room = (2 * whole.capacity())
+                .max(FIRST_ROOM)
+                .min(announced)
+                .max(length);
             held.grow_to(room)?;
             whole.reserve_exact(room - whole.len());
         }

@@ -83,7 +83,8 @@ impl Bounds {
             Some(descriptors) => connections.min(for_connections(descriptors)?),
             None => connections,
         };
-        let at_most = |number: u64, usual: usize| usize::try_from(number).map_or(usual, |it| it.min(usual));
+        let at_most =
+            |number: u64, usual: usize| usize::try_from(number).map_or(usual, |it| it.min(usual));
         Ok(Self {
             bodies: at_most(bodies, usual.bodies),
             connections: at_most(connections, usual.connections),
@@ -133,7 +134,10 @@ mod tests {
     use super::*;
 
     fn fitting(body: usize, memory: u64, descriptors: u64) -> anyhow::Result<Bounds> {
-        let limits = ProcessLimits { memory: Some(memory * MIB), descriptors: Some(descriptors) };
+        let limits = ProcessLimits {
+            memory: Some(memory * MIB),
+            descriptors: Some(descriptors),
+        };
         Bounds::fitting(body, limits)
     }
 
@@ -141,11 +145,19 @@ mod tests {
     fn everything_at_once_fits_into_the_memory() {
         for memory in [128, 256, 300, 512, 1024, 100_000] {
             for body in [64 << 10, 2 << 20, 16 << 20] {
-                let Ok(bounds) = fitting(body, memory, 100_000) else { continue };
+                let Ok(bounds) = fitting(body, memory, 100_000) else {
+                    continue;
+                };
                 let headers = bounds.connections as u64 * (CONNECTION + bounds.header_bytes as u64);
                 let all = BESIDES + bounds.bodies as u64 + headers;
-                assert!(all <= memory * MIB, "{memory} MiB, bodies of {body}: {bounds:?}");
-                assert!(bounds.bodies >= 2 * body && bounds.connections >= 64, "{memory}: {bounds:?}");
+                assert!(
+                    all <= memory * MIB,
+                    "{memory} MiB, bodies of {body}: {bounds:?}"
+                );
+                assert!(
+                    bounds.bodies >= 2 * body && bounds.connections >= 64,
+                    "{memory}: {bounds:?}"
+                );
             }
         }
         let shipped = fitting(2 << 20, 256, 20_000).unwrap();
@@ -156,16 +168,25 @@ mod tests {
     #[test]
     fn connections_leave_descriptors_for_the_rest() {
         for (descriptors, connections) in [(256, 192), (1024, 768), (4096, 3072), (20_000, 4096)] {
-            assert_eq!(fitting(1 << 20, 8192, descriptors).unwrap().connections, connections);
+            assert_eq!(
+                fitting(1 << 20, 8192, descriptors).unwrap().connections,
+                connections
+            );
         }
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
         let refused = fitting(16 << 20, 128, 20_000).unwrap_err().to_string();
-        assert!(refused.contains("128 MiB") && refused.contains("at least 143 MiB"), "{refused}");
+        assert!(
+            refused.contains("128 MiB") && refused.contains("at least 143 MiB"),
+            "{refused}"
+        );
         assert!(fitting(16 << 20, 143, 20_000).is_ok());
         let refused = fitting(1 << 20, 8192, 100).unwrap_err().to_string();
-        assert!(refused.contains("RLIMIT_NOFILE") && refused.contains("at least 128"), "{refused}");
+        assert!(
+            refused.contains("RLIMIT_NOFILE") && refused.contains("at least 128"),
+            "{refused}"
+        );
     }
 }

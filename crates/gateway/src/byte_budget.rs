@@ -47,7 +47,12 @@ pub(crate) struct HeldBytes {
 impl ByteBudget {
     pub(crate) fn new(total: usize, proven: ProvenSources) -> Self {
         let shares = SourceShares::new(total, SMALL.min(total), proven);
-        Self(Arc::new(Mutex::new(Table { shares, total, next: 0, bodies: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Table {
+            shares,
+            total,
+            next: 0,
+            bodies: HashMap::new(),
+        })))
     }
 
     /// Begins to count a body of this source, with no bytes yet.
@@ -56,9 +61,18 @@ impl ByteBudget {
         let mut table = self.lock();
         table.next += 1;
         let id = table.next;
-        let counted = Counted { source, bytes: 0, is_complete: false, gave_way: gave_way.clone() };
+        let counted = Counted {
+            source,
+            bytes: 0,
+            is_complete: false,
+            gave_way: gave_way.clone(),
+        };
         table.bodies.insert(id, counted);
-        HeldBytes { budget: self.clone(), id, gave_way }
+        HeldBytes {
+            budget: self.clone(),
+            id,
+            gave_way,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -94,12 +108,21 @@ impl Drop for HeldBytes {
 
 impl Table {
     fn grow(&mut self, id: u64, to: usize) -> Result<(), ShareDenied> {
-        let Some(body) = self.bodies.get(&id) else { return Err(ShareDenied::OverShare) };
+        let Some(body) = self.bodies.get(&id) else {
+            return Err(ShareDenied::OverShare);
+        };
         let source = body.source;
         let more = to.saturating_sub(body.bytes);
-        let reserved = if to > SMALL { self.total / KEPT_FOR_SMALL } else { 0 };
+        let reserved = if to > SMALL {
+            self.total / KEPT_FOR_SMALL
+        } else {
+            0
+        };
         while let Err(denied) = self.shares.allows(source, more, reserved) {
-            let gives_way = self.gives_way(source).filter(|_| denied == ShareDenied::Full).ok_or(denied)?;
+            let gives_way = self
+                .gives_way(source)
+                .filter(|_| denied == ShareDenied::Full)
+                .ok_or(denied)?;
             if let Some(gave_way) = self.remove(gives_way) {
                 gave_way.cancel();
             }
@@ -114,14 +137,20 @@ impl Table {
     /// The body that gives way to source `to`: the largest that is still being received, among
     /// those that have to yield.
     fn gives_way(&self, to: Source) -> Option<u64> {
-        let yields =
-            |body: &Counted| !body.is_complete && body.bytes > 0 && self.shares.yields(body.source, to);
+        let yields = |body: &Counted| {
+            !body.is_complete && body.bytes > 0 && self.shares.yields(body.source, to)
+        };
         let those = self.bodies.iter().filter(|(_, body)| yields(body));
         those.max_by_key(|(_, body)| body.bytes).map(|(id, _)| *id)
     }
 
     fn remove(&mut self, id: u64) -> Option<CancellationToken> {
-        let Counted { source, bytes, gave_way, .. } = self.bodies.remove(&id)?;
+        let Counted {
+            source,
+            bytes,
+            gave_way,
+            ..
+        } = self.bodies.remove(&id)?;
         self.shares.remove(source, bytes);
         Some(gave_way)
     }
@@ -167,9 +196,18 @@ mod tests {
         large[0].complete();
         let other = budget.begin(source(2));
         assert_eq!(other.grow_to(2 * MIB), Ok(()));
-        assert_eq!(large.iter().filter(|body| body.gave_way().is_cancelled()).count(), 1);
+        assert_eq!(
+            large
+                .iter()
+                .filter(|body| body.gave_way().is_cancelled())
+                .count(),
+            1
+        );
         assert!(!large[0].gave_way().is_cancelled(), "all of it is here");
-        assert_eq!(budget.begin(source(1)).grow_to(2 * MIB), Err(ShareDenied::OverShare));
+        assert_eq!(
+            budget.begin(source(1)).grow_to(2 * MIB),
+            Err(ShareDenied::OverShare)
+        );
         drop((large, other));
         assert_eq!(budget.lock().shares.used(), 0);
     }
@@ -180,7 +218,10 @@ mod tests {
         let budget = ByteBudget::new(64 * MIB, proven.clone());
         proven.note(source(1));
         let large = fill(&budget, source(1), 2 * MIB);
-        assert_eq!(budget.begin(source(2)).grow_to(2 * MIB), Err(ShareDenied::Full));
+        assert_eq!(
+            budget.begin(source(2)).grow_to(2 * MIB),
+            Err(ShareDenied::Full)
+        );
         assert_eq!(budget.begin(source(2)).grow_to(SMALL), Ok(()));
         assert!(large.iter().all(|body| !body.gave_way().is_cancelled()));
     }
@@ -189,7 +230,9 @@ mod tests {
     fn it_takes_what_many_strangers_have_together() {
         let proven = ProvenSources::default();
         let budget = ByteBudget::new(64 * MIB, proven.clone());
-        let many: Vec<_> = (0..24).map(|number| fill(&budget, source(number), 2 * MIB)).collect();
+        let many: Vec<_> = (0..24)
+            .map(|number| fill(&budget, source(number), 2 * MIB))
+            .collect();
         proven.note(source(99));
         let good = fill(&budget, source(99), 2 * MIB);
         assert_eq!(good.len(), 24, "{} strangers", many.len());

@@ -10,15 +10,21 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The client's address: the right-most that is no trusted proxy's. Whatever is left of it
 /// was written by somebody whom we do not know.
-pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
+pub(crate) fn client_address(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    proxies: &TrustedProxies,
+) -> IpAddr {
     if !proxies.contains(peer) {
         return peer;
     }
     let hops: Vec<&str> = match proxies.address_from() {
-        AddressFrom::XForwardedFor => {
-            values(headers, X_FORWARDED_FOR).flat_map(|text| text.split(',')).collect()
-        }
-        AddressFrom::Forwarded => values(headers, FORWARDED.as_str()).flat_map(forwarded_for).collect(),
+        AddressFrom::XForwardedFor => values(headers, X_FORWARDED_FOR)
+            .flat_map(|text| text.split(','))
+            .collect(),
+        AddressFrom::Forwarded => values(headers, FORWARDED.as_str())
+            .flat_map(forwarded_for)
+            .collect(),
         // The connection's address is already the client's.
         AddressFrom::ProxyProtocol => Vec::new(),
     };
@@ -26,7 +32,9 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &Truste
     for hop in hops.iter().rev() {
         // An entry that can't be read could hide anybody, so the request counts for the proxy
         // that passed it on.
-        let Some(address) = address(hop.trim()) else { return client };
+        let Some(address) = address(hop.trim()) else {
+            return client;
+        };
         client = address;
         if !proxies.contains(address) {
             break;
@@ -37,22 +45,35 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &Truste
 
 /// A header that is there several times is one list.
 fn values<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h str> {
-    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default())
+    headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.to_str().unwrap_or_default())
 }
 
 /// The addresses in `for=192.0.2.60;proto=http, for="[2001:db8::1]:4711"`. A hop that names none
 /// is an empty text.
 fn forwarded_for(text: &str) -> Vec<&str> {
-    let Some(hops) = split_outside_quotes(text, ',') else { return vec![""] };
-    hops.into_iter().map(|hop| address_of_hop(hop).unwrap_or_default()).collect()
+    let Some(hops) = split_outside_quotes(text, ',') else {
+        return vec![""];
+    };
+    hops.into_iter()
+        .map(|hop| address_of_hop(hop).unwrap_or_default())
+        .collect()
 }
 
 /// The address that a hop names, if it names exactly one and can be read in one way only.
 fn address_of_hop(hop: &str) -> Option<&str> {
-    let pairs = split_outside_quotes(hop, ';')?.into_iter().filter_map(|pair| pair.trim().split_once('='));
+    let pairs = split_outside_quotes(hop, ';')?
+        .into_iter()
+        .filter_map(|pair| pair.trim().split_once('='));
     let mut named = pairs.filter(|(name, _)| name.trim_end().eq_ignore_ascii_case("for"));
-    let ((_, value), None) = (named.next()?, named.next()) else { return None };
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let ((_, value), None) = (named.next()?, named.next()) else {
+        return None;
+    };
+    let quoted = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
     Some(quoted.unwrap_or(value))
 }
 
@@ -81,9 +102,16 @@ fn split_outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = || text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    let bare = || {
+        text.trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .ok()
+    };
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
-    bare().or_else(with_port).map(|address| address.to_canonical())
+    bare()
+        .or_else(with_port)
+        .map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -93,9 +121,16 @@ mod tests {
     fn client(peer: &str, from: AddressFrom, lines: &[&str]) -> String {
         let networks = ["10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         let proxies = TrustedProxies::new(networks.to_vec(), from);
-        let name = if from == AddressFrom::Forwarded { "forwarded" } else { X_FORWARDED_FOR };
+        let name = if from == AddressFrom::Forwarded {
+            "forwarded"
+        } else {
+            X_FORWARDED_FOR
+        };
         let name = axum::http::HeaderName::from_static(name);
-        let headers = lines.iter().map(|line| (name.clone(), line.parse().unwrap())).collect();
+        let headers = lines
+            .iter()
+            .map(|line| (name.clone(), line.parse().unwrap()))
+            .collect();
         client_address(peer.parse().unwrap(), &headers, &proxies).to_string()
     }
 
@@ -106,8 +141,16 @@ mod tests {
             ("192.0.2.9", &["198.51.100.1"][..], "192.0.2.9"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
-            ("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
-            ("10.0.0.1", &["1.1.1.1", "198.51.100.1:4711"], "198.51.100.1"),
+            (
+                "10.0.0.1",
+                &["1.1.1.1, 198.51.100.1, 10.0.0.2"],
+                "198.51.100.1",
+            ),
+            (
+                "10.0.0.1",
+                &["1.1.1.1", "198.51.100.1:4711"],
+                "198.51.100.1",
+            ),
             ("10.0.0.1", &["1.1.1.1, hello"], "10.0.0.1"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             ("2001:db8::1", &["[2a00::1]:80"], "2a00::1"),
@@ -121,15 +164,27 @@ mod tests {
     fn forwarded_is_read_as_its_specification_says() {
         let from = AddressFrom::Forwarded;
         for (line, expected) in [
-            (r#"for=1.1.1.1, For="[2a00::1]:4711";proto=https;by=10.0.0.1"#, "2a00::1"),
+            (
+                r#"for=1.1.1.1, For="[2a00::1]:4711";proto=https;by=10.0.0.1"#,
+                "2a00::1",
+            ),
             ("proto=https;for=198.51.100.1", "198.51.100.1"),
             ("for=198.51.100.1, for=unknown", "10.0.0.1"),
             ("for=198.51.100.1, for=_hidden", "10.0.0.1"),
             ("by=198.51.100.1", "10.0.0.1"),
             // A `host` that the sender wrote names no other sender.
-            (r#"for=203.0.113.9;host="x,for=198.51.100.7""#, "203.0.113.9"),
-            (r#"host="x;for=198.51.100.7";for=203.0.113.9"#, "203.0.113.9"),
-            (r#"host="x\",for=198.51.100.7";for=203.0.113.9"#, "203.0.113.9"),
+            (
+                r#"for=203.0.113.9;host="x,for=198.51.100.7""#,
+                "203.0.113.9",
+            ),
+            (
+                r#"host="x;for=198.51.100.7";for=203.0.113.9"#,
+                "203.0.113.9",
+            ),
+            (
+                r#"host="x\",for=198.51.100.7";for=203.0.113.9"#,
+                "203.0.113.9",
+            ),
             (r#"for=203.0.113.9;host="x,for=198.51.100.7"#, "10.0.0.1"),
             ("for=203.0.113.9;for=198.51.100.7", "10.0.0.1"),
         ] {

@@ -114,7 +114,9 @@ impl<S> DeadlineStream<S> {
         if self.framing.has_refused() {
             return buf.set_filled(before);
         }
-        let Err(ambiguous) = self.framing.follow(&buf.filled()[before..]) else { return };
+        let Err(ambiguous) = self.framing.follow(&buf.filled()[before..]) else {
+            return;
+        };
         let _ = self.turn.0.why_ambiguous.set(ambiguous.why);
         let at = before + ambiguous.at;
         buf.filled_mut()[at] = POISON;
@@ -134,7 +136,9 @@ impl<S> DeadlineStream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> DeadlineStream<S> {
     /// Ready when the headers that are awaited in this turn took too long.
     fn poll_too_late(&mut self, turn: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some((of, clock)) = &mut self.reading else { return Poll::Pending };
+        let Some((of, clock)) = &mut self.reading else {
+            return Poll::Pending;
+        };
         if *of != turn {
             self.reading = None;
             return Poll::Pending;
@@ -150,7 +154,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DeadlineStream<S> {
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (left, clock) = self.closing.get_or_insert_with(|| (LINGER_BYTES, Box::pin(sleep(LINGER))));
+        let (left, clock) = self
+            .closing
+            .get_or_insert_with(|| (LINGER_BYTES, Box::pin(sleep(LINGER))));
         let mut scratch = [0; 4096];
         while *left > 0 {
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -208,7 +214,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeadlineStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_written(written, cx)
     }

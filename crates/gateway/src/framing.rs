@@ -73,7 +73,9 @@ impl Framing {
                 State::Body(left) => self.pass(rest, left, State::Head, State::Body),
                 State::Chunk(left) => self.pass(rest, left, State::ChunkEnd, State::Chunk),
                 State::Refused => rest.len(),
-                _ => self.lines(rest).map_err(|(on, why)| Ambiguous { at: at + on, why })?,
+                _ => self
+                    .lines(rest)
+                    .map_err(|(on, why)| Ambiguous { at: at + on, why })?,
             };
         }
         Ok(())
@@ -115,14 +117,18 @@ impl Framing {
 
     fn ended(&mut self, line: &[u8], is_long: bool) -> Result<State, &'static str> {
         match self.state {
-            State::ChunkSize => Ok(match chunk_size(line).ok_or("a chunk's length is no number")? {
-                0 => State::Trailers,
-                size => State::Chunk(size),
-            }),
+            State::ChunkSize => Ok(
+                match chunk_size(line).ok_or("a chunk's length is no number")? {
+                    0 => State::Trailers,
+                    size => State::Chunk(size),
+                },
+            ),
             State::ChunkEnd if line.is_empty() => Ok(State::ChunkSize),
             State::ChunkEnd => Err("a chunk is longer than it says"),
             State::Trailers if line.is_empty() => Ok(State::Head),
-            State::Head if line.is_empty() && self.head.has_begun => std::mem::take(&mut self.head).ended(),
+            State::Head if line.is_empty() && self.head.has_begun => {
+                std::mem::take(&mut self.head).ended()
+            }
             State::Head => self.head.line(line, is_long).map(|()| State::Head),
             other => Ok(other),
         }
@@ -142,7 +148,11 @@ impl Line {
         if self.last != Some(b'\r') {
             return None;
         }
-        Some(if self.is_long { &self.start } else { self.start.strip_suffix(b"\r").unwrap_or(&self.start) })
+        Some(if self.is_long {
+            &self.start
+        } else {
+            self.start.strip_suffix(b"\r").unwrap_or(&self.start)
+        })
     }
 }
 
@@ -157,7 +167,9 @@ impl Head {
         if line.first().is_some_and(u8::is_ascii_whitespace) {
             return Err("a header goes on in the next line");
         }
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return Ok(()) };
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return Ok(());
+        };
         let name = line[..colon].trim_ascii_end();
         let value = line[colon + 1..].trim_ascii();
         match () {
@@ -170,9 +182,14 @@ impl Head {
 
     fn host(&mut self, value: &[u8], is_long: bool) -> Result<(), &'static str> {
         self.hosts += 1;
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte);
+        let is_plain =
+            |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte);
         let is_one = !value.is_empty() && !is_long && value.iter().all(is_plain);
-        if is_one { Ok(()) } else { Err("its Host is no host") }
+        if is_one {
+            Ok(())
+        } else {
+            Err("its Host is no host")
+        }
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), &'static str> {
@@ -188,7 +205,11 @@ impl Head {
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), &'static str> {
         self.encodings += 1;
         let is_chunked = value.eq_ignore_ascii_case(b"chunked") && self.encodings == 1;
-        if is_chunked { Ok(()) } else { Err("its Transfer-Encoding is not just chunked") }
+        if is_chunked {
+            Ok(())
+        } else {
+            Err("its Transfer-Encoding is not just chunked")
+        }
     }
 
     /// The state behind this head: a body, chunks or the next head. Fails if the head is not
@@ -231,7 +252,10 @@ mod tests {
     fn what_has_one_meaning_passes_in_any_pieces() {
         for step in [1, 2, 7, TWO.len()] {
             assert_eq!(judge(TWO.as_bytes(), step), Ok(State::Head), "{step}");
-            let long = format!("GET / HTTP/1.1\r\nhost: t\r\nx: {}\r\n\r\n", "y".repeat(2000));
+            let long = format!(
+                "GET / HTTP/1.1\r\nhost: t\r\nx: {}\r\n\r\n",
+                "y".repeat(2000)
+            );
             assert_eq!(judge(long.as_bytes(), step), Ok(State::Head), "{step}");
         }
     }
@@ -246,17 +270,44 @@ mod tests {
             (head("host:\r\n"), "no host"),
             (head("host: t\nx: y\r\n"), "carriage return"),
             ("POST / HTTP/1.1\nhost: t\n\n".to_owned(), "carriage return"),
-            (head("host: t\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n"), "a Content-Length and"),
-            (head("host: t\r\ntransfer-encoding: chunked\r\ncontent-length: 2\r\n"), "a Content-Length and"),
-            (head("host: t\r\ntransfer-encoding: gzip, chunked\r\n"), "just chunked"),
-            (head("host: t\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n"), "just chunked"),
-            (head("host: t\r\ntransfer-encoding : \x0bchunked\r\n"), "just chunked"),
-            (head("host: t\r\ncontent-length: 2\r\ncontent-length: 2\r\n"), "two Content-Lengths"),
+            (
+                head("host: t\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n"),
+                "a Content-Length and",
+            ),
+            (
+                head("host: t\r\ntransfer-encoding: chunked\r\ncontent-length: 2\r\n"),
+                "a Content-Length and",
+            ),
+            (
+                head("host: t\r\ntransfer-encoding: gzip, chunked\r\n"),
+                "just chunked",
+            ),
+            (
+                head("host: t\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n"),
+                "just chunked",
+            ),
+            (
+                head("host: t\r\ntransfer-encoding : \x0bchunked\r\n"),
+                "just chunked",
+            ),
+            (
+                head("host: t\r\ncontent-length: 2\r\ncontent-length: 2\r\n"),
+                "two Content-Lengths",
+            ),
             (head("host: t\r\ncontent-length: +2\r\n"), "no number"),
             (head("host: t\r\nx: a\r\n b\r\n"), "next line"),
-            ("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(), "before HTTP/1.1"),
-            (head("host: t\r\ntransfer-encoding: chunked\r\n\r\n0x2\r\n"), "no number"),
-            (head("host: t\r\ntransfer-encoding: chunked\r\n\r\n2\nab"), "carriage return"),
+            (
+                "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
+                "before HTTP/1.1",
+            ),
+            (
+                head("host: t\r\ntransfer-encoding: chunked\r\n\r\n0x2\r\n"),
+                "no number",
+            ),
+            (
+                head("host: t\r\ntransfer-encoding: chunked\r\n\r\n2\nab"),
+                "carriage return",
+            ),
         ] {
             for step in [1, 5, 1000] {
                 let why = judge(request.as_bytes(), step).err().unwrap_or("nothing");

@@ -80,5 +80,7 @@ pub struct Ports {
 /// The gateway's HTTP interface: one endpoint, and 404 for everything else.
 pub fn router(ports: Ports, bounds: &Bounds) -> Router {
     let state = receive::Receiving::new(ports, bounds);
-    Router::new().fallback(receive::receive).with_state(Arc::new(state))
+    Router::new()
+        .fallback(receive::receive)
+        .with_state(Arc::new(state))
 }

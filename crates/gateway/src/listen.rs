@@ -46,7 +46,15 @@ pub async fn serve(
 ) {
     let places = ConnectionPermits::new(bounds.connections, 0, senders.proven.clone());
     let goodbyes = Arc::new(Semaphore::new(TURNED_AWAY));
-    let port = Port { tls, router, bounds, senders, shutdown, places, goodbyes };
+    let port = Port {
+        tls,
+        router,
+        bounds,
+        senders,
+        shutdown,
+        places,
+        goodbyes,
+    };
     let closing = port.shutdown.closing();
     loop {
         let accepted = tokio::select! {
@@ -87,10 +95,17 @@ struct Port {
 impl Port {
     async fn rest(&self, error: &io::Error) {
         // A peer that went away before it was accepted is no error.
-        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        ) {
             return;
         }
-        if self.senders.refusals.is_first("not-accepted", Source::NOBODY) {
+        if self
+            .senders
+            .refusals
+            .is_first("not-accepted", Source::NOBODY)
+        {
             tracing::error!(%error, "no connection accepted");
         }
         sleep(REST).await;
@@ -101,7 +116,14 @@ impl Port {
         let is_trusted = self.senders.proxies.contains(address);
         match self.places.take(Source::from(address), is_trusted) {
             Ok(place) => {
-                let connection = self.clone().admitted(stream, Peer { address, is_trusted, place });
+                let connection = self.clone().admitted(
+                    stream,
+                    Peer {
+                        address,
+                        is_trusted,
+                        place,
+                    },
+                );
                 self.shutdown.spawn_intake(connection);
             }
             Err(denied) => self.turn_away(stream, address, denied),
@@ -117,7 +139,13 @@ impl Port {
                 // From here on the connection counts for this client, and no longer for the
                 // proxy.
                 Ok(Some(client)) => match self.places.take(Source::from(client), false) {
-                    Ok(place) => peer = Peer { address: client.to_canonical(), is_trusted: false, place },
+                    Ok(place) => {
+                        peer = Peer {
+                            address: client.to_canonical(),
+                            is_trusted: false,
+                            place,
+                        }
+                    }
                     Err(denied) => return self.turn_away(stream, client, denied),
                 },
                 Err(error) => return self.refuse("proxy-header", peer.address, &error),
@@ -153,7 +181,11 @@ impl Port {
     /// Counts and logs a connection that does not begin as it has to.
     fn refuse(&self, reason: &'static str, address: IpAddr, error: &io::Error) {
         metrics::REFUSED.add(1, [reason.into()]);
-        if self.senders.refusals.is_first(reason, Source::from(address)) {
+        if self
+            .senders
+            .refusals
+            .is_first(reason, Source::from(address))
+        {
             tracing::info!(reason, client = %address, %error, "connection refused");
         }
     }
@@ -167,7 +199,11 @@ impl Port {
         if self.senders.proven.has_known(Source::from(address)) {
             metrics::REFUSED_KNOWN.add(1, [reason.into()]);
         }
-        if self.senders.refusals.is_first(reason, Source::from(address)) {
+        if self
+            .senders
+            .refusals
+            .is_first(reason, Source::from(address))
+        {
             tracing::warn!(reason, client = %address, "connection refused: as many as are allowed are at work");
         }
         if let Ok(goodbye) = Arc::clone(&self.goodbyes).try_acquire_owned() {

@@ -35,13 +35,19 @@ impl MainSender {
         counted.from_first += u32::from(first == address);
         if counted.all == COMPARED {
             let before = (counted.from_first >= NEARLY_ALL).then_some(first);
-            *counted = SenderCount { before, ..SenderCount::default() };
+            *counted = SenderCount {
+                before,
+                ..SenderCount::default()
+            };
         }
     }
 
     /// Puts the main sender into the report, if it is a private address and no trusted proxy.
     pub(crate) fn add_to(&self, report: &mut ProcessReport, is_trusted: impl Fn(IpAddr) -> bool) {
-        let sender = self.lock().before.filter(|address| is_private(*address) && !is_trusted(*address));
+        let sender = self
+            .lock()
+            .before
+            .filter(|address| is_private(*address) && !is_trusted(*address));
         report.untrusted_proxy = sender.map(|address| address.to_string());
     }
 
@@ -87,11 +93,27 @@ mod tests {
             ("198.51.100.7", false),
             ("2001:db8::1", false),
         ] {
-            assert_eq!(told(&[(address, 95), ("198.51.100.1", 5)], "").is_some(), is_named, "{address}");
+            assert_eq!(
+                told(&[(address, 95), ("198.51.100.1", 5)], "").is_some(),
+                is_named,
+                "{address}"
+            );
         }
-        assert_eq!(told(&[("10.0.0.5", 95), ("10.0.0.6", 5)], "10.0.0.5"), None, "it is trusted");
-        assert_eq!(told(&[("10.0.0.5", 94), ("10.0.0.6", 6)], ""), None, "there are two");
+        assert_eq!(
+            told(&[("10.0.0.5", 95), ("10.0.0.6", 5)], "10.0.0.5"),
+            None,
+            "it is trusted"
+        );
+        assert_eq!(
+            told(&[("10.0.0.5", 94), ("10.0.0.6", 6)], ""),
+            None,
+            "there are two"
+        );
         assert_eq!(told(&[("10.0.0.5", 99)], ""), None, "too few to tell");
-        assert_eq!(told(&[("10.0.0.5", 100), ("198.51.100.1", 100)], ""), None, "not any more");
+        assert_eq!(
+            told(&[("10.0.0.5", 100), ("198.51.100.1", 100)], ""),
+            None,
+            "not any more"
+        );
     }
 }

@@ -17,8 +17,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Reads the header off the beginning of a connection. Returns the client's address, or `None` if
 /// the proxy speaks for itself, as its health checks do.
-pub(crate) async fn read_header(stream: &mut TcpStream, within: Duration) -> io::Result<Option<IpAddr>> {
-    timeout(within, read(stream)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+pub(crate) async fn read_header(
+    stream: &mut TcpStream,
+    within: Duration,
+) -> io::Result<Option<IpAddr>> {
+    timeout(within, read(stream))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn read(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
@@ -94,7 +99,9 @@ mod tests {
     fn both_versions_are_read_up_to_their_end() {
         let v1 = b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 8080\r\n".to_vec();
         let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10".to_vec();
-        v2.extend([192, 0, 2, 7, 10, 0, 0, 1, 0x13, 0x88, 0x1f, 0x90, 4, 0, 1, 9]);
+        v2.extend([
+            192, 0, 2, 7, 10, 0, 0, 1, 0x13, 0x88, 0x1f, 0x90, 4, 0, 1, 9,
+        ]);
         for header in [v1, v2] {
             for end in 1..header.len() {
                 assert_eq!(parse(&header[..end]).unwrap(), None, "{end} bytes of it");

@@ -57,7 +57,13 @@ impl Receiving {
         let budget = ByteBudget::new(bounds.bodies, ports.senders.proven.clone());
         let processors = available_parallelism().map_or(1, NonZero::get);
         let large = Semaphore::new((processors / 2).max(1));
-        Self { ports, bounds: bounds.clone(), budget, large, same_ids: SameIds::default() }
+        Self {
+            ports,
+            bounds: bounds.clone(),
+            budget,
+            large,
+            same_ids: SameIds::default(),
+        }
     }
 }
 
@@ -69,10 +75,14 @@ pub(crate) async fn receive(
 ) -> Response<Body> {
     let watch = RequestTelemetry::begin(request.method(), request.headers());
     let peer = request.extensions().get::<Peer>().cloned();
-    let client = peer.as_ref().map(|peer| peer.client(request.headers(), &receiving.ports.senders));
+    let client = peer
+        .as_ref()
+        .map(|peer| peer.client(request.headers(), &receiving.ports.senders));
     let client = client.unwrap_or_default();
     let has_body = !request.body().is_end_stream();
-    let answer = receiving.receive(request, peer.as_ref(), client, &watch).await;
+    let answer = receiving
+        .receive(request, peer.as_ref(), client, &watch)
+        .await;
     let reason = answer.as_ref().err().map(ReceiveError::reason);
     let response = answer.unwrap_or_else(|refused| {
         receiving.log(&refused, client, watch.trace());
@@ -84,11 +94,15 @@ pub(crate) async fn receive(
 
 impl Receiving {
     fn log(&self, refused: &ReceiveError, client: Client, trace: TraceParent) {
-        let Senders { proven, refusals, .. } = &self.ports.senders;
+        let Senders {
+            proven, refusals, ..
+        } = &self.ports.senders;
         let reason = refused.reason();
         let trace_id = trace.trace_id();
         let error = Chain(refused);
-        if (refused.is_signature_error() || refused.is_overload()) && proven.has_known(client.source) {
+        if (refused.is_signature_error() || refused.is_overload())
+            && proven.has_known(client.source)
+        {
             metrics::REFUSED_KNOWN.add(1, [reason.into()]);
         }
         let is_written = match refused.is_genuine() {
@@ -130,13 +144,20 @@ impl Receiving {
         let held = self.budget.begin(client.source);
         let place = peer.map(|peer| &peer.place);
         let body = read_body(request.into_body(), &held, place, &self.bounds).await?;
-        let inbound = Inbound { body, headers, received_at: self.ports.clock.now() };
+        let inbound = Inbound {
+            body,
+            headers,
+            received_at: self.ports.clock.now(),
+        };
         let verified = self.verify(inbound, watch).await?;
         self.ports.senders.proven.note(client.source);
         self.ports.senders.main.note(client.address);
         let publishing = watch.part(Kind::Producer, "publish fluent.events");
         match Event::admit(verified, &self.ports.accounts, Some(publishing.context())) {
-            Ok(event) => self.publish(event.with_trace_state(state), publishing).await,
+            Ok(event) => {
+                self.publish(event.with_trace_state(state), publishing)
+                    .await
+            }
             Err((refusal, verified)) => {
                 publishing.discard();
                 self.not_admitted(refusal, verified, watch.trace()).await
@@ -156,7 +177,12 @@ impl Receiving {
                 let refused = ReceiveError::from(refusal);
                 let (inbound, evidence) = verified.into_parts();
                 let environment = evidence.key.environment();
-                self.ports.refused.note(&inbound.body, environment, refused.reason(), inbound.received_at);
+                self.ports.refused.note(
+                    &inbound.body,
+                    environment,
+                    refused.reason(),
+                    inbound.received_at,
+                );
                 // Whether the account is known, and the body may be kept, is decided there.
                 self.ports.rejected.capture(inbound, refused.reason(), true);
                 Err(refused)
@@ -182,9 +208,18 @@ impl Receiving {
                 Ok(verified)
             }
             Err(rejection) => {
-                span.end(SpanStatus::Ok, || vec![Attribute::new("fluent.refused", rejection.code())]);
+                span.end(SpanStatus::Ok, || {
+                    vec![Attribute::new("fluent.refused", rejection.code())]
+                });
                 let received_at = self.ports.clock.now();
-                Err(self.held(Inbound { body, headers, received_at }, rejection.into()))
+                Err(self.held(
+                    Inbound {
+                        body,
+                        headers,
+                        received_at,
+                    },
+                    rejection.into(),
+                ))
             }
         }
     }
@@ -207,7 +242,9 @@ impl Receiving {
 
     /// Captures a rejected webhook, since its key may only be missing, and returns the refusal.
     fn held(&self, inbound: Inbound, refused: ReceiveError) -> ReceiveError {
-        self.ports.rejected.capture(inbound, refused.reason(), false);
+        self.ports
+            .rejected
+            .capture(inbound, refused.reason(), false);
         refused
     }
 
@@ -220,7 +257,10 @@ impl Receiving {
             return Err(ReceiveError::Method);
         }
         let encodings = request.headers().get_all(CONTENT_ENCODING).iter();
-        if !encodings.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).all(is_identity) {
+        if !encodings
+            .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
+            .all(is_identity)
+        {
             return Err(ReceiveError::Encoding);
         }
         match request.body().size_hint().lower() > self.bounds.body as u64 {
@@ -233,7 +273,10 @@ impl Receiving {
         let names = self.ports.signature_headers.iter();
         names
             .flat_map(|name| {
-                headers.get_all(name.as_str()).iter().map(move |value| (name.clone(), value.as_bytes()))
+                headers
+                    .get_all(name.as_str())
+                    .iter()
+                    .map(move |value| (name.clone(), value.as_bytes()))
             })
             .collect()
     }
@@ -242,9 +285,15 @@ impl Receiving {
         let id = event.id();
         let trace = span.context();
         let began = Instant::now();
-        let published = self.within_time(|| self.ports.intake.publish(event.clone())).await;
+        let published = self
+            .within_time(|| self.ports.intake.publish(event.clone()))
+            .await;
         request_telemetry::published(span, &event, published.as_ref(), began.elapsed());
-        let Receipt { duplicate, position, .. } = published?;
+        let Receipt {
+            duplicate,
+            position,
+            ..
+        } = published?;
         self.ports.seen.note(&event);
         if self.same_ids.is_another(&event) && !duplicate {
             metrics::SAME_ID.add(1, request_telemetry::account_labels(&event));
@@ -265,7 +314,8 @@ impl Receiving {
         let (inbound, evidence) = verified.into_parts();
         let headers = inbound.headers.clone();
         let body = to_keep(malformed, inbound, evidence);
-        self.within_time(|| quarantine::keep(&self.ports, &body, &headers)).await?;
+        self.within_time(|| quarantine::keep(&self.ports, &body, &headers))
+            .await?;
         metrics::QUARANTINED.add(1, [malformed.code().into()]);
         if self.ports.senders.refusals.has_room_for_genuine() {
             tracing::warn!(reason = malformed.code(), error = %malformed, trace_id = trace.trace_id(), "genuine but malformed: kept in quarantine");
@@ -281,7 +331,9 @@ impl Receiving {
         let trying = async {
             loop {
                 match try_once().await {
-                    Err(QueueError::Full | QueueError::Unavailable { .. }) => sleep(TRY_AGAIN).await,
+                    Err(QueueError::Full | QueueError::Unavailable { .. }) => {
+                        sleep(TRY_AGAIN).await
+                    }
                     decided => return decided,
                 }
             }
@@ -314,7 +366,9 @@ fn check_signatures(headers: &Headers) -> Result<(), ReceiveError> {
     }
     match lengths.any(|length| (1..=MAX_SIGNATURE).contains(&length)) {
         true => Ok(()),
-        false => Err(ReceiveError::Unsigned(SignatureError::Malformed(Algorithm::Sha512))),
+        false => Err(ReceiveError::Unsigned(SignatureError::Malformed(
+            Algorithm::Sha512,
+        ))),
     }
 }
 
@@ -336,8 +390,12 @@ mod tests {
 
     #[test]
     fn a_path_is_the_same_however_it_is_encoded() {
-        for asked in ["/hooks/gr%C3%B6%C3%9Fe", "/hooks/gr%c3%b6%c3%9fe", "/hooks/größe", "/h%6Foks/größe"]
-        {
+        for asked in [
+            "/hooks/gr%C3%B6%C3%9Fe",
+            "/hooks/gr%c3%b6%c3%9fe",
+            "/hooks/größe",
+            "/h%6Foks/größe",
+        ] {
             assert!(is_same_path(asked, "/hooks/größe"), "{asked}");
             assert!(is_same_path(asked, "/hooks/gr%c3%b6%C3%9Fe"), "{asked}");
         }

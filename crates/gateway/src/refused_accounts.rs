@@ -40,12 +40,21 @@ type Whose = (bool, String, Environment, &'static str);
 impl RefusedAccounts {
     /// Starts with no refusals.
     pub fn new(accounts: Accounts) -> Self {
-        Self { accounts: Arc::new(accounts), seen: Arc::default() }
+        Self {
+            accounts: Arc::new(accounts),
+            seen: Arc::default(),
+        }
     }
 
     /// Counts a refused webhook under the account that its body names. The first one of an
     /// account is logged.
-    pub(crate) fn note(&self, body: &[u8], environment: Environment, reason: &'static str, at: Timestamp) {
+    pub(crate) fn note(
+        &self,
+        body: &[u8],
+        environment: Environment,
+        reason: &'static str,
+        at: Timestamp,
+    ) {
         let (is_ours, name, nearest) = match self.accounts.claim(body) {
             AccountClaim::Listed(name) => (true, name, None),
             AccountClaim::Alike { name, listed } => {
@@ -60,7 +69,11 @@ impl RefusedAccounts {
             }
         };
         let shown = shown(&name);
-        let mut known = self.seen.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .seen
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let whose = (is_ours, shown.clone(), environment, reason);
         if let Some(refused) = known.get_mut(&whose) {
             refused.count += 1;
@@ -91,13 +104,21 @@ impl RefusedAccounts {
     }
 
     fn nearest(&self, name: &str) -> Option<String> {
-        let scored = self.accounts.names().map(|listed| (strsim::jaro_winkler(name, listed), listed));
+        let scored = self
+            .accounts
+            .names()
+            .map(|listed| (strsim::jaro_winkler(name, listed), listed));
         let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
-        best.filter(|(score, _)| *score >= ALIKE).map(|(_, listed)| listed.to_owned())
+        best.filter(|(score, _)| *score >= ALIKE)
+            .map(|(_, listed)| listed.to_owned())
     }
 
     pub(crate) fn add_to(&self, report: &mut ProcessReport) {
-        let known = self.seen.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .seen
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         report.refused = known.values().cloned().collect();
         report.refused_count = self.seen.unlisted.load(Ordering::Relaxed);
     }
@@ -107,7 +128,9 @@ impl RefusedAccounts {
 /// is cut.
 fn shown(name: &str) -> String {
     let is_plain = |letter: char| {
-        letter == ' ' || (!letter.is_control() && letter.is_ascii_graphic()) || letter.is_alphanumeric()
+        letter == ' '
+            || (!letter.is_control() && letter.is_ascii_graphic())
+            || letter.is_alphanumeric()
     };
     let escaped = name.chars().flat_map(|letter| {
         let plain = is_plain(letter).then_some(letter);
@@ -125,12 +148,21 @@ mod tests {
 
     fn refused() -> RefusedAccounts {
         let key = KeyName::new("sydney", Environment::Sandbox);
-        RefusedAccounts::new(Accounts::new([Account { name: "ACME".to_owned(), key, retailers: None }]))
+        RefusedAccounts::new(Accounts::new([Account {
+            name: "ACME".to_owned(),
+            key,
+            retailers: None,
+        }]))
     }
 
     fn note(refused: &RefusedAccounts, account: &str) {
         let body = format!("{{\"accountId\":{account:?}}}");
-        refused.note(body.as_bytes(), Environment::Sandbox, "unknown-account", Timestamp::UNIX_EPOCH);
+        refused.note(
+            body.as_bytes(),
+            Environment::Sandbox,
+            "unknown-account",
+            Timestamp::UNIX_EPOCH,
+        );
     }
 
     fn report(refused: &RefusedAccounts) -> ProcessReport {
@@ -151,7 +183,14 @@ mod tests {
             .iter()
             .map(|one| (one.account.as_str(), one.count, one.nearest.as_deref()))
             .collect();
-        assert_eq!(found, [("ACMEE", 1, Some("ACME")), ("SOMEBODY", 1, None), ("acme", 2, Some("ACME"))]);
+        assert_eq!(
+            found,
+            [
+                ("ACMEE", 1, Some("ACME")),
+                ("SOMEBODY", 1, None),
+                ("acme", 2, Some("ACME"))
+            ]
+        );
         assert_eq!(report.refused_count, 4);
     }
 
@@ -164,8 +203,17 @@ mod tests {
         let many = report(&refused);
         assert_eq!((many.refused.len(), many.refused_count), (MOST_NAMES, 500));
         note(&refused, "acme");
-        assert!(report(&refused).refused.iter().any(|one| one.account == "acme"), "ours has room of its own");
-        assert_eq!(shown("a\u{202e}b\u{200b}\u{1b}[31m").as_str(), "a\\u{202e}b\\u{200b}\\u{1b}[31m");
+        assert!(
+            report(&refused)
+                .refused
+                .iter()
+                .any(|one| one.account == "acme"),
+            "ours has room of its own"
+        );
+        assert_eq!(
+            shown("a\u{202e}b\u{200b}\u{1b}[31m").as_str(),
+            "a\\u{202e}b\\u{200b}\\u{1b}[31m"
+        );
         assert_eq!(shown(&"x".repeat(500)).chars().count(), MOST_CHARACTERS);
         assert_eq!(shown("Größe & Söhne"), "Größe & Söhne");
     }

@@ -64,24 +64,47 @@ impl RejectedCapture {
     }
 
     /// Starts to store the webhooks that name a listed account.
-    pub(crate) fn start(intake: &Arc<dyn Intake>, accounts: &Arc<Accounts>, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(
+        intake: &Arc<dyn Intake>,
+        accounts: &Arc<Accounts>,
+        shutdown: &Shutdown,
+    ) -> Self {
         let lane = || {
             let (sender, inbox) = mpsc::channel(WAITING);
             // Ends with the last connection, which may still be refused something.
             shutdown.spawn_intake(run(inbox, Arc::clone(intake), Arc::clone(accounts)));
-            Lane { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)) }
+            Lane {
+                sender,
+                bytes: Arc::new(Semaphore::new(WAITING_BYTES)),
+            }
         };
-        Self(Some(Lanes { genuine: lane(), unproven: lane() }))
+        Self(Some(Lanes {
+            genuine: lane(),
+            unproven: lane(),
+        }))
     }
 
     /// Queues a webhook to be stored. If there is no room, or its body is too large, it is
     /// dropped.
     pub(crate) fn capture(&self, inbound: Inbound, reason: &'static str, is_genuine: bool) {
-        let Some(lanes) = self.0.as_ref().filter(|_| inbound.body.len() <= LARGEST) else { return };
-        let lane = if is_genuine { &lanes.genuine } else { &lanes.unproven };
-        let Ok(length) = u32::try_from(inbound.body.len()) else { return };
+        let Some(lanes) = self.0.as_ref().filter(|_| inbound.body.len() <= LARGEST) else {
+            return;
+        };
+        let lane = if is_genuine {
+            &lanes.genuine
+        } else {
+            &lanes.unproven
+        };
+        let Ok(length) = u32::try_from(inbound.body.len()) else {
+            return;
+        };
         if let Ok(bytes) = Arc::clone(&lane.bytes).try_acquire_many_owned(length) {
-            let _ = lane.sender.try_send(Waiting { inbound, reason, is_genuine, _bytes: bytes });
+            let _ = lane.sender.try_send(Waiting {
+                inbound,
+                reason,
+                is_genuine,
+                _bytes: bytes,
+            });
         }
     }
 }
@@ -96,7 +119,11 @@ async fn run(mut inbox: mpsc::Receiver<Waiting>, intake: Arc<dyn Intake>, accoun
             length += next.inbound.body.len();
             some.push(next);
         }
-        futures::future::join_all(some.into_iter().map(|waiting| hold(&*intake, &accounts, waiting))).await;
+        futures::future::join_all(
+            some.into_iter()
+                .map(|waiting| hold(&*intake, &accounts, waiting)),
+        )
+        .await;
         // At a stop nothing more comes, and nobody is kept waiting.
         if !inbox.is_closed() {
             sleep(rest_after(length)).await;
@@ -110,7 +137,12 @@ fn rest_after(length: usize) -> Duration {
 }
 
 async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting) {
-    let Waiting { inbound, reason, is_genuine, _bytes } = waiting;
+    let Waiting {
+        inbound,
+        reason,
+        is_genuine,
+        _bytes,
+    } = waiting;
     // A body that names no listed account is not stored.
     let account = match is_genuine {
         false => accounts.claimed_by(&inbound.body),
@@ -120,7 +152,12 @@ async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting) {
         },
     };
     let Some(account) = account else { return };
-    let webhook = RejectedWebhook { id: 0, inbound, reason: reason.to_owned(), account };
+    let webhook = RejectedWebhook {
+        id: 0,
+        inbound,
+        reason: reason.to_owned(),
+        account,
+    };
     if let Err(error) = intake.capture_rejected(webhook).await {
         tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");
     }
@@ -137,7 +174,11 @@ mod tests {
     fn webhook(number: usize, length: usize) -> Inbound {
         let head = format!(r#"{{"accountId":"ACME","number":{number},"pad":""#);
         let body = format!("{head}{}\"}}", "x".repeat(length - head.len() - 2));
-        Inbound { body: body.into(), headers: Headers::default(), received_at: SystemClock.now() }
+        Inbound {
+            body: body.into(),
+            headers: Headers::default(),
+            received_at: SystemClock.now(),
+        }
     }
 
     #[tokio::test]
@@ -147,26 +188,41 @@ mod tests {
         let queue = Arc::new(Embedded::open(options, Arc::new(SystemClock)).unwrap());
         let intake: Arc<dyn Intake> = Arc::clone(&queue) as _;
         let key = KeyName::new("sydney", Environment::Sandbox);
-        let accounts = [Account { name: "ACME".to_owned(), key, retailers: None }];
+        let accounts = [Account {
+            name: "ACME".to_owned(),
+            key,
+            retailers: None,
+        }];
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        let rejected = RejectedCapture::start(&intake, &Arc::new(Accounts::new(accounts)), &shutdown);
+        let rejected =
+            RejectedCapture::start(&intake, &Arc::new(Accounts::new(accounts)), &shutdown);
         for number in 0..WAITING {
             rejected.capture(webhook(number, LARGEST), "signature-mismatch", false);
         }
         let unproven = &rejected.0.as_ref().unwrap().unproven;
-        assert_eq!(unproven.bytes.available_permits(), 0, "more than is remembered");
+        assert_eq!(
+            unproven.bytes.available_permits(),
+            0,
+            "more than is remembered"
+        );
         rejected.capture(webhook(0, 100), "unknown-retailer", true);
         let is_held = async {
             loop {
                 let held = queue.stores().refused().list(0, 100).await.unwrap();
-                if held.iter().any(|webhook| &*webhook.reason == "unknown-retailer") {
+                if held
+                    .iter()
+                    .any(|webhook| &*webhook.reason == "unknown-retailer")
+                {
                     return held.len();
                 }
                 sleep(Duration::from_millis(5)).await;
             }
         };
         let held = timeout(Duration::from_mins(1), is_held).await.unwrap();
-        assert!(held < WAITING_BYTES / LARGEST, "{held}: the flood is not what it waited for");
+        assert!(
+            held < WAITING_BYTES / LARGEST,
+            "{held}: the flood is not what it waited for"
+        );
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use event_model::{Clock, Event, Evidence, Malformed, SystemClock, Timestamp, TraceParent, TraceState};
+use event_model::{
+    Clock, Event, Evidence, Malformed, SystemClock, Timestamp, TraceParent, TraceState,
+};
 use queue::Receipt;
 use telemetry::{Attribute, Kind, Label, Parent, Span, SpanStatus, metrics};
 
@@ -17,10 +19,20 @@ const TRACESTATE: &str = "tracestate";
 /// before it.
 pub(crate) fn begin_counters() {
     let not_accepting = ["unavailable", "busy", "over-share", "connections"];
-    for reason in not_accepting.into_iter().chain(["wrong-key", "unknown-account", "unknown-retailer"]) {
+    for reason in
+        not_accepting
+            .into_iter()
+            .chain(["wrong-key", "unknown-account", "unknown-retailer"])
+    {
         metrics::REFUSED.add(0, [reason.into()]);
     }
-    for reason in ["signature-mismatch", "signature-missing", "busy", "over-share", "connections"] {
+    for reason in [
+        "signature-mismatch",
+        "signature-missing",
+        "busy",
+        "over-share",
+        "connections",
+    ] {
         metrics::REFUSED_KNOWN.add(0, [reason.into()]);
     }
     metrics::QUARANTINE_FULL.add(0, []);
@@ -40,8 +52,16 @@ pub(crate) struct RequestTelemetry {
 impl RequestTelemetry {
     pub(crate) fn begin(method: &Method, headers: &HeaderMap) -> Self {
         // The span's name does not have the path, which may have a secret in it.
-        let span = Span::begin(Kind::Server, "POST webhook", Parent::said_by_caller(caller(headers)));
-        Self { span, began: Instant::now(), is_post: method == Method::POST }
+        let span = Span::begin(
+            Kind::Server,
+            "POST webhook",
+            Parent::said_by_caller(caller(headers)),
+        );
+        Self {
+            span,
+            began: Instant::now(),
+            is_post: method == Method::POST,
+        }
     }
 
     /// The trace that answers and log lines name.
@@ -60,7 +80,10 @@ impl RequestTelemetry {
             metrics::REFUSED.add(1, [reason.into()]);
         }
         let method = if self.is_post { "POST" } else { "_OTHER" };
-        metrics::ANSWER_TIME.record(self.began.elapsed().as_secs_f64(), [method.into(), word(status).into()]);
+        metrics::ANSWER_TIME.record(
+            self.began.elapsed().as_secs_f64(),
+            [method.into(), word(status).into()],
+        );
         // A refusal by the caller's fault is no failure of ours.
         let ended = match refused {
             Some(reason) if status.is_server_error() => SpanStatus::Failed(reason),
@@ -81,13 +104,20 @@ impl RequestTelemetry {
 /// our own, others' state has no meaning.
 pub(crate) fn carried(headers: &HeaderMap, ours: TraceParent) -> Option<TraceState> {
     caller(headers).filter(|said| said.trace() == ours.trace())?;
-    TraceState::read(headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes))
+    TraceState::read(
+        headers
+            .get_all(TRACESTATE)
+            .iter()
+            .map(HeaderValue::as_bytes),
+    )
 }
 
 /// The trace that the caller says it is a part of. A header that is there twice is ignored.
 fn caller(headers: &HeaderMap) -> Option<TraceParent> {
     let mut said = headers.get_all(TRACEPARENT).iter();
-    let (only, None) = (said.next()?, said.next()) else { return None };
+    let (only, None) = (said.next()?, said.next()) else {
+        return None;
+    };
     only.to_str().ok()?.parse().ok()
 }
 
@@ -97,7 +127,12 @@ fn word(status: StatusCode) -> String {
 
 /// Ends the span of a verification that succeeded, and counts it by key.
 pub(crate) fn verified(span: Span, evidence: &Evidence, now: Timestamp) {
-    let labels = || [Label::from(evidence.key.name().to_string()), evidence.proof.as_str().into()];
+    let labels = || {
+        [
+            Label::from(evidence.key.name().to_string()),
+            evidence.proof.as_str().into(),
+        ]
+    };
     metrics::VERIFIED.add(1, labels());
     metrics::KEY_LAST_USED.set(now.as_second() as f64, labels());
     span.end(SpanStatus::Ok, || {
@@ -123,18 +158,26 @@ pub(crate) fn published(
     if published.is_ok() {
         metrics::DURABLE_TIME.record(took.as_secs_f64(), []);
     }
-    let ended = published.err().map_or(SpanStatus::Ok, |refused| SpanStatus::Failed(refused.reason()));
+    let ended = published.err().map_or(SpanStatus::Ok, |refused| {
+        SpanStatus::Failed(refused.reason())
+    });
     span.end(ended, || {
         let mut attributes = event_attributes(event);
-        attributes
-            .extend(published.ok().map(|receipt| Attribute::new("fluent.duplicate", receipt.duplicate)));
+        attributes.extend(
+            published
+                .ok()
+                .map(|receipt| Attribute::new("fluent.duplicate", receipt.duplicate)),
+        );
         attributes
     });
 }
 
 /// The labels of an event's account.
 pub(crate) fn account_labels(event: &Event) -> [Label; 2] {
-    [event.environment().as_str().into(), event.account().to_owned().into()]
+    [
+        event.environment().as_str().into(),
+        event.account().to_owned().into(),
+    ]
 }
 
 /// Records that an event which was accepted into the spool has reached the queue. The time that
@@ -144,7 +187,12 @@ pub(crate) fn forwarded(event: &Event) {
     let Some(trace) = event.trace() else { return };
     let waited = SystemClock.now().duration_since(event.received_at());
     let waited = Duration::try_from(waited).unwrap_or(Duration::ZERO);
-    let span = Span::since(Kind::Producer, "forward from the spool", Parent::Remote(trace), waited);
+    let span = Span::since(
+        Kind::Producer,
+        "forward from the spool",
+        Parent::Remote(trace),
+        waited,
+    );
     span.end(SpanStatus::Ok, || event_attributes(event));
 }
 
@@ -155,7 +203,10 @@ fn event_attributes(event: &Event) -> Vec<Attribute> {
         Attribute::new("messaging.operation.type", "send"),
         Attribute::new("messaging.destination.name", "fluent.events"),
         Attribute::new("messaging.message.id", event.id().to_string()),
-        Attribute::new("messaging.message.body.size", i64::try_from(event.body().len()).unwrap_or(i64::MAX)),
+        Attribute::new(
+            "messaging.message.body.size",
+            i64::try_from(event.body().len()).unwrap_or(i64::MAX),
+        ),
         Attribute::new("fluent.event.name", event.name().to_owned()),
         Attribute::new("fluent.account", event.account().to_owned()),
         Attribute::new("fluent.environment", event.environment().as_str()),

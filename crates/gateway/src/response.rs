@@ -75,7 +75,10 @@ impl ReceiveError {
     pub(crate) fn is_genuine(&self) -> bool {
         matches!(
             self,
-            Self::NotAdmitted(_) | Self::Malformed(_) | Self::NotDurable(_) | Self::NotDurableInTime
+            Self::NotAdmitted(_)
+                | Self::Malformed(_)
+                | Self::NotDurable(_)
+                | Self::NotDurableInTime
         )
     }
 
@@ -101,7 +104,9 @@ impl ReceiveError {
             Self::Malformed(_) => "malformed",
             Self::Rejected(_) | Self::Unsigned(_) => "unauthorized",
             Self::NotAdmitted(_) => "forbidden",
-            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime => "unavailable",
+            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime => {
+                "unavailable"
+            }
         }
     }
 
@@ -125,8 +130,12 @@ impl ReceiveError {
         let mut response = json_response(self.status(), &json!({"error": self.code()}));
         let headers = response.headers_mut();
         match self.status() {
-            StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-            StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, COME_BACK_SECS.into())),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                drop(headers.insert(ALLOW, HeaderValue::from_static("POST")))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                drop(headers.insert(RETRY_AFTER, COME_BACK_SECS.into()))
+            }
             _ => {}
         }
         if has_body && self.leaves_body_unread() {
@@ -156,7 +165,10 @@ impl ReceiveError {
 /// The answer 200 for an event that is durable.
 pub(crate) fn accepted(id: EventId, duplicate: bool, trace: TraceParent) -> Response<Body> {
     // Written by hand: nothing in it needs escaping, and every event pays for it.
-    let body = format!(r#"{{"eventId":"{id}","duplicate":{duplicate},"traceId":"{}"}}"#, trace.trace_id());
+    let body = format!(
+        r#"{{"eventId":"{id}","duplicate":{duplicate},"traceId":"{}"}}"#,
+        trace.trace_id()
+    );
     with_json(StatusCode::OK, body)
 }
 
@@ -172,6 +184,8 @@ fn json_response(status: StatusCode, value: &serde_json::Value) -> Response<Body
 fn with_json(status: StatusCode, body: String) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -31,8 +31,16 @@ impl SameIds {
     /// for each accepted event.
     pub(crate) fn is_another(&self, event: &Event) -> bool {
         let id = event.fields().fluent_event_id.as_deref();
-        let key = self.hashing.hash_one((event.environment().as_str(), event.account(), id, event.name()));
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.hashing.hash_one((
+            event.environment().as_str(),
+            event.account(),
+            id,
+            event.name(),
+        ));
+        let mut generations = self
+            .generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         generations.first(key, beginning(event.id())) != beginning(event.id())
     }
 }
@@ -65,7 +73,10 @@ mod tests {
     fn an_event_is_no_other_than_itself() {
         let ids = SameIds::default();
         for (name, reference) in [("E", "a"), ("E", "a"), ("E", "b"), ("F", "a")] {
-            assert!(!ids.is_another(&event(name, reference)), "{name} {reference}");
+            assert!(
+                !ids.is_another(&event(name, reference)),
+                "{name} {reference}"
+            );
         }
     }
 
@@ -78,7 +89,11 @@ mod tests {
         }
         assert!(generations.newer.len() + generations.older.len() <= 2 * GENERATION);
         for key in last - GENERATION as u64..last {
-            assert_eq!(generations.first(key, 0), key, "it is remembered, and what it came with");
+            assert_eq!(
+                generations.first(key, 0),
+                key,
+                "it is remembered, and what it came with"
+            );
         }
         assert_eq!(generations.first(7, 1), 1, "long ago");
     }

@@ -25,7 +25,12 @@ impl SeenHere {
     /// Notes that an event was accepted.
     pub(crate) fn note(&self, event: &Event) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.note(event.environment().as_str(), event.account(), event.name(), event.received_at());
+        seen.note(
+            event.environment().as_str(),
+            event.account(),
+            event.name(),
+            event.received_at(),
+        );
     }
 
     /// Writes the hours down again and again, under an id of this process and the present time.
@@ -34,9 +39,15 @@ impl SeenHere {
         let seen = self.clone();
         let closing = shutdown.closing();
         shutdown.spawn_intake(async move {
-            closing.run_until_cancelled(seen.write(&id, facts.facts())).await;
+            closing
+                .run_until_cancelled(seen.write(&id, facts.facts()))
+                .await;
             // The last minute is written too: its events may be all that came in a night.
-            let last = seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let last = seen
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             if last != SeenEvents::default() {
                 let _ = timeout(LAST_WITHIN, set_seen(facts.facts(), &id, &last)).await;
             }
@@ -47,7 +58,11 @@ impl SeenHere {
         let mut written = SeenEvents::default();
         loop {
             sleep(WRITTEN_EVERY).await;
-            let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let now = self
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             if now == written {
                 continue;
             }

@@ -38,7 +38,10 @@ impl Peer {
             true => client_address(self.address, headers, &senders.proxies),
             false => self.address,
         };
-        Client { address, source: Source::from(address) }
+        Client {
+            address,
+            source: Source::from(address),
+        }
     }
 }
 
@@ -53,6 +56,9 @@ pub(crate) struct Client {
 impl Default for Client {
     fn default() -> Self {
         let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Self { address, source: Source::from(address) }
+        Self {
+            address,
+            source: Source::from(address),
+        }
     }
 }

@@ -76,7 +76,8 @@ where
 impl Serving {
     /// True if this refusal of this peer has a line in the log.
     fn has_line(&self, reason: &'static str) -> bool {
-        self.refusals.is_first(reason, Source::from(self.peer.address))
+        self.refusals
+            .is_first(reason, Source::from(self.peer.address))
     }
 
     /// Logs the end of a connection. Its errors are the peer's: hyper has answered 400 or 431 to
@@ -117,7 +118,9 @@ impl Serving {
         // While draining, a client that pools connections finds another process for its next
         // request.
         if is_refused || draining.is_cancelled() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.peer.place.enter(ConnectionStage::Waiting);
         turn.next();

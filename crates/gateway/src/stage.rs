@@ -9,8 +9,8 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use process::{
-    AddToReport, Certificate, Observed, ProcessLimits, ProcessReporter, Shutdown, StageArgs, StageWork,
-    StopTimes,
+    AddToReport, Certificate, Observed, ProcessLimits, ProcessReporter, Shutdown, StageArgs,
+    StageWork, StopTimes,
 };
 use queue::{HasFacts, Intake};
 use queues::Opened;
@@ -20,7 +20,8 @@ use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
 use crate::{
-    Bounds, Ports, RefusedAccounts, RejectedCapture, SeenHere, Senders, request_telemetry, router, serve,
+    Bounds, Ports, RefusedAccounts, RejectedCapture, SeenHere, Senders, request_telemetry, router,
+    serve,
 };
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
@@ -64,15 +65,28 @@ impl Plan {
         let queue = tree.queue()?;
         let spool = tree.spool(&queue)?;
         let observed = Observed::read(&tree)?;
-        Ok(Self { config: tree.file().to_owned(), gateway, queue, spool, observed })
+        Ok(Self {
+            config: tree.file().to_owned(),
+            gateway,
+            queue,
+            spool,
+            observed,
+        })
     }
 
     async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let opened = queues::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
+        let opened =
+            queues::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
         let mut presence = None;
         let result = self.serve(&opened, &mut presence, &shutdown).await;
-        process::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
+        process::wind_down(
+            &*opened.lifecycle,
+            presence.as_ref(),
+            result.is_err(),
+            &shutdown,
+        )
+        .await;
         result
     }
 
@@ -84,8 +98,17 @@ impl Plan {
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
         let facts: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
-        let refused = start(&self.gateway, &self.config, &queue.intake, Arc::clone(&facts), shutdown).await?;
-        let report = self.observed.report("gateway", facts, &readiness, Some(refused), shutdown);
+        let refused = start(
+            &self.gateway,
+            &self.config,
+            &queue.intake,
+            Arc::clone(&facts),
+            shutdown,
+        )
+        .await?;
+        let report = self
+            .observed
+            .report("gateway", facts, &readiness, Some(refused), shutdown);
         *presence = Some(report);
         process::until_stopped(
             &queue.lifecycle,
@@ -107,7 +130,11 @@ pub async fn start(
     shutdown: &Shutdown,
 ) -> anyhow::Result<AddToReport> {
     request_telemetry::begin_counters();
-    settings.proxies.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    settings
+        .proxies
+        .warnings()
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
     for (name, key) in settings.keys.keys() {
         metrics::KEY_BITS.set(key.bits() as f64, [name.to_string().into()]);
     }
@@ -125,15 +152,28 @@ pub async fn start(
     let senders = ports.senders.clone();
     senders.refusals.start(shutdown);
     let reported = senders.clone();
-    ports.seen.keep(&process::process_id("gateway", config), facts, shutdown);
+    ports
+        .seen
+        .keep(&process::process_id("gateway", config), facts, shutdown);
     let router = router(ports, &bounds);
-    let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
-    shutdown.spawn_intake(serve(listener, tls, router, bounds, senders, shutdown.clone()));
+    let tls = certificate
+        .map(|certificate| certificate.acceptor("http/1.1", None, shutdown))
+        .transpose()?;
+    shutdown.spawn_intake(serve(
+        listener,
+        tls,
+        router,
+        bounds,
+        senders,
+        shutdown.clone(),
+    ));
     // The path is not logged: it may have a secret in it.
     tracing::info!(%address, tls = settings.tls.is_some(), "listening for webhooks");
     Ok(Arc::new(move |report| {
         refused.add_to(report);
-        reported.main.add_to(report, |address| reported.proxies.contains(address));
+        reported
+            .main
+            .add_to(report, |address| reported.proxies.contains(address));
     }))
 }
 
@@ -173,14 +213,20 @@ pub fn ports(settings: &Gateway, intake: Arc<dyn Intake>) -> Ports {
     let signatures = &settings.signatures;
     let headers = signatures.sha512.iter().chain(&signatures.md5);
     Ports {
-        verifier: Arc::new(WebhookVerifier::new(Arc::clone(&settings.keys), signatures.clone())),
+        verifier: Arc::new(WebhookVerifier::new(
+            Arc::clone(&settings.keys),
+            signatures.clone(),
+        )),
         accounts: Arc::new(settings.accounts.clone()),
         intake,
         clock: Arc::new(SystemClock),
         signature_headers: headers.map(|name| name.to_lowercase()).collect(),
         path: settings.path.as_str().into(),
         malformed: settings.malformed,
-        senders: Senders { proxies: settings.proxies.clone(), ..Senders::default() },
+        senders: Senders {
+            proxies: settings.proxies.clone(),
+            ..Senders::default()
+        },
         rejected: RejectedCapture::disabled(),
         refused: RefusedAccounts::new(settings.accounts.clone()),
         seen: SeenHere::default(),

@@ -35,10 +35,18 @@ async fn start(bounds: Bounds) -> Gateway {
     let name: event_model::KeyName = "sydney_sandbox".parse().unwrap();
     let public = PublicKey::parse(&key.public_base64().unwrap()).unwrap();
     let ring = Arc::new(KeyRing::new([(name.clone(), public)]).unwrap());
-    let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock)).unwrap();
+    let queue = Embedded::open(
+        Options::new(folder.path().join("queue.db")),
+        Arc::new(SystemClock),
+    )
+    .unwrap();
     let ports = Ports {
         verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
-        accounts: Arc::new(Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }])),
+        accounts: Arc::new(Accounts::new([Account {
+            name: "ACME".to_owned(),
+            key: name,
+            retailers: None,
+        }])),
         intake: Arc::new(queue),
         clock: Arc::new(SystemClock),
         signature_headers: Arc::new(["fluent-signature".to_owned()]),
@@ -54,8 +62,19 @@ async fn start(bounds: Bounds) -> Gateway {
     let shutdown = Shutdown::manual(Duration::from_secs(1));
     let senders = ports.senders.clone();
     let router = gateway::router(ports, &bounds);
-    shutdown.spawn_detached(gateway::serve(listener, None, router, bounds, senders, shutdown.clone()));
-    Gateway { address, key, _folder: folder }
+    shutdown.spawn_detached(gateway::serve(
+        listener,
+        None,
+        router,
+        bounds,
+        senders,
+        shutdown.clone(),
+    ));
+    Gateway {
+        address,
+        key,
+        _folder: folder,
+    }
 }
 
 impl Gateway {
@@ -68,8 +87,9 @@ impl Gateway {
     /// A whole request; `pad` makes it larger.
     fn request(&self, number: usize, pad: usize) -> String {
         let pad = "x".repeat(pad);
-        let body =
-            format!(r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","pad":"{pad}"}}"#);
+        let body = format!(
+            r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","pad":"{pad}"}}"#
+        );
         let signed = self.key.sign(body.clone()).unwrap().sha512;
         format!(
             "POST {PATH} HTTP/1.1\r\nhost: t\r\nconnection: close\r\nfluent-signature: {signed}\r\ncontent-length: {}\r\n\r\n{body}",
@@ -92,7 +112,11 @@ fn send(gateway: &Gateway, request: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_too_many_takes_the_place_of_an_idle_one() {
-    let gateway = start(Bounds { connections: 2, ..Bounds::new(1 << 20) }).await;
+    let gateway = start(Bounds {
+        connections: 2,
+        ..Bounds::new(1 << 20)
+    })
+    .await;
     let idle = [gateway.connect(), gateway.connect()];
     // The accept loop takes them in order.
     let said = send(&gateway, &gateway.request(1, 0));
@@ -103,12 +127,18 @@ async fn one_connection_too_many_takes_the_place_of_an_idle_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_everybody_is_sending_one_more_is_told_to_come_back() {
-    let bounds = Bounds { connections: 2, body_within: HOUR, ..Bounds::new(1 << 20) };
+    let bounds = Bounds {
+        connections: 2,
+        body_within: HOUR,
+        ..Bounds::new(1 << 20)
+    };
     let gateway = start(bounds).await;
     let request = gateway.request(1, 0);
     let (most, _) = request.split_at(request.len() - 1);
     let mut sending = [gateway.connect(), gateway.connect()];
-    sending.iter_mut().for_each(|stream| stream.write_all(most.as_bytes()).unwrap());
+    sending
+        .iter_mut()
+        .for_each(|stream| stream.write_all(most.as_bytes()).unwrap());
     let began = Instant::now();
     // Until both have their headers read, they may give way.
     while !send(&gateway, &gateway.request(2, 0)).contains("503") {
@@ -139,20 +169,27 @@ async fn bodies_beyond_the_budget_are_refused() {
 
 /// Sends a second body some time after most of a first one. Whether it came in time.
 async fn beyond_the_budget(after: Duration) -> bool {
-    let bounds = Bounds { bodies: 64 << 10, body_within: HOUR, ..Bounds::new(1 << 20) };
+    let bounds = Bounds {
+        bodies: 64 << 10,
+        body_within: HOUR,
+        ..Bounds::new(1 << 20)
+    };
     let gateway = start(bounds).await;
     let large = gateway.request(1, 40 << 10);
     let (head, body) = large.split_once("\r\n\r\n").unwrap();
     let mut held = gateway.connect();
     let (most, rest) = body.split_at(body.len() - 1);
-    held.write_all(format!("{head}\r\n\r\n{most}").as_bytes()).unwrap();
+    held.write_all(format!("{head}\r\n\r\n{most}").as_bytes())
+        .unwrap();
     tokio::time::sleep(after).await;
 
     // Announced bytes cost nothing; bytes that come do.
     let announced: Vec<TcpStream> = (0..20)
         .map(|_| {
             let mut stream = gateway.connect();
-            stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+            stream
+                .write_all(format!("{head}\r\n\r\n").as_bytes())
+                .unwrap();
             stream
         })
         .collect();
@@ -160,7 +197,10 @@ async fn beyond_the_budget(after: Duration) -> bool {
     if refused.starts_with("HTTP/1.1 200") {
         return false;
     }
-    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 2"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 2"),
+        "{refused}"
+    );
     let small = send(&gateway, &gateway.request(3, 0));
     assert!(small.starts_with("HTTP/1.1 200"), "{small}");
     held.write_all(rest.as_bytes()).unwrap();
@@ -176,15 +216,29 @@ async fn beyond_the_budget(after: Duration) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_in_pieces_of_a_byte_costs_what_it_weighs() {
-    let gateway = start(Bounds { bodies: 8 << 10, ..Bounds::new(1 << 20) }).await;
+    let gateway = start(Bounds {
+        bodies: 8 << 10,
+        ..Bounds::new(1 << 20)
+    })
+    .await;
     let request = gateway.request(1, 3000);
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
-    let head: Vec<&str> = head.lines().filter(|line| !line.starts_with("content-length")).collect();
+    let head: Vec<&str> = head
+        .lines()
+        .filter(|line| !line.starts_with("content-length"))
+        .collect();
     let mut stream = gateway.connect();
     stream.set_nodelay(true).unwrap();
-    write!(stream, "{}\r\ntransfer-encoding: chunked\r\n\r\n", head.join("\r\n")).unwrap();
+    write!(
+        stream,
+        "{}\r\ntransfer-encoding: chunked\r\n\r\n",
+        head.join("\r\n")
+    )
+    .unwrap();
     for byte in body.bytes() {
-        stream.write_all(&[b'1', b'\r', b'\n', byte, b'\r', b'\n']).unwrap();
+        stream
+            .write_all(&[b'1', b'\r', b'\n', byte, b'\r', b'\n'])
+            .unwrap();
     }
     stream.write_all(b"0\r\n\r\n").unwrap();
     let said = answer(stream);
@@ -194,21 +248,50 @@ async fn a_body_in_pieces_of_a_byte_costs_what_it_weighs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_at_last() {
     let quick = Duration::from_millis(500);
-    let gateway = start(Bounds { first_byte_within: quick, ..Bounds::new(1 << 20) }).await;
-    assert_eq!(answer(gateway.connect()), "", "nothing was asked, nothing is said");
-    let gateway = start(Bounds { idle: quick, ..Bounds::new(1 << 20) }).await;
+    let gateway = start(Bounds {
+        first_byte_within: quick,
+        ..Bounds::new(1 << 20)
+    })
+    .await;
+    assert_eq!(
+        answer(gateway.connect()),
+        "",
+        "nothing was asked, nothing is said"
+    );
+    let gateway = start(Bounds {
+        idle: quick,
+        ..Bounds::new(1 << 20)
+    })
+    .await;
     let mut stream = gateway.connect();
-    stream.write_all(gateway.request(1, 0).replace("connection: close\r\n", "").as_bytes()).unwrap();
+    stream
+        .write_all(
+            gateway
+                .request(1, 0)
+                .replace("connection: close\r\n", "")
+                .as_bytes(),
+        )
+        .unwrap();
     let said = answer(stream);
-    assert_eq!(said.matches("HTTP/1.1").count(), 1, "one answer, and silence: {said}");
+    assert_eq!(
+        said.matches("HTTP/1.1").count(),
+        1,
+        "one answer, and silence: {said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_read_its_answers_loses_its_place() {
     let quick = Duration::from_millis(500);
-    let gateway = start(Bounds { connections: 1, write_within: quick, ..Bounds::new(1 << 20) }).await;
+    let gateway = start(Bounds {
+        connections: 1,
+        write_within: quick,
+        ..Bounds::new(1 << 20)
+    })
+    .await;
     let mut deaf = gateway.connect();
-    deaf.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
     let request = format!("GET {PATH} HTTP/1.1\r\nhost: t\r\n\r\n").repeat(1000);
     while deaf.write_all(request.as_bytes()).is_ok() {}
     let began = Instant::now();

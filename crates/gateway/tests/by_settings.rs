@@ -60,8 +60,10 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
 ",
             key.public_base64().unwrap()
         );
-        let settings =
-            SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap().gateway().unwrap();
+        let settings = SettingsTree::parse(Path::new("application.yml"), &text, [])
+            .unwrap()
+            .gateway()
+            .unwrap();
         let path = folder.path().join("queue.db");
         let intake: Arc<dyn Intake> = match refuses {
             Some(why) => Arc::new(Refusing(why)),
@@ -69,16 +71,33 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
         };
         let ports = gateway::ports(&settings, intake);
         // What refuses is tried for that long.
-        let durable_within =
-            if refuses.is_some() { Duration::from_millis(500) } else { Duration::from_mins(1) };
-        let bounds = Bounds { durable_within, ..Bounds::new(settings.body_limit) };
+        let durable_within = if refuses.is_some() {
+            Duration::from_millis(500)
+        } else {
+            Duration::from_mins(1)
+        };
+        let bounds = Bounds {
+            durable_within,
+            ..Bounds::new(settings.body_limit)
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::manual(Duration::from_secs(1));
         let senders = ports.senders.clone();
         let router = gateway::router(ports, &bounds);
-        shutdown.spawn_detached(gateway::serve(listener, None, router, bounds, senders, shutdown.clone()));
-        Self { address, key, _folder: folder }
+        shutdown.spawn_detached(gateway::serve(
+            listener,
+            None,
+            router,
+            bounds,
+            senders,
+            shutdown.clone(),
+        ));
+        Self {
+            address,
+            key,
+            _folder: folder,
+        }
     }
 
     fn signed(&self, more: &str) -> Signed {
@@ -88,13 +107,18 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
 
     /// Posts a body with these headers, and returns the answer.
     fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> String {
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let head = format!(
             "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         );
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
@@ -104,7 +128,8 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
     #[track_caller]
     fn check(&self, headers: &[(&str, &str)], signed: &Signed, status: u16, says: &str) -> String {
         let answer = self.post(headers, &signed.body);
-        let is_as_expected = answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(says);
+        let is_as_expected =
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(says);
         assert!(is_as_expected, "expected {status} and {says}: {answer}");
         answer
     }
@@ -122,14 +147,28 @@ async fn signatures_are_found_where_a_proxy_puts_them() {
     let signed = gateway.signed("");
     let sha512 = &*signed.sha512;
     let md5 = &*signed.md5;
-    gateway.check(&[("x-fluent-signature", sha512)], &signed, 200, r#""duplicate":false"#);
-    for header in [("fluent-signature", sha512), ("X-FLUENT-SIGNATURE", sha512), ("X-Flex-Signature", md5)] {
+    gateway.check(
+        &[("x-fluent-signature", sha512)],
+        &signed,
+        200,
+        r#""duplicate":false"#,
+    );
+    for header in [
+        ("fluent-signature", sha512),
+        ("X-FLUENT-SIGNATURE", sha512),
+        ("X-Flex-Signature", md5),
+    ] {
         gateway.check(&[header], &signed, 200, r#""duplicate":true"#);
     }
     // A name that the settings replace has no meaning any more: this is unsigned.
     gateway.check(&[("flex.signature", md5)], &signed, 401, "unauthorized");
     // Each name is of one kind, and both at once are two signatures of it.
-    gateway.check(&[("x-flex-signature", sha512)], &signed, 401, "unauthorized");
+    gateway.check(
+        &[("x-flex-signature", sha512)],
+        &signed,
+        401,
+        "unauthorized",
+    );
     let both = [("fluent-signature", sha512), ("x-fluent-signature", sha512)];
     gateway.check(&both, &signed, 401, "unauthorized");
 }
@@ -155,7 +194,12 @@ async fn a_body_may_have_2_mib_and_no_byte_more() {
     for (length, status, says) in [(2 << 20, 200, "eventId"), ((2 << 20) + 1, 413, "too_large")] {
         let signed = of(length);
         assert_eq!(signed.body.len(), length);
-        gateway.check(&[("fluent-signature", &signed.sha512)], &signed, status, says);
+        gateway.check(
+            &[("fluent-signature", &signed.sha512)],
+            &signed,
+            status,
+            says,
+        );
     }
 }
 

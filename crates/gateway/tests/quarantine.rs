@@ -21,7 +21,9 @@ const BODY: usize = 2 << 20;
 fn post(address: SocketAddr, key: &KeyPair, body: String) -> String {
     let signed = key.sign(body).unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     let head = format!(
         "POST /hook HTTP/1.1\r\nhost: t\r\nconnection: close\r\nfluent-signature: {}\r\ncontent-length: {}\r\n\r\n",
         signed.sha512,
@@ -45,7 +47,11 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
     let queue = Arc::new(Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap());
     let ports = Ports {
         verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
-        accounts: Arc::new(Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }])),
+        accounts: Arc::new(Accounts::new([Account {
+            name: "ACME".to_owned(),
+            key: name,
+            retailers: None,
+        }])),
         intake: Arc::clone(&queue) as _,
         clock: Arc::new(SystemClock),
         signature_headers: Arc::new(["fluent-signature".to_owned()]),
@@ -57,12 +63,22 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
         seen: gateway::SeenHere::default(),
     };
     // Who waited for room would never be answered.
-    let bounds = Bounds { durable_within: Duration::from_hours(1), ..Bounds::new(BODY) };
+    let bounds = Bounds {
+        durable_within: Duration::from_hours(1),
+        ..Bounds::new(BODY)
+    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::manual(Duration::from_secs(1));
     let router = gateway::router(ports, &bounds);
-    let serving = gateway::serve(listener, None, router, bounds, Senders::default(), shutdown.clone());
+    let serving = gateway::serve(
+        listener,
+        None,
+        router,
+        bounds,
+        Senders::default(),
+        shutdown.clone(),
+    );
     shutdown.spawn_detached(serving);
     let malformed = |number: usize| {
         let head = format!(r#"{{"accountId":"ACME","number":{number},"pad":""#);
@@ -71,17 +87,32 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
     tokio::task::spawn_blocking(move || {
         for number in 0..34 {
             let answer = post(address, &key, malformed(number));
-            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("quarantined"), "{answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && answer.contains("quarantined"),
+                "{answer}"
+            );
         }
         let nobodys = post(address, &key, format!("no JSON {}", "x".repeat(BODY - 100)));
         assert!(nobodys.starts_with("HTTP/1.1 200"), "{nobodys}");
     })
     .await
     .unwrap();
-    let kept = queue.stores().quarantine().list(0, 100).await.unwrap().len();
+    let kept = queue
+        .stores()
+        .quarantine()
+        .list(0, 100)
+        .await
+        .unwrap()
+        .len();
     let held = queue.stores().refused().list(0, 100).await.unwrap();
     assert_eq!(kept + held.len(), 35);
     assert!(held.len() >= 2, "{held:?}");
-    let accounts: Vec<_> = held.iter().map(|webhook| (&*webhook.reason, &*webhook.account)).collect();
-    assert!(accounts.contains(&("quarantine-full", "ACME")) && accounts.contains(&("quarantine-full", "")));
+    let accounts: Vec<_> = held
+        .iter()
+        .map(|webhook| (&*webhook.reason, &*webhook.account))
+        .collect();
+    assert!(
+        accounts.contains(&("quarantine-full", "ACME"))
+            && accounts.contains(&("quarantine-full", ""))
+    );
 }

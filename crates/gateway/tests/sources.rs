@@ -19,31 +19,53 @@ fn connect_from(number: u8, door: &Door) -> TcpStream {
     socket.bind(&source.into()).unwrap();
     socket.connect(&door.address.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     stream
 }
 
 fn trusting(from: AddressFrom) -> Senders {
     let networks = vec!["127.0.0.1/32".parse().unwrap()];
-    Senders { proxies: TrustedProxies::new(networks, from), ..Senders::default() }
+    Senders {
+        proxies: TrustedProxies::new(networks, from),
+        ..Senders::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_signature_nothing_is_read() {
     // Who waited for the body would never answer.
-    let bounds = Bounds { body_within: Duration::from_hours(1), ..Bounds::new(1 << 20) };
+    let bounds = Bounds {
+        body_within: Duration::from_hours(1),
+        ..Bounds::new(1 << 20)
+    };
     let door = Door::with(bounds, Senders::default()).await;
-    for header in ["", "fluent-signature:\r\n", &format!("fluent-signature: {}\r\n", "A".repeat(9000))] {
+    for header in [
+        "",
+        "fluent-signature:\r\n",
+        &format!("fluent-signature: {}\r\n", "A".repeat(9000)),
+    ] {
         let mut stream = door.connect();
-        write!(stream, "POST {PATH} HTTP/1.1\r\nhost: t\r\n{header}content-length: 1000\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "POST {PATH} HTTP/1.1\r\nhost: t\r\n{header}content-length: 1000\r\n\r\n"
+        )
+        .unwrap();
         let said = answer(stream);
-        assert!(said.starts_with("HTTP/1.1 401") && said.contains("connection: close"), "{said}");
+        assert!(
+            said.starts_with("HTTP/1.1 401") && said.contains("connection: close"),
+            "{said}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_of_strangers_keep_no_webhook_out() {
-    let bounds = Bounds { bodies: 8 << 20, ..Bounds::new(1 << 20) };
+    let bounds = Bounds {
+        bodies: 8 << 20,
+        ..Bounds::new(1 << 20)
+    };
     let door = Door::with(bounds, Senders::default()).await;
     let body = "x".repeat((1 << 20) - 1);
     let head = format!(
@@ -64,8 +86,10 @@ async fn large_bodies_of_strangers_keep_no_webhook_out() {
     // The honest sender also gets room for a large body.
     let (head, body) = door.signed(99, &"y".repeat(900 << 10));
     let mut stream = door.connect();
-    let request =
-        format!("{head}host: t\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let request = format!(
+        "{head}host: t\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let said = answer(stream);
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
@@ -74,9 +98,17 @@ async fn large_bodies_of_strangers_keep_no_webhook_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_and_slow_connections_keep_no_webhook_out() {
-    let door = Door::with(Bounds { connections: 64, ..Bounds::new(1 << 20) }, Senders::default()).await;
-    let head =
-        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n{{");
+    let door = Door::with(
+        Bounds {
+            connections: 64,
+            ..Bounds::new(1 << 20)
+        },
+        Senders::default(),
+    )
+    .await;
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n{{"
+    );
     for begin in ["", "P", &head] {
         let mut many = Vec::new();
         for _ in 0..200 {
@@ -98,19 +130,27 @@ async fn who_is_refused_is_closed_and_a_trusted_proxy_is_not() {
     let mut stream = door.connect();
     stream.write_all(request.as_bytes()).unwrap();
     let said = answer(stream);
-    assert!(said.starts_with("HTTP/1.1 404") && said.contains("connection: close"), "{said}");
+    assert!(
+        said.starts_with("HTTP/1.1 404") && said.contains("connection: close"),
+        "{said}"
+    );
 
     let door = Door::with(Bounds::new(1 << 20), trusting(AddressFrom::XForwardedFor)).await;
     let mut stream = door.connect();
     let last = request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
-    stream.write_all(format!("{request}{last}").as_bytes()).unwrap();
+    stream
+        .write_all(format!("{request}{last}").as_bytes())
+        .unwrap();
     let said = answer(stream);
     assert_eq!(said.matches("HTTP/1.1 404").count(), 2, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_are_those_of_the_clients_behind_a_trusted_proxy() {
-    let bounds = Bounds { bodies: 8 << 20, ..Bounds::new(1 << 20) };
+    let bounds = Bounds {
+        bodies: 8 << 20,
+        ..Bounds::new(1 << 20)
+    };
     let door = Door::with(bounds, trusting(AddressFrom::XForwardedFor)).await;
     let body = "x".repeat((1 << 20) - 1);
     let head = format!(
@@ -140,17 +180,29 @@ async fn shares_are_those_of_the_clients_behind_a_trusted_proxy() {
 async fn the_proxy_protocol_is_read_from_trusted_peers_only() {
     let door = Door::with(Bounds::new(1 << 20), trusting(AddressFrom::ProxyProtocol)).await;
     let (head, body) = door.signed(1, "");
-    let request =
-        format!("{head}host: t\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let request = format!(
+        "{head}host: t\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let v1 = b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 8080\r\n".to_vec();
     let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
     v2.extend([192, 0, 2, 7, 10, 0, 0, 1, 0x13, 0x88, 0x1f, 0x90]);
-    for (header, from, is_good) in [(&v1, 1, true), (&v2, 1, true), (&v1, 66, false), (&Vec::new(), 66, true)]
-    {
+    for (header, from, is_good) in [
+        (&v1, 1, true),
+        (&v2, 1, true),
+        (&v1, 66, false),
+        (&Vec::new(), 66, true),
+    ] {
         let mut stream = connect_from(from, &door);
-        stream.write_all(&[header, request.as_bytes()].concat()).unwrap();
+        stream
+            .write_all(&[header, request.as_bytes()].concat())
+            .unwrap();
         let said = answer(stream);
-        assert_eq!(said.starts_with("HTTP/1.1 200"), is_good, "{header:?} from {from}: {said}");
+        assert_eq!(
+            said.starts_with("HTTP/1.1 200"),
+            is_good,
+            "{header:?} from {from}: {said}"
+        );
     }
 }
 
@@ -160,8 +212,14 @@ async fn the_proxy_protocol_is_read_from_trusted_peers_only() {
 async fn a_proxy_is_told_that_a_connection_ends_with_a_body_that_nobody_reads() {
     let door = Door::with(Bounds::new(1 << 20), trusting(AddressFrom::XForwardedFor)).await;
     for (request, is_closed) in [
-        ("POST /wrong HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\n\r\nhello", true),
-        ("PUT /hook HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", true),
+        (
+            "POST /wrong HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\n\r\nhello",
+            true,
+        ),
+        (
+            "PUT /hook HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            true,
+        ),
         ("GET /wrong HTTP/1.1\r\nhost: t\r\n\r\n", false),
         ("GET /hook HTTP/1.1\r\nhost: t\r\n\r\n", false),
     ] {
@@ -171,6 +229,10 @@ async fn a_proxy_is_told_that_a_connection_ends_with_a_body_that_nobody_reads() 
         let length = std::io::Read::read(&mut stream, &mut said).unwrap();
         let said = String::from_utf8_lossy(&said[..length]);
         assert!(said.starts_with("HTTP/1.1 40"), "{said}");
-        assert_eq!(said.contains("connection: close"), is_closed, "{request}: {said}");
+        assert_eq!(
+            said.contains("connection: close"),
+            is_closed,
+            "{request}: {said}"
+        );
     }
 }

@@ -100,7 +100,8 @@ impl Access {
         let mut tokens = HashMap::new();
         for TokenSettings { name, file, roles } in &settings.tokens {
             let place = file.display();
-            let text = std::fs::read_to_string(file).with_context(|| format!("reading token {place}"))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("reading token {place}"))?;
             // Editors on Windows begin files with a byte order mark.
             let token = text.trim_start_matches('\u{feff}').trim();
             ensure!(
@@ -108,22 +109,40 @@ impl Access {
                 "{place} holds {} bytes: expected a token of at least {SHORTEST_TOKEN}",
                 token.len()
             );
-            let caller = Caller { name: name.clone(), roles: roles.clone() };
+            let caller = Caller {
+                name: name.clone(),
+                roles: roles.clone(),
+            };
             let before = tokens.insert(Sha256::digest(token).into(), caller);
-            ensure!(before.is_none(), "{place} holds the token of another name: expected one each");
+            ensure!(
+                before.is_none(),
+                "{place} holds the token of another name: expected one each"
+            );
         }
         let known = |CertificateSettings { name, roles }: &CertificateSettings| {
-            (name.clone(), Caller { name: name.clone(), roles: roles.clone() })
+            (
+                name.clone(),
+                Caller {
+                    name: name.clone(),
+                    roles: roles.clone(),
+                },
+            )
         };
         let certificates = settings.certificates.iter().map(known).collect();
-        Ok(Self(Arc::new(Rules::Known { tokens, certificates })))
+        Ok(Self(Arc::new(Rules::Known {
+            tokens,
+            certificates,
+        })))
     }
 
     fn admit(&self, request: &Request<Body>) -> Result<Caller, Status> {
         let caller = self.caller(request).ok_or_else(|| {
-            Status::unauthenticated("expected `authorization: Bearer <token>` with a token of the settings")
+            Status::unauthenticated(
+                "expected `authorization: Bearer <token>` with a token of the settings",
+            )
         })?;
-        let needs = needs(request.uri().path()).ok_or_else(|| Status::unimplemented("no such method"))?;
+        let needs =
+            needs(request.uri().path()).ok_or_else(|| Status::unimplemented("no such method"))?;
         let role = match needs {
             Some(Needs::Read) => Role::Read,
             Some(Needs::Operate) => Role::Operate,
@@ -138,7 +157,10 @@ impl Access {
     fn caller(&self, request: &Request<Body>) -> Option<Caller> {
         match &*self.0 {
             Rules::ThisMachine => Some(Caller::local("this machine")),
-            Rules::Known { tokens, certificates } => {
+            Rules::Known {
+                tokens,
+                certificates,
+            } => {
                 let peer = request.extensions().get::<Peer>();
                 let shown = peer.and_then(|peer| peer.certificate.as_ref());
                 by_token(tokens, request).or_else(|| by_certificate(certificates, shown?))
@@ -149,22 +171,33 @@ impl Access {
 
 fn by_token(tokens: &HashMap<[u8; 32], Caller>, request: &Request<Body>) -> Option<Caller> {
     let mut lines = request.headers().get_all(AUTHORIZATION).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
     let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return None;
     }
-    tokens.get(&<[u8; 32]>::from(Sha256::digest(token.trim()))).cloned()
+    tokens
+        .get(&<[u8; 32]>::from(Sha256::digest(token.trim())))
+        .cloned()
 }
 
 /// The caller whose name is in the certificate. TLS has checked its authority.
-fn by_certificate(known: &HashMap<String, Caller>, shown: &CertificateDer<'static>) -> Option<Caller> {
+fn by_certificate(
+    known: &HashMap<String, Caller>,
+    shown: &CertificateDer<'static>,
+) -> Option<Caller> {
     let (_, certificate) = X509Certificate::from_der(shown).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
-    names.value.general_names.iter().find_map(|name| match name {
-        GeneralName::DNSName(name) => known.get(*name).cloned(),
-        _ => None,
-    })
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::DNSName(name) => known.get(*name).cloned(),
+            _ => None,
+        })
 }
 
 /// The role that this path requires: `None` for an unknown method, `Some(None)` for one that
@@ -176,14 +209,20 @@ fn needs(path: &str) -> Option<Option<Needs>> {
         return Some(None);
     }
     let method = path.strip_prefix(PACKAGE)?;
-    METHODS.iter().find(|(name, _)| *name == method).map(|(_, needs)| Some(*needs))
+    METHODS
+        .iter()
+        .find(|(name, _)| *name == method)
+        .map(|(_, needs)| Some(*needs))
 }
 
 impl<S> Layer<S> for Access {
     type Service = AuthorizedService<S>;
 
     fn layer(&self, inner: S) -> AuthorizedService<S> {
-        AuthorizedService { inner, access: self.clone() }
+        AuthorizedService {
+            inner,
+            access: self.clone(),
+        }
     }
 }
 
@@ -219,15 +258,23 @@ where
                 Box::pin(self.inner.call(request))
             }
             // Load balancers ask for health without credentials.
-            Err(_) if request.uri().path() == HEALTH_CHECK => match peer.as_ref().map(begin_unknown) {
-                Some(None) => refused(Status::resource_exhausted("one call at a time without a token")),
-                call => answer_unknown(self.inner.call(request), call.flatten()),
-            },
+            Err(_) if request.uri().path() == HEALTH_CHECK => {
+                match peer.as_ref().map(begin_unknown) {
+                    Some(None) => refused(Status::resource_exhausted(
+                        "one call at a time without a token",
+                    )),
+                    call => answer_unknown(self.inner.call(request), call.flatten()),
+                }
+            }
             Err(status) => {
-                if peer.as_ref().is_none_or(|peer| peer.admission.has_line("call refused")) {
+                if peer
+                    .as_ref()
+                    .is_none_or(|peer| peer.admission.has_line("call refused"))
+                {
                     let peer = peer.map(|peer| peer.address.to_string());
                     // The path is chosen by the caller, and may have any length.
-                    let method: String = request.uri().path().chars().take(MOST_OF_METHOD).collect();
+                    let method: String =
+                        request.uri().path().chars().take(MOST_OF_METHOD).collect();
                     tracing::warn!(peer, method, code = ?status.code(), "call refused");
                 }
                 refused(status)

@@ -171,9 +171,14 @@ mod tests {
         let places = ConnectionPermits::new(64, 8, callers.proven.clone()).with_most_waiting(2);
         let known = connection(1, &places, &callers);
         known.admit();
-        let strangers: Vec<_> = (2..=5).map(|number| connection(number, &places, &callers)).collect();
+        let strangers: Vec<_> = (2..=5)
+            .map(|number| connection(number, &places, &callers))
+            .collect();
         assert!(!known.place().gave_way().is_cancelled());
-        assert!(strangers[0].place().gave_way().is_cancelled(), "it waited longest");
+        assert!(
+            strangers[0].place().gave_way().is_cancelled(),
+            "it waited longest"
+        );
         assert_eq!(places.used(), 3);
     }
 
@@ -181,12 +186,21 @@ mod tests {
     fn a_question_about_health_is_answered_once_more_where_there_is_no_room() {
         let callers = Callers::default();
         let places = ConnectionPermits::new(8, 0, callers.proven.clone());
-        let known: Vec<_> = (1..=5).map(|number| connection(number, &places, &callers)).collect();
+        let known: Vec<_> = (1..=5)
+            .map(|number| connection(number, &places, &callers))
+            .collect();
         known.iter().for_each(Admission::admit);
         let asking = connection(9, &places, &callers);
-        assert_eq!(asking.may_go_on_until(), None, "over half, and it asks nothing");
+        assert_eq!(
+            asking.may_go_on_until(),
+            None,
+            "over half, and it asks nothing"
+        );
         let _call = asking.begin_unknown().unwrap();
-        assert!(asking.may_go_on_until().is_some(), "what is under way is answered");
+        assert!(
+            asking.may_go_on_until().is_some(),
+            "what is under way is answered"
+        );
         assert_eq!(asking.may_go_on_until(), None, "once");
     }
 }

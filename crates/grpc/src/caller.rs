@@ -14,7 +14,10 @@ pub struct Caller {
 impl Caller {
     /// A caller on this machine with all roles, for listeners without tokens and certificates.
     pub fn local(name: impl Into<String>) -> Self {
-        Self { name: name.into(), roles: vec![Role::Admin] }
+        Self {
+            name: name.into(),
+            roles: vec![Role::Admin],
+        }
     }
 
     /// The caller that a request carries.
@@ -22,7 +25,10 @@ impl Caller {
     /// # Errors
     /// If there is none: the request came past [`Access`](crate::Access).
     pub fn of(extensions: &Extensions) -> Result<Self, Status> {
-        extensions.get().cloned().ok_or_else(|| Status::unauthenticated("nobody is known to have asked"))
+        extensions
+            .get()
+            .cloned()
+            .ok_or_else(|| Status::unauthenticated("nobody is known to have asked"))
     }
 
     /// True if the caller has the role. `admin` includes every role, and `operate` includes
@@ -43,7 +49,9 @@ impl Caller {
         }
         let name = &self.name;
         let needed = name_of(role);
-        Err(Status::permission_denied(format!("{name} has not the role {needed}")))
+        Err(Status::permission_denied(format!(
+            "{name} has not the role {needed}"
+        )))
     }
 }
 

@@ -27,7 +27,10 @@ pub enum EventDecodeError {
 
 /// The message for an event. Fluent's signature is not in it.
 pub fn event(event: &Event) -> v1::Event {
-    v1::Event { body: event.body().clone(), ..without_body(event) }
+    v1::Event {
+        body: event.body().clone(),
+        ..without_body(event)
+    }
 }
 
 /// The message for an event without its body.
@@ -101,7 +104,8 @@ pub fn delivery(
 
 /// The bytes of an enrichment's answer in a message, empty without one.
 pub fn enriched(json: Option<&ExactJson>) -> Vec<u8> {
-    json.map(|json| json.as_str().as_bytes().to_vec()).unwrap_or_default()
+    json.map(|json| json.as_str().as_bytes().to_vec())
+        .unwrap_or_default()
 }
 
 /// The enrichment's answer in a message, if there is one. The inverse of [`enriched`].
@@ -111,7 +115,8 @@ pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<ExactJson>, EventDe
     }
     let text = str::from_utf8(&delivery.enriched).ok();
     let json = text.and_then(|text| ExactJson::parse(text).ok());
-    json.map(Some).ok_or(EventDecodeError::Invalid("delivery.enriched"))
+    json.map(Some)
+        .ok_or(EventDecodeError::Invalid("delivery.enriched"))
 }
 
 /// The event that `message` carries. Its fields are read from the body; those in the message are
@@ -119,14 +124,27 @@ pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<ExactJson>, EventDe
 ///
 /// The event is taken as verified: a peer that may call us is trusted as a queue is.
 pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, EventDecodeError> {
-    let id: EventId = message.id.parse().map_err(|_| EventDecodeError::Invalid("event.id"))?;
-    let received_at = message.received_at.as_ref().ok_or(EventDecodeError::Missing("event.received_at"))?;
+    let id: EventId = message
+        .id
+        .parse()
+        .map_err(|_| EventDecodeError::Invalid("event.id"))?;
+    let received_at = message
+        .received_at
+        .as_ref()
+        .ok_or(EventDecodeError::Missing("event.received_at"))?;
     let stored = Stored {
         body: message.body,
-        proof: Proof::from_name(&message.algorithm).ok_or(EventDecodeError::Invalid("event.algorithm"))?,
-        key: Arc::new(message.key.parse().map_err(|_| EventDecodeError::Invalid("event.key"))?),
+        proof: Proof::from_name(&message.algorithm)
+            .ok_or(EventDecodeError::Invalid("event.algorithm"))?,
+        key: Arc::new(
+            message
+                .key
+                .parse()
+                .map_err(|_| EventDecodeError::Invalid("event.key"))?,
+        ),
         signature: String::new(),
-        received_at: timestamp_of(received_at).ok_or(EventDecodeError::Invalid("event.received_at"))?,
+        received_at: timestamp_of(received_at)
+            .ok_or(EventDecodeError::Invalid("event.received_at"))?,
         trace,
         trace_state: None,
         refed: message.refed,

@@ -29,7 +29,9 @@ pub use crate::access::Access;
 pub use crate::admission::UnknownTimes;
 pub use crate::caller::Caller;
 pub use crate::conventions::code_name;
-pub use crate::event::{EventDecodeError, delivery, enriched, enriched_of, event, restore, without_body};
+pub use crate::event::{
+    EventDecodeError, delivery, enriched, enriched_of, event, restore, without_body,
+};
 pub use crate::server::{GrpcServer, MAX_MESSAGE, Routes};
 pub use crate::target::{Target, TargetError, TlsTarget, bearer};
 pub use crate::time::{duration, duration_of, timestamp, timestamp_of};

@@ -65,7 +65,9 @@ pub struct GrpcServer {
 
 impl fmt::Debug for GrpcServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("Door")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,14 +81,26 @@ impl GrpcServer {
         let tls = match &settings.tls {
             None => None,
             Some(tls) => {
-                let files =
-                    settings::ServerTls { certificate: tls.certificate.clone(), key: tls.key.clone() };
-                Some(Certificate::load(files)?.acceptor("h2", tls.client_ca.as_deref(), shutdown)?)
+                let files = settings::ServerTls {
+                    certificate: tls.certificate.clone(),
+                    key: tls.key.clone(),
+                };
+                Some(Certificate::load(files)?.acceptor(
+                    "h2",
+                    tls.client_ca.as_deref(),
+                    shutdown,
+                )?)
             }
         };
         let listener = process::listen(settings.grpc);
-        let listener = listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
-        Ok(Self { listener, tls, access, unknown: UnknownTimes::default() })
+        let listener =
+            listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
+        Ok(Self {
+            listener,
+            tls,
+            access,
+            unknown: UnknownTimes::default(),
+        })
     }
 
     /// The same, with other times for connections of which no call was admitted.
@@ -97,10 +111,10 @@ impl GrpcServer {
     /// Reads the files that the settings name, without binding.
     pub fn check(settings: &OperatorSettings) -> anyhow::Result<()> {
         Access::open(settings)?;
-        let files = settings
-            .tls
-            .as_ref()
-            .map(|tls| settings::ServerTls { certificate: tls.certificate.clone(), key: tls.key.clone() });
+        let files = settings.tls.as_ref().map(|tls| settings::ServerTls {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        });
         files.map(Certificate::load).transpose().map(drop)
     }
 
@@ -111,7 +125,12 @@ impl GrpcServer {
 
     /// Serves until the process ends: while it drains, handlers still settle their deliveries in
     /// progress through this port.
-    pub fn serve(self, routes: Routes, readiness: Readiness, shutdown: &Shutdown) -> anyhow::Result<()> {
+    pub fn serve(
+        self,
+        routes: Routes,
+        readiness: Readiness,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
         let (reporter, health) = tonic_health::server::health_reporter();
         shutdown.spawn_detached(report_health(readiness, reporter));
         let reflection = tonic_reflection::server::Builder::configure()
@@ -140,7 +159,8 @@ impl GrpcServer {
             .tcp_nodelay(true)
             .layer(self.access)
             .add_routes(routes);
-        let sockets = tokio_stream::StreamExt::map(ReceiverStream::new(sockets), Ok::<_, std::io::Error>);
+        let sockets =
+            tokio_stream::StreamExt::map(ReceiverStream::new(sockets), Ok::<_, std::io::Error>);
         let accepting = accept(self.listener, self.tls, self.unknown, callers, accepted);
         let (served, ()) = tokio::join!(server.serve_with_incoming(sockets), accepting);
         if let Err(error) = served {
@@ -156,8 +176,9 @@ async fn accept(
     callers: Callers,
     accepted: mpsc::Sender<Socket>,
 ) {
-    let places = ConnectionPermits::new(MAX_CONNECTIONS, RESERVED_FOR_KNOWN, callers.proven.clone())
-        .with_most_waiting(MAX_UNKNOWN_CONNECTIONS);
+    let places =
+        ConnectionPermits::new(MAX_CONNECTIONS, RESERVED_FOR_KNOWN, callers.proven.clone())
+            .with_most_waiting(MAX_UNKNOWN_CONNECTIONS);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
@@ -191,7 +212,10 @@ async fn accept(
 }
 
 /// Serves one connection in a task of its own, so that no TLS handshake delays another.
-#[expect(clippy::disallowed_methods, reason = "it ends in time, and nothing depends on it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends in time, and nothing depends on it"
+)]
 fn serve_connection(
     stream: TcpStream,
     address: SocketAddr,
@@ -203,12 +227,17 @@ fn serve_connection(
     let _ = stream.set_nodelay(true);
     tokio::spawn(async move {
         let Some(tls) = tls else {
-            let _ = accepted.send(Socket::plain(stream, address, admission)).await;
+            let _ = accepted
+                .send(Socket::plain(stream, address, admission))
+                .await;
             return;
         };
         let gave_way = admission.place().gave_way().clone();
         let no_tls = admission.clone();
-        match gave_way.run_until_cancelled(timeout(handshake, tls.accept(stream))).await {
+        match gave_way
+            .run_until_cancelled(timeout(handshake, tls.accept(stream)))
+            .await
+        {
             Some(Ok(Ok(stream))) => {
                 let _ = accepted.send(Socket::tls(stream, address, admission)).await;
             }
@@ -226,7 +255,11 @@ fn serve_connection(
 /// Reports the health of the whole process under the empty name, which load balancers ask for.
 async fn report_health(readiness: Readiness, reporter: tonic_health::server::HealthReporter) {
     loop {
-        let status = if readiness.get() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if readiness.get() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         reporter.set_service_status("", status).await;
         sleep(HEALTH_INTERVAL).await;
     }

@@ -38,13 +38,33 @@ enum Stream {
 
 impl Socket {
     pub(crate) fn plain(stream: TcpStream, address: SocketAddr, admission: Admission) -> Self {
-        Self::new(Stream::Plain(stream), Peer { address, certificate: None, admission })
+        Self::new(
+            Stream::Plain(stream),
+            Peer {
+                address,
+                certificate: None,
+                admission,
+            },
+        )
     }
 
-    pub(crate) fn tls(stream: TlsStream<TcpStream>, address: SocketAddr, admission: Admission) -> Self {
+    pub(crate) fn tls(
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        admission: Admission,
+    ) -> Self {
         let chain = stream.get_ref().1.peer_certificates();
-        let certificate = chain.and_then(|chain| chain.first()).map(|own| own.clone().into_owned());
-        Self::new(Stream::Tls(Box::new(stream)), Peer { address, certificate, admission })
+        let certificate = chain
+            .and_then(|chain| chain.first())
+            .map(|own| own.clone().into_owned());
+        Self::new(
+            Stream::Tls(Box::new(stream)),
+            Peer {
+                address,
+                certificate,
+                admission,
+            },
+        )
     }
 
     fn new(stream: Stream, peer: Peer) -> Self {
@@ -53,14 +73,20 @@ impl Socket {
             deadline: Box::pin(sleep_until(peer.admission.probation())),
             gave_way: Box::pin(gave_way),
         };
-        Self { stream, peer, probation: Some(probation) }
+        Self {
+            stream,
+            peer,
+            probation: Some(probation),
+        }
     }
 
     /// Fails once the probation has taken too long or another connection needs the permit.
     /// Checked at reads and at writes: nothing more is read from a peer that does not read its
     /// answers.
     fn check_probation(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(probation) = &mut self.probation else { return Ok(()) };
+        let Some(probation) = &mut self.probation else {
+            return Ok(());
+        };
         if self.peer.admission.is_admitted() {
             self.probation = None;
             return Ok(());
@@ -87,7 +113,11 @@ impl Connected for Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_probation(cx)?;
         match &mut this.stream {
@@ -98,7 +128,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_probation(cx)?;
         match &mut this.stream {

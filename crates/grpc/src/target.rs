@@ -63,9 +63,16 @@ impl Target {
             Some("https") => false,
             _ => return Err(TargetError::Address),
         };
-        let has_path = uri.path_and_query().is_some_and(|path| path.as_str() != "/");
+        let has_path = uri
+            .path_and_query()
+            .is_some_and(|path| path.as_str() != "/");
         let is_host = uri.host().is_some_and(|host| !host.is_empty());
-        if !is_host || has_path || uri.authority().is_some_and(|whole| whole.as_str().contains('@')) {
+        if !is_host
+            || has_path
+            || uri
+                .authority()
+                .is_some_and(|whole| whole.as_str().contains('@'))
+        {
             return Err(TargetError::Address);
         }
         if is_plain && tls.is_some() {
@@ -76,7 +83,10 @@ impl Target {
 
     /// `host:port`, to look up in the DNS.
     pub fn authority(&self) -> String {
-        let port = self.uri.port_u16().unwrap_or(if self.is_plain() { 80 } else { 443 });
+        let port = self
+            .uri
+            .port_u16()
+            .unwrap_or(if self.is_plain() { 80 } else { 443 });
         format!("{}:{port}", self.uri.host().unwrap_or_default())
     }
 
@@ -97,8 +107,13 @@ impl Target {
     /// A channel like [`Target::channel`], to one of the addresses of the host.
     pub fn channel_to(&self, address: SocketAddr) -> Result<Channel, TargetError> {
         let scheme = if self.is_plain() { "http" } else { "https" };
-        let there: Uri = format!("{scheme}://{address}").parse().map_err(|_| TargetError::Address)?;
-        Ok(self.endpoint(there)?.origin(self.uri.clone()).connect_lazy())
+        let there: Uri = format!("{scheme}://{address}")
+            .parse()
+            .map_err(|_| TargetError::Address)?;
+        Ok(self
+            .endpoint(there)?
+            .origin(self.uri.clone())
+            .connect_lazy())
     }
 
     fn endpoint(&self, uri: Uri) -> Result<Endpoint, TargetError> {
@@ -109,7 +124,9 @@ impl Target {
             .keep_alive_timeout(ANSWER_WITHIN);
         match self.is_plain() {
             true => Ok(endpoint),
-            false => endpoint.tls_config(self.client_tls()?).map_err(TargetError::Tls),
+            false => endpoint
+                .tls_config(self.client_tls()?)
+                .map_err(TargetError::Tls),
         }
     }
 
@@ -134,8 +151,9 @@ fn read(path: PathBuf) -> Result<Vec<u8>, TargetError> {
 
 /// The value of `authorization` for this token.
 pub fn bearer(token: &str) -> Result<MetadataValue<Ascii>, TargetError> {
-    let mut value: MetadataValue<Ascii> =
-        format!("Bearer {token}").parse().map_err(|_| TargetError::Token)?;
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| TargetError::Token)?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -49,12 +49,27 @@ mod tests {
     fn times_come_back_as_they_went() {
         check("2026-11-25T08:00:00.123456789Z");
         check("1969-12-31T23:59:59.75Z");
-        assert_eq!(duration_of(&duration(Duration::from_millis(1500))), Some(Duration::from_millis(1500)));
+        assert_eq!(
+            duration_of(&duration(Duration::from_millis(1500))),
+            Some(Duration::from_millis(1500))
+        );
     }
 
     #[test]
     fn what_is_no_time_is_none() {
-        assert_eq!(timestamp_of(&prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }), None);
-        assert_eq!(duration_of(&prost_types::Duration { seconds: -1, nanos: 0 }), None);
+        assert_eq!(
+            timestamp_of(&prost_types::Timestamp {
+                seconds: i64::MAX,
+                nanos: 0
+            }),
+            None
+        );
+        assert_eq!(
+            duration_of(&prost_types::Duration {
+                seconds: -1,
+                nanos: 0
+            }),
+            None
+        );
     }
 }

@@ -36,7 +36,9 @@ async fn connections_that_say_little_keep_no_admin_out() {
     for source in [STRANGER, 1] {
         for said in [&b""[..], b"P", PREFACE] {
             let port = Port::open_for_long().await;
-            let held: Vec<_> = (0..MANY).map(|_| connect_from(source, &port, said)).collect();
+            let held: Vec<_> = (0..MANY)
+                .map(|_| connect_from(source, &port, said))
+                .collect();
             port.answers_an_admin().await;
             port.answers_an_admin().await;
             drop(held);
@@ -48,7 +50,9 @@ async fn connections_that_say_little_keep_no_admin_out() {
 async fn of_strangers_the_longest_waiting_are_closed_for_others() {
     let port = Port::open_for_long().await;
     let began = Instant::now();
-    let held: Vec<_> = (0..MANY).map(|_| connect_from(STRANGER, &port, b"P")).collect();
+    let held: Vec<_> = (0..MANY)
+        .map(|_| connect_from(STRANGER, &port, b"P"))
+        .collect();
     let is_closed = |mut stream: &std::net::TcpStream| {
         stream.set_nonblocking(true).unwrap();
         // The server's first bytes are not its end.
@@ -59,7 +63,10 @@ async fn of_strangers_the_longest_waiting_are_closed_for_others() {
         assert!(began.elapsed() < PATIENCE, "nobody is closed for others");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(held[MANY - 100..].iter().all(|stream| !is_closed(stream)), "the last have waited least");
+    assert!(
+        held[MANY - 100..].iter().all(|stream| !is_closed(stream)),
+        "the last have waited least"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +74,9 @@ async fn half_tls_handshakes_keep_no_admin_out() {
     for source in [STRANGER, 1] {
         for said in [&b""[..], b"\x16", HALF_HANDSHAKE] {
             let port = Port::open_for_long_with_tls().await;
-            let held: Vec<_> = (0..MANY).map(|_| connect_from(source, &port, said)).collect();
+            let held: Vec<_> = (0..MANY)
+                .map(|_| connect_from(source, &port, said))
+                .collect();
             port.answers_an_admin().await;
             drop(held);
         }
@@ -116,12 +125,17 @@ async fn a_connection_without_an_admitted_call_ends_and_one_with_it_does_not() {
     let ended = [&b""[..], b"P", PREFACE].map(|said| {
         let began = Instant::now();
         let mut stranger = connect_from(STRANGER, &port, said);
-        tokio::task::spawn_blocking(move || (stranger.read_to_end(&mut Vec::new()), began.elapsed()))
+        tokio::task::spawn_blocking(move || {
+            (stranger.read_to_end(&mut Vec::new()), began.elapsed())
+        })
     });
     for ended in ended {
         let (read, took) = ended.await.unwrap();
         let is_closed = read.map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true);
-        assert!(is_closed && took >= UnknownTimes::default().admitted, "{took:?}");
+        assert!(
+            is_closed && took >= UnknownTimes::default().admitted,
+            "{took:?}"
+        );
     }
     port.says_after(&mut watching, true).await;
 }
@@ -157,12 +171,22 @@ async fn a_load_balancer_asks_for_health_again_and_again_on_one_connection() {
 async fn only_the_check_passes_without_a_token() {
     let port = Port::open().await;
     let channel = port.channel().await;
-    assert_eq!(check(&channel).await.unwrap(), ServingStatus::Serving as i32);
-    let watching = HealthClient::new(channel.clone()).watch(HealthCheckRequest::default()).await;
+    assert_eq!(
+        check(&channel).await.unwrap(),
+        ServingStatus::Serving as i32
+    );
+    let watching = HealthClient::new(channel.clone())
+        .watch(HealthCheckRequest::default())
+        .await;
     assert_eq!(watching.unwrap_err().code(), Code::Unauthenticated);
     assert!(check(&channel).await.is_ok());
-    let long = HealthCheckRequest { service: "x".repeat(1 << 20) };
-    let refused = HealthClient::new(channel.clone()).check(long).await.unwrap_err();
+    let long = HealthCheckRequest {
+        service: "x".repeat(1 << 20),
+    };
+    let refused = HealthClient::new(channel.clone())
+        .check(long)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
 }
 
@@ -182,26 +206,38 @@ async fn without_a_token_there_is_one_call_at_a_time_and_it_must_end_soon() {
     let channel = port.channel().await;
     let began = Instant::now();
     let admitted = loop {
-        assert!(began.elapsed() < PATIENCE, "no call is refused beside another");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "no call is refused beside another"
+        );
         // What comes while a question is answered is refused itself, so it comes again.
         let unfinished = spawn(unfinished_check(channel.clone()));
         let mut is_refused = false;
         while !is_refused && !unfinished.is_finished() {
-            is_refused = check(&channel).await.is_err_and(|e| e.code() == Code::ResourceExhausted);
+            is_refused = check(&channel)
+                .await
+                .is_err_and(|e| e.code() == Code::ResourceExhausted);
         }
         let ended = unfinished.await.unwrap().unwrap_err().code();
         if ended != Code::ResourceExhausted {
             break (is_refused, ended);
         }
     };
-    assert_eq!(admitted, (true, Code::DeadlineExceeded), "(another is refused, how it ended)");
+    assert_eq!(
+        admitted,
+        (true, Code::DeadlineExceeded),
+        "(another is refused, how it ended)"
+    );
     assert!(check(&channel).await.is_ok(), "it is over");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_connection_of_somebody_unknown_ends_and_one_that_is_known_does_not() {
-    let port =
-        Port::open_with(UnknownTimes { oldest: Duration::from_secs(2), ..UnknownTimes::default() }).await;
+    let port = Port::open_with(UnknownTimes {
+        oldest: Duration::from_secs(2),
+        ..UnknownTimes::default()
+    })
+    .await;
     let (address, known) = counted(&port).await;
     let channel = Port::channel_to(address).await;
     let mut watching = port.watch(channel.clone()).await.unwrap();
@@ -210,7 +246,10 @@ async fn an_old_connection_of_somebody_unknown_ends_and_one_that_is_known_does_n
     let began = Instant::now();
     while unknown.load(Ordering::Acquire) < 3 {
         let _ = check(&stranger).await;
-        assert!(began.elapsed() < PATIENCE, "it asks on the same one for ever");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "it asks on the same one for ever"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     port.says_after(&mut watching, false).await;

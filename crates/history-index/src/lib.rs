@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use event_model::EventId;
-use queue::{BoxError, HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log, Position, QueueError};
+use queue::{
+    BoxError, HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log, Position, QueueError,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{packed, position, prefix};
 use sqlite_file::{beside, digest, lock, prefixes};
@@ -39,7 +41,8 @@ impl Index {
     /// and created again: everything in it can be read from the queue again.
     pub fn open(path: &Path) -> Result<Self, QueueError> {
         if let Some(folder) = path.parent() {
-            private_files::create_folder(folder).map_err(|error| QueueError::unavailable(INDEXING, error))?;
+            private_files::create_folder(folder)
+                .map_err(|error| QueueError::unavailable(INDEXING, error))?;
         }
         let opened = match open(path) {
             Err(error) if error.asks_for_new() && is_sqlites(path) => begin_anew(path),
@@ -48,11 +51,17 @@ impl Index {
         opened.map(|sql| Self(Mutex::new(sql))).map_err(failed)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueueError> {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, QueueError> {
         read(&lock(&self.0)).map_err(failed)
     }
 
-    fn write(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), QueueError> {
+    fn write(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), QueueError> {
         let mut sql = lock(&self.0);
         let transaction = sql.transaction().map_err(failed)?;
         write(&transaction).map_err(failed)?;
@@ -85,7 +94,10 @@ impl OpenError {
             Self::Foreign | Self::Io(_) => false,
             Self::AnotherFormat(_) => true,
             Self::Sqlite(error) => {
-                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase | Unknown))
+                matches!(
+                    error.sqlite_error_code(),
+                    Some(DatabaseCorrupt | NotADatabase | Unknown)
+                )
             }
         }
     }
@@ -144,9 +156,16 @@ fn note(sql: &Connection, log: Log, last: Position) -> rusqlite::Result<()> {
 impl HistoryIndex for Index {
     fn known(&self, log: Log) -> Result<IndexProgress, QueueError> {
         let known = self.read(|sql| {
-            sql.query_row("SELECT life, last FROM logs WHERE log = ?1", [name(log)], |row| {
-                Ok(IndexProgress { life: row.get(0)?, last: position(row.get(1)?).unwrap_or_default() })
-            })
+            sql.query_row(
+                "SELECT life, last FROM logs WHERE log = ?1",
+                [name(log)],
+                |row| {
+                    Ok(IndexProgress {
+                        life: row.get(0)?,
+                        last: position(row.get(1)?).unwrap_or_default(),
+                    })
+                },
+            )
             .optional()
         });
         known.map(Option::unwrap_or_default)
@@ -155,20 +174,31 @@ impl HistoryIndex for Index {
     fn begin(&self, log: Log, life: &str) -> Result<(), QueueError> {
         self.write(|sql| {
             sql.execute(&format!("DELETE FROM {}", name(log)), [])?;
-            sql.execute("INSERT OR REPLACE INTO logs VALUES (?1, ?2, 0)", [name(log), life]).map(drop)
+            sql.execute(
+                "INSERT OR REPLACE INTO logs VALUES (?1, ?2, 0)",
+                [name(log), life],
+            )
+            .map(drop)
         })
     }
 
     fn add_events(&self, events: &[IndexedEvent], last: Position) -> Result<(), QueueError> {
         self.write(|sql| {
-            let mut insert =
-                sql.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            let mut insert = sql
+                .prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for event in events {
-                let refs =
-                    [&event.entity, &event.root, &event.fluent].map(|text| text.as_deref().map(digest));
+                let refs = [&event.entity, &event.root, &event.fluent]
+                    .map(|text| text.as_deref().map(digest));
                 let id = event.id.as_bytes();
                 let position = packed(event.position);
-                insert.execute(params![position, prefix(&event.id), refs[0], refs[1], refs[2], id])?;
+                insert.execute(params![
+                    position,
+                    prefix(&event.id),
+                    refs[0],
+                    refs[1],
+                    refs[2],
+                    id
+                ])?;
             }
             note(sql, Log::Events, last)
         })
@@ -176,23 +206,40 @@ impl HistoryIndex for Index {
 
     fn add_attempts(&self, attempts: &[IndexedAttempt], last: Position) -> Result<(), QueueError> {
         self.write(|sql| {
-            let mut insert = sql.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4)")?;
+            let mut insert =
+                sql.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4)")?;
             let mut position = Position::START;
             let mut line = 0_i64;
             for attempt in attempts {
-                line = if attempt.position == position { line + 1 } else { 0 };
+                line = if attempt.position == position {
+                    line + 1
+                } else {
+                    0
+                };
                 position = attempt.position;
-                insert.execute(params![packed(position), line, prefix(&attempt.id), attempt.line])?;
+                insert.execute(params![
+                    packed(position),
+                    line,
+                    prefix(&attempt.id),
+                    attempt.line
+                ])?;
             }
             note(sql, Log::Attempts, last)
         })
     }
 
     fn trim(&self, log: Log, first: Position) -> Result<(), QueueError> {
-        let text = format!("DELETE FROM {} WHERE position BETWEEN ?1 AND ?2 - 1", name(log));
+        let text = format!(
+            "DELETE FROM {} WHERE position BETWEEN ?1 AND ?2 - 1",
+            name(log)
+        );
         // Only in the shard of `first`, since other shards begin elsewhere.
         let begin = Position::new(first.shard(), 0)?;
-        self.write(|sql| sql.prepare_cached(&text)?.execute([packed(begin), packed(first)]).map(drop))
+        self.write(|sql| {
+            sql.prepare_cached(&text)?
+                .execute([packed(begin), packed(first)])
+                .map(drop)
+        })
     }
 
     fn find(&self, reference: &str, limit: usize) -> Result<Vec<(Position, EventId)>, QueueError> {
@@ -211,7 +258,8 @@ impl HistoryIndex for Index {
                 Ok((row.get(0)?, id))
             })?
             .filter_map(|row| {
-                row.map(|(at, id)| Some((position(at)?, EventId::from_bytes(&id).ok()?))).transpose()
+                row.map(|(at, id)| Some((position(at)?, EventId::from_bytes(&id).ok()?)))
+                    .transpose()
             })
             .collect()
         })
@@ -219,9 +267,11 @@ impl HistoryIndex for Index {
 
     fn attempts(&self, id: EventId) -> Result<Vec<Vec<u8>>, QueueError> {
         self.read(|sql| {
-            sql.prepare_cached("SELECT data FROM attempts WHERE prefix = ?1 ORDER BY position, line")?
-                .query_map([prefix(&id)], |row| row.get(0))?
-                .collect()
+            sql.prepare_cached(
+                "SELECT data FROM attempts WHERE prefix = ?1 ORDER BY position, line",
+            )?
+            .query_map([prefix(&id)], |row| row.get(0))?
+            .collect()
         })
     }
 }
@@ -254,14 +304,26 @@ mod tests {
         let index = Index::open(&path).unwrap();
         assert_eq!(index.known(Log::Events).unwrap(), IndexProgress::default());
         index.begin(Log::Events, "a").unwrap();
-        let events = [event(1, "F_1", Some("HD_1")), event(2, "HD_1", None), event(3, "HD_2", None)];
+        let events = [
+            event(1, "F_1", Some("HD_1")),
+            event(2, "HD_1", None),
+            event(3, "HD_2", None),
+        ];
         for _ in 0..2 {
             index.add_events(&events, at(7)).unwrap();
         }
         let found = |reference: &str| {
-            index.find(reference, 9).unwrap().into_iter().map(|(at, _)| at).collect::<Vec<_>>()
+            index
+                .find(reference, 9)
+                .unwrap()
+                .into_iter()
+                .map(|(at, _)| at)
+                .collect::<Vec<_>>()
         };
-        assert_eq!((found("HD_1"), found("F_1"), found("HD_3")), (vec![at(2), at(1)], vec![at(1)], vec![]));
+        assert_eq!(
+            (found("HD_1"), found("F_1"), found("HD_3")),
+            (vec![at(2), at(1)], vec![at(1)], vec![])
+        );
         assert_eq!(found(&events[2].id.to_string()[..8]), [at(3)]);
         assert_eq!(found("own-2"), [at(2)], "Fluent's own id");
         let attempt = |position, line: &[u8]| IndexedAttempt {
@@ -270,12 +332,23 @@ mod tests {
             line: line.into(),
         };
         index.begin(Log::Attempts, "b").unwrap();
-        index.add_attempts(&[attempt(1, b"x"), attempt(1, b"y"), attempt(2, b"z")], at(2)).unwrap();
+        index
+            .add_attempts(
+                &[attempt(1, b"x"), attempt(1, b"y"), attempt(2, b"z")],
+                at(2),
+            )
+            .unwrap();
         assert_eq!(index.attempts(events[1].id).unwrap(), [b"x", b"y", b"z"]);
         index.trim(Log::Events, at(3)).unwrap();
         drop(index);
         let index = Index::open(&path).unwrap();
-        assert_eq!(index.known(Log::Events).unwrap(), IndexProgress { life: "a".to_owned(), last: at(7) });
+        assert_eq!(
+            index.known(Log::Events).unwrap(),
+            IndexProgress {
+                life: "a".to_owned(),
+                last: at(7)
+            }
+        );
         assert!(index.find("HD_1", 9).unwrap().is_empty());
         index.begin(Log::Events, "c").unwrap();
         assert!(index.find("HD_2", 9).unwrap().is_empty());
@@ -288,12 +361,22 @@ mod tests {
         let mut damaged = b"SQLite format 3\0".to_vec();
         damaged.extend([0xA5; 4096]);
         std::fs::write(&path, damaged).unwrap();
-        assert_eq!(Index::open(&path).unwrap().known(Log::Attempts).unwrap(), IndexProgress::default());
+        assert_eq!(
+            Index::open(&path).unwrap().known(Log::Attempts).unwrap(),
+            IndexProgress::default()
+        );
         let another = folder.path().join("operator.yml");
-        std::fs::write(&another, "fluent-connect: {} # and long enough to be looked at, whatever it is")
-            .unwrap();
+        std::fs::write(
+            &another,
+            "fluent-connect: {} # and long enough to be looked at, whatever it is",
+        )
+        .unwrap();
         assert!(Index::open(&another).is_err());
-        assert!(std::fs::read_to_string(&another).unwrap().starts_with("fluent-connect"));
+        assert!(
+            std::fs::read_to_string(&another)
+                .unwrap()
+                .starts_with("fluent-connect")
+        );
         let customers = folder.path().join("customers.db");
         for version in [0, FORMAT + 1] {
             let sql = Connection::open(&customers).unwrap();
@@ -332,8 +415,12 @@ mod tests {
     fn the_file_is_its_owners_alone() {
         let folder = tempfile::tempdir().unwrap();
         let index = Index::open(&folder.path().join("data/index.db")).unwrap();
-        for entry in std::fs::read_dir(folder.path().join("data")).unwrap().map(Result::unwrap) {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+        for entry in std::fs::read_dir(folder.path().join("data"))
+            .unwrap()
+            .map(Result::unwrap)
+        {
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
             assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
         }
         drop(index);

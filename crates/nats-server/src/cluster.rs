@@ -32,19 +32,34 @@ impl Cluster {
         let mut servers = Vec::new();
         for (number, at) in ports.iter().enumerate() {
             let name = format!("nats-{}", number + 1);
-            let others =
-                format!("cluster {{ name: fluent, listen: \"{at}\", routes: [{}] }}", routes.join(", "));
+            let others = format!(
+                "cluster {{ name: fluent, listen: \"{at}\", routes: [{}] }}",
+                routes.join(", ")
+            );
             let others = if count > 1 { others } else { String::new() };
-            servers.push(Server::prepare(&name, &place(number), &folder.join(&name), &others, options)?);
+            servers.push(Server::prepare(
+                &name,
+                &place(number),
+                &folder.join(&name),
+                &others,
+                options,
+            )?);
         }
-        let mut cluster = Self { servers, _folder: temporary };
+        let mut cluster = Self {
+            servers,
+            _folder: temporary,
+        };
         cluster.start_all()?;
         Ok(cluster)
     }
 
     /// Starts every server that does not run, and waits for all.
     pub fn start_all(&mut self) -> anyhow::Result<()> {
-        for server in self.servers.iter_mut().filter(|server| server.pid().is_none()) {
+        for server in self
+            .servers
+            .iter_mut()
+            .filter(|server| server.pid().is_none())
+        {
             server.start()?;
         }
         self.servers.iter_mut().try_for_each(Server::wait)
@@ -58,10 +73,15 @@ impl Cluster {
     /// The index of the server that leads `stream`, as far as the first server that answers
     /// knows.
     pub fn leader(&self, stream: &str) -> Option<usize> {
-        let answer = self.servers.iter().find_map(|server| server.get("/jsz?streams=true").ok())?;
+        let answer = self
+            .servers
+            .iter()
+            .find_map(|server| server.get("/jsz?streams=true").ok())?;
         let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
         let accounts = body["account_details"].as_array()?.iter();
-        let mut streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
+        let mut streams = accounts
+            .filter_map(|account| account["stream_detail"].as_array())
+            .flatten();
         let name = streams.find(|found| found["name"] == stream)?["cluster"]["leader"].as_str()?;
         self.servers.iter().position(|server| server.name == name)
     }

@@ -12,13 +12,22 @@ const LAST: u16 = 31_999;
 /// A port on which nothing listens. No other call gets it for a long time, in any process.
 pub fn free_port() -> std::io::Result<u16> {
     let path = std::env::temp_dir().join("fluent-webhooks-ports");
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
     file.lock()?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     let mut port = text.trim().parse().unwrap_or(LAST);
     loop {
-        port = if (FIRST..LAST).contains(&port) { port + 1 } else { FIRST };
+        port = if (FIRST..LAST).contains(&port) {
+            port + 1
+        } else {
+            FIRST
+        };
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             file.rewind()?;
             file.set_len(0)?;

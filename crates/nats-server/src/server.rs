@@ -44,7 +44,10 @@ pub struct Place {
 
 impl Default for Place {
     fn default() -> Self {
-        Self { address: IpAddr::from([127, 0, 0, 1]), within: Vec::new() }
+        Self {
+            address: IpAddr::from([127, 0, 0, 1]),
+            within: Vec::new(),
+        }
     }
 }
 
@@ -65,7 +68,9 @@ impl Default for Options {
 /// The folder `target/` that the running program was built into.
 fn programs() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let target = program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists());
     target.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 
@@ -113,17 +118,40 @@ impl Server {
         let name = name.to_owned();
         let place = place.clone();
         let folder = folder.to_owned();
-        Ok(Self { name, place, port, monitor, program, folder, child: None })
+        Ok(Self {
+            name,
+            place,
+            port,
+            monitor,
+            program,
+            folder,
+            child: None,
+        })
     }
 
     /// Starts the server, also again after [`Server::kill`]. Does not wait for it:
     /// [`Server::wait`] does.
     pub fn start(&mut self) -> anyhow::Result<()> {
-        let log = File::options().create(true).append(true).open(self.folder.join("nats.log"))?;
-        let mut words = self.place.within.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("nats.log"))?;
+        let mut words = self
+            .place
+            .within
+            .iter()
+            .map(OsStr::new)
+            .chain([self.program.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).arg("--config").arg(self.folder.join("nats.conf"));
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        command
+            .args(words)
+            .arg("--config")
+            .arg(self.folder.join("nats.conf"));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn();
         self.child = Some(child.with_context(|| format!("starting {}", self.program.display()))?);
         Ok(())
     }
@@ -132,12 +160,24 @@ impl Server {
     pub fn wait(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         while !self.is_healthy() {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
+            let ended = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().ok())
+                .flatten();
             if let Some(status) = ended {
-                bail!("{} ended with {status}; its last words: {}", self.name, self.last_words());
+                bail!(
+                    "{} ended with {status}; its last words: {}",
+                    self.name,
+                    self.last_words()
+                );
             }
             if began.elapsed() > START {
-                bail!("{} is not healthy after {START:?}; its last words: {}", self.name, self.last_words());
+                bail!(
+                    "{} is not healthy after {START:?}; its last words: {}",
+                    self.name,
+                    self.last_words()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -151,7 +191,8 @@ impl Server {
 
     /// True if it answers its health check with 200 now.
     pub fn is_healthy(&self) -> bool {
-        self.get("/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        self.get("/healthz")
+            .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
     /// The answer of its monitoring port: head and body as they come.
@@ -208,14 +249,19 @@ impl Server {
 
     /// True if each of its threads is stopped.
     fn is_stopped(&self) -> bool {
-        let Some(threads) = self.pid().and_then(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()) else {
+        let Some(threads) = self
+            .pid()
+            .and_then(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok())
+        else {
             return true;
         };
         threads.flatten().all(|thread| {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             // The state is behind the name, which is in parentheses. A thread that has ended has
             // none.
-            stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('T'))
+            stat.rsplit(") ")
+                .next()
+                .is_none_or(|rest| rest.is_empty() || rest.starts_with('T'))
         })
     }
 
@@ -226,7 +272,9 @@ impl Server {
 
     /// True if its process runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Continues the process after [`Server::freeze`].
@@ -235,7 +283,9 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = self
+            .pid()
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         if let Some(pid) = pid {
             let _ = kill_process(pid, signal);
         }

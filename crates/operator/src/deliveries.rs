@@ -59,18 +59,36 @@ impl Operator {
         while !viewer.has_left() {
             // Taken before the read: sending takes as long as the viewer reads.
             let looked_at = self.0.clock.now();
-            let page =
-                self.attempts(AttemptQuery { since: Some(since), limit: TOGETHER, ..query.clone() }).await?;
-            let key = |it: &EndedAttempt| (it.id, it.step.route.clone(), it.step.redrive, it.step.attempt);
+            let page = self
+                .attempts(AttemptQuery {
+                    since: Some(since),
+                    limit: TOGETHER,
+                    ..query.clone()
+                })
+                .await?;
+            let key = |it: &EndedAttempt| {
+                (
+                    it.id,
+                    it.step.route.clone(),
+                    it.step.redrive,
+                    it.step.attempt,
+                )
+            };
             let all: HashSet<_> = page.attempts.iter().map(key).collect();
-            let new = page.attempts.iter().rev().filter(|it| !told.contains(&key(it)));
+            let new = page
+                .attempts
+                .iter()
+                .rev()
+                .filter(|it| !told.contains(&key(it)));
             let mut attempts: Vec<_> = new.map(attempt).collect();
             told = all;
             // Only what is sent stays in memory while the viewer reads.
             drop(page);
             while !attempts.is_empty() {
                 let rest = attempts.split_off(attempts.len().min(IN_A_MESSAGE));
-                let message = v1::WatchDeliveriesResponse { attempts: mem::replace(&mut attempts, rest) };
+                let message = v1::WatchDeliveriesResponse {
+                    attempts: mem::replace(&mut attempts, rest),
+                };
                 if let Err(ViewerGone) = viewer.tell(message).await {
                     return Ok(());
                 }
@@ -111,9 +129,10 @@ pub(crate) fn query(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status> {
 /// What a filter of attempts that have not ended yet asks for: those that end from now on.
 pub(crate) fn watched(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status> {
     if filter.since.is_some() || filter.until.is_some() {
-        let why =
-            "expected none: who watches is told of what ends from now on, and `ListDeliveries` of what has";
-        return Err(Status::invalid_argument(format!("filter.since, filter.until: {why}")));
+        let why = "expected none: who watches is told of what ends from now on, and `ListDeliveries` of what has";
+        return Err(Status::invalid_argument(format!(
+            "filter.since, filter.until: {why}"
+        )));
     }
     query(filter)
 }
@@ -123,9 +142,14 @@ pub(crate) fn set(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-pub(crate) fn time(at: Option<&proto::Timestamp>, field: &str) -> Result<Option<Timestamp>, Status> {
-    let wrong = || Status::invalid_argument(format!("{field}: expected a time that a calendar has"));
-    at.map(|at| grpc::timestamp_of(at).ok_or_else(wrong)).transpose()
+pub(crate) fn time(
+    at: Option<&proto::Timestamp>,
+    field: &str,
+) -> Result<Option<Timestamp>, Status> {
+    let wrong =
+        || Status::invalid_argument(format!("{field}: expected a time that a calendar has"));
+    at.map(|at| grpc::timestamp_of(at).ok_or_else(wrong))
+        .transpose()
 }
 
 fn attempt(ended: &EndedAttempt) -> v1::Attempt {

@@ -22,21 +22,27 @@ pub fn diagnose_webhook(gateway: &Gateway, inbound: Inbound) -> WebhookDiagnosis
     match diagnose(&gateway.keys, &gateway.signatures, &inbound) {
         Diagnosis::Genuine { key, proof } => {
             let says = format!("signed with {proof} by the key {key}");
-            match WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone()).verify(inbound) {
+            match WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone())
+                .verify(inbound)
+            {
                 Ok(verified) => admission(gateway, verified, says),
                 Err(rejection) => not_genuine(rejection.to_string(), None),
             }
         }
-        Diagnosis::Refused(rejection) => {
-            not_genuine(rejection.to_string(), Some(advise(gateway, &inbound, rejection)))
-        }
+        Diagnosis::Refused(rejection) => not_genuine(
+            rejection.to_string(),
+            Some(advise(gateway, &inbound, rejection)),
+        ),
         Diagnosis::BodyAltered { key, alteration } => not_genuine(
             format!("the key {key} made this signature, but over other bytes than these"),
             Some(altered(alteration)),
         ),
         Diagnosis::WrongHeader { key, really } => not_genuine(
             format!("this is a good {really} signature by the key {key}, in the wrong header"),
-            Some(format!("it belongs into {}", gateway.signatures.headers(really).join(" or "))),
+            Some(format!(
+                "it belongs into {}",
+                gateway.signatures.headers(really).join(" or ")
+            )),
         ),
         Diagnosis::UnknownKey { bits } => not_genuine(
             format!("none of the keys listed made this signature ({bits} bits)"),
@@ -50,20 +56,31 @@ pub fn diagnose_webhook(gateway: &Gateway, inbound: Inbound) -> WebhookDiagnosis
 }
 
 fn not_genuine(says: String, advice: Option<String>) -> WebhookDiagnosis {
-    WebhookDiagnosis { genuine: false, admitted: false, says, advice }
+    WebhookDiagnosis {
+        genuine: false,
+        admitted: false,
+        says,
+        advice,
+    }
 }
 
 fn admission(gateway: &Gateway, verified: Verified<Inbound>, says: String) -> WebhookDiagnosis {
     let advice = match Event::admit(verified, &gateway.accounts, None) {
         Ok(event) => {
             let says = format!("{says}; event {} of {}", event.name(), event.source());
-            return WebhookDiagnosis { genuine: true, admitted: true, says, advice: None };
+            return WebhookDiagnosis {
+                genuine: true,
+                admitted: true,
+                says,
+                advice: None,
+            };
         }
         Err((AdmissionError::UnknownAccount, _)) => {
             "its accountId is not listed under fluent-connect.accounts: 403".to_owned()
         }
         Err((AdmissionError::WrongKey, _)) => {
-            "its account is listed for another region or environment than this key's: 403".to_owned()
+            "its account is listed for another region or environment than this key's: 403"
+                .to_owned()
         }
         Err((AdmissionError::UnknownRetailer, _)) => {
             "its retailerId is not among the account's retailers: 403".to_owned()
@@ -73,12 +90,20 @@ fn admission(gateway: &Gateway, verified: Verified<Inbound>, says: String) -> We
         }
         Err((other, _)) => other.to_string(),
     };
-    WebhookDiagnosis { genuine: true, admitted: false, says, advice: Some(advice) }
+    WebhookDiagnosis {
+        genuine: true,
+        admitted: false,
+        says,
+        advice: Some(advice),
+    }
 }
 
 fn known_keys(gateway: &Gateway) -> String {
-    let names: Vec<_> =
-        gateway.keys.keys().map(|(name, key)| format!("{name} ({} bits)", key.bits())).collect();
+    let names: Vec<_> = gateway
+        .keys
+        .keys()
+        .map(|(name, key)| format!("{name} ({} bits)", key.bits()))
+        .collect();
     names.join(", ")
 }
 
@@ -105,7 +130,9 @@ fn advise(gateway: &Gateway, inbound: &Inbound, rejection: SignatureError) -> St
                 .map(|algorithm| gateway.signatures.headers(algorithm).join(", "))
                 .join(", ")
         ),
-        SignatureError::Repeated(_) => "expected exactly one; a proxy may have added a copy".to_owned(),
+        SignatureError::Repeated(_) => {
+            "expected exactly one; a proxy may have added a copy".to_owned()
+        }
         SignatureError::NotEnabled(algorithm) => {
             format!("add {algorithm} to fluent-connect.webhook.signatures if that is meant")
         }
@@ -115,7 +142,12 @@ fn advise(gateway: &Gateway, inbound: &Inbound, rejection: SignatureError) -> St
 }
 
 fn malformed(inbound: &Inbound) -> &'static str {
-    let value = inbound.headers.iter().next().map(|(_, value)| value.to_vec()).unwrap_or_default();
+    let value = inbound
+        .headers
+        .iter()
+        .next()
+        .map(|(_, value)| value.to_vec())
+        .unwrap_or_default();
     let has = |bytes: &[u8]| value.iter().any(|byte| bytes.contains(byte));
     if has(b"-_") {
         "it is in the URL-safe alphabet: expected the standard one, with + and /"

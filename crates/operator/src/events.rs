@@ -16,14 +16,22 @@ impl Operator {
         request: v1::ShowEventsRequest,
     ) -> Result<v1::ShowEventsResponse, Status> {
         if request.reference.is_empty() {
-            return Err(Status::invalid_argument("reference: expected a ref, or 8 digits of an id"));
+            return Err(Status::invalid_argument(
+                "reference: expected a ref, or 8 digits of an id",
+            ));
         }
         let limit = pages::size(request.limit, 20);
-        let found = self.stores().history().find(&request.reference, limit).await;
+        let found = self
+            .stores()
+            .history()
+            .find(&request.reference, limit)
+            .await;
         let found = found.map_err(|error| failure::queue(&error))?;
         let others = self.of_the_same_id(&found).await;
         let others = others.as_deref().unwrap_or(&found);
-        Ok(v1::ShowEventsResponse { stories: pages::fitting(found.iter().map(|it| story(it, others))) })
+        Ok(v1::ShowEventsResponse {
+            stories: pages::fitting(found.iter().map(|it| story(it, others))),
+        })
     }
 
     /// Stories with the Fluent id of a single story. Several stories are only compared with each
@@ -31,7 +39,11 @@ impl Operator {
     /// others.
     async fn of_the_same_id(&self, found: &[EventStory]) -> Option<Vec<EventStory>> {
         let [story] = found else { return None };
-        let others = self.stores().history().find(&story.fluent_event_id, SAME_IDS_SHOWN).await;
+        let others = self
+            .stores()
+            .history()
+            .find(&story.fluent_event_id, SAME_IDS_SHOWN)
+            .await;
         others
             .inspect_err(|error| {
                 tracing::warn!(event.id = %story.id, error = %Chain(error), "others of its Fluent id can't be looked for: it is shown without");
@@ -42,11 +54,17 @@ impl Operator {
 
 impl Operator {
     /// The body of the newest event that `reference` names.
-    pub(crate) async fn event_body(&self, reference: &str) -> Result<v1::GetEventBodyResponse, Status> {
+    pub(crate) async fn event_body(
+        &self,
+        reference: &str,
+    ) -> Result<v1::GetEventBodyResponse, Status> {
         let found = self.stores().history().event(reference).await;
         let found = found.map_err(|error| failure::queue(&error))?;
         let event = found.ok_or_else(|| none(reference))?;
-        Ok(v1::GetEventBodyResponse { event_id: event.id().to_string(), body: event.body().to_vec() })
+        Ok(v1::GetEventBodyResponse {
+            event_id: event.id().to_string(),
+            body: event.body().to_vec(),
+        })
     }
 
     /// Makes the waiting deliveries of one event due now, on one route or on all.
@@ -56,35 +74,65 @@ impl Operator {
         route: &str,
     ) -> Result<v1::RetryDeliveryResponse, Status> {
         let failed = |error: QueueError| failure::queue(&error);
-        let stories = self.stores().history().find(reference, 2).await.map_err(failed)?;
+        let stories = self
+            .stores()
+            .history()
+            .find(reference, 2)
+            .await
+            .map_err(failed)?;
         let story = match &stories[..] {
             [] => return Err(none(reference)),
             [story] => story,
             _ => {
-                let why = "it names several events: expected the id of one (`events show` lists them)";
-                return Err(Status::failed_precondition(format!("event {reference}: {why}")));
+                let why =
+                    "it names several events: expected the id of one (`events show` lists them)";
+                return Err(Status::failed_precondition(format!(
+                    "event {reference}: {why}"
+                )));
             }
         };
-        let waits: Vec<&str> = story.states.iter().filter_map(|state| waiting_on(state, route)).collect();
+        let waits: Vec<&str> = story
+            .states
+            .iter()
+            .filter_map(|state| waiting_on(state, route))
+            .collect();
         if waits.is_empty() {
             let stands: Vec<_> = story.states.iter().filter_map(in_words).collect();
-            let stands =
-                if stands.is_empty() { "no route has come to it".to_owned() } else { stands.join(", ") };
-            return Err(Status::failed_precondition(format!("nothing of it waits for a retry: {stands}")));
+            let stands = if stands.is_empty() {
+                "no route has come to it".to_owned()
+            } else {
+                stands.join(", ")
+            };
+            return Err(Status::failed_precondition(format!(
+                "nothing of it waits for a retry: {stands}"
+            )));
         }
         let states = self.stores().routes().await.map_err(failed)?;
-        let is_paused = |name: &&str| states.iter().any(|state| state.name == **name && state.paused);
+        let is_paused = |name: &&str| {
+            states
+                .iter()
+                .any(|state| state.name == **name && state.paused)
+        };
         if let Some(paused) = waits.iter().find(|name| is_paused(name)) {
             let why = format!("route {paused} is paused: `routes resume {paused}` first");
             return Err(Status::failed_precondition(why));
         }
         let mut routes = Vec::new();
         for name in waits {
-            if self.stores().retry_now(name, story.id).await.map_err(failed)? > 0 {
+            if self
+                .stores()
+                .retry_now(name, story.id)
+                .await
+                .map_err(failed)?
+                > 0
+            {
                 routes.push(name.to_owned());
             }
         }
-        Ok(v1::RetryDeliveryResponse { event_id: story.id.to_string(), routes })
+        Ok(v1::RetryDeliveryResponse {
+            event_id: story.id.to_string(),
+            routes,
+        })
     }
 }
 
@@ -107,21 +155,27 @@ fn in_words(state: &StoryState) -> Option<String> {
         StoryState::Done { route } => Some(format!("{route} is done with it")),
         StoryState::InFlight { route } => Some(format!("{route} is attempting it")),
         StoryState::Waiting { route, .. } => Some(format!("{route} waits")),
-        StoryState::Dead { route, letter, .. } => {
-            Some(format!("dead letter {letter} of {route} (`dead-letters redrive {letter}`)"))
+        StoryState::Dead { route, letter, .. } => Some(format!(
+            "dead letter {letter} of {route} (`dead-letters redrive {letter}`)"
+        )),
+        StoryState::Unknown { route } => {
+            Some(format!("what became of it on {route} is no longer kept"))
         }
-        StoryState::Unknown { route } => Some(format!("what became of it on {route} is no longer kept")),
         _ => None,
     }
 }
 
 fn story(story: &EventStory, others: &[EventStory]) -> v1::EventStory {
-    let is_another = |other: &&EventStory| other.fluent_key == story.fluent_key && other.id != story.id;
-    let same_id = others.iter().filter(is_another).map(|other| v1::SameIdEvent {
-        event_id: other.id.to_string(),
-        received_at: Some(grpc::timestamp(other.received_at)),
-        origin: other.origin.to_string(),
-    });
+    let is_another =
+        |other: &&EventStory| other.fluent_key == story.fluent_key && other.id != story.id;
+    let same_id = others
+        .iter()
+        .filter(is_another)
+        .map(|other| v1::SameIdEvent {
+            event_id: other.id.to_string(),
+            received_at: Some(grpc::timestamp(other.received_at)),
+            origin: other.origin.to_string(),
+        });
     let attempts = story.steps.iter().map(|step| v1::Attempt {
         event_id: story.id.to_string(),
         event: story.name.clone(),
@@ -171,12 +225,19 @@ fn outcome(state: &StoryState) -> v1::RouteOutcome {
         StoryState::InFlight { route } => stands(route, "in-flight"),
         StoryState::NotReached { route } => stands(route, "not-reached"),
         StoryState::Unknown { route } => stands(route, "unknown"),
-        StoryState::Waiting { route, due } => {
-            v1::RouteOutcome { due: Some(grpc::timestamp(*due)), ..stands(route, "waiting") }
-        }
-        StoryState::Dead { route, letter, reason } => {
-            v1::RouteOutcome { letter: *letter, reason: reason.as_str().to_owned(), ..stands(route, "dead") }
-        }
+        StoryState::Waiting { route, due } => v1::RouteOutcome {
+            due: Some(grpc::timestamp(*due)),
+            ..stands(route, "waiting")
+        },
+        StoryState::Dead {
+            route,
+            letter,
+            reason,
+        } => v1::RouteOutcome {
+            letter: *letter,
+            reason: reason.as_str().to_owned(),
+            ..stands(route, "dead")
+        },
         _ => stands("", "unknown"),
     }
 }

@@ -53,8 +53,15 @@ impl Operator {
     ) -> Result<v1::ListDeadLettersResponse, Status> {
         let limit = pages::size(request.page_size, 50);
         let after = pages::place(&request.page_token)?.unwrap_or(0);
-        let query = DeadQuery { after, limit, ..query(request.filter.unwrap_or_default())? };
-        let found = self.found(query).await.map_err(|error| failure::queue(&error))?;
+        let query = DeadQuery {
+            after,
+            limit,
+            ..query(request.filter.unwrap_or_default())?
+        };
+        let found = self
+            .found(query)
+            .await
+            .map_err(|error| failure::queue(&error))?;
         let letters = pages::fitting(found.iter().map(|letter| described(letter, false)));
         let is_cut = is_cut(&found, limit) || letters.len() < found.len();
         Ok(v1::ListDeadLettersResponse {
@@ -69,10 +76,15 @@ impl Operator {
 
     pub(crate) async fn letter(&self, id: u64, body: bool) -> Result<v1::DeadLetter, Status> {
         if id == 0 {
-            return Err(Status::not_found("there is no dead letter 0: they begin with 1"));
+            return Err(Status::not_found(
+                "there is no dead letter 0: they begin with 1",
+            ));
         }
         let letter = self.stores().dead_letters().get(id).await;
-        Ok(described(&letter.map_err(|error| failure::queue(&error))?, body))
+        Ok(described(
+            &letter.map_err(|error| failure::queue(&error))?,
+            body,
+        ))
     }
 
     /// The number of letters, and the highest id among them.
@@ -80,9 +92,17 @@ impl Operator {
         let mut count = 0;
         let mut last = query.after;
         loop {
-            let page = self.found(DeadQuery { after: last, limit: TOGETHER, ..query.clone() }).await?;
+            let page = self
+                .found(DeadQuery {
+                    after: last,
+                    limit: TOGETHER,
+                    ..query.clone()
+                })
+                .await?;
             count += page.len() as u64;
-            let Some(newest) = page.last() else { return Ok((count, last)) };
+            let Some(newest) = page.last() else {
+                return Ok((count, last));
+            };
             last = newest.id;
         }
     }
@@ -117,7 +137,9 @@ impl Operator {
                 Change::Redrive { to } => letters.redrive(ids, to.as_deref()).await,
                 Change::Discard => letters.discard(ids).await,
             };
-            ids.iter().zip(&answers).for_each(|(id, answer)| progress.count(*id, answer));
+            ids.iter()
+                .zip(&answers)
+                .for_each(|(id, answer)| progress.count(*id, answer));
             progress.report().await?;
         }
         Ok(())
@@ -132,8 +154,15 @@ impl Operator {
         (progress.tally.total, query.up_to) = self.count_letters(&query).await?;
         query.limit = TOGETHER;
         loop {
-            let ids: Vec<u64> = self.found(query.clone()).await?.iter().map(|letter| letter.id).collect();
-            let Some(last) = ids.last() else { return Ok(()) };
+            let ids: Vec<u64> = self
+                .found(query.clone())
+                .await?
+                .iter()
+                .map(|letter| letter.id)
+                .collect();
+            let Some(last) = ids.last() else {
+                return Ok(());
+            };
             query.after = *last;
             self.change_these(&ids, change, progress).await?;
         }
@@ -163,8 +192,11 @@ pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
         return Err(Status::invalid_argument(why));
     }
     let unrouted = || Some(UNROUTED.to_owned());
-    let (route, not_route) =
-        if filter.unrouted { (unrouted(), None) } else { (set(filter.route), unrouted()) };
+    let (route, not_route) = if filter.unrouted {
+        (unrouted(), None)
+    } else {
+        (set(filter.route), unrouted())
+    };
     Ok(DeadQuery {
         route,
         not_route,
@@ -174,18 +206,26 @@ pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
         account: set(filter.account),
         since: time(filter.since.as_ref(), "filter.since")?,
         until: time(filter.until.as_ref(), "filter.until")?,
-        up_to: if filter.up_to == 0 { u64::MAX } else { filter.up_to },
+        up_to: if filter.up_to == 0 {
+            u64::MAX
+        } else {
+            filter.up_to
+        },
         ..DeadQuery::default()
     })
 }
 
 /// The selection of a request. An empty one is an error, as it must not mean all letters.
-pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<LetterSelection, Status> {
+pub(crate) fn selection(
+    selection: Option<v1::DeadLetterSelection>,
+) -> Result<LetterSelection, Status> {
     let wrong = |why: &str| Status::invalid_argument(format!("selection: {why}"));
     let v1::DeadLetterSelection { ids, filter } = selection.unwrap_or_default();
     match (ids.is_empty(), filter) {
         (false, Some(_)) => Err(wrong("expected `ids` or `filter`, not both")),
-        (false, None) if ids.len() > MAX_IDS => Err(wrong("expected at most 10000 ids; use a filter")),
+        (false, None) if ids.len() > MAX_IDS => {
+            Err(wrong("expected at most 10000 ids; use a filter"))
+        }
         (false, None) => Ok(LetterSelection::Ids(ids)),
         (true, Some(filter)) => Ok(LetterSelection::All(Box::new(query(filter)?))),
         (true, None) => Err(wrong("expected `ids` or `filter`")),
@@ -193,8 +233,15 @@ pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<Le
 }
 
 fn described(letter: &DeadLetter, body: bool) -> v1::DeadLetter {
-    let mut event = if body { grpc::event(&letter.event) } else { grpc::without_body(&letter.event) };
-    for entity in [&mut event.entity, &mut event.root_entity].into_iter().flatten() {
+    let mut event = if body {
+        grpc::event(&letter.event)
+    } else {
+        grpc::without_body(&letter.event)
+    };
+    for entity in [&mut event.entity, &mut event.root_entity]
+        .into_iter()
+        .flatten()
+    {
         shorten(entity);
     }
     v1::DeadLetter {
@@ -206,13 +253,23 @@ fn described(letter: &DeadLetter, body: bool) -> v1::DeadLetter {
         attempts: letter.attempts,
         at: Some(grpc::timestamp(letter.at)),
         redrive: letter.redrive,
-        trace_id: letter.event.trace().map(|trace| trace.trace_id()).unwrap_or_default(),
+        trace_id: letter
+            .event
+            .trace()
+            .map(|trace| trace.trace_id())
+            .unwrap_or_default(),
     }
 }
 
 /// Cuts long fields. Otherwise a ref of megabytes would be sent twice more beside its body.
 fn shorten(entity: &mut v1::Entity) {
-    let v1::Entity { r#type, subtype, r#ref, id, status } = entity;
+    let v1::Entity {
+        r#type,
+        subtype,
+        r#ref,
+        id,
+        status,
+    } = entity;
     for text in [r#type, subtype, r#ref, id, status] {
         *text = queue::cut(text);
     }

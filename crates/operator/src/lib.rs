@@ -68,7 +68,9 @@ struct Inner {
 
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operator").field("stores", &self.0.stores).finish_non_exhaustive()
+        f.debug_struct("Operator")
+            .field("stores", &self.0.stores)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +85,14 @@ impl Operator {
         shutdown: Shutdown,
     ) -> Self {
         let audit = Audit::new(audit, Arc::clone(&clock));
-        Self(Arc::new(Inner { stores, settings, audit, clock, shutdown, viewers: Viewers::default() }))
+        Self(Arc::new(Inner {
+            stores,
+            settings,
+            audit,
+            clock,
+            shutdown,
+            viewers: Viewers::default(),
+        }))
     }
 
     /// True if the queue answers now. Asks it.

@@ -37,10 +37,17 @@ impl Operator {
 
 fn show(health: &StoresHealth) {
     let count = |is: fn(&ServerState) -> bool| {
-        health.servers.iter().filter(|server| is(&server.state)).count() as f64
+        health
+            .servers
+            .iter()
+            .filter(|server| is(&server.state))
+            .count() as f64
     };
     metrics::QUEUE_SERVERS.set(count(|state| *state == ServerState::Well), ["well".into()]);
-    metrics::QUEUE_SERVERS.set(count(|state| matches!(state, ServerState::Behind(_))), ["behind".into()]);
+    metrics::QUEUE_SERVERS.set(
+        count(|state| matches!(state, ServerState::Behind(_))),
+        ["behind".into()],
+    );
     metrics::QUEUE_SERVERS.set(count(|state| *state == ServerState::Gone), ["gone".into()]);
     for usage in &health.usage {
         if let Some(share) = usage.share() {

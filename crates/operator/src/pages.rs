@@ -42,7 +42,9 @@ pub(crate) fn fitting<M: Message>(messages: impl IntoIterator<Item = M>) -> Vec<
 
 /// The token for the next page, empty if the last page was not full.
 pub(crate) fn next(last: Option<u64>, is_full: bool) -> String {
-    last.filter(|_| is_full).map(|last| last.to_string()).unwrap_or_default()
+    last.filter(|_| is_full)
+        .map(|last| last.to_string())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -53,7 +55,10 @@ mod tests {
 
     #[test]
     fn an_answer_is_bounded_in_bytes_and_never_empty() {
-        let attempt = |bytes: usize| v1::Attempt { entity: "e".repeat(bytes), ..v1::Attempt::default() };
+        let attempt = |bytes: usize| v1::Attempt {
+            entity: "e".repeat(bytes),
+            ..v1::Attempt::default()
+        };
         let fit = |bytes: usize, count: usize| {
             let attempts = fitting((0..count).map(|_| attempt(bytes)));
             let sent: usize = attempts.iter().map(Message::encoded_len).sum();
@@ -61,7 +66,10 @@ mod tests {
         };
         assert_eq!(fit(10, 1000).0, 1000);
         let (count, sent) = fit(100_000, 1000);
-        assert!(count < 1000 && sent <= MAX_BYTES && sent > MAX_BYTES - 200_000, "{count}: {sent}");
+        assert!(
+            count < 1000 && sent <= MAX_BYTES && sent > MAX_BYTES - 200_000,
+            "{count}: {sent}"
+        );
         assert_eq!(fit(2 * MAX_BYTES, 3).0, 1);
         assert_eq!(fit(0, 3).0, 3);
     }

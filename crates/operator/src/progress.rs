@@ -89,9 +89,16 @@ impl ProgressReporter {
             (self.tally.clone(), self.touched.clone());
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
-            self.to.send(Ok(self.tally.clone())).await.map_err(|_| CallerGone)?;
+            self.to
+                .send(Ok(self.tally.clone()))
+                .await
+                .map_err(|_| CallerGone)?;
         }
-        if self.to.is_closed() { Err(CallerGone) } else { Ok(()) }
+        if self.to.is_closed() {
+            Err(CallerGone)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -121,13 +128,24 @@ where
     let draining = shutdown.draining();
     shutdown.spawn(async move {
         let Some((progress, result)) = draining.run_until_cancelled(work).await else {
-            let (cut_off, touched) = so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let (cut_off, touched) = so_far
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             if let Some(begun) = begun {
                 begun
-                    .end_with(&touched, cut_off.done, cut_off.failed, "cut off, after at least so many")
+                    .end_with(
+                        &touched,
+                        cut_off.done,
+                        cut_off.failed,
+                        "cut off, after at least so many",
+                    )
                     .await;
             }
-            let stops = Status::unavailable(format!("this server stops, after {} were done", cut_off.done));
+            let stops = Status::unavailable(format!(
+                "this server stops, after {} were done",
+                cut_off.done
+            ));
             return send_last(&last_words, Err(stops)).await;
         };
         let done = progress.tally.done;
@@ -138,7 +156,9 @@ where
             Err(WorkError::Failed(status)) => (status.message().to_owned(), Some(Err(status))),
         };
         if let Some(begun) = begun {
-            begun.end_with(&progress.touched, done, failed, &outcome).await;
+            begun
+                .end_with(&progress.touched, done, failed, &outcome)
+                .await;
         }
         if let Some(last) = last {
             send_last(&last_words, last).await;

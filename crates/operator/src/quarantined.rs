@@ -28,9 +28,16 @@ impl Operator {
         })
     }
 
-    pub(crate) async fn quarantined_body(&self, id: u64, body: bool) -> Result<v1::Quarantined, Status> {
+    pub(crate) async fn quarantined_body(
+        &self,
+        id: u64,
+        body: bool,
+    ) -> Result<v1::Quarantined, Status> {
         let found = self.stores().quarantine().get(id).await;
-        Ok(described(&found.map_err(|error| failure::queue(&error))?, body))
+        Ok(described(
+            &found.map_err(|error| failure::queue(&error))?,
+            body,
+        ))
     }
 
     pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> (v1::Tally, AffectedItems) {
@@ -56,25 +63,37 @@ impl Operator {
 
     /// Keys, accounts and limits as the settings have them now.
     pub(crate) fn gateway(&self) -> Result<Gateway, Status> {
-        self.settings()?.gateway().map_err(|error| failure::settings(&error.into()))
+        self.settings()?
+            .gateway()
+            .map_err(|error| failure::settings(&error.into()))
     }
 
     /// Admits a quarantined body. Its bytes are verified again: a store is not trusted more than
     /// the network.
     async fn release(&self, gateway: &Gateway, id: u64) -> Result<(), String> {
         let quarantine = self.stores().quarantine();
-        let kept = quarantine.get(id).await.map_err(|error| Chain(&error).to_string())?;
+        let kept = quarantine
+            .get(id)
+            .await
+            .map_err(|error| Chain(&error).to_string())?;
         let name = match kept.proof {
             Proof::Signed(algorithm) => gateway.signatures.headers(algorithm).first().cloned(),
             Proof::Api => None,
         };
         let name = name.unwrap_or_default();
         let headers: Headers = [(name, kept.signature)].into_iter().collect();
-        let inbound = Inbound { body: kept.body, headers, received_at: kept.received_at };
+        let inbound = Inbound {
+            body: kept.body,
+            headers,
+            received_at: kept.received_at,
+        };
         // A key that was in use when the body came still proves it.
         let event = admitted(gateway, inbound, WebhookVerifier::for_kept)
             .map_err(|why| format!("{id} is still refused: {why}"))?;
-        quarantine.release(id, event).await.map_err(|error| Chain(&error).to_string())
+        quarantine
+            .release(id, event)
+            .await
+            .map_err(|error| Chain(&error).to_string())
     }
 }
 
@@ -87,12 +106,22 @@ pub(crate) fn admitted(
     inbound: Inbound,
     made: fn(WebhookVerifier) -> WebhookVerifier,
 ) -> Result<Event, String> {
-    let verifier = made(WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone()));
-    let verified = verifier.verify(inbound).map_err(|rejection| rejection.to_string())?;
+    let verifier = made(WebhookVerifier::new(
+        gateway.keys.clone(),
+        gateway.signatures.clone(),
+    ));
+    let verified = verifier
+        .verify(inbound)
+        .map_err(|rejection| rejection.to_string())?;
     let span = Span::begin(Kind::Producer, "admit", Parent::Root);
     match Event::admit(verified, &gateway.accounts, Some(span.context())) {
         Ok(event) => {
-            span.end(SpanStatus::Ok, || vec![Attribute::new("messaging.message.id", event.id().to_string())]);
+            span.end(SpanStatus::Ok, || {
+                vec![Attribute::new(
+                    "messaging.message.id",
+                    event.id().to_string(),
+                )]
+            });
             Ok(event)
         }
         Err((refusal, _)) => {
@@ -107,7 +136,13 @@ struct Counted((v1::Tally, AffectedItems));
 
 impl Counted {
     fn of(ids: &[u64]) -> Self {
-        Self((v1::Tally { total: ids.len() as u64, ..v1::Tally::default() }, AffectedItems::default()))
+        Self((
+            v1::Tally {
+                total: ids.len() as u64,
+                ..v1::Tally::default()
+            },
+            AffectedItems::default(),
+        ))
     }
 
     fn count(&mut self, id: u64, answer: Result<(), String>) {
@@ -133,6 +168,10 @@ fn described(body: &Quarantined, whole: bool) -> v1::Quarantined {
         algorithm: body.proof.as_str().to_owned(),
         bytes: body.body.len() as u64,
         received_at: Some(grpc::timestamp(body.received_at)),
-        body: if whole { body.body.to_vec() } else { Vec::new() },
+        body: if whole {
+            body.body.to_vec()
+        } else {
+            Vec::new()
+        },
     }
 }

@@ -24,7 +24,10 @@ impl Operator {
         let found = self.stores().refused().list(after, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
         Ok(v1::ListRefusedResponse {
-            next_page_token: pages::next(found.last().map(|webhook| webhook.id), found.len() == limit),
+            next_page_token: pages::next(
+                found.last().map(|webhook| webhook.id),
+                found.len() == limit,
+            ),
             refused: found.iter().map(described).collect(),
         })
     }
@@ -33,7 +36,10 @@ impl Operator {
         let webhook = self.stores().refused().get(id).await;
         let webhook = webhook.map_err(|error| failure::queue(&error))?;
         let diagnosis = diagnose_webhook(&self.gateway()?, webhook.inbound.clone());
-        let advice = diagnosis.advice.map(|advice| format!("\n{advice}")).unwrap_or_default();
+        let advice = diagnosis
+            .advice
+            .map(|advice| format!("\n{advice}"))
+            .unwrap_or_default();
         Ok(v1::ExplainRefusedResponse {
             refused: Some(described(&webhook)),
             admissible: diagnosis.admitted,
@@ -50,13 +56,19 @@ impl Operator {
         (progress, result)
     }
 
-    async fn recheck_all(&self, admit: bool, progress: &mut ProgressReporter) -> Result<(), WorkError> {
+    async fn recheck_all(
+        &self,
+        admit: bool,
+        progress: &mut ProgressReporter,
+    ) -> Result<(), WorkError> {
         let gateway = self.gateway()?;
         let mut after = 0;
         progress.tally.total = self.stores().refused().count().await?.webhooks;
         loop {
             let page = self.stores().refused().list(after, TOGETHER).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
             after = last.id;
             for webhook in page {
                 self.recheck_one(&gateway, webhook, admit, progress).await;
@@ -77,7 +89,10 @@ impl Operator {
             Ok(_) if !admit => progress.tally.done += 1,
             Ok(event) => {
                 let admitted = self.stores().refused().admit(webhook.id, event).await;
-                progress.count(webhook.id, &admitted.map_err(|error| Chain(&error).to_string()));
+                progress.count(
+                    webhook.id,
+                    &admitted.map_err(|error| Chain(&error).to_string()),
+                );
             }
         }
     }

@@ -28,11 +28,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn takes(&self, event: &Event) -> bool {
-        let is =
-            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
         is(&self.event, event.name())
             && is(&self.account, event.account())
-            && self.reference.as_deref().is_none_or(|reference| is_of(event, reference))
+            && self
+                .reference
+                .as_deref()
+                .is_none_or(|reference| is_of(event, reference))
             && self.matching.matches(event)
     }
 }
@@ -40,7 +44,9 @@ impl Plan {
 /// True if `reference` is exactly the ref of the event's entity or root entity.
 fn is_of(event: &Event, reference: &str) -> bool {
     let fields = event.fields();
-    [&fields.entity_ref, &fields.root_entity_ref].into_iter().any(|it| it.as_deref() == Some(reference))
+    [&fields.entity_ref, &fields.root_entity_ref]
+        .into_iter()
+        .any(|it| it.as_deref() == Some(reference))
 }
 
 impl Operator {
@@ -48,8 +54,16 @@ impl Operator {
         let wrong = |why: String| Status::invalid_argument(why);
         let routes = self.settings()?.routes(None);
         let routes = routes.map_err(|error| failure::settings(&error.into()))?;
-        let found = routes.0.into_iter().find(|route| route.name == request.route);
-        let none = || wrong(format!("route: there is no {} in the settings", request.route));
+        let found = routes
+            .0
+            .into_iter()
+            .find(|route| route.name == request.route);
+        let none = || {
+            wrong(format!(
+                "route: there is no {} in the settings",
+                request.route
+            ))
+        };
         let from = time(request.from.as_ref(), "from")?;
         let until = time(request.until.as_ref(), "until")?.unwrap_or_else(|| self.0.clock.now());
         let from = from.ok_or_else(|| wrong("from: expected a time".to_owned()))?;
@@ -78,18 +92,35 @@ impl Operator {
         (progress, result)
     }
 
-    async fn replay_all(&self, plan: &Plan, progress: &mut ProgressReporter) -> Result<(), WorkError> {
+    async fn replay_all(
+        &self,
+        plan: &Plan,
+        progress: &mut ProgressReporter,
+    ) -> Result<(), WorkError> {
         let mut after = Some(Position::START);
         while let Some(behind) = after {
-            let query = ReceivedQuery { from: plan.from, until: plan.until, after: behind, limit: TOGETHER };
+            let query = ReceivedQuery {
+                from: plan.from,
+                until: plan.until,
+                after: behind,
+                limit: TOGETHER,
+            };
             let page = self.stores().history().received(query).await?;
             after = page.next;
             let all = page.events.len();
-            let taken: Vec<_> = page.events.into_iter().filter(|(_, event)| plan.takes(event)).collect();
+            let taken: Vec<_> = page
+                .events
+                .into_iter()
+                .filter(|(_, event)| plan.takes(event))
+                .collect();
             progress.tally.skipped += (all - taken.len()) as u64;
             let replayed = match plan.dry_run {
                 true => vec![Replayed::HandedOver; taken.len()],
-                false => self.stores().replay(&plan.route, &taken, plan.again).await?,
+                false => {
+                    self.stores()
+                        .replay(&plan.route, &taken, plan.again)
+                        .await?
+                }
             };
             for became in replayed {
                 match became {

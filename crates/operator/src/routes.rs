@@ -23,11 +23,19 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(24 * 366);
 impl Operator {
     pub(crate) async fn routes(&self) -> Result<Vec<v1::Route>, Status> {
         let listed = self.listed()?;
-        let states = self.stores().routes().await.map_err(|error| failure::queue(&error))?;
+        let states = self
+            .stores()
+            .routes()
+            .await
+            .map_err(|error| failure::queue(&error))?;
         Ok(self.describe(&states, &listed))
     }
 
-    pub(crate) fn describe(&self, states: &[RouteState], listed: &HashSet<String>) -> Vec<v1::Route> {
+    pub(crate) fn describe(
+        &self,
+        states: &[RouteState],
+        listed: &HashSet<String>,
+    ) -> Vec<v1::Route> {
         states.iter().map(|state| route(state, listed)).collect()
     }
 
@@ -39,14 +47,21 @@ impl Operator {
     }
 
     pub(crate) async fn pause(&self, route: &str, pause: &Pause) -> Result<(), Status> {
-        self.stores().set_paused(route, Some(pause)).await.map_err(|error| failure::queue(&error))
+        self.stores()
+            .set_paused(route, Some(pause))
+            .await
+            .map_err(|error| failure::queue(&error))
     }
 
     /// The pause that a request asks for.
     ///
     /// # Errors
     /// If its reason is too long, or its time is not valid.
-    pub(crate) fn pause_of(&self, request: &v1::PauseRouteRequest, by: &str) -> Result<Pause, Status> {
+    pub(crate) fn pause_of(
+        &self,
+        request: &v1::PauseRouteRequest,
+        by: &str,
+    ) -> Result<Pause, Status> {
         let wrong = |why: &str| Status::invalid_argument(why.to_owned());
         if request.reason.len() > LONGEST_REASON {
             return Err(wrong("reason: expected at most 256 bytes"));
@@ -54,26 +69,35 @@ impl Operator {
         let lasts = match &request.lasts {
             None => None,
             Some(lasts) => {
-                let lasts =
-                    grpc::duration_of(lasts).filter(|lasts| !lasts.is_zero() && *lasts <= LONGEST_PAUSE);
+                let lasts = grpc::duration_of(lasts)
+                    .filter(|lasts| !lasts.is_zero() && *lasts <= LONGEST_PAUSE);
                 Some(lasts.ok_or_else(|| wrong("lasts: expected a time of up to a year"))?)
             }
         };
         let until = lasts.and_then(|lasts| self.0.clock.now().saturating_add(lasts).ok());
         let reason = Some(request.reason.clone()).filter(|reason| !reason.is_empty());
-        Ok(Pause { until, reason, by: Some(by.to_owned()) })
+        Ok(Pause {
+            until,
+            reason,
+            by: Some(by.to_owned()),
+        })
     }
 
     pub(crate) async fn resume(&self, route: &str) -> Result<v1::ResumeRouteResponse, Status> {
         let failed = |error: queue::QueueError| failure::queue(&error);
         let states = self.stores().routes().await.map_err(failed)?;
         let state = states.into_iter().find(|state| state.name == route);
-        self.stores().set_paused(route, None).await.map_err(failed)?;
+        self.stores()
+            .set_paused(route, None)
+            .await
+            .map_err(failed)?;
         self.stores().close_breakers(route).await.map_err(failed)?;
         let is_open = |working: &&RouteProcessStatus| working.breaker != BreakerState::Closed;
         Ok(v1::ResumeRouteResponse {
             was_paused: state.as_ref().is_some_and(|state| state.paused),
-            breakers: state.map_or(0, |state| state.working.iter().filter(is_open).count() as u32),
+            breakers: state.map_or(0, |state| {
+                state.working.iter().filter(is_open).count() as u32
+            }),
         })
     }
 
@@ -86,7 +110,10 @@ impl Operator {
             let why = "it is in the settings: take it out and restart first";
             return Err(Status::failed_precondition(format!("route {route}: {why}")));
         }
-        self.stores().forget(route).await.map_err(|error| failure::queue(&error))
+        self.stores()
+            .forget(route)
+            .await
+            .map_err(|error| failure::queue(&error))
     }
 }
 
@@ -116,10 +143,23 @@ fn pause(pause: &Pause) -> v1::Pause {
 
 /// A pause in words: `paused by ops until 2026-11-28T12:00:00Z: a deploy`.
 pub(crate) fn paused_in_words(pause: Option<&Pause>) -> String {
-    let Some(pause) = pause else { return "paused".to_owned() };
-    let by = pause.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-    let until = pause.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
-    let reason = pause.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let Some(pause) = pause else {
+        return "paused".to_owned();
+    };
+    let by = pause
+        .by
+        .as_ref()
+        .map(|by| format!(" by {by}"))
+        .unwrap_or_default();
+    let until = pause
+        .until
+        .map(|until| format!(" until {until:.0}"))
+        .unwrap_or_default();
+    let reason = pause
+        .reason
+        .as_ref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
     format!("paused{by}{until}{reason}")
 }
 
@@ -143,9 +183,21 @@ fn summary(route: &RouteState) -> String {
         1 => String::new(),
         all => format!(" in {count} of {all} processes"),
     };
-    let open: Vec<Timestamp> = route.working.iter().filter_map(|working| until(&working.breaker)).collect();
-    let half_open = route.working.iter().filter(|working| working.breaker == BreakerState::HalfOpen).count();
-    let throttled = route.working.iter().filter(|working| working.throttled).count();
+    let open: Vec<Timestamp> = route
+        .working
+        .iter()
+        .filter_map(|working| until(&working.breaker))
+        .collect();
+    let half_open = route
+        .working
+        .iter()
+        .filter(|working| working.breaker == BreakerState::HalfOpen)
+        .count();
+    let throttled = route
+        .working
+        .iter()
+        .filter(|working| working.throttled)
+        .count();
     match (route.paused, route.working.is_empty(), open.iter().min()) {
         (true, ..) => paused_in_words(route.pause.as_ref()),
         _ if route.name == UNROUTED => "keeps what no other route matches".to_owned(),
@@ -158,5 +210,9 @@ fn summary(route: &RouteState) -> String {
 }
 
 fn until(breaker: &BreakerState) -> Option<Timestamp> {
-    if let BreakerState::Open { until } = breaker { Some(*until) } else { None }
+    if let BreakerState::Open { until } = breaker {
+        Some(*until)
+    } else {
+        None
+    }
 }

@@ -20,7 +20,12 @@ fn answer<T>(result: Result<T, Status>) -> Answer<T> {
 
 impl Operator {
     /// Begins an entry in the audit log.
-    async fn begin<T>(&self, request: &Request<T>, action: &str, what: Value) -> Result<OpenEntry, Status> {
+    async fn begin<T>(
+        &self,
+        request: &Request<T>,
+        action: &str,
+        what: Value,
+    ) -> Result<OpenEntry, Status> {
         let caller = Caller::of(request.extensions())?;
         self.0.audit.begin(&caller.name, action, what).await
     }
@@ -57,7 +62,8 @@ impl Operator {
             return answer(work.await);
         }
         Caller::of(request.extensions())?.must(&Role::Operate)?;
-        self.change(request, action, json!({ "id": id, "body": true }), work).await
+        self.change(request, action, json!({ "id": id, "body": true }), work)
+            .await
     }
 
     async fn change_some<T>(
@@ -74,7 +80,11 @@ impl Operator {
         let begun = self.begin(request, action, named_ids(ids)).await?;
         let result = work.await;
         match &result {
-            Ok((tally, touched)) => begun.end_with(touched, tally.done, tally.failed, "done").await,
+            Ok((tally, touched)) => {
+                begun
+                    .end_with(touched, tally.done, tally.failed, "done")
+                    .await
+            }
             Err(status) => begun.end(0, ids.len() as u64, status.message()).await,
         }
         result.map(|(tally, _)| Some(tally))
@@ -90,7 +100,12 @@ impl Operator {
         let operator = self.clone();
         let shutdown = &self.0.shutdown;
         let work = |progress| operator.change_letters(selection, change, progress);
-        Ok(Response::new(progress::run(shutdown, Some(begun), wrap, work)))
+        Ok(Response::new(progress::run(
+            shutdown,
+            Some(begun),
+            wrap,
+            work,
+        )))
     }
 }
 
@@ -100,14 +115,28 @@ impl v1::operator_server::Operator for Operator {
         answer(self.status().await)
     }
 
-    async fn list_routes(&self, _: Request<v1::ListRoutesRequest>) -> Answer<v1::ListRoutesResponse> {
-        answer(self.routes().await.map(|routes| v1::ListRoutesResponse { routes }))
+    async fn list_routes(
+        &self,
+        _: Request<v1::ListRoutesRequest>,
+    ) -> Answer<v1::ListRoutesResponse> {
+        answer(
+            self.routes()
+                .await
+                .map(|routes| v1::ListRoutesResponse { routes }),
+        )
     }
 
-    async fn pause_route(&self, request: Request<v1::PauseRouteRequest>) -> Answer<v1::PauseRouteResponse> {
+    async fn pause_route(
+        &self,
+        request: Request<v1::PauseRouteRequest>,
+    ) -> Answer<v1::PauseRouteResponse> {
         let route = request.get_ref().route.clone();
         let pause = self.pause_of(request.get_ref(), &Caller::of(request.extensions())?.name)?;
-        let work = async { self.pause(&route, &pause).await.map(|()| v1::PauseRouteResponse {}) };
+        let work = async {
+            self.pause(&route, &pause)
+                .await
+                .map(|()| v1::PauseRouteResponse {})
+        };
         self.ensure_route(&route).await?;
         let until = pause.until.map(|until| until.to_string());
         let what = json!({ "route": route, "until": until, "reason": pause.reason });
@@ -121,7 +150,8 @@ impl v1::operator_server::Operator for Operator {
         let route = request.get_ref().route.clone();
         let work = self.resume(&route);
         self.ensure_route(&route).await?;
-        self.change(&request, "ResumeRoute", json!({ "route": route }), work).await
+        self.change(&request, "ResumeRoute", json!({ "route": route }), work)
+            .await
     }
 
     async fn forget_route(
@@ -129,9 +159,14 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::ForgetRouteRequest>,
     ) -> Answer<v1::ForgetRouteResponse> {
         let route = request.get_ref().route.clone();
-        let work = async { self.forget(&route).await.map(|()| v1::ForgetRouteResponse {}) };
+        let work = async {
+            self.forget(&route)
+                .await
+                .map(|()| v1::ForgetRouteResponse {})
+        };
         self.ensure_route(&route).await?;
-        self.change(&request, "ForgetRoute", json!({ "route": route }), work).await
+        self.change(&request, "ForgetRoute", json!({ "route": route }), work)
+            .await
     }
 
     async fn list_deliveries(
@@ -159,7 +194,9 @@ impl v1::operator_server::Operator for Operator {
         let operator = self.clone();
         let draining = self.0.shutdown.draining();
         self.0.shutdown.spawn(async move {
-            let watching = draining.run_until_cancelled(operator.watch(query, &viewer)).await;
+            let watching = draining
+                .run_until_cancelled(operator.watch(query, &viewer))
+                .await;
             match watching {
                 Some(Ok(())) => {}
                 Some(Err(status)) => viewer.end(status),
@@ -176,7 +213,13 @@ impl v1::operator_server::Operator for Operator {
         let v1::RetryDeliveryRequest { event, route } = request.get_ref().clone();
         self.ensure_route(&route).await?;
         let what = json!({ "event": event, "route": route });
-        self.change(&request, "RetryDelivery", what, self.retry_now(&event, &route)).await
+        self.change(
+            &request,
+            "RetryDelivery",
+            what,
+            self.retry_now(&event, &route),
+        )
+        .await
     }
 
     async fn get_event_body(
@@ -184,10 +227,19 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::GetEventBodyRequest>,
     ) -> Answer<v1::GetEventBodyResponse> {
         let event = request.get_ref().event.clone();
-        self.change(&request, "GetEventBody", json!({ "event": event }), self.event_body(&event)).await
+        self.change(
+            &request,
+            "GetEventBody",
+            json!({ "event": event }),
+            self.event_body(&event),
+        )
+        .await
     }
 
-    async fn show_events(&self, request: Request<v1::ShowEventsRequest>) -> Answer<v1::ShowEventsResponse> {
+    async fn show_events(
+        &self,
+        request: Request<v1::ShowEventsRequest>,
+    ) -> Answer<v1::ShowEventsResponse> {
         answer(self.stories(request.into_inner()).await)
     }
 
@@ -209,7 +261,9 @@ impl v1::operator_server::Operator for Operator {
         let v1::GetDeadLetterRequest { id, body } = *request.get_ref();
         let show = async {
             let letter = self.letter(id, body).await?;
-            Ok(v1::GetDeadLetterResponse { letter: Some(letter) })
+            Ok(v1::GetDeadLetterResponse {
+                letter: Some(letter),
+            })
         };
         self.show(&request, "GetDeadLetter", id, body, show).await
     }
@@ -240,7 +294,9 @@ impl v1::operator_server::Operator for Operator {
         self.ensure_route(&to).await?;
         let what = json!({ "selection": described(&selection), "to": to });
         let begun = self.begin(&request, "RedriveDeadLetters", what).await?;
-        let change = Change::Redrive { to: deliveries::set(to) };
+        let change = Change::Redrive {
+            to: deliveries::set(to),
+        };
         let wrap = |tally| v1::RedriveDeadLettersResponse { tally: Some(tally) };
         self.change_letters_of(begun, selection, change, wrap).await
     }
@@ -257,7 +313,8 @@ impl v1::operator_server::Operator for Operator {
         let what = json!({ "selection": described(&selection) });
         let begun = self.begin(&request, "DiscardDeadLetters", what).await?;
         let wrap = |tally| v1::DiscardDeadLettersResponse { tally: Some(tally) };
-        self.change_letters_of(begun, selection, Change::Discard, wrap).await
+        self.change_letters_of(begun, selection, Change::Discard, wrap)
+            .await
     }
 
     async fn list_quarantined(
@@ -285,7 +342,9 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<v1::RedriveQuarantinedResponse> {
         let ids = request.get_ref().ids.clone();
         let work = self.redrive_quarantined(&ids);
-        let tally = self.change_some(&request, "RedriveQuarantined", &ids, work).await?;
+        let tally = self
+            .change_some(&request, "RedriveQuarantined", &ids, work)
+            .await?;
         Ok(Response::new(v1::RedriveQuarantinedResponse { tally }))
     }
 
@@ -295,7 +354,9 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<v1::DiscardQuarantinedResponse> {
         let ids = request.get_ref().ids.clone();
         let work = async { Ok(self.discard_quarantined(&ids).await) };
-        let tally = self.change_some(&request, "DiscardQuarantined", &ids, work).await?;
+        let tally = self
+            .change_some(&request, "DiscardQuarantined", &ids, work)
+            .await?;
         Ok(Response::new(v1::DiscardQuarantinedResponse { tally }))
     }
 
@@ -321,13 +382,21 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<Self::RecheckRefusedStream> {
         let admit = request.get_ref().admit;
         let begun = match admit {
-            true => Some(self.begin(&request, "RecheckRefused", json!({ "admit": true })).await?),
+            true => Some(
+                self.begin(&request, "RecheckRefused", json!({ "admit": true }))
+                    .await?,
+            ),
             false => None,
         };
         let wrap = |tally| v1::RecheckRefusedResponse { tally: Some(tally) };
         let operator = self.clone();
         let work = |progress| operator.recheck(admit, progress);
-        Ok(Response::new(progress::run(&self.0.shutdown, begun, wrap, work)))
+        Ok(Response::new(progress::run(
+            &self.0.shutdown,
+            begun,
+            wrap,
+            work,
+        )))
     }
 
     type ReplayStream = ProgressStream<v1::ReplayResponse>;
@@ -346,14 +415,22 @@ impl v1::operator_server::Operator for Operator {
         let wrap = |tally| v1::ReplayResponse { tally: Some(tally) };
         let operator = self.clone();
         let work = |progress| operator.replay(plan, progress);
-        Ok(Response::new(progress::run(&self.0.shutdown, begun, wrap, work)))
+        Ok(Response::new(progress::run(
+            &self.0.shutdown,
+            begun,
+            wrap,
+            work,
+        )))
     }
 
-    async fn list_audit(&self, request: Request<v1::ListAuditRequest>) -> Answer<v1::ListAuditResponse> {
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Answer<v1::ListAuditResponse> {
         let limit = pages::size(request.get_ref().page_size, 50);
         let entries = self.0.audit.newest(limit);
-        let entries =
-            entries.map_err(|error| Status::unavailable(format!("reading the audit log: {error}")))?;
+        let entries = entries
+            .map_err(|error| Status::unavailable(format!("reading the audit log: {error}")))?;
         Ok(Response::new(v1::ListAuditResponse { entries }))
     }
 }

@@ -8,8 +8,8 @@ use futures::future::join_all;
 use proto::v1;
 use queue::processes::{ProcessSeen, processes};
 use queue::{
-    AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth, UNROUTED,
-    count_quarantined, facts,
+    AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth,
+    UNROUTED, count_quarantined, facts,
 };
 use settings::{QueueSettings, SettingsTree};
 use telemetry::alerts::Urgency;
@@ -33,16 +33,26 @@ impl Operator {
     pub(crate) async fn status(&self) -> Result<v1::GetStatusResponse, Status> {
         let tree = self.settings()?;
         let (known, held) = self.known(&tree).await?;
-        let (now, later): (Vec<_>, Vec<_>) =
-            lines(&known).into_iter().partition(|line| line.alert.urgency == Urgency::Now);
+        let (now, later): (Vec<_>, Vec<_>) = lines(&known)
+            .into_iter()
+            .partition(|line| line.alert.urgency == Urgency::Now);
         let problems = now.iter().chain(&later).map(|line| line.text.clone());
         Ok(v1::GetStatusResponse {
             well: now.is_empty(),
             problems: problems.collect(),
             now: now.iter().map(described).collect(),
             later: later.iter().map(described).collect(),
-            processes: known.processes.iter().map(|seen| process(seen, known.now)).collect(),
-            servers: known.health.iter().flat_map(|health| &health.servers).map(server).collect(),
+            processes: known
+                .processes
+                .iter()
+                .map(|seen| process(seen, known.now))
+                .collect(),
+            servers: known
+                .health
+                .iter()
+                .flat_map(|health| &health.servers)
+                .map(server)
+                .collect(),
             routes: self.routes_of(&known),
             dead_letters: known.dead_letters,
             unrouted: known.unrouted,
@@ -55,7 +65,10 @@ impl Operator {
 
     fn routes_of(&self, known: &Known) -> Vec<v1::Route> {
         let mut routes = self.describe(&known.routes, &known.listed.clone().unwrap_or_default());
-        for route in routes.iter_mut().filter(|route| known.failing.contains_key(&route.name)) {
+        for route in routes
+            .iter_mut()
+            .filter(|route| known.failing.contains_key(&route.name))
+        {
             if route.summary == DELIVERING {
                 "every attempt fails".clone_into(&mut route.summary);
             }
@@ -71,8 +84,9 @@ impl Operator {
         let mut unreadable = None;
         let routes = readable(stores.routes().await, &mut unreadable);
         let letters = readable(stores.dead_letters().count().await, &mut unreadable);
-        let (unrouted, dead): (Vec<_>, Vec<_>) =
-            letters.into_iter().partition(|(route, _)| route == UNROUTED);
+        let (unrouted, dead): (Vec<_>, Vec<_>) = letters
+            .into_iter()
+            .partition(|(route, _)| route == UNROUTED);
         let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
         let quarantined = count_quarantined(stores.quarantine(), pages::MAX_PAGE).await;
         let quarantined = readable(quarantined, &mut unreadable);
@@ -115,7 +129,9 @@ fn readable<T: Default>(read: Result<T, QueueError>, unreadable: &mut Option<Que
 
 /// The routes of the settings. `None` if they have none: then those of other processes count.
 fn listed(tree: &SettingsTree) -> Result<Option<HashSet<String>>, Status> {
-    let routes = tree.routes(None).map_err(|error| failure::settings(&error.into()))?;
+    let routes = tree
+        .routes(None)
+        .map_err(|error| failure::settings(&error.into()))?;
     let names: HashSet<_> = routes.0.into_iter().map(|route| route.name).collect();
     Ok(Some(names).filter(|names| !names.is_empty()))
 }
@@ -144,10 +160,15 @@ async fn failing(
         let outcomes = || attempts.iter().map(|attempt| attempt.step.record.outcome);
         let failed = outcomes().filter(|outcome| is_failure(*outcome)).count();
         let went_well = outcomes().any(|outcome| outcome == Outcome::Done);
-        let fails = failed >= FAILS_AFTER && !went_well && !went_well_lately(stores, route, since).await?;
+        let fails =
+            failed >= FAILS_AFTER && !went_well && !went_well_lately(stores, route, since).await?;
         Ok(fails.then(|| (route.name.clone(), failed)))
     }));
-    counted.await.into_iter().filter_map(Result::transpose).collect()
+    counted
+        .await
+        .into_iter()
+        .filter_map(Result::transpose)
+        .collect()
 }
 
 /// True if any attempt since then succeeded: the newest failures may be few among many successes.
@@ -179,7 +200,10 @@ async fn went_well_lately(
 }
 
 fn is_failure(outcome: Outcome) -> bool {
-    !matches!(outcome, Outcome::Done | Outcome::Unrouted | Outcome::Died | Outcome::Returned)
+    !matches!(
+        outcome,
+        Outcome::Done | Outcome::Unrouted | Outcome::Died | Outcome::Returned
+    )
 }
 
 /// The state of servers and stores, with the limits that only the settings have.
@@ -194,7 +218,9 @@ pub(crate) async fn health(
         _ => None,
     };
     // The share that the slowest route has still to settle.
-    let unsettled = routes.iter().map(|route| share(route.behind + route.in_flight, route.kept));
+    let unsettled = routes
+        .iter()
+        .map(|route| share(route.behind + route.in_flight, route.kept));
     let unsettled = unsettled.fold(0.0, f64::max);
     for usage in &mut health.usage {
         usage.limit = usage.limit.or(limit);
@@ -212,7 +238,11 @@ fn share(part: u64, whole: u64) -> f64 {
 fn described(line: &StatusLine) -> v1::StatusLine {
     let alert = line.alert.name.to_owned();
     let runbook = line.alert.runbook();
-    v1::StatusLine { alert, text: line.text.clone(), runbook }
+    v1::StatusLine {
+        alert,
+        text: line.text.clone(),
+        runbook,
+    }
 }
 
 pub(crate) fn process(seen: &ProcessSeen, now: Timestamp) -> v1::Process {
@@ -241,5 +271,8 @@ fn server(server: &ServerHealth) -> v1::Server {
         ServerState::Behind(_) => "behind",
         ServerState::Gone => "gone",
     };
-    v1::Server { name: server.name.clone(), state: state.to_owned() }
+    v1::Server {
+        name: server.name.clone(),
+        state: state.to_owned(),
+    }
 }

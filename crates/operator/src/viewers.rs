@@ -34,14 +34,23 @@ impl Viewers {
     /// Takes a permit for one more viewer.
     pub(crate) fn enter<T: Send + 'static>(&self) -> Result<(Viewer<T>, View<T>), Status> {
         let place = Arc::clone(&self.0).try_acquire_owned();
-        let full = |_| Status::resource_exhausted(format!("{VIEWERS} watch already: end one of these"));
+        let full =
+            |_| Status::resource_exhausted(format!("{VIEWERS} watch already: end one of these"));
         let place = place.map_err(full)?;
         let (to, told) = mpsc::channel::<Slot<T>>(1);
-        let view = ReceiverStream::new(told).map(|slot| take(&slot).unwrap_or_else(|| Err(does_not_read())));
+        let view = ReceiverStream::new(told)
+            .map(|slot| take(&slot).unwrap_or_else(|| Err(does_not_read())));
         let why = Slot::default();
         let end = Arc::clone(&why);
         let end = futures::stream::once(async move { take(&end) }).filter_map(|why| why);
-        Ok((Viewer { to, why, _place: place }, Box::pin(view.chain(end))))
+        Ok((
+            Viewer {
+                to,
+                why,
+                _place: place,
+            },
+            Box::pin(view.chain(end)),
+        ))
     }
 }
 
@@ -76,7 +85,10 @@ impl<T> Viewer<T> {
     pub(crate) async fn tell(&self, message: T) -> Result<(), ViewerGone> {
         let slot = Arc::new(Mutex::new(Some(Ok(message))));
         let telling = async {
-            self.to.send(Arc::clone(&slot)).await.map_err(|_| ViewerGone)?;
+            self.to
+                .send(Arc::clone(&slot))
+                .await
+                .map_err(|_| ViewerGone)?;
             // There is room again once it is read.
             self.to.reserve().await.map(drop).map_err(|_| ViewerGone)
         };
@@ -106,7 +118,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_does_not_read_keeps_neither_a_place_nor_a_message() {
         let viewers = Viewers::default();
-        let mut all: Vec<_> = (0..VIEWERS).map(|_| viewers.enter::<Arc<()>>().unwrap()).collect();
+        let mut all: Vec<_> = (0..VIEWERS)
+            .map(|_| viewers.enter::<Arc<()>>().unwrap())
+            .collect();
         assert!(viewers.enter::<Arc<()>>().is_err(), "there is no place");
         let (viewer, mut view) = all.pop().unwrap();
         let message = Arc::new(());
@@ -123,7 +137,11 @@ mod tests {
     async fn one_that_reads_late_is_told_why_it_ends() {
         let (viewer, view) = Viewers::default().enter::<u32>().unwrap();
         // The message is not read yet when the server stops.
-        assert!(timeout(Duration::from_secs(1), viewer.tell(1)).await.is_err());
+        assert!(
+            timeout(Duration::from_secs(1), viewer.tell(1))
+                .await
+                .is_err()
+        );
         viewer.end(Status::unavailable("this server stops"));
         let told: Vec<_> = view.collect().await;
         assert_eq!(told.len(), 2);
@@ -142,7 +160,12 @@ mod tests {
         };
         let (told, ()) = tokio::join!(view.collect::<Vec<_>>(), telling);
         assert_eq!(told.len(), 4);
-        assert!(told[..3].iter().zip(0..).all(|(told, number)| *told.as_ref().unwrap() == number));
+        assert!(
+            told[..3]
+                .iter()
+                .zip(0..)
+                .all(|(told, number)| *told.as_ref().unwrap() == number)
+        );
         assert!(told[3].is_err());
     }
 }

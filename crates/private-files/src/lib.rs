@@ -44,11 +44,19 @@ pub fn set_umask() {
 }
 
 fn file_mode() -> u32 {
-    if IS_SHARED.load(Ordering::Relaxed) { 0o640 } else { 0o600 }
+    if IS_SHARED.load(Ordering::Relaxed) {
+        0o640
+    } else {
+        0o600
+    }
 }
 
 fn folder_mode() -> u32 {
-    if IS_SHARED.load(Ordering::Relaxed) { 0o750 } else { 0o700 }
+    if IS_SHARED.load(Ordering::Relaxed) {
+        0o750
+    } else {
+        0o700
+    }
 }
 
 /// Options for opening a file that is private if it is created.
@@ -72,13 +80,20 @@ pub fn open_options() -> OpenOptions {
 pub fn create_folder(path: &Path) -> io::Result<()> {
     match path.as_os_str().is_empty() {
         true => Ok(()),
-        false => DirBuilder::new().recursive(true).mode(folder_mode()).create(path),
+        false => DirBuilder::new()
+            .recursive(true)
+            .mode(folder_mode())
+            .create(path),
     }
 }
 
 /// Creates an empty file, or empties an existing one.
 pub fn create(path: &Path) -> io::Result<File> {
-    open_options().write(true).create(true).truncate(true).open(path)
+    open_options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
 }
 
 /// Writes a whole file, and creates it if it does not exist.
@@ -89,7 +104,11 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
 /// Creates the file if it does not exist, before a library would create it with its own mode, and
 /// removes other users' permissions from an existing one.
 pub fn prepare(path: &Path) -> io::Result<()> {
-    let file = open_options().read(true).append(true).create(true).open(path)?;
+    let file = open_options()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)?;
     close_to_others(&file)
 }
 
@@ -98,7 +117,9 @@ pub fn close_to_others(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.permissions().mode() & 0o777;
     match mode & OTHERS {
         0 => Ok(()),
-        _ => file.set_permissions(Permissions::from_mode(mode & !OTHERS & (file_mode() | 0o700))),
+        _ => file.set_permissions(Permissions::from_mode(
+            mode & !OTHERS & (file_mode() | 0o700),
+        )),
     }
 }
 
@@ -118,7 +139,10 @@ mod tests {
         let file = folder.path().join("a/b/c");
         create_folder(&inner).unwrap();
         write(&file, "x").unwrap();
-        assert_eq!([mode(&inner), mode(inner.parent().unwrap()), mode(&file)], [0o700, 0o700, 0o600]);
+        assert_eq!(
+            [mode(&inner), mode(inner.parent().unwrap()), mode(&file)],
+            [0o700, 0o700, 0o600]
+        );
     }
 
     #[test]
@@ -128,6 +152,12 @@ mod tests {
         std::fs::write(&file, "kept").unwrap();
         std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         prepare(&file).unwrap();
-        assert_eq!((mode(&file), std::fs::read_to_string(&file).unwrap().as_str()), (0o600, "kept"));
+        assert_eq!(
+            (
+                mode(&file),
+                std::fs::read_to_string(&file).unwrap().as_str()
+            ),
+            (0o600, "kept")
+        );
     }
 }

@@ -106,7 +106,11 @@ impl ConnectionPermits {
         let gave_way = CancellationToken::new();
         let id = table.insert(source, is_trusted, gave_way.clone());
         drop(table);
-        Ok(ConnectionPermit(Arc::new(PermitState { places: self.clone(), id, gave_way })))
+        Ok(ConnectionPermit(Arc::new(PermitState {
+            places: self.clone(),
+            id,
+            gave_way,
+        })))
     }
 
     /// The number of connections that have a permit.
@@ -129,7 +133,11 @@ impl Table {
         if is_trusted {
             return self.shares.fits(1, 0);
         }
-        let reserved = if self.shares.is_proven(source) { 0 } else { self.reserved };
+        let reserved = if self.shares.is_proven(source) {
+            0
+        } else {
+            self.reserved
+        };
         self.shares.allows(source, 1, reserved)
     }
 
@@ -138,7 +146,11 @@ impl Table {
     /// that sends a request and whose source yields; the one that waits longest of all, if the
     /// new one is proven or of a trusted proxy, or if no permits are reserved.
     fn gives_way(&self, to: Source, is_trusted: bool, denied: ShareDenied) -> Option<u64> {
-        let its_own = |id: &u64| self.connections.get(id).is_some_and(|it| it.source == to && !it.is_trusted);
+        let its_own = |id: &u64| {
+            self.connections
+                .get(id)
+                .is_some_and(|it| it.source == to && !it.is_trusted)
+        };
         if denied == ShareDenied::OverShare {
             return self.waiting.values().copied().find(its_own);
         }
@@ -147,15 +159,30 @@ impl Table {
             it.is_some_and(|it| !it.is_trusted && self.shares.yields(it.source, to))
         };
         let may_displace = is_trusted || self.shares.is_proven(to);
-        let first = self.waiting.values().copied().find(|id| self.is_unproven(*id));
+        let first = self
+            .waiting
+            .values()
+            .copied()
+            .find(|id| self.is_unproven(*id));
         let first = first.or_else(|| self.receiving.values().copied().find(yields));
-        first.or_else(|| self.waiting.values().copied().next().filter(|_| may_displace || self.reserved == 0))
+        first.or_else(|| {
+            self.waiting
+                .values()
+                .copied()
+                .next()
+                .filter(|_| may_displace || self.reserved == 0)
+        })
     }
 
     /// The connection that waits longest, of the source with the most waiting ones, and of
     /// unproven sources if there is one. So a crowd from one source displaces itself.
     fn longest_waiting(&self) -> Option<u64> {
-        let unproven = || self.waiting.values().copied().filter(|id| self.is_unproven(*id));
+        let unproven = || {
+            self.waiting
+                .values()
+                .copied()
+                .filter(|id| self.is_unproven(*id))
+        };
         let mut crowds: HashMap<Source, usize> = HashMap::new();
         for connection in unproven().filter_map(|id| self.connections.get(&id)) {
             *crowds.entry(connection.source).or_default() += 1;
@@ -165,7 +192,9 @@ impl Table {
             let source = self.connections.get(id).map(|it| it.source);
             source.and_then(|source| crowds.get(&source)).copied() == largest
         };
-        unproven().find(is_of_largest).or_else(|| self.waiting.values().copied().next())
+        unproven()
+            .find(is_of_largest)
+            .or_else(|| self.waiting.values().copied().next())
     }
 
     fn is_unproven(&self, id: u64) -> bool {
@@ -176,15 +205,22 @@ impl Table {
     fn insert(&mut self, source: Source, is_trusted: bool, gave_way: CancellationToken) -> u64 {
         let id = self.tick();
         self.shares.add(source, 1);
-        let connection =
-            Connection { source, is_trusted, stage: ConnectionStage::Waiting, since: id, gave_way };
+        let connection = Connection {
+            source,
+            is_trusted,
+            stage: ConnectionStage::Waiting,
+            since: id,
+            gave_way,
+        };
         self.connections.insert(id, connection);
         self.waiting.insert(id, id);
         id
     }
 
     fn remove(&mut self, id: u64, gives_way: bool) {
-        let Some(connection) = self.connections.remove(&id) else { return };
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
         self.waiting.remove(&connection.since);
         self.receiving.remove(&connection.since);
         self.shares.remove(connection.source, 1);
@@ -195,7 +231,9 @@ impl Table {
 
     fn enter(&mut self, id: u64, stage: ConnectionStage) {
         let since = self.tick();
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         self.waiting.remove(&connection.since);
         self.receiving.remove(&connection.since);
         (connection.stage, connection.since) = (stage, since);
@@ -249,8 +287,9 @@ mod tests {
     #[test]
     fn the_longest_waiting_gives_way_and_what_is_worked_on_does_not() {
         let places = ConnectionPermits::new(3, 0, ProvenSources::default());
-        let held: Vec<ConnectionPermit> =
-            (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
+        let held: Vec<ConnectionPermit> = (1..=3)
+            .map(|number| places.take(source(number), false).unwrap())
+            .collect();
         held[0].enter(ConnectionStage::Working);
         let fourth = places.take(source(4), false).unwrap();
         assert!(held[1].gave_way().is_cancelled() && !held[2].gave_way().is_cancelled());
@@ -272,7 +311,10 @@ mod tests {
         let only = places.take(source(1), false).unwrap();
         only.enter(ConnectionStage::Working);
         assert_eq!(places.take(source(2), false).err(), Some(ShareDenied::Full));
-        assert_eq!(places.take(source(1), false).err(), Some(ShareDenied::OverShare));
+        assert_eq!(
+            places.take(source(1), false).err(),
+            Some(ShareDenied::OverShare)
+        );
         drop(only);
         assert!(places.take(source(2), false).is_ok());
     }
@@ -281,15 +323,32 @@ mod tests {
     fn a_source_with_too_many_gives_way_to_itself_and_a_trusted_proxy_to_nobody() {
         let places = ConnectionPermits::new(8, 0, ProvenSources::default());
         let _other = places.take(source(2), false).unwrap();
-        let many: Vec<ConnectionPermit> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
+        let many: Vec<ConnectionPermit> = (0..4)
+            .map(|_| places.take(source(1), false).unwrap())
+            .collect();
         let _one_more = places.take(source(1), false).unwrap();
         assert!(many[0].gave_way().is_cancelled());
-        let proxied: Vec<ConnectionPermit> = (0..3).map(|_| places.take(source(3), true).unwrap()).collect();
-        let more: Vec<ConnectionPermit> = (0..4).map(|_| places.take(source(3), true).unwrap()).collect();
-        assert!(proxied.iter().chain(&more).all(|place| !place.gave_way().is_cancelled()));
-        assert_eq!(places.used(), 8, "there are no more for a trusted proxy either");
+        let proxied: Vec<ConnectionPermit> = (0..3)
+            .map(|_| places.take(source(3), true).unwrap())
+            .collect();
+        let more: Vec<ConnectionPermit> = (0..4)
+            .map(|_| places.take(source(3), true).unwrap())
+            .collect();
+        assert!(
+            proxied
+                .iter()
+                .chain(&more)
+                .all(|place| !place.gave_way().is_cancelled())
+        );
+        assert_eq!(
+            places.used(),
+            8,
+            "there are no more for a trusted proxy either"
+        );
         // Once all are its own, an idle one makes room for the next.
-        let last: Vec<ConnectionPermit> = (0..2).map(|_| places.take(source(3), true).unwrap()).collect();
+        let last: Vec<ConnectionPermit> = (0..2)
+            .map(|_| places.take(source(3), true).unwrap())
+            .collect();
         assert!(proxied[0].gave_way().is_cancelled() && !last[1].gave_way().is_cancelled());
         assert_eq!(places.used(), 8);
     }
@@ -308,8 +367,11 @@ mod tests {
     #[test]
     fn slow_bodies_of_one_source_give_way_to_another() {
         let places = ConnectionPermits::new(4, 0, ProvenSources::default());
-        let slow: Vec<ConnectionPermit> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
-        slow.iter().for_each(|place| place.enter(ConnectionStage::Receiving));
+        let slow: Vec<ConnectionPermit> = (0..4)
+            .map(|_| places.take(source(1), false).unwrap())
+            .collect();
+        slow.iter()
+            .for_each(|place| place.enter(ConnectionStage::Receiving));
         assert!(places.take(source(2), false).is_ok());
         assert!(slow[0].gave_way().is_cancelled());
     }
@@ -317,8 +379,9 @@ mod tests {
     #[test]
     fn only_so_many_wait_at_once() {
         let places = ConnectionPermits::new(8, 0, ProvenSources::default()).with_most_waiting(2);
-        let held: Vec<ConnectionPermit> =
-            (1..=2).map(|number| places.take(source(number), false).unwrap()).collect();
+        let held: Vec<ConnectionPermit> = (1..=2)
+            .map(|number| places.take(source(number), false).unwrap())
+            .collect();
         held[0].enter(ConnectionStage::Working);
         let _third = places.take(source(3), false).unwrap();
         assert!(!held[1].gave_way().is_cancelled());
@@ -330,8 +393,13 @@ mod tests {
     fn of_those_that_wait_a_crowd_of_one_source_displaces_itself() {
         let places = ConnectionPermits::new(64, 0, ProvenSources::default()).with_most_waiting(4);
         let alone = places.take(source(1), false).unwrap();
-        let crowd: Vec<ConnectionPermit> = (0..30).map(|_| places.take(source(2), false).unwrap()).collect();
-        assert!(!alone.gave_way().is_cancelled(), "it waits longest, and is the only one of its source");
+        let crowd: Vec<ConnectionPermit> = (0..30)
+            .map(|_| places.take(source(2), false).unwrap())
+            .collect();
+        assert!(
+            !alone.gave_way().is_cancelled(),
+            "it waits longest, and is the only one of its source"
+        );
         let (gone, left) = crowd.split_at(27);
         assert!(gone.iter().all(|place| place.gave_way().is_cancelled()));
         assert!(left.iter().all(|place| !place.gave_way().is_cancelled()));
@@ -341,9 +409,11 @@ mod tests {
     fn reserved_places_are_for_who_has_proved_itself() {
         let proven = ProvenSources::default();
         let places = ConnectionPermits::new(4, 1, proven.clone());
-        let held: Vec<ConnectionPermit> =
-            (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
-        held.iter().for_each(|place| place.enter(ConnectionStage::Working));
+        let held: Vec<ConnectionPermit> = (1..=3)
+            .map(|number| places.take(source(number), false).unwrap())
+            .collect();
+        held.iter()
+            .for_each(|place| place.enter(ConnectionStage::Working));
         assert_eq!(places.take(source(4), false).err(), Some(ShareDenied::Full));
         proven.note(source(4));
         assert!(places.take(source(4), false).is_ok());

@@ -28,7 +28,9 @@ impl std::error::Error for NeedsAttention {}
 /// The exit code for a result. Prints an error to standard error.
 #[expect(clippy::print_stderr, reason = "the last words of a command")]
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
     if error.is::<NeedsAttention>() {
         return ExitCode::from(NEEDED);
     }

@@ -81,10 +81,14 @@ pub async fn show_routes(stores: Arc<dyn Stores>, named: Option<HashSet<String>>
     loop {
         match stores.recent_routes().await {
             Ok(routes) => {
-                let is_ours =
-                    |route: &&RouteState| named.as_ref().is_none_or(|named| named.contains(&route.name));
+                let is_ours = |route: &&RouteState| {
+                    named
+                        .as_ref()
+                        .is_none_or(|named| named.contains(&route.name))
+                };
                 let ours: Vec<_> = routes.iter().filter(is_ours).collect();
-                ours.iter().for_each(|route| show_route(route, SystemClock.now()));
+                ours.iter()
+                    .for_each(|route| show_route(route, SystemClock.now()));
                 let now: HashSet<_> = ours.iter().map(|route| route.name.clone()).collect();
                 // A forgotten route is shown with zeros once, so that no alert goes on for it.
                 shown
@@ -143,11 +147,18 @@ fn show_route(route: &RouteState, now: Timestamp) {
 }
 
 fn show_process_status(route: &RouteState) {
-    let asked = route.working.iter().map(|working| asks(working.breaker)).fold(0.0, f64::max);
+    let asked = route
+        .working
+        .iter()
+        .map(|working| asks(working.breaker))
+        .fold(0.0, f64::max);
     for (gauge, value) in [
         (&metrics::ROUTE_WORKING, route.working.len() as f64),
         (&metrics::ROUTE_BREAKER, asked),
-        (&metrics::ROUTE_THROTTLED, as_gauge(route.working.iter().any(|working| working.throttled))),
+        (
+            &metrics::ROUTE_THROTTLED,
+            as_gauge(route.working.iter().any(|working| working.throttled)),
+        ),
     ] {
         gauge.set(value, [Label::from(route.name.clone())]);
     }

@@ -72,7 +72,10 @@ where
     quiet_panics();
     private_files::set_umask();
     raise_descriptors();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return code(Err(error.into())),
     };
@@ -98,15 +101,27 @@ async fn hear_hangups(mut hangups: Signal) {
 /// Raises the limit of descriptors as far as the system allows: each connection needs one.
 fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
 }
 
 /// Logs the place of a panic and not its message: messages of failed expectations show values,
 /// which may be an event's.
-#[expect(clippy::print_stderr, reason = "the last words of a command without a log")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last words of a command without a log"
+)]
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         match tracing::enabled!(tracing::Level::ERROR) {
             true => tracing::error!(place, "panicked"),
             false => eprintln!("error: panicked at {place}; please report it"),

@@ -25,7 +25,9 @@ impl ProcessLimits {
     pub fn read() -> Self {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let group = memory_limit(Path::new(CGROUPS), &own);
-        let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+        let machine = std::fs::read_to_string("/proc/meminfo")
+            .ok()
+            .and_then(|text| total_memory(&text));
         Self {
             memory: [group, machine].into_iter().flatten().min(),
             descriptors: getrlimit(Resource::Nofile).current,
@@ -47,23 +49,40 @@ fn memory_limit(root: &Path, own: &str) -> Option<u64> {
             _ => None,
         }
     });
-    groups.filter_map(|(root, path, file)| lowest(&root, path, file)).min()
+    groups
+        .filter_map(|(root, path, file)| lowest(&root, path, file))
+        .min()
 }
 
 /// The lowest limit in `file` from group `path` up to `root`. A container often sees its own
 /// group at the root, wherever it is outside.
 fn lowest(root: &Path, path: &str, file: &str) -> Option<u64> {
     let own = root.join(path);
-    let groups = own.ancestors().take_while(|group| group.starts_with(root)).map(PathBuf::from);
+    let groups = own
+        .ancestors()
+        .take_while(|group| group.starts_with(root))
+        .map(PathBuf::from);
     groups
-        .filter_map(|group| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok())
+        .filter_map(|group| {
+            std::fs::read_to_string(group.join(file))
+                .ok()?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
         .filter(|limit| *limit < NO_LIMIT)
         .min()
 }
 
 fn total_memory(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -78,21 +97,34 @@ mod tests {
         let v1 = root.join("memory/outer/inner");
         fs::create_dir_all(&v1).unwrap();
         fs::write(v1.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
-        fs::write(root.join("memory/outer/memory.limit_in_bytes"), "268435456\n").unwrap();
-        assert_eq!(memory_limit(&root, "3:cpu:/\n4:memory:/outer/inner\n0::/\n"), Some(256 << 20));
+        fs::write(
+            root.join("memory/outer/memory.limit_in_bytes"),
+            "268435456\n",
+        )
+        .unwrap();
+        assert_eq!(
+            memory_limit(&root, "3:cpu:/\n4:memory:/outer/inner\n0::/\n"),
+            Some(256 << 20)
+        );
         let v2 = root.join("slice/service");
         fs::create_dir_all(&v2).unwrap();
         fs::write(v2.join("memory.max"), "max\n").unwrap();
         assert_eq!(memory_limit(&root, "0::/slice/service\n"), None);
         fs::write(root.join("memory.max"), "134217728\n").unwrap();
         assert_eq!(memory_limit(&root, "0::/slice/service\n"), Some(128 << 20));
-        assert_eq!(memory_limit(&root, "0::/seen/only/outside\n"), Some(128 << 20));
+        assert_eq!(
+            memory_limit(&root, "0::/seen/only/outside\n"),
+            Some(128 << 20)
+        );
         fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
     fn the_machines_memory_is_read() {
-        assert_eq!(total_memory("MemTotal:       2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+        assert_eq!(
+            total_memory("MemTotal:       2048 kB\nMemFree: 1 kB\n"),
+            Some(2 << 20)
+        );
         assert!(ProcessLimits::read().memory.is_some());
     }
 }

@@ -40,9 +40,15 @@ impl Observed {
 
     /// Answers questions about health and metrics, and records traces and metrics under this
     /// service name from now on. The rest is sent when the process has ended its work.
-    pub async fn open(&self, service: &'static str, shutdown: &Shutdown) -> anyhow::Result<Readiness> {
+    pub async fn open(
+        &self,
+        service: &'static str,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Readiness> {
         let readiness = Readiness::new(shutdown);
-        self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
         shutdown.drain_after(self.drain_after);
         let started = telemetry::start(&self.options(service)?).context("starting telemetry")?;
         let scrape = started.scrape();
@@ -50,7 +56,13 @@ impl Observed {
         shutdown.before_closing(move || flushed.flush());
         shutdown.on_exit(move || started.finish());
         if let Some(address) = self.health {
-            serve(address, Page::Health(readiness.clone()), "health checks", shutdown).await?;
+            serve(
+                address,
+                Page::Health(readiness.clone()),
+                "health checks",
+                shutdown,
+            )
+            .await?;
         }
         if let Some(address) = self.metrics {
             let address = serve(address, Page::Metrics(scrape), "metrics", shutdown).await?;
@@ -70,7 +82,14 @@ impl Observed {
         add: Option<AddToReport>,
         shutdown: &Shutdown,
     ) -> ProcessReporter {
-        ProcessReporter::start(kind, self.sources.clone(), facts, readiness.clone(), add, shutdown)
+        ProcessReporter::start(
+            kind,
+            self.sources.clone(),
+            facts,
+            readiness.clone(),
+            add,
+            shutdown,
+        )
     }
 
     fn options(&self, service: &'static str) -> anyhow::Result<Options> {
@@ -105,7 +124,10 @@ async fn serve(
 }
 
 fn collector(otlp: &OtlpSettings) -> anyhow::Result<Collector> {
-    let headers = otlp.headers.iter().map(|(name, secret)| Ok((name.to_lowercase(), first_line(secret)?)));
+    let headers = otlp
+        .headers
+        .iter()
+        .map(|(name, secret)| Ok((name.to_lowercase(), first_line(secret)?)));
     Ok(Collector {
         endpoint: otlp.endpoint.clone(),
         protocol: match otlp.protocol {

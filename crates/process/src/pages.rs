@@ -18,7 +18,9 @@ use telemetry::metrics::{self, Scrape};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ConnectionPermit, ConnectionPermits, ConnectionStage, ProvenSources, Shutdown, Source};
+use crate::{
+    ConnectionPermit, ConnectionPermits, ConnectionStage, ProvenSources, Shutdown, Source,
+};
 
 /// Longest life of a connection.
 const CONNECTION: Duration = Duration::from_secs(5);
@@ -44,7 +46,10 @@ pub struct Readiness {
 impl Readiness {
     /// Starts as not ready. `shutdown` ends the readiness.
     pub fn new(shutdown: &Shutdown) -> Self {
-        Self { is_ready: Arc::default(), not_ready: shutdown.not_ready() }
+        Self {
+            is_ready: Arc::default(),
+            not_ready: shutdown.not_ready(),
+        }
     }
 
     /// Sets whether the process is ready.
@@ -91,8 +96,15 @@ struct Times {
 impl Pages {
     /// Binds the address.
     pub(crate) fn bind(address: SocketAddr, page: Page) -> std::io::Result<Self> {
-        let times = Times { connection: CONNECTION, asked_within: ASKED_WITHIN };
-        Ok(Self { listener: crate::listen(address)?, page, times })
+        let times = Times {
+            connection: CONNECTION,
+            asked_within: ASKED_WITHIN,
+        };
+        Ok(Self {
+            listener: crate::listen(address)?,
+            page,
+            times,
+        })
     }
 
     /// The address that the listener is bound to.
@@ -109,7 +121,9 @@ impl Pages {
                 continue;
             };
             // Nobody can give way while all are being answered, which takes no time.
-            let Ok(place) = places.take(Source::from(address.ip()), false) else { continue };
+            let Ok(place) = places.take(Source::from(address.ip()), false) else {
+                continue;
+            };
             let page = self.page.clone();
             let times = self.times;
             shutdown.spawn_detached(async move {
@@ -135,8 +149,14 @@ async fn answer(
     });
     let mut builder = http1::Builder::new();
     // Some close their half once they have asked.
-    builder.timer(TokioTimer::new()).header_read_timeout(asked_within).keep_alive(false).half_close(true);
-    builder.serve_connection(TokioIo::new(stream), service).await
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(asked_within)
+        .keep_alive(false)
+        .half_close(true);
+    builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await
 }
 
 impl Page {
@@ -156,7 +176,10 @@ impl Page {
 
 fn shown(scrape: &Scrape) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(scrape.text())));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(metrics::CONTENT_TYPE),
+    );
     response
 }
 
@@ -172,7 +195,9 @@ mod tests {
     /// What is answered until the other side closes.
     fn ask(address: SocketAddr, question: &str) -> std::io::Result<String> {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         let mut answer = String::new();
         let _ = stream.write_all(question.as_bytes());
         stream.read_to_string(&mut answer)?;
@@ -184,7 +209,10 @@ mod tests {
         let readiness = Readiness::new(&shutdown);
         readiness.set(true);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let pages = Pages { times, ..Pages::bind(address, Page::Health(readiness)).unwrap() };
+        let pages = Pages {
+            times,
+            ..Pages::bind(address, Page::Health(readiness)).unwrap()
+        };
         let address = pages.address().unwrap();
         shutdown.spawn_detached(pages.serve(shutdown.clone()));
         address
@@ -194,9 +222,14 @@ mod tests {
     async fn every_probe_is_answered_among_clients_that_say_nothing() {
         for clients in [40, 300] {
             // Nobody is closed but for others.
-            let address = listening(Times { connection: HOUR, asked_within: HOUR }).await;
-            let mut silent: std::collections::VecDeque<_> =
-                (0..clients).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+            let address = listening(Times {
+                connection: HOUR,
+                asked_within: HOUR,
+            })
+            .await;
+            let mut silent: std::collections::VecDeque<_> = (0..clients)
+                .map(|_| std::net::TcpStream::connect(address).unwrap())
+                .collect();
             for _ in 0..40 {
                 // Real clients connect again as soon as they are closed, and some send a little.
                 for _ in 0..clients / 10 {
@@ -206,14 +239,21 @@ mod tests {
                     silent.push_back(next);
                 }
                 let answer = ask(address, "GET /readyz HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
-                assert!(answer.starts_with("HTTP/1.1 200"), "{clients} clients: {answer}");
+                assert!(
+                    answer.starts_with("HTTP/1.1 200"),
+                    "{clients} clients: {answer}"
+                );
             }
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_check_of_http_1_0_needs_no_host_and_a_question_has_to_come_soon() {
-        let address = listening(Times { connection: HOUR, asked_within: ASKED_WITHIN }).await;
+        let address = listening(Times {
+            connection: HOUR,
+            asked_within: ASKED_WITHIN,
+        })
+        .await;
         let answer = ask(address, "GET /livez HTTP/1.0\r\n\r\n").unwrap();
         assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
         let answer = ask(address, "GET /livez HTTP/1.1\r\n").unwrap();

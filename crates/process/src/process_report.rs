@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp, token};
 use queue::HasFacts;
-use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, process, set_process};
+use queue::processes::{
+    CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, process, set_process,
+};
 use rustix::fs::StatVfs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -52,26 +54,42 @@ impl ReportSources {
     /// them.
     pub(crate) fn read(tree: &SettingsTree) -> Self {
         let queue = tree.queue().ok();
-        let spool = queue.as_ref().and_then(|queue| tree.spool(queue).ok().flatten());
+        let spool = queue
+            .as_ref()
+            .and_then(|queue| tree.spool(queue).ok().flatten());
         let file = match &queue {
             Some(QueueSettings::Embedded(settings)) => Some(settings.path.clone()),
             _ => None,
         };
         let webhook = tree.gateway().ok().and_then(|gateway| gateway.tls);
-        let operator = tree.operator().ok().flatten().and_then(|operator| operator.tls);
+        let operator = tree
+            .operator()
+            .ok()
+            .flatten()
+            .and_then(|operator| operator.tls);
         let servers = match queue {
             Some(QueueSettings::JetStream(settings)) => settings.tls.unwrap_or_default(),
             _ => NatsTlsSettings::default(),
         };
         let (of_operator, client_ca) = operator.map(|tls| (tls.certificate, tls.client_ca)).unzip();
-        let certificates = [webhook.map(|tls| tls.certificate), of_operator, servers.certificate];
+        let certificates = [
+            webhook.map(|tls| tls.certificate),
+            of_operator,
+            servers.certificate,
+        ];
         let routes = tree.routes(None).map(|routes| routes.0).unwrap_or_default();
         Self {
             config: tree.file().to_owned(),
             routes: routes.into_iter().map(|route| route.name).collect(),
-            disks: [file, spool.map(|spool| spool.path)].into_iter().flatten().collect(),
+            disks: [file, spool.map(|spool| spool.path)]
+                .into_iter()
+                .flatten()
+                .collect(),
             certificates: certificates.into_iter().flatten().collect(),
-            authorities: [client_ca.flatten(), servers.ca].into_iter().flatten().collect(),
+            authorities: [client_ca.flatten(), servers.ca]
+                .into_iter()
+                .flatten()
+                .collect(),
         }
     }
 }
@@ -80,16 +98,24 @@ impl ReportSources {
     /// The end of the certificate in each file. If a file is both shown and an authority, the
     /// earlier end counts.
     fn certificate_ends(&self) -> Vec<CertificateEnd> {
-        let shown = self.certificates.iter().map(|file| (file, ends(file).into_iter().min()));
-        let vouching = self.authorities.iter().map(|file| (file, ends(file).into_iter().max()));
+        let shown = self
+            .certificates
+            .iter()
+            .map(|file| (file, ends(file).into_iter().min()));
+        let vouching = self
+            .authorities
+            .iter()
+            .map(|file| (file, ends(file).into_iter().max()));
         let mut all = BTreeMap::new();
         for (file, ends_at) in shown.chain(vouching) {
             let Some(ends_at) = ends_at else { continue };
             let first: &mut Timestamp = all.entry(file).or_insert(ends_at);
             *first = ends_at.min(*first);
         }
-        let end =
-            |(file, ends_at): (&PathBuf, _)| CertificateEnd { file: file.display().to_string(), ends_at };
+        let end = |(file, ends_at): (&PathBuf, _)| CertificateEnd {
+            file: file.display().to_string(),
+            ends_at,
+        };
         all.into_iter().map(end).collect()
     }
 }
@@ -116,7 +142,9 @@ struct Inner {
 
 impl std::fmt::Debug for ProcessReporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Presence").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("Presence")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,7 +157,11 @@ impl ProcessReporter {
         add: Option<AddToReport>,
         shutdown: &Shutdown,
     ) -> Self {
-        let name = format!("{}.{}", token(Some(kind)), process_id(kind, &sources.config));
+        let name = format!(
+            "{}.{}",
+            token(Some(kind)),
+            process_id(kind, &sources.config)
+        );
         let kind = kind.to_owned();
         let started_at = SystemClock.now();
         let presence = Self(Arc::new(Inner {
@@ -183,7 +215,10 @@ impl ProcessReporter {
                 return Ok(());
             }
             let number = self.0.number.fetch_add(1, Ordering::AcqRel) + 1;
-            tracing::info!(number, "another process on this host has the same settings: both are seen");
+            tracing::info!(
+                number,
+                "another process on this host has the same settings: both are seen"
+            );
         }
         let inner = Arc::clone(&self.0);
         let report = tokio::task::spawn_blocking(move || inner.report()).await;
@@ -195,12 +230,16 @@ impl ProcessReporter {
     /// name, for it may be the one that ran before; who had it, and is alive, takes the next.
     async fn has_its_name(&self) -> Result<bool, queue::QueueError> {
         let inner = &self.0;
-        let begins = inner.number.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let begins = inner
+            .number
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
         if begins || !SHARE_SETTINGS.contains(&&*inner.kind) {
             return Ok(true);
         }
         let found = process(inner.facts.facts(), &inner.id()).await?;
-        let is_own = |found: &ProcessReport| (found.pid, found.started_at) == (inner.pid, inner.started_at);
+        let is_own =
+            |found: &ProcessReport| (found.pid, found.started_at) == (inner.pid, inner.started_at);
         Ok(found.is_none_or(|found| found.is_closed || is_own(&found)))
     }
 }
@@ -224,15 +263,24 @@ impl Inner {
             is_stopping: self.readiness.is_stopping(),
             is_closed: self.is_closed.load(Ordering::Acquire),
             routes: self.sources.routes.clone(),
-            disks: self.sources.disks.iter().filter_map(|path| disk_usage(path)).collect(),
+            disks: self
+                .sources
+                .disks
+                .iter()
+                .filter_map(|path| disk_usage(path))
+                .collect(),
             certificates: self.sources.certificate_ends(),
             ..ProcessReport::default()
         };
         for disk in &report.disks {
-            metrics::DISK_USAGE.set(disk.used as f64 / disk.total.max(1) as f64, [disk.path.clone().into()]);
+            metrics::DISK_USAGE.set(
+                disk.used as f64 / disk.total.max(1) as f64,
+                [disk.path.clone().into()],
+            );
         }
         for end in &report.certificates {
-            metrics::CERTIFICATE_ENDS.set(end.ends_at.as_second() as f64, [end.file.clone().into()]);
+            metrics::CERTIFICATE_ENDS
+                .set(end.ends_at.as_second() as f64, [end.file.clone().into()]);
         }
         if let Some(add) = &self.add {
             add(&mut report);
@@ -251,16 +299,26 @@ pub fn process_id(kind: &str, config: &Path) -> String {
 
 /// The name of this machine.
 pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The usage of the disk that `path` is on.
 fn disk_usage(path: &Path) -> Option<DiskUsage> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let found = rustix::fs::statvfs(folder).ok()?;
     let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let (used, total) = usage(&found)?;
-    Some(DiskUsage { path: folder.display().to_string(), used, total })
+    Some(DiskUsage {
+        path: folder.display().to_string(),
+        used,
+        total,
+    })
 }
 
 /// The used bytes and the bytes that this process could ever use, as `df` counts them. Space
@@ -269,7 +327,10 @@ fn disk_usage(path: &Path) -> Option<DiskUsage> {
 fn usage(found: &StatVfs) -> Option<(u64, u64)> {
     let used = found.f_blocks.saturating_sub(found.f_bfree);
     let total = used.checked_add(found.f_bavail)?;
-    Some((used.checked_mul(found.f_frsize)?, total.checked_mul(found.f_frsize)?))
+    Some((
+        used.checked_mul(found.f_frsize)?,
+        total.checked_mul(found.f_frsize)?,
+    ))
 }
 
 /// The ends of the certificates in a PEM file.
@@ -297,7 +358,11 @@ mod tests {
         found.f_bavail = 100;
         assert_eq!(usage(&found), Some((300 * 4096, 400 * 4096)));
         found.f_bavail = 0;
-        assert_eq!(usage(&found), Some((300 * 4096, 300 * 4096)), "nothing is left: it is full");
+        assert_eq!(
+            usage(&found),
+            Some((300 * 4096, 300 * 4096)),
+            "nothing is left: it is full"
+        );
         found.f_frsize = u64::MAX;
         assert_eq!(usage(&found), None);
     }
@@ -308,7 +373,10 @@ mod tests {
         let until = |year| {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.not_after = rcgen::date_time_ymd(year, 1, 1);
-            params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+            params
+                .self_signed(&KeyPair::generate().unwrap())
+                .unwrap()
+                .pem()
         };
         let file = folder.path().join("both.pem");
         std::fs::write(&file, format!("{}{}", until(2030), until(2040))).unwrap();
@@ -321,9 +389,16 @@ mod tests {
             authorities: vec![file],
         };
         let ends = |sources: &ReportSources| -> Vec<_> {
-            sources.certificate_ends().iter().map(|end| end.ends_at.strftime("%Y").to_string()).collect()
+            sources
+                .certificate_ends()
+                .iter()
+                .map(|end| end.ends_at.strftime("%Y").to_string())
+                .collect()
         };
-        let authority = ReportSources { certificates: Vec::new(), ..sources.clone() };
+        let authority = ReportSources {
+            certificates: Vec::new(),
+            ..sources.clone()
+        };
         assert_eq!(ends(&authority), ["2040"]);
         let ends = ends(&sources);
         assert_eq!(ends, ["2030"], "one of a file, and ours ends first");

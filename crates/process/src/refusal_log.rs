@@ -110,13 +110,22 @@ impl RefusalLog {
             let mut counts = self.lock();
             (counts.take(now), mem::take(&mut counts.genuine.counted))
         };
-        for Counted { reason, source, count } in counted {
+        for Counted {
+            reason,
+            source,
+            count,
+        } in counted
+        {
             match source {
                 Some(client) => {
                     tracing::info!(reason, %client, count, "refused as often again as this counts")
                 }
                 None => {
-                    tracing::info!(reason, count, "refused as often again as this counts, from many others")
+                    tracing::info!(
+                        reason,
+                        count,
+                        "refused as often again as this counts, from many others"
+                    )
                 }
             }
         }
@@ -145,18 +154,26 @@ impl Counts {
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(Window { began: now, counted: 0 });
+                place.insert(Window {
+                    began: now,
+                    counted: 0,
+                });
                 true
             }
         }
     }
 
     fn take(&mut self, now: Option<Instant>) -> Vec<Counted> {
-        let has_ended = |window: &Window| now.is_none_or(|now| now.duration_since(window.began) >= WINDOW);
+        let has_ended =
+            |window: &Window| now.is_none_or(|now| now.duration_since(window.began) >= WINDOW);
         let ended = self.unproven.extract_if(|_, window| has_ended(window));
         let counted = ended.filter(|(_, window)| window.counted > 0);
         let mut counted: Vec<_> = counted
-            .map(|((reason, source), window)| Counted { reason, source, count: window.counted })
+            .map(|((reason, source), window)| Counted {
+                reason,
+                source,
+                count: window.counted,
+            })
             .collect();
         counted.sort_unstable();
         counted
@@ -165,7 +182,10 @@ impl Counts {
 
 impl Second {
     fn has_room(&mut self, now: Instant) -> bool {
-        if self.began.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1)) {
+        if self
+            .began
+            .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1))
+        {
             (self.began, self.written) = (Some(now), 0);
         }
         let has_room = self.written < GENUINE_A_SECOND;
@@ -194,20 +214,39 @@ mod tests {
         assert!(counts.is_first("a", source(1), begin));
         assert!(counts.is_first("b", source(1), begin) && counts.is_first("a", source(2), begin));
         (0..99).for_each(|_| assert!(!counts.is_first("a", source(1), begin)));
-        assert_eq!(counts.take(Some(begin + WINDOW - Duration::from_millis(1))), []);
-        let counted = Counted { reason: "a", source: Some(source(1)), count: 99 };
+        assert_eq!(
+            counts.take(Some(begin + WINDOW - Duration::from_millis(1))),
+            []
+        );
+        let counted = Counted {
+            reason: "a",
+            source: Some(source(1)),
+            count: 99,
+        };
         assert_eq!(counts.take(Some(begin + WINDOW)), [counted]);
-        assert!(counts.is_first("a", source(1), begin + WINDOW), "the next minute has a line again");
+        assert!(
+            counts.is_first("a", source(1), begin + WINDOW),
+            "the next minute has a line again"
+        );
     }
 
     #[test]
     fn as_many_addresses_as_there_are_cost_no_more_than_a_few_lines() {
         let mut counts = Counts::default();
         let now = Instant::now();
-        let written = (0..1_000_000).filter(|number| counts.is_first("a", source(*number), now)).count();
+        let written = (0..1_000_000)
+            .filter(|number| counts.is_first("a", source(*number), now))
+            .count();
         assert_eq!(written, MOST_PAIRS + 1);
-        assert!(counts.is_first("b", source(0), now), "another reason is seen all the same");
-        let others = Counted { reason: "a", source: None, count: 1_000_000 - MOST_PAIRS as u64 - 1 };
+        assert!(
+            counts.is_first("b", source(0), now),
+            "another reason is seen all the same"
+        );
+        let others = Counted {
+            reason: "a",
+            source: None,
+            count: 1_000_000 - MOST_PAIRS as u64 - 1,
+        };
         assert_eq!(counts.take(None), [others]);
     }
 

@@ -32,7 +32,13 @@ pub struct SourceShares {
 impl SourceShares {
     /// Creates a budget of `total`, with `least` as the smallest share.
     pub fn new(total: usize, least: usize, proven: ProvenSources) -> Self {
-        Self { total, least, used: 0, by_source: HashMap::new(), proven }
+        Self {
+            total,
+            least,
+            used: 0,
+            by_source: HashMap::new(),
+            proven,
+        }
     }
 
     /// Checks that a source may use `more`, apart from `reserved`.
@@ -53,7 +59,11 @@ impl SourceShares {
     /// If the budget is used up.
     pub fn fits(&self, more: usize, reserved: usize) -> Result<(), ShareDenied> {
         let is_full = self.used.saturating_add(more) > self.total.saturating_sub(reserved);
-        if is_full { Err(ShareDenied::Full) } else { Ok(()) }
+        if is_full {
+            Err(ShareDenied::Full)
+        } else {
+            Ok(())
+        }
     }
 
     /// Adds to the use of a source.
@@ -149,7 +159,11 @@ mod tests {
         assert_eq!(shares.allows(source(2), 1, 0), Ok(()));
         proven.note(source(1));
         assert_eq!(shares.allows(source(1), 1, 0), Ok(()));
-        assert_eq!(shares.allows(source(1), 45, 10), Err(ShareDenied::Full), "some is reserved");
+        assert_eq!(
+            shares.allows(source(1), 45, 10),
+            Err(ShareDenied::Full),
+            "some is reserved"
+        );
         assert!(!shares.yields(source(1), source(2)));
         assert!(shares.yields(source(2), source(1)));
     }

@@ -119,7 +119,10 @@ impl fmt::Debug for OnExit {
 impl Shutdown {
     /// A shutdown that begins by [`Shutdown::begin`], and gives work in flight the time `finish`.
     pub fn manual(finish: Duration) -> Self {
-        Self::new(StopTimes { finish, ..StopTimes::DELIVERING })
+        Self::new(StopTimes {
+            finish,
+            ..StopTimes::DELIVERING
+        })
     }
 
     fn new(times: StopTimes) -> Self {
@@ -144,7 +147,8 @@ impl Shutdown {
         let mut int = signal(SignalKind::interrupt())?;
         let told = shutdown.clone();
         shutdown.spawn_detached(async move {
-            let mut signal = async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
+            let mut signal =
+                async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
             signal().await;
             told.not_ready.cancel();
             let drain_after = told.shared.drain_after.get().copied().unwrap_or_default();
@@ -220,8 +224,15 @@ impl Shutdown {
     /// Runs a task like [`Shutdown::spawn`] that the process can't work without. If it ends
     /// before a stop was asked for, by a panic too, [`Shutdown::critical_task_ended`] returns: a
     /// process must not look well with a part of it dead.
-    pub fn spawn_critical(&self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
-        let critical = CriticalTask { name: name.into(), shutdown: self.clone() };
+    pub fn spawn_critical(
+        &self,
+        name: impl Into<String>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let critical = CriticalTask {
+            name: name.into(),
+            shutdown: self.clone(),
+        };
         self.spawn(async move {
             let _critical = critical;
             task.await;
@@ -246,7 +257,10 @@ impl Shutdown {
 
     /// Runs a task that nobody waits for and that ends with the process: for what must still
     /// answer while everything else ends.
-    #[expect(clippy::disallowed_methods, reason = "this is the door for tasks nobody waits for")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the door for tasks nobody waits for"
+    )]
     pub fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(task);
     }
@@ -263,14 +277,20 @@ impl Shutdown {
         self.flush().await;
         self.closing.cancel();
         let last_requests = match self.does_socket_outlive_us() {
-            true => self.remaining().saturating_sub(SHUT_FOR / 2).min(NOBODY_ACCEPTS),
+            true => self
+                .remaining()
+                .saturating_sub(SHUT_FOR / 2)
+                .min(NOBODY_ACCEPTS),
             false => {
                 let _ = self.shared.shut_since.set(Instant::now());
                 self.times.last_requests
             }
         };
         if timeout(last_requests, self.intake.wait()).await.is_err() {
-            tracing::warn!(connections = self.intake.len(), "connections were cut: their senders send again");
+            tracing::warn!(
+                connections = self.intake.len(),
+                "connections were cut: their senders send again"
+            );
         }
     }
 
@@ -282,9 +302,15 @@ impl Shutdown {
         if finished {
             return;
         }
-        tracing::warn!(tasks = self.tasks.len(), "not finished in time: what is held is given back");
+        tracing::warn!(
+            tasks = self.tasks.len(),
+            "not finished in time: what is held is given back"
+        );
         self.hard_stop.cancel();
-        if timeout(self.times.give_back, self.tasks.wait()).await.is_err() {
+        if timeout(self.times.give_back, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::error!(tasks = self.tasks.len(), "tasks left behind");
         }
     }
@@ -306,9 +332,14 @@ impl Shutdown {
     /// The time left to stop in. All of it as long as no stop has begun.
     pub fn remaining(&self) -> Duration {
         let since = |at: &OnceLock<Instant>| at.get().map(Instant::elapsed);
-        let left = self.times.total.saturating_sub(since(&self.shared.draining_since).unwrap_or_default());
+        let left = self
+            .times
+            .total
+            .saturating_sub(since(&self.shared.draining_since).unwrap_or_default());
         match since(&self.shared.shut_since) {
-            Some(shut_for) if self.times.shuts_a_port => left.min(SHUT_FOR.saturating_sub(shut_for)),
+            Some(shut_for) if self.times.shuts_a_port => {
+                left.min(SHUT_FOR.saturating_sub(shut_for))
+            }
             _ => left,
         }
     }
@@ -325,7 +356,11 @@ impl Drop for CriticalTask {
         if self.shutdown.draining.is_cancelled() {
             return;
         }
-        let _ = self.shutdown.shared.ended.set(std::mem::take(&mut self.name));
+        let _ = self
+            .shutdown
+            .shared
+            .ended
+            .set(std::mem::take(&mut self.name));
         self.shutdown.has_task_ended.cancel();
     }
 }

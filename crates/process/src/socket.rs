@@ -19,7 +19,11 @@ const BACKLOG: u32 = 4096;
 /// # Errors
 /// If the system does not allow it.
 pub fn listen(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // As the library does, so that a process that restarts gets its port at once.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -35,7 +39,10 @@ const NAMES: &str = "LISTEN_FDNAMES";
 ///
 /// # Errors
 /// If several were passed and none has that name, or it is no listening TCP socket.
-#[expect(clippy::disallowed_methods, reason = "what systemd passes is read here, once")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what systemd passes is read here, once"
+)]
 pub fn inherited_listener(name: &str) -> anyhow::Result<Option<TcpListener>> {
     let mut passed = ListenFd::from_env();
     if passed.len() == 0 {
@@ -44,7 +51,8 @@ pub fn inherited_listener(name: &str) -> anyhow::Result<Option<TcpListener>> {
     let names = std::env::var(NAMES).unwrap_or_default();
     let index = index_of(name, &names, passed.len())?;
     let listener = passed.take_tcp_listener(index);
-    let listener = listener.context("LISTEN_FDS: expected a listening TCP socket (ListenStream=8080)")?;
+    let listener =
+        listener.context("LISTEN_FDS: expected a listening TCP socket (ListenStream=8080)")?;
     let listener = listener.context("LISTEN_FDS: the socket was taken before")?;
     listener.set_nonblocking(true)?;
     Ok(Some(listener))
@@ -83,6 +91,9 @@ mod tests {
         assert_eq!(index_of("webhook", "health:webhook", 2).unwrap(), 1);
         let refused = index_of("webhook", "a:b", 2).unwrap_err().to_string();
         assert!(refused.contains("FileDescriptorName=webhook"), "{refused}");
-        assert!(index_of("webhook", "a:b:webhook", 2).is_err(), "a name without its socket");
+        assert!(
+            index_of("webhook", "a:b:webhook", 2).is_err(),
+            "a name without its socket"
+        );
     }
 }

@@ -108,7 +108,9 @@ mod tests {
     fn as_many_proven_sources_as_there_are_addresses_are_not_remembered() {
         let proven = ProvenSources::default();
         for number in 0..=MOST_PROVEN {
-            proven.note(Source::from(IpAddr::from(u32::try_from(number).unwrap().to_be_bytes())));
+            proven.note(Source::from(IpAddr::from(
+                u32::try_from(number).unwrap().to_be_bytes(),
+            )));
         }
         assert!(proven.has(source("0.0.0.1")));
         assert_eq!(proven.0.lock().unwrap().len(), MOST_PROVEN);

@@ -63,7 +63,9 @@ impl StageArgs {
     /// # Errors
     /// If the answer is not "ready", or none comes.
     pub fn check_ready(&self) -> anyhow::Result<()> {
-        let address = tree(&self.config)?.health()?.context("fluent-connect.health is not set")?;
+        let address = tree(&self.config)?
+            .health()?
+            .context("fluent-connect.health is not set")?;
         let mut local = address;
         if address.ip().is_unspecified() {
             local.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -85,7 +87,11 @@ impl StageArgs {
 
     /// Starts the log.
     pub fn start_logs(&self) -> telemetry::Logs {
-        let format = if self.json { Format::Json } else { Format::Readable };
+        let format = if self.json {
+            Format::Json
+        } else {
+            Format::Readable
+        };
         telemetry::start_logs(format, &self.log)
     }
 }
@@ -151,7 +157,9 @@ pub async fn wind_down(
     }
     // Deliveries that are not given back are durable, and come again when their leases run out.
     if timeout(shutdown.remaining(), queue.close()).await.is_err() {
-        tracing::warn!("the queue was not closed in time: what is given back late comes by its lease");
+        tracing::warn!(
+            "the queue was not closed in time: what is given back late comes by its lease"
+        );
     }
     tracing::info!("stopped");
 }
@@ -166,7 +174,9 @@ async fn ready_to_accept(readiness: Readiness, intake: Arc<dyn Intake>) {
 async fn ready_to_deliver(readiness: Readiness, source: Arc<dyn Source>) {
     let mut was_ready = true;
     loop {
-        let probed = timeout(PROBE_WITHIN, source.probe()).await.unwrap_or_else(|_| Err(no_answer()));
+        let probed = timeout(PROBE_WITHIN, source.probe())
+            .await
+            .unwrap_or_else(|_| Err(no_answer()));
         match &probed {
             Err(error) if was_ready => {
                 tracing::warn!(error = %Chain(error), "not ready: deliveries can't be fetched and settled");

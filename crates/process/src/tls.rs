@@ -39,7 +39,9 @@ struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(
+            &self.0.read().unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 }
 
@@ -48,7 +50,11 @@ impl Certificate {
     pub fn load(files: ServerTls) -> anyhow::Result<Self> {
         let stamp = stamp(&files);
         let current = Arc::new(CurrentCertificate(RwLock::new(Arc::new(read(&files)?))));
-        Ok(Self { files, stamp, current })
+        Ok(Self {
+            files,
+            stamp,
+            current,
+        })
     }
 
     /// Accepts connections of this protocol (`http/1.1`, `h2`), and reads the certificate again
@@ -66,7 +72,8 @@ impl Certificate {
             Some(authorities) => config.with_client_cert_verifier(clients_of(authorities)?),
             None => config.with_no_client_auth(),
         };
-        let mut config = config.with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
+        let mut config =
+            config.with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         shutdown.spawn_detached(self.look_after());
         Ok(TlsAcceptor::from(Arc::new(config)))
@@ -82,7 +89,11 @@ impl Certificate {
             match read(&self.files) {
                 Ok(certified) => {
                     self.stamp = stamp;
-                    *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+                    *self
+                        .current
+                        .0
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
                     tracing::info!(file = %self.files.certificate.display(), "certificate read again");
                 }
                 // Perhaps only one of the two files was written yet.
@@ -99,7 +110,12 @@ impl Certificate {
 fn clients_of(authorities: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(authorities)? {
-        let place = || format!("{}: expected certificates of authorities", authorities.display());
+        let place = || {
+            format!(
+                "{}: expected certificates of authorities",
+                authorities.display()
+            )
+        };
         roots.add(certificate).with_context(place)?;
     }
     let provider = Arc::new(default_provider());
@@ -118,16 +134,26 @@ fn read(files: &ServerTls) -> anyhow::Result<CertifiedKey> {
     let key = &files.key;
     let chain = chain(certificate)?;
     let private = PrivateKeyDer::from_pem_slice(&bytes(key)?);
-    let private =
-        private.with_context(|| format!("reading {}: expected a private key in PEM", key.display()))?;
-    CertifiedKey::from_der(chain, private, &default_provider())
-        .with_context(|| format!("{} is not the key of {}", key.display(), certificate.display()))
+    let private = private
+        .with_context(|| format!("reading {}: expected a private key in PEM", key.display()))?;
+    CertifiedKey::from_der(chain, private, &default_provider()).with_context(|| {
+        format!(
+            "{} is not the key of {}",
+            key.display(),
+            certificate.display()
+        )
+    })
 }
 
 fn chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain = CertificateDer::pem_slice_iter(&bytes(path)?).collect::<Result<Vec<_>, _>>();
-    let chain = chain.with_context(|| format!("reading {}: expected certificates in PEM", path.display()))?;
-    anyhow::ensure!(!chain.is_empty(), "{} has no certificate: expected PEM", path.display());
+    let chain = chain
+        .with_context(|| format!("reading {}: expected certificates in PEM", path.display()))?;
+    anyhow::ensure!(
+        !chain.is_empty(),
+        "{} has no certificate: expected PEM",
+        path.display()
+    );
     Ok(chain)
 }
 

@@ -36,7 +36,11 @@ fn check(path: &Path, made: &[u8]) {
         std::fs::write(path, made).unwrap();
     }
     let committed = std::fs::read(path).unwrap_or_default();
-    assert!(committed == made, "{} is not what the protos make: {HOW}", path.display());
+    assert!(
+        committed == made,
+        "{} is not what the protos make: {HOW}",
+        path.display()
+    );
 }
 
 #[test]
@@ -51,7 +55,10 @@ fn the_committed_code_is_what_the_protos_make() {
     let generated = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/generated");
     let code = std::fs::read(folder.path().join("fluent.webhooks.v1.rs")).unwrap();
     check(&generated.join("fluent.webhooks.v1.rs"), &code);
-    check(&generated.join("descriptor.binpb"), &contract().encode_to_vec());
+    check(
+        &generated.join("descriptor.binpb"),
+        &contract().encode_to_vec(),
+    );
 }
 
 #[test]
@@ -61,7 +68,10 @@ fn the_contract_is_compatible_with_the_released_one() {
         std::fs::write(&path, contract().encode_to_vec()).unwrap();
     }
     let released = FileDescriptorSet::decode(&*std::fs::read(&path).unwrap()).unwrap();
-    assert_eq!(broken(&facts(&released), &facts(&contract())), Vec::<String>::new());
+    assert_eq!(
+        broken(&facts(&released), &facts(&contract())),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -72,26 +82,49 @@ fn what_would_break_a_client_is_found() {
         edit(&mut changed);
         broken(&facts(&released), &facts(&changed)).len()
     };
-    let event = |set: &FileDescriptorSet| set.file.iter().position(|f| f.name().ends_with("v1/event.proto"));
+    let event = |set: &FileDescriptorSet| {
+        set.file
+            .iter()
+            .position(|f| f.name().ends_with("v1/event.proto"))
+    };
     assert!(event(&released).is_some());
     // A field that is new breaks nobody.
-    assert_eq!(change(|set| message(set).field.push(prost_types::FieldDescriptorProto::default())), 0);
+    assert_eq!(
+        change(|set| message(set)
+            .field
+            .push(prost_types::FieldDescriptorProto::default())),
+        0
+    );
     assert_eq!(change(|set| drop(message(set).field.pop())), 1);
-    assert_eq!(change(|set| message(set).field[0].name = Some("uid".to_owned())), 1);
+    assert_eq!(
+        change(|set| message(set).field[0].name = Some("uid".to_owned())),
+        1
+    );
     assert_eq!(change(|set| message(set).field[0].number = Some(99)), 1);
     assert_eq!(change(|set| message(set).field[0].r#type = Some(3)), 1);
     assert_eq!(change(|set| drop(service(set).method.pop())), 1);
-    assert_eq!(change(|set| service(set).method[0].server_streaming = Some(true)), 1);
+    assert_eq!(
+        change(|set| service(set).method[0].server_streaming = Some(true)),
+        1
+    );
 }
 
 /// The message `Event`.
 fn message(set: &mut FileDescriptorSet) -> &mut DescriptorProto {
-    let file = set.file.iter_mut().find(|f| f.name().ends_with("v1/event.proto")).unwrap();
+    let file = set
+        .file
+        .iter_mut()
+        .find(|f| f.name().ends_with("v1/event.proto"))
+        .unwrap();
     &mut file.message_type[0]
 }
 
 fn service(set: &mut FileDescriptorSet) -> &mut prost_types::ServiceDescriptorProto {
-    let file = set.file.iter_mut().find(|f| f.name().ends_with("dispatcher.proto")).unwrap();
+    let file = set
+        .file
+        .iter_mut()
+        .find(|f| f.name().ends_with("dispatcher.proto"))
+        .unwrap();
     &mut file.service[0]
 }
 
@@ -99,7 +132,11 @@ fn service(set: &mut FileDescriptorSet) -> &mut prost_types::ServiceDescriptorPr
 /// type; every method, with its messages and streams.
 fn facts(set: &FileDescriptorSet) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
-    for file in set.file.iter().filter(|file| file.package() == "fluent.webhooks.v1") {
+    for file in set
+        .file
+        .iter()
+        .filter(|file| file.package() == "fluent.webhooks.v1")
+    {
         for message in &file.message_type {
             fields(file.package(), message, &mut facts);
         }
@@ -112,7 +149,10 @@ fn facts(set: &FileDescriptorSet) -> BTreeMap<String, String> {
                     method.output_type(),
                     method.server_streaming()
                 );
-                facts.insert(format!("{}.{}/{}", file.package(), service.name(), method.name()), shape);
+                facts.insert(
+                    format!("{}.{}/{}", file.package(), service.name(), method.name()),
+                    shape,
+                );
             }
         }
     }
@@ -122,15 +162,27 @@ fn facts(set: &FileDescriptorSet) -> BTreeMap<String, String> {
 fn fields(outer: &str, message: &DescriptorProto, facts: &mut BTreeMap<String, String>) {
     let name = format!("{outer}.{}", message.name());
     for field in &message.field {
-        let shape =
-            format!("{} {:?} {:?} {}", field.name(), field.label(), field.r#type(), field.type_name());
+        let shape = format!(
+            "{} {:?} {:?} {}",
+            field.name(),
+            field.label(),
+            field.r#type(),
+            field.type_name()
+        );
         facts.insert(format!("{name} = {}", field.number()), shape);
     }
-    message.nested_type.iter().for_each(|nested| fields(&name, nested, facts));
+    message
+        .nested_type
+        .iter()
+        .for_each(|nested| fields(&name, nested, facts));
 }
 
 /// What was there and is not, or is different.
 fn broken(released: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
     let is_broken = |(what, shape): &(&String, &String)| now.get(*what) != Some(*shape);
-    released.iter().filter(is_broken).map(|(what, shape)| format!("{what}: {shape}")).collect()
+    released
+        .iter()
+        .filter(is_broken)
+        .map(|(what, shape)| format!("{what}: {shape}"))
+        .collect()
 }

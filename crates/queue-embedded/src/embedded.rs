@@ -12,15 +12,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::same_id::{Claim, Granted};
 use queue::{
-    Consumer, DeadLetters, FactStore, HasFacts, History, Horizon, Intake, Lifecycle, Pause, Position,
-    Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore,
-    RejectedWebhook, Replayed, Route, RouteState, Source, SpoolWatermark, StatusSource, Stores, StoresHealth,
-    Upstream, facts,
+    Consumer, DeadLetters, FactStore, HasFacts, History, Horizon, Intake, Lifecycle, Pause,
+    Position, Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair,
+    RejectedStore, RejectedWebhook, Replayed, Route, RouteState, Source, SpoolWatermark,
+    StatusSource, Stores, StoresHealth, Upstream, facts,
 };
 use rusqlite::Connection;
 use sqlite_file::{
-    FileLocation, HeldFile, Messages, OpenError, PanicGuard, Status, Writer, connect_to_read, lock, meta,
-    quarantine, set_meta,
+    FileLocation, HeldFile, Messages, OpenError, PanicGuard, Status, Writer, connect_to_read, lock,
+    meta, quarantine, set_meta,
 };
 use tokio::sync::oneshot;
 
@@ -62,11 +62,15 @@ impl Embedded {
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let opened = sqlite_file::open(&options.path, &QUEUE, &*clock)?;
         let path = opened.path.clone();
-        let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
+        let wrap = |source| OpenError::Sqlite {
+            path: path.clone(),
+            source,
+        };
         let limit = options.retention.bytes;
         let sql = opened.sql;
         let place = Arc::clone(opened.held.location());
-        let (shared, threads) = serve(sql, Arc::clone(&place), &path, options, clock).map_err(wrap)?;
+        let (shared, threads) =
+            serve(sql, Arc::clone(&place), &path, options, clock).map_err(wrap)?;
         let beside = SqliteStores::open(&path, None)?.serving(Arc::clone(shared.status()), place);
         Ok(Self {
             quarantine: GroupedQuarantine::new(beside.clone(), Arc::clone(&shared)),
@@ -137,20 +141,37 @@ fn serve(
         set_meta(&sql, COMPLETE_SINCE, shared.now())?;
     }
     let time = QueueTime::go_on(&sql, shared.now())?;
-    shared.quarantined.store(quarantine::bytes(&sql)?, Ordering::Relaxed);
-    let owner = QueueOwner::new(last, Arc::clone(&shared), Housekeeping::new(options, time), time);
-    let tail_reader = TailReader { sql: connect_to_read(path)?, shared: Arc::clone(&shared) };
+    shared
+        .quarantined
+        .store(quarantine::bytes(&sql)?, Ordering::Relaxed);
+    let owner = QueueOwner::new(
+        last,
+        Arc::clone(&shared),
+        Housekeeping::new(options, time),
+        time,
+    );
+    let tail_reader = TailReader {
+        sql: connect_to_read(path)?,
+        shared: Arc::clone(&shared),
+    };
     let writer = started(Writer::start("queue-writer", sql, place, jobs, owner));
     let guard = PanicGuard(Arc::clone(shared.status()));
-    let tail_reader = started(Builder::new().name("queue-reader".to_owned()).spawn(move || {
-        let _guard = guard;
-        tail_reader.run();
-    }));
+    let tail_reader = started(
+        Builder::new()
+            .name("queue-reader".to_owned())
+            .spawn(move || {
+                let _guard = guard;
+                tail_reader.run();
+            }),
+    );
     shared.set_tail_reader(tail_reader.thread().clone());
     Ok((shared, vec![writer, tail_reader]))
 }
 
-#[expect(clippy::expect_used, reason = "without its two threads there is no queue, and no process to go on")]
+#[expect(
+    clippy::expect_used,
+    reason = "without its two threads there is no queue, and no process to go on"
+)]
 fn started(thread: io::Result<JoinHandle<()>>) -> JoinHandle<()> {
     thread.expect("the system can start a thread")
 }
@@ -180,7 +201,11 @@ impl Intake for Embedded {
 }
 
 impl Upstream for Embedded {
-    fn presence(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Presence, QueueError>> {
+    fn presence(
+        &self,
+        position: Position,
+        id: EventId,
+    ) -> BoxFuture<'_, Result<Presence, QueueError>> {
         self.beside.holds(position, id)
     }
 
@@ -192,7 +217,11 @@ impl Upstream for Embedded {
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
         let last = Position::new(0, self.shared.last.load(Ordering::Acquire));
         let epoch = self.shared.epoch.clone();
-        futures::future::ready(last.map(|last| Horizon { epoch, last }).map_err(QueueError::from)).boxed()
+        futures::future::ready(
+            last.map(|last| Horizon { epoch, last })
+                .map_err(QueueError::from),
+        )
+        .boxed()
     }
 
     fn note_spool<'a>(
@@ -214,7 +243,10 @@ impl Source for Embedded {
         self.shared.submit(job);
         async move {
             let route = Self::answer(answer).await?;
-            let consumer = EmbeddedConsumer { route, shared: Arc::clone(&self.shared) };
+            let consumer = EmbeddedConsumer {
+                route,
+                shared: Arc::clone(&self.shared),
+            };
             Ok(Box::new(consumer) as Box<dyn Consumer>)
         }
         .boxed()
@@ -222,7 +254,11 @@ impl Source for Embedded {
 
     /// With one file, settling is a write like any other.
     fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
-        let probed = if self.has_room() { Ok(()) } else { Err(QueueError::Full) };
+        let probed = if self.has_room() {
+            Ok(())
+        } else {
+            Err(QueueError::Full)
+        };
         futures::future::ready(probed).boxed()
     }
 
@@ -289,7 +325,10 @@ impl Lifecycle for Embedded {
     fn failed(&self) -> BoxFuture<'_, String> {
         let mut failed = self.shared.status().watch_failure();
         async move {
-            let why = failed.wait_for(Option::is_some).await.map(|why| why.clone());
+            let why = failed
+                .wait_for(Option::is_some)
+                .await
+                .map(|why| why.clone());
             match why {
                 Ok(why) => why.unwrap_or_default(),
                 Err(_) => futures::future::pending().await,
@@ -313,9 +352,10 @@ impl Lifecycle for Embedded {
         let threads = std::mem::take(&mut *lock(&self.threads));
         async move {
             let _ = closed.await;
-            let _ =
-                tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())))
-                    .await;
+            let _ = tokio::task::spawn_blocking(|| {
+                threads.into_iter().for_each(|thread| drop(thread.join()))
+            })
+            .await;
         }
         .boxed()
     }
@@ -362,12 +402,17 @@ impl Stores for Embedded {
 
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         if self.shared.route(route).is_some() {
-            return futures::future::ready(Err(QueueError::InUse(format!("route {route}")))).boxed();
+            return futures::future::ready(Err(QueueError::InUse(format!("route {route}"))))
+                .boxed();
         }
         self.beside.forget(route)
     }
 
-    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+    fn retry_now<'a>(
+        &'a self,
+        route: &'a str,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
         self.beside.retry_now(route, event)
     }
 

@@ -55,7 +55,10 @@ impl Options {
         Self {
             path: path.into(),
             dedup_window: DAY * 3,
-            retention: Retention { age: DAY * 7, bytes: 10 << 30 },
+            retention: Retention {
+                age: DAY * 7,
+                bytes: 10 << 30,
+            },
         }
     }
 }

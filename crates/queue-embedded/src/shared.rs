@@ -67,14 +67,20 @@ impl RecentEvents {
     const MAX_EVENTS: usize = 1024;
 
     pub(crate) fn push(&mut self, position: u64, event: Arc<Event>) {
-        if self.events.back().is_some_and(|(newest, _)| newest + 1 != position) {
+        if self
+            .events
+            .back()
+            .is_some_and(|(newest, _)| newest + 1 != position)
+        {
             // Another process has published in between, which leaves a gap.
             *self = Self::default();
         }
         self.bytes += event.body().len();
         self.events.push_back((position, event));
         while self.bytes > Self::MAX_BYTES || self.events.len() > Self::MAX_EVENTS {
-            let Some((_, oldest)) = self.events.pop_front() else { break };
+            let Some((_, oldest)) = self.events.pop_front() else {
+                break;
+            };
             self.bytes -= oldest.body().len();
         }
     }
@@ -100,7 +106,12 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(epoch: String, last: u64, inbox: Inbox<QueueJobs>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        epoch: String,
+        last: u64,
+        inbox: Inbox<QueueJobs>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             epoch,
             last: AtomicU64::new(last),
@@ -145,7 +156,10 @@ impl Shared {
     }
 
     pub(crate) fn route(&self, name: &str) -> Option<Arc<RouteBuffer>> {
-        lock(&self.routes).iter().find(|route| route.name == name).cloned()
+        lock(&self.routes)
+            .iter()
+            .find(|route| route.name == name)
+            .cloned()
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Intake, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start, Verdict,
+    Attempt, Consumer, Intake, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start,
+    Verdict,
 };
 use queue_embedded::{Embedded, Options, Retention};
 
@@ -21,20 +22,42 @@ fn large(number: usize, bytes: usize) -> Event {
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let more = format!(r#"{{"pad":"{}","#, "x".repeat(bytes));
     let body = body.replacen('{', &more, 1).into();
-    let stored = Stored { body, received_at: SystemClock.now(), ..small.stored().clone() };
+    let stored = Stored {
+        body,
+        received_at: SystemClock.now(),
+        ..small.stored().clone()
+    };
     Event::restore(EventId::of(small.environment(), &stored.body), stored).unwrap()
 }
 
 /// A queue with a file of 4 MiB that stores nothing because of its age.
 fn open(path: &Path) -> Embedded {
-    let retention = Retention { age: Duration::from_hours(1), bytes: 4 << 20 };
-    Embedded::open(Options { retention, ..Options::new(path) }, Arc::new(SystemClock)).unwrap()
+    let retention = Retention {
+        age: Duration::from_hours(1),
+        bytes: 4 << 20,
+    };
+    Embedded::open(
+        Options {
+            retention,
+            ..Options::new(path)
+        },
+        Arc::new(SystemClock),
+    )
+    .unwrap()
 }
 
 async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
     let filter = RouteFilter::default();
     let lease = Duration::from_mins(5);
-    queue.subscribe(Route { name: "r".to_owned(), filter, start: Start::Beginning, lease }).await.unwrap()
+    queue
+        .subscribe(Route {
+            name: "r".to_owned(),
+            filter,
+            start: Start::Beginning,
+            lease,
+        })
+        .await
+        .unwrap()
 }
 
 /// Settles this many deliveries.
@@ -50,7 +73,11 @@ async fn settle(consumer: &mut dyn Consumer, count: usize) {
                 status: None,
                 detail: None,
             };
-            let done = Settlement { verdict: Verdict::Done, asked: true, attempt };
+            let done = Settlement {
+                verdict: Verdict::Done,
+                asked: true,
+                attempt,
+            };
             delivery.ticket.settle(done).await.unwrap();
             settled += 1;
         }
@@ -72,23 +99,40 @@ async fn fill(queue: &Embedded) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_is_full_refuses_what_is_new_knows_what_it_has_and_takes_again_once_there_is_room() {
+async fn a_queue_that_is_full_refuses_what_is_new_knows_what_it_has_and_takes_again_once_there_is_room()
+ {
     let folder = tempfile::tempdir().unwrap();
     let queue = open(&folder.path().join("queue.db"));
     let mut consumer = subscribe(&queue).await;
     let count = fill(&queue).await;
     let first = large(0, 100_000);
-    assert!(queue.publish(first.clone()).await.unwrap().duplicate, "what is there needs no room");
+    assert!(
+        queue.publish(first.clone()).await.unwrap().duplicate,
+        "what is there needs no room"
+    );
 
     settle(&mut *consumer, count).await;
     let began = Instant::now();
     while let Err(error) = queue.publish(large(9_999, 100_000)).await {
-        assert!(matches!(error, QueueError::Full) && began.elapsed() < IN_TIME, "{error:?}");
+        assert!(
+            matches!(error, QueueError::Full) && began.elapsed() < IN_TIME,
+            "{error:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let history = queue.stores().history();
-    assert!(history.event(&first.id().to_string()).await.unwrap().is_none(), "its body made room");
-    assert!(queue.publish(first).await.unwrap().duplicate, "its id is known as long as it has to be");
+    assert!(
+        history
+            .event(&first.id().to_string())
+            .await
+            .unwrap()
+            .is_none(),
+        "its body made room"
+    );
+    assert!(
+        queue.publish(first).await.unwrap().duplicate,
+        "its id is known as long as it has to be"
+    );
 }
 
 /// Otherwise the log would grow for as long as the process runs, and be read whole at the next
@@ -98,7 +142,11 @@ async fn a_long_log_is_moved_into_the_file_while_it_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    let log = || std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    let log = || {
+        std::fs::metadata(path.with_extension("db-wal"))
+            .unwrap()
+            .len()
+    };
     let mut number = 0;
     while std::fs::metadata(&path).unwrap().len() < 8 << 20 {
         // No read takes long here, so no checkpoint has to wait for readers.
@@ -116,7 +164,10 @@ async fn two_ids_that_begin_alike_are_two() {
     queue.publish(event("E", "a")).await.unwrap();
     let another = [&event("E", "a").id().as_bytes()[..31], &[0xA5]].concat();
     let sql = rusqlite::Connection::open(&path).unwrap();
-    assert_eq!(sql.execute("UPDATE events SET id = ?1", [another]).unwrap(), 1);
+    assert_eq!(
+        sql.execute("UPDATE events SET id = ?1", [another]).unwrap(),
+        1
+    );
     assert!(!queue.publish(event("E", "a")).await.unwrap().duplicate);
     assert!(queue.publish(event("E", "a")).await.unwrap().duplicate);
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict,
+    Attempt, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start,
+    Verdict,
 };
 use queue_embedded::{Embedded, Options};
 use tokio::time::timeout;
@@ -39,7 +40,10 @@ async fn next(queue: &Embedded) -> Delivery {
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
     let next = timeout(Duration::from_secs(60), consumer.next(1)).await;
-    next.expect("it comes again in seconds").unwrap().pop().unwrap()
+    next.expect("it comes again in seconds")
+        .unwrap()
+        .pop()
+        .unwrap()
 }
 
 async fn wait_a_second(delivery: Delivery) {
@@ -54,7 +58,11 @@ async fn wait(delivery: Delivery, time: Duration) {
         status: None,
         detail: None,
     };
-    let again = Settlement { verdict: Verdict::Again(time), attempt, asked: true };
+    let again = Settlement {
+        verdict: Verdict::Again(time),
+        attempt,
+        asked: true,
+    };
     delivery.ticket.settle(again).await.unwrap();
 }
 
@@ -66,9 +74,13 @@ async fn a_clock_that_is_set_delays_no_retry_while_it_runs_and_while_it_is_down(
     let wall = Arc::new(Wall::default());
     let mut queue = open(&path, &wall);
     queue.publish(event("E", "a")).await.unwrap();
-    for (is_down, set) in
-        [(false, -25), (true, -HOUR), (false, 30 * HOUR), (true, -2 * HOUR), (false, -40 * HOUR)]
-    {
+    for (is_down, set) in [
+        (false, -25),
+        (true, -HOUR),
+        (false, 30 * HOUR),
+        (true, -2 * HOUR),
+        (false, -40 * HOUR),
+    ] {
         wait_a_second(next(&queue).await).await;
         if is_down {
             queue.close().await;
@@ -96,7 +108,10 @@ async fn a_clock_that_was_years_ahead_leaves_no_retry_waiting_for_years() {
     wall.0.store(0, Ordering::Relaxed);
     let queue = open(&path, &wall);
     assert_eq!(next(&queue).await.attempt, 2);
-    assert!(queue.publish(event("E", "a")).await.unwrap().duplicate, "its id is known still");
+    assert!(
+        queue.publish(event("E", "a")).await.unwrap().duplicate,
+        "its id is known still"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,13 +124,17 @@ async fn what_was_moved_once_is_not_moved_again_by_the_next_process() {
     wait(next(&queue).await, Duration::from_secs(600)).await;
     let waits_until = || {
         let sql = rusqlite::Connection::open(&path).unwrap();
-        sql.query_row("SELECT at FROM deliveries", [], |row| row.get::<_, i64>(0)).unwrap()
+        sql.query_row("SELECT at FROM deliveries", [], |row| row.get::<_, i64>(0))
+            .unwrap()
     };
     let before = waits_until();
     wall.0.fetch_add(-3600, Ordering::Relaxed);
     let began = Instant::now();
     while waits_until() == before {
-        assert!(began.elapsed() < Duration::from_secs(60), "the clock is followed");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the clock is followed"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // The file as kill -9 leaves it.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Event, Stored, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Intake, Lifecycle, MatchFields, Outcome, Position, ReceivedQuery, Route, Settlement, Source,
-    Start, Verdict,
+    Attempt, Intake, Lifecycle, MatchFields, Outcome, Position, ReceivedQuery, Route, Settlement,
+    Source, Start, Verdict,
 };
 use queue_embedded::{Embedded, Options, Retention};
 
@@ -30,7 +30,10 @@ fn at(second: i64) -> Timestamp {
 
 fn received(second: i64, reference: &str) -> Event {
     let event = event("E", reference);
-    let stored = Stored { received_at: at(second), ..event.stored().clone() };
+    let stored = Stored {
+        received_at: at(second),
+        ..event.stored().clone()
+    };
     Event::restore(event.id(), stored).unwrap()
 }
 
@@ -39,21 +42,53 @@ async fn since(queue: &Embedded) -> Timestamp {
 }
 
 async fn kept(queue: &Embedded) -> usize {
-    let all = ReceivedQuery { from: at(0), until: Timestamp::MAX, after: Position::START, limit: 100 };
-    queue.stores().history().received(all).await.unwrap().events.len()
+    let all = ReceivedQuery {
+        from: at(0),
+        until: Timestamp::MAX,
+        after: Position::START,
+        limit: 100,
+    };
+    queue
+        .stores()
+        .history()
+        .received(all)
+        .await
+        .unwrap()
+        .events
+        .len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_is_no_longer_known() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(Set(AtomicI64::new(1000)));
-    let retention = Retention { age: Duration::from_secs(2), bytes: 1 << 30 };
-    let options = || Options { retention, ..Options::new(folder.path().join("queue.db")) };
+    let retention = Retention {
+        age: Duration::from_secs(2),
+        bytes: 1 << 30,
+    };
+    let options = || Options {
+        retention,
+        ..Options::new(folder.path().join("queue.db"))
+    };
     let queue = Embedded::open(options(), Arc::clone(&clock) as _).unwrap();
-    assert_eq!(since(&queue).await, at(1000), "before that there was no queue");
+    assert_eq!(
+        since(&queue).await,
+        at(1000),
+        "before that there was no queue"
+    );
     clock.0.store(1100, Ordering::Relaxed);
-    for (second, reference) in [(1001, "a"), (1002, "b"), (1900, "stamped by a clock that was ahead")] {
-        assert!(!queue.publish(received(second, reference)).await.unwrap().duplicate);
+    for (second, reference) in [
+        (1001, "a"),
+        (1002, "b"),
+        (1900, "stamped by a clock that was ahead"),
+    ] {
+        assert!(
+            !queue
+                .publish(received(second, reference))
+                .await
+                .unwrap()
+                .duplicate
+        );
     }
     let route = Route {
         name: "r".to_owned(),
@@ -72,14 +107,21 @@ async fn what_is_removed_is_no_longer_known() {
                 status: None,
                 detail: None,
             };
-            let done = Settlement { verdict: Verdict::Done, asked: true, attempt };
+            let done = Settlement {
+                verdict: Verdict::Done,
+                asked: true,
+                attempt,
+            };
             delivery.ticket.settle(done).await.unwrap();
             settled += 1;
         }
     }
     let began = Instant::now();
     while kept(&queue).await > 0 {
-        assert!(began.elapsed() < Duration::from_secs(60), "what is settled and old goes");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "what is settled and old goes"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let expected = at(1002).checked_add(Duration::from_nanos(1)).unwrap();

@@ -21,11 +21,16 @@ struct Files {
 
 impl Files {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), life: AtomicU32::new(0) }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            life: AtomicU32::new(0),
+        }
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join(format!("{}/queue.db", self.life.load(Ordering::Relaxed)))
+        self.folder
+            .path()
+            .join(format!("{}/queue.db", self.life.load(Ordering::Relaxed)))
     }
 
     fn serve(&self) -> Queue {
@@ -66,7 +71,8 @@ impl Harness for Files {
     fn forget_attempts(&self) -> BoxFuture<'_, ()> {
         async {
             let file = rusqlite::Connection::open(self.path()).unwrap();
-            file.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+            file.busy_timeout(std::time::Duration::from_secs(5))
+                .unwrap();
             file.execute("DELETE FROM attempts", []).unwrap();
         }
         .boxed()

@@ -25,25 +25,37 @@ async fn damaged_columns_cost_one_event_each_and_delay_no_other() {
         "algorithm = 'x' WHERE position = 3",
         "id = x'00' WHERE position = 4",
     ] {
-        sql.execute(&format!("UPDATE events SET {damage}"), []).unwrap();
+        sql.execute(&format!("UPDATE events SET {damage}"), [])
+            .unwrap();
     }
     drop(sql);
 
     let queue = open();
     let lease = Duration::from_secs(30);
-    let route =
-        Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
+    let route = Route {
+        name: "r".to_owned(),
+        filter: RouteFilter::default(),
+        start: Start::Beginning,
+        lease,
+    };
     let mut consumer = queue.subscribe(route).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < 2 {
         let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(8)).await;
         let deliveries = next.expect("the others are delivered").unwrap();
-        seen.extend(deliveries.iter().map(|delivery| delivery.event.fields().entity_ref.clone().unwrap()));
+        seen.extend(
+            deliveries
+                .iter()
+                .map(|delivery| delivery.event.fields().entity_ref.clone().unwrap()),
+        );
     }
     assert_eq!(seen, ["a", "b"]);
     let began = std::time::Instant::now();
     while queue.stores().quarantine().list(0, 10).await.unwrap().len() < 3 {
-        assert!(began.elapsed() < Duration::from_secs(60), "the damaged ones are kept apart");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the damaged ones are kept apart"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -98,7 +110,10 @@ async fn a_file_that_turns_out_damaged_while_it_is_served_takes_nothing_and_is_s
     let open = || Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     let queue = open();
     for number in 0..100 {
-        queue.publish(event("E", &number.to_string())).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
     }
     // Closed, so that everything is in the file and nothing in its log.
     queue.close().await;
@@ -109,13 +124,23 @@ async fn a_file_that_turns_out_damaged_while_it_is_served_takes_nothing_and_is_s
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xA5; length - 4096], 4096).unwrap();
     // Pages that the process has in memory are still good.
     let mut number = 0;
-    while queue.publish(event("E", &format!("damaged {number}"))).await.is_ok() {
+    while queue
+        .publish(event("E", &format!("damaged {number}")))
+        .await
+        .is_ok()
+    {
         number += 1;
         assert!(number < 1_000, "it writes into a file that makes no sense");
     }
     let after = queue.publish(event("E", "after")).await;
-    assert!(matches!(after, Err(queue::QueueError::Failed(_))), "{after:?}");
-    assert!(folder.path().join("queue.db.untrusted").exists(), "word is left for the next start");
+    assert!(
+        matches!(after, Err(queue::QueueError::Failed(_))),
+        "{after:?}"
+    );
+    assert!(
+        folder.path().join("queue.db.untrusted").exists(),
+        "word is left for the next start"
+    );
     drop((queue, file));
     let queue = open();
     assert!(queue.quarantined_file().is_some());

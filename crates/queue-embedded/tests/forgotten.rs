@@ -11,8 +11,8 @@ use event_model::{SystemClock, Timestamp};
 use futures::future::select;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError, Route, Settlement,
-    Source, Start, Stores, Verdict,
+    Attempt, Consumer, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError, Route,
+    Settlement, Source, Start, Stores, Verdict,
 };
 use queue_embedded::{Embedded, Options, SqliteStores};
 use rusqlite::Connection;
@@ -39,16 +39,28 @@ fn settlement(verdict: Verdict) -> Settlement {
         status: None,
         detail: None,
     };
-    Settlement { verdict, asked: true, attempt }
+    Settlement {
+        verdict,
+        asked: true,
+        attempt,
+    }
 }
 
 async fn until_nothing_is_left(path: &Path) {
     let began = Instant::now();
     let sql = Connection::open(path).unwrap();
     sql.busy_timeout(Duration::from_secs(20)).unwrap();
-    let left = || sql.query_row("SELECT count(*) FROM deliveries", [], |row| row.get::<_, i64>(0)).unwrap();
+    let left = || {
+        sql.query_row("SELECT count(*) FROM deliveries", [], |row| {
+            row.get::<_, i64>(0)
+        })
+        .unwrap()
+    };
     while left() > 0 {
-        assert!(began.elapsed() < Duration::from_secs(60), "what it had to deliver goes");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "what it had to deliver goes"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -61,27 +73,44 @@ async fn a_route_that_is_forgotten_makes_no_attempt_that_it_had_still_to_make() 
     let queue = serve(&path);
     let mut consumer = subscribe(&queue).await;
     for number in 0..MANY {
-        queue.publish(event("E", &number.to_string())).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
     }
     let mut taken = 0;
     while taken < MANY {
         for delivery in consumer.next(MANY).await.unwrap() {
-            delivery.ticket.settle(settlement(Verdict::Again(Duration::ZERO))).await.unwrap();
+            delivery
+                .ticket
+                .settle(settlement(Verdict::Again(Duration::ZERO)))
+                .await
+                .unwrap();
             taken += 1;
         }
     }
     // The deliveries are in the buffer, ready to be handed out.
     let first = consumer.next(1).await.unwrap().remove(0);
-    SqliteStores::open(&path, None).unwrap().forget("r").await.unwrap();
+    SqliteStores::open(&path, None)
+        .unwrap()
+        .forget("r")
+        .await
+        .unwrap();
     let attempts = async {
         // Without deliveries, this waits for ever.
         let made = consumer.next(MANY).await.unwrap();
         panic!("{} are made", made.len());
     };
     let settled = async {
-        let settled = first.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await;
+        let settled = first
+            .ticket
+            .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+            .await;
         let why = settled.map_err(|unsettled| unsettled.source);
-        assert!(matches!(why, Err(QueueError::LeaseLost)), "it would leave no letter: {why:?}");
+        assert!(
+            matches!(why, Err(QueueError::LeaseLost)),
+            "it would leave no letter: {why:?}"
+        );
         until_nothing_is_left(&path).await;
     };
     select(pin!(attempts), pin!(settled)).await;

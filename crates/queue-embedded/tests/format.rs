@@ -15,7 +15,10 @@ fn open(path: &Path) -> Result<Embedded, OpenError> {
 }
 
 fn set(path: &Path, change: &str) {
-    rusqlite::Connection::open(path).unwrap().execute_batch(change).unwrap();
+    rusqlite::Connection::open(path)
+        .unwrap()
+        .execute_batch(change)
+        .unwrap();
 }
 
 #[tokio::test]
@@ -35,10 +38,29 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
     let older = "has format 7, and this program works with 8 alone: let the version that wrote it deliver what it holds, and work off its dead letters and quarantine; then move the file away, or give this one a path of its own";
     let said = open(&path).unwrap_err().to_string();
     assert!(said.ends_with(older), "{said}");
-    assert!(SqliteStores::open(&path, None).unwrap_err().to_string().ends_with(older));
+    assert!(
+        SqliteStores::open(&path, None)
+            .unwrap_err()
+            .to_string()
+            .ends_with(older)
+    );
     set(&path, "UPDATE meta SET value = 9 WHERE key = 'format'");
-    assert!(matches!(open(&path), Err(OpenError::Newer { found: 9, known: 8, .. })));
-    assert!(matches!(SqliteStores::open(&path, None), Err(OpenError::Newer { found: 9, known: 8, .. })));
+    assert!(matches!(
+        open(&path),
+        Err(OpenError::Newer {
+            found: 9,
+            known: 8,
+            ..
+        })
+    ));
+    assert!(matches!(
+        SqliteStores::open(&path, None),
+        Err(OpenError::Newer {
+            found: 9,
+            known: 8,
+            ..
+        })
+    ));
     set(
         &path,
         "ALTER TABLE routes ADD COLUMN filter TEXT; ALTER TABLE routes ADD COLUMN pause TEXT;
@@ -46,7 +68,13 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
          UPDATE meta SET value = 8 WHERE key = 'format'",
     );
     let queue = open(&path).unwrap();
-    assert_eq!((queue.quarantined_file(), queue.horizon().await.unwrap().last.sequence()), (None, 1));
+    assert_eq!(
+        (
+            queue.quarantined_file(),
+            queue.horizon().await.unwrap().last.sequence()
+        ),
+        (None, 1)
+    );
 }
 
 #[test]

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use event_model::{Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
 use queue::{
-    Attempt, Intake, Lifecycle, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start, Verdict,
+    Attempt, Intake, Lifecycle, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start,
+    Verdict,
 };
 use queue_embedded::{Embedded, Options};
 
@@ -19,7 +20,10 @@ fn large(number: usize) -> Event {
     let small = event("E", "x");
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let more = format!(r#"{{"pad":"{number}{}","#, "x".repeat(1 << 20));
-    let stored = Stored { body: body.replacen('{', &more, 1).into(), ..small.stored().clone() };
+    let stored = Stored {
+        body: body.replacen('{', &more, 1).into(),
+        ..small.stored().clone()
+    };
     Event::restore(EventId::of(small.environment(), &stored.body), stored).unwrap()
 }
 
@@ -27,7 +31,11 @@ fn large(number: usize) -> Event {
 async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() {
     let _one_at_a_time = FAIL_POINTS.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock)).unwrap();
+    let queue = Embedded::open(
+        Options::new(folder.path().join("queue.db")),
+        Arc::new(SystemClock),
+    )
+    .unwrap();
     queue.publish(event("E", "before")).await.unwrap();
     let hangs = Arc::new(AtomicBool::new(true));
     let (sender, in_hands) = std::sync::mpsc::channel();
@@ -44,13 +52,20 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() 
     in_hands.recv_timeout(Duration::from_secs(60)).unwrap();
     let mut refused = 0;
     for number in 0..200 {
-        let given_up = tokio::time::timeout(Duration::from_millis(5), queue.publish(large(number))).await;
+        let given_up =
+            tokio::time::timeout(Duration::from_millis(5), queue.publish(large(number))).await;
         refused += usize::from(matches!(given_up, Ok(Err(QueueError::Unavailable { .. }))));
     }
-    assert!(refused >= 200 - 64, "{refused}: what waits is bounded in bytes");
+    assert!(
+        refused >= 200 - 64,
+        "{refused}: what waits is bounded in bytes"
+    );
     let began = Instant::now();
     while queue.has_room() {
-        assert!(began.elapsed() < Duration::from_secs(60), "somebody should see that nothing is written");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "somebody should see that nothing is written"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     fail::remove("commit.before");
@@ -58,7 +73,11 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() 
     assert!(in_hand.await.is_ok());
     let after = queue.publish(event("E", "after")).await.unwrap();
     assert!(queue.has_room());
-    assert_eq!(after.position.sequence(), 3, "those who gave up were told that it was not stored");
+    assert_eq!(
+        after.position.sequence(),
+        3,
+        "those who gave up were told that it was not stored"
+    );
 }
 
 /// The event is in the file, but nobody could know: its sender is told that it was not stored,
@@ -80,7 +99,10 @@ async fn what_was_committed_as_the_file_was_taken_away_is_delivered_once_it_is_b
     })
     .unwrap();
     let published = queue.publish(event("E", "meanwhile")).await;
-    assert!(matches!(published, Err(QueueError::Unavailable { .. })), "{published:?}");
+    assert!(
+        matches!(published, Err(QueueError::Unavailable { .. })),
+        "{published:?}"
+    );
     assert!(!queue.has_room());
     std::fs::rename(&away, &path).unwrap();
     let began = Instant::now();
@@ -88,14 +110,23 @@ async fn what_was_committed_as_the_file_was_taken_away_is_delivered_once_it_is_b
         assert!(began.elapsed() < Duration::from_secs(60), "it is back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(queue.publish(event("E", "meanwhile")).await.unwrap().duplicate);
+    assert!(
+        queue
+            .publish(event("E", "meanwhile"))
+            .await
+            .unwrap()
+            .duplicate
+    );
     assert!(!queue.publish(event("E", "after")).await.unwrap().duplicate);
     let mut consumer = queue.subscribe(route()).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < 3 {
         let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(8)).await;
         seen.extend(
-            next.expect("all are delivered").unwrap().iter().map(|delivery| delivery.position.sequence()),
+            next.expect("all are delivered")
+                .unwrap()
+                .iter()
+                .map(|delivery| delivery.position.sequence()),
         );
     }
     assert_eq!(seen, [1, 2, 3]);
@@ -110,16 +141,27 @@ async fn claims_that_are_refused_now_and_then_skip_nothing() {
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     let refuses = "CREATE TRIGGER refuses BEFORE INSERT ON deliveries WHEN abs(random()) % 8 = 0
         BEGIN SELECT RAISE(ABORT, 'not now'); END";
-    rusqlite::Connection::open(&path).unwrap().execute_batch(refuses).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(refuses)
+        .unwrap();
     let mut consumer = queue.subscribe(route()).await.unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for number in 0..100 {
-        queue.publish(event("E", &number.to_string())).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
     }
     let began = Instant::now();
     while seen.len() < 100 {
-        assert!(began.elapsed() < Duration::from_secs(60), "{} of 100 are delivered", seen.len());
-        let others = (0..4).map(|number| queue.publish(event("E", &format!("{}-{number}", seen.len()))));
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} of 100 are delivered",
+            seen.len()
+        );
+        let others =
+            (0..4).map(|number| queue.publish(event("E", &format!("{}-{number}", seen.len()))));
         let (next, _) = tokio::join!(
             tokio::time::timeout(Duration::from_millis(300), consumer.next(4)),
             futures::future::join_all(others),
@@ -135,7 +177,11 @@ async fn claims_that_are_refused_now_and_then_skip_nothing() {
                 status: None,
                 detail: None,
             };
-            let done = Settlement { verdict: Verdict::Done, asked: true, attempt };
+            let done = Settlement {
+                verdict: Verdict::Done,
+                asked: true,
+                attempt,
+            };
             let _ = delivery.ticket.settle(done).await;
         }
     }
@@ -149,14 +195,28 @@ async fn a_queue_whose_fsync_failed_is_never_written_again() {
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     queue.publish(event("E", "a")).await.unwrap();
     fail::cfg("commit.fsync", "return").unwrap();
-    assert!(matches!(queue.publish(event("E", "b")).await, Err(QueueError::Failed(_))));
+    assert!(matches!(
+        queue.publish(event("E", "b")).await,
+        Err(QueueError::Failed(_))
+    ));
     fail::cfg("commit.fsync", "off").unwrap();
-    let bytes = || ["queue.db", "queue.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    let bytes = || {
+        ["queue.db", "queue.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap())
+    };
     let before = bytes();
     assert!(!queue.has_room() && folder.path().join("queue.db.untrusted").exists());
-    assert!(matches!(queue.publish(event("E", "c")).await, Err(QueueError::Failed(_))));
+    assert!(matches!(
+        queue.publish(event("E", "c")).await,
+        Err(QueueError::Failed(_))
+    ));
     let facts = queue.stores().facts();
-    assert!(matches!(facts.set("who", "x".into()).await, Err(QueueError::Failed(_))), "nor beside it");
+    assert!(
+        matches!(
+            facts.set("who", "x".into()).await,
+            Err(QueueError::Failed(_))
+        ),
+        "nor beside it"
+    );
     queue.close().await;
     assert!(bytes() == before, "it was written to");
     drop(queue);

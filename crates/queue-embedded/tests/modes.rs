@@ -16,7 +16,10 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let metadata = entry.metadata().unwrap();
-        found.push((entry.path().display().to_string(), metadata.permissions().mode() & 0o777));
+        found.push((
+            entry.path().display().to_string(),
+            metadata.permissions().mode() & 0o777,
+        ));
         if metadata.is_dir() {
             found.extend(modes(&entry.path()));
         }
@@ -41,7 +44,10 @@ async fn every_file_and_folder_is_the_owners_alone() {
     queue.publish(event("E", "HD_1")).await.unwrap();
     let found = modes(folder.path());
     for expected in ["queue.db-wal", "queue.db-shm", "queue.db.lock"] {
-        assert!(found.iter().any(|(name, _)| name.ends_with(expected)), "{expected} in {found:?}");
+        assert!(
+            found.iter().any(|(name, _)| name.ends_with(expected)),
+            "{expected} in {found:?}"
+        );
     }
     let open: Vec<_> = found.iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
     assert!(open.is_empty(), "{open:?}");

@@ -29,10 +29,16 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 type Takes = fn(&Path);
 
 const WAYS: [(&str, Takes); 5] = [
-    ("its index removed", |path| fs::remove_file(path.with_extension("db-shm")).unwrap()),
+    ("its index removed", |path| {
+        fs::remove_file(path.with_extension("db-shm")).unwrap()
+    }),
     ("removed", |path| fs::remove_file(path).unwrap()),
-    ("its log removed", |path| fs::remove_file(path.with_extension("db-wal")).unwrap()),
-    ("renamed", |path| fs::rename(path, path.with_extension("old")).unwrap()),
+    ("its log removed", |path| {
+        fs::remove_file(path.with_extension("db-wal")).unwrap()
+    }),
+    ("renamed", |path| {
+        fs::rename(path, path.with_extension("old")).unwrap()
+    }),
     ("its folder renamed, and another made", |path| {
         let folder = path.parent().unwrap();
         fs::rename(folder, folder.with_extension("old")).unwrap();
@@ -50,12 +56,18 @@ async fn nothing_is_accepted_into_a_file_that_nobody_will_find() {
         take_away(&path);
         for number in 0..3 {
             let published = queue.publish(event("E", &format!("after {number}"))).await;
-            assert!(matches!(published, Err(QueueError::Unavailable { .. })), "{how}: {published:?}");
+            assert!(
+                matches!(published, Err(QueueError::Unavailable { .. })),
+                "{how}: {published:?}"
+            );
         }
         assert!(!queue.has_room(), "{how}: not ready");
         // Nor is an act of a person answered as done.
         let admitted = queue.stores().publish_if_new(event("E", "released")).await;
-        assert!(matches!(admitted, Err(QueueError::Unavailable { .. })), "{how}: {admitted:?}");
+        assert!(
+            matches!(admitted, Err(QueueError::Unavailable { .. })),
+            "{how}: {admitted:?}"
+        );
     }
 }
 
@@ -69,10 +81,27 @@ async fn a_file_that_was_taken_is_noticed_while_nobody_sends_and_good_again_once
     until("it is noticed", || !queue.has_room()).await;
     fs::rename(folder.path().join("away"), &path).unwrap();
     until("it is back", || queue.has_room()).await;
-    assert_eq!(queue.publish(event("E", "after")).await.unwrap().position.sequence(), 2);
+    assert_eq!(
+        queue
+            .publish(event("E", "after"))
+            .await
+            .unwrap()
+            .position
+            .sequence(),
+        2
+    );
     queue.close().await;
     drop(queue);
-    assert_eq!(open(&path).unwrap().horizon().await.unwrap().last.sequence(), 2);
+    assert_eq!(
+        open(&path)
+            .unwrap()
+            .horizon()
+            .await
+            .unwrap()
+            .last
+            .sequence(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -87,7 +116,11 @@ async fn a_file_is_served_once_by_whatever_name() {
     symlink(".", folder.path().join("folder")).unwrap();
     for name in &names {
         let opened = open(name);
-        assert!(matches!(opened, Err(OpenError::InUse(_))), "{}: {opened:?}", name.display());
+        assert!(
+            matches!(opened, Err(OpenError::InUse(_))),
+            "{}: {opened:?}",
+            name.display()
+        );
     }
     // The file itself is locked too, not only the lock file beside it.
     fs::remove_file(folder.path().join("queue.db.lock")).unwrap();
@@ -96,7 +129,10 @@ async fn a_file_is_served_once_by_whatever_name() {
     drop(queue);
     let queue = open(&names[0]).unwrap();
     queue.publish(event("E", "b")).await.unwrap();
-    assert!(!folder.path().join("link.db-wal").exists(), "the log is beside the file, not beside a link");
+    assert!(
+        !folder.path().join("link.db-wal").exists(),
+        "the log is beside the file, not beside a link"
+    );
     drop(queue);
 }
 
@@ -111,7 +147,10 @@ async fn a_link_that_leads_elsewhere_now_is_noticed() {
     queue.publish(event("E", "before")).await.unwrap();
     fs::remove_file(at("data")).unwrap();
     symlink("other", at("data")).unwrap();
-    assert!(matches!(queue.publish(event("E", "after")).await, Err(QueueError::Unavailable { .. })));
+    assert!(matches!(
+        queue.publish(event("E", "after")).await,
+        Err(QueueError::Unavailable { .. })
+    ));
 }
 
 #[test]
@@ -132,12 +171,27 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
         let sql = rusqlite::Connection::open(path(name)).unwrap();
         sql.execute_batch(text).unwrap();
     };
-    make("customers.db", "CREATE TABLE customers (name); INSERT INTO customers VALUES ('x')");
-    make("walled.db", "PRAGMA journal_mode = WAL; CREATE TABLE customers (name)");
-    make("named.db", "PRAGMA application_id = 77; CREATE TABLE meta (key, value)");
+    make(
+        "customers.db",
+        "CREATE TABLE customers (name); INSERT INTO customers VALUES ('x')",
+    );
+    make(
+        "walled.db",
+        "PRAGMA journal_mode = WAL; CREATE TABLE customers (name)",
+    );
+    make(
+        "named.db",
+        "PRAGMA application_id = 77; CREATE TABLE meta (key, value)",
+    );
     fs::write(path("key.pem"), "-----BEGIN PRIVATE KEY-----\n").unwrap();
     fs::write(path("notes.txt"), "x").unwrap();
-    for name in ["customers.db", "walled.db", "named.db", "key.pem", "notes.txt"] {
+    for name in [
+        "customers.db",
+        "walled.db",
+        "named.db",
+        "key.pem",
+        "notes.txt",
+    ] {
         let before = fs::read(path(name)).unwrap();
         // Twice, so that nothing the first try leaves makes the second one succeed.
         for _ in 0..2 {
@@ -146,8 +200,9 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
         }
         assert_eq!(fs::read(path(name)).unwrap(), before, "{name}");
     }
-    let left =
-        fs::read_dir(folder.path()).unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let left = fs::read_dir(folder.path())
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     assert!(!left.into_iter().any(|name| name.contains("damaged")));
     // An empty file may become ours.
     fs::write(path("empty.db"), "").unwrap();
@@ -168,7 +223,10 @@ async fn our_own_file_is_set_aside_also_where_its_first_bytes_are_gone() {
     let queue = open(&path).unwrap();
     assert!(queue.quarantined_file().is_some());
     queue.publish(event("E", "b")).await.unwrap();
-    assert!(matches!(open(&path), Err(OpenError::InUse(_))), "the new one is locked");
+    assert!(
+        matches!(open(&path), Err(OpenError::InUse(_))),
+        "the new one is locked"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,20 +244,40 @@ async fn one_job_that_the_file_refuses_fails_alone() {
     for round in 0..10 {
         let all: Vec<Event> = (0..20)
             .map(|number| {
-                event("E", &if number == 7 { "poison".to_owned() } else { format!("{round}-{number}") })
+                event(
+                    "E",
+                    &if number == 7 {
+                        "poison".to_owned()
+                    } else {
+                        format!("{round}-{number}")
+                    },
+                )
             })
             .collect();
-        let published = futures::future::join_all(all.into_iter().map(|event| queue.publish(event))).await;
-        let failed: Vec<_> =
-            published.iter().enumerate().filter(|(_, published)| published.is_err()).collect();
-        assert!(matches!(failed[..], [(7, Err(QueueError::Unavailable { .. }))]), "{failed:?}");
+        let published =
+            futures::future::join_all(all.into_iter().map(|event| queue.publish(event))).await;
+        let failed: Vec<_> = published
+            .iter()
+            .enumerate()
+            .filter(|(_, published)| published.is_err())
+            .collect();
+        assert!(
+            matches!(failed[..], [(7, Err(QueueError::Unavailable { .. }))]),
+            "{failed:?}"
+        );
     }
     queue.publish(event("E", "after")).await.unwrap();
     assert!(queue.has_room() && !folder.path().join("queue.db.untrusted").exists());
     queue.close().await;
     drop(queue);
     let queue = open(&path).unwrap();
-    assert_eq!((queue.quarantined_file(), queue.horizon().await.unwrap().last.sequence()), (None, 191));
+    assert_eq!(
+        (
+            queue.quarantined_file(),
+            queue.horizon().await.unwrap().last.sequence()
+        ),
+        (None, 191)
+    );
 }
 
 #[tokio::test]
@@ -223,6 +301,12 @@ async fn the_quarantine_has_room_for_what_comes_again_and_again() {
     while quarantine.store(body(kept)).await.is_ok() {
         kept += 1;
     }
-    assert_eq!((kept, quarantine.list(0, 100).await.unwrap().len()), (63, 63));
-    quarantine.store(body(5)).await.expect("it is there already, and needs no room");
+    assert_eq!(
+        (kept, quarantine.list(0, 100).await.unwrap().len()),
+        (63, 63)
+    );
+    quarantine
+        .store(body(5))
+        .await
+        .expect("it is there already, and needs no room");
 }

@@ -38,15 +38,24 @@ async fn the_oldest_make_room_and_none_outlives_its_time() {
         hold.capture(webhook(number, at)).await.unwrap();
     }
     let count = RejectedStore::count(&hold).await.unwrap();
-    assert!(count.bytes <= REFUSED_BYTES && count.bytes > REFUSED_BYTES - (2 << 20), "{count:?}");
+    assert!(
+        count.bytes <= REFUSED_BYTES && count.bytes > REFUSED_BYTES - (2 << 20),
+        "{count:?}"
+    );
     let held = RejectedStore::list(&hold, 0, 100).await.unwrap();
-    assert_eq!((held.len() as u64, held[0].id), (count.webhooks, 70 - count.webhooks + 1));
+    assert_eq!(
+        (held.len() as u64, held[0].id),
+        (count.webhooks, 70 - count.webhooks + 1)
+    );
 
     let later = at.checked_add(REFUSED_FOR).unwrap();
     let hold = SqliteStores::open(&path, Some(nanos(later) + 1)).unwrap();
     hold.capture(webhook(100, later)).await.unwrap();
     let count = RejectedStore::count(&hold).await.unwrap();
-    assert_eq!((count.webhooks, count.bytes), (1, webhook(100, later).bytes()));
+    assert_eq!(
+        (count.webhooks, count.bytes),
+        (1, webhook(100, later).bytes())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +65,12 @@ async fn a_small_queue_is_not_filled_by_what_was_refused() {
     options.retention.bytes = 32 << 20;
     let queue = Embedded::open(options, Arc::new(SystemClock)).unwrap();
     for number in 0..10 {
-        queue.stores().refused().capture(webhook(number, SystemClock.now())).await.unwrap();
+        queue
+            .stores()
+            .refused()
+            .capture(webhook(number, SystemClock.now()))
+            .await
+            .unwrap();
     }
     let count = queue.stores().refused().count().await.unwrap();
     assert!(count.bytes <= (32 << 20) / 10, "{count:?}");

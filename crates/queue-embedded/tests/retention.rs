@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use event_model::{Bytes, Clock, Event, Stored, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError, Route,
-    Settlement, Source, Start, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError,
+    Route, Settlement, Source, Start, Verdict,
 };
 use queue_embedded::{Embedded, Options};
 use rusqlite::Connection;
@@ -25,7 +25,10 @@ struct Wall(AtomicI64);
 impl Clock for Wall {
     fn now(&self) -> Timestamp {
         let ahead = self.0.load(Ordering::Relaxed);
-        SystemClock.now().checked_add(Duration::from_secs(ahead.unsigned_abs())).unwrap()
+        SystemClock
+            .now()
+            .checked_add(Duration::from_secs(ahead.unsigned_abs()))
+            .unwrap()
     }
 }
 
@@ -41,7 +44,10 @@ fn open(path: &Path, change: impl FnOnce(&mut Options)) -> Embedded {
 
 fn stamped(reference: &str, at: Timestamp) -> Event {
     let event = event("E", reference);
-    let stored = Stored { received_at: at, ..event.stored().clone() };
+    let stored = Stored {
+        received_at: at,
+        ..event.stored().clone()
+    };
     Event::restore(event.id(), stored).unwrap()
 }
 
@@ -66,7 +72,15 @@ async fn settle(consumer: &mut dyn Consumer, count: usize, verdict: Verdict) {
                 status: None,
                 detail: Some("x".repeat(300)),
             };
-            delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await.unwrap();
+            delivery
+                .ticket
+                .settle(Settlement {
+                    verdict,
+                    asked: true,
+                    attempt,
+                })
+                .await
+                .unwrap();
             settled += 1;
         }
     }
@@ -75,7 +89,10 @@ async fn settle(consumer: &mut dyn Consumer, count: usize, verdict: Verdict) {
 fn count(path: &Path, what: &str) -> i64 {
     let sql = Connection::open(path).unwrap();
     sql.busy_timeout(Duration::from_secs(20)).unwrap();
-    sql.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+    sql.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| {
+        row.get(0)
+    })
+    .unwrap()
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -90,11 +107,19 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 async fn one_event_that_is_stamped_ahead_keeps_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
-    let queue = open(&path, |options| options.retention.age = Duration::from_secs(1));
-    let ahead = SystemClock.now().checked_add(Duration::from_hours(24 * 3650)).unwrap();
+    let queue = open(&path, |options| {
+        options.retention.age = Duration::from_secs(1)
+    });
+    let ahead = SystemClock
+        .now()
+        .checked_add(Duration::from_hours(24 * 3650))
+        .unwrap();
     queue.publish(stamped("ahead", ahead)).await.unwrap();
     for number in 0..20 {
-        queue.publish(stamped(&number.to_string(), SystemClock.now())).await.unwrap();
+        queue
+            .publish(stamped(&number.to_string(), SystemClock.now()))
+            .await
+            .unwrap();
     }
     settle(&mut *subscribe(&queue).await, 21, Verdict::Done).await;
     until("all have their age", || count(&path, "bodies") == 0).await;
@@ -113,7 +138,10 @@ async fn a_clock_that_is_years_ahead_for_a_moment_ends_no_memory() {
     };
     // The body of the event is removed, so retention has seen the present time.
     let look = async |queue: &Embedded, reference: &str| {
-        queue.publish(stamped(reference, SystemClock.now())).await.unwrap();
+        queue
+            .publish(stamped(reference, SystemClock.now()))
+            .await
+            .unwrap();
         settle(&mut *subscribe(queue).await, 1, Verdict::Done).await;
         until("retention looks", || count(&path, "bodies") == 0).await;
     };
@@ -131,7 +159,10 @@ async fn a_clock_that_is_years_ahead_for_a_moment_ends_no_memory() {
     wall.0.store(0, Ordering::Relaxed);
     look(&queue, "e").await;
     for reference in ["a", "b", "c", "d", "e"] {
-        let again = queue.publish(stamped(reference, SystemClock.now())).await.unwrap();
+        let again = queue
+            .publish(stamped(reference, SystemClock.now()))
+            .await
+            .unwrap();
         assert!(again.duplicate, "{reference} would be delivered again");
     }
     queue.close().await;
@@ -142,7 +173,8 @@ fn came_hours_ago(path: &Path, hours: i64) {
     let sql = Connection::open(path).unwrap();
     sql.busy_timeout(Duration::from_secs(20)).unwrap();
     let at = i64::try_from(SystemClock.now().as_nanosecond()).unwrap() - hours * 3_600_000_000_000;
-    let text = "INSERT OR REPLACE INTO ages SELECT max(position), ?1 FROM events HAVING max(position) > 0";
+    let text =
+        "INSERT OR REPLACE INTO ages SELECT max(position), ?1 FROM events HAVING max(position) > 0";
     sql.execute(text, [at]).unwrap();
 }
 
@@ -156,28 +188,56 @@ async fn settled_ids_make_room_for_what_is_new() {
     let mut known = Vec::new();
     for round in 0..ROUNDS {
         came_hours_ago(&path, 28);
-        let events: Vec<_> =
-            (0..300).map(|number| stamped(&format!("{round}-{number}"), SystemClock.now())).collect();
+        let events: Vec<_> = (0..300)
+            .map(|number| stamped(&format!("{round}-{number}"), SystemClock.now()))
+            .collect();
         let began = Instant::now();
         loop {
             let published =
-                futures::future::join_all(events.iter().map(|event| queue.publish(event.clone()))).await;
+                futures::future::join_all(events.iter().map(|event| queue.publish(event.clone())))
+                    .await;
             if published.iter().all(Result::is_ok) {
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "full of what is settled: {published:?}");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "full of what is settled: {published:?}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         settle(&mut *consumer, 300, Verdict::Done).await;
         known.push(count(&path, "events"));
     }
-    until("it is within its limit, and takes more", || queue.has_room()).await;
-    until("what is left of settled events is their ids", || count(&path, "attempts") <= 900).await;
-    assert!(count(&path, "events") < 300 * ROUNDS as i64, "the oldest went: {known:?}");
-    assert!(queue.publish(stamped("14-299", SystemClock.now())).await.unwrap().duplicate);
+    until("it is within its limit, and takes more", || {
+        queue.has_room()
+    })
+    .await;
+    until("what is left of settled events is their ids", || {
+        count(&path, "attempts") <= 900
+    })
+    .await;
+    assert!(
+        count(&path, "events") < 300 * ROUNDS as i64,
+        "the oldest went: {known:?}"
+    );
+    assert!(
+        queue
+            .publish(stamped("14-299", SystemClock.now()))
+            .await
+            .unwrap()
+            .duplicate
+    );
     let began = Instant::now();
-    while queue.health().await.ids_known_for.is_none_or(|seconds| seconds > 29 * 3600) {
-        assert!(began.elapsed() < Duration::from_secs(60), "it says for how long ids are known");
+    while queue
+        .health()
+        .await
+        .ids_known_for
+        .is_none_or(|seconds| seconds > 29 * 3600)
+    {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it says for how long ids are known"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     queue.close().await;
@@ -189,7 +249,10 @@ async fn ids_do_not_go_for_what_is_unsettled() {
     let path = folder.path().join("queue.db");
     let queue = open(&path, |options| options.retention.bytes = 1 << 20);
     let mut consumer = subscribe(&queue).await;
-    queue.publish(stamped("settled", SystemClock.now())).await.unwrap();
+    queue
+        .publish(stamped("settled", SystemClock.now()))
+        .await
+        .unwrap();
     settle(&mut *consumer, 1, Verdict::Done).await;
     let mut number = 0;
     while queue.publish(large(&number.to_string())).await.is_ok() {
@@ -197,7 +260,13 @@ async fn ids_do_not_go_for_what_is_unsettled() {
         assert!(number < 10_000, "it is never full");
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(queue.publish(stamped("settled", SystemClock.now())).await.unwrap().duplicate);
+    assert!(
+        queue
+            .publish(stamped("settled", SystemClock.now()))
+            .await
+            .unwrap()
+            .duplicate
+    );
     assert!(!queue.has_room());
     settle(&mut *consumer, number, Verdict::Done).await;
     until("it has room again", || queue.has_room()).await;
@@ -212,7 +281,14 @@ fn large(reference: &str) -> Event {
     )
     .into();
     let id = event_model::EventId::of(event_model::Environment::Sandbox, &body);
-    Event::restore(id, Stored { body, ..event.stored().clone() }).unwrap()
+    Event::restore(
+        id,
+        Stored {
+            body,
+            ..event.stored().clone()
+        },
+    )
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,20 +296,29 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
     const MIB: u64 = 1 << 20;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
-    let log = || std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    let log = || {
+        std::fs::metadata(path.with_extension("db-wal"))
+            .unwrap()
+            .len()
+    };
     let queue = open(&path, |options| options.retention.bytes = 80 * MIB);
     let mut consumer = subscribe(&queue).await;
     queue.publish(event("E", "a")).await.unwrap();
     settle(&mut *consumer, 1, Verdict::Done).await;
     let reader = Connection::open(&path).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM events;").unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM events;")
+        .unwrap();
     let mut number = 0;
     let mut all = 1;
     // Much is published, and all of it is settled.
     let refused = loop {
         let some = (0..50).map(|more| large(&format!("{number}-{more}")));
         let published = futures::future::join_all(some.map(|event| queue.publish(event))).await;
-        let stored = published.iter().filter(|published| published.is_ok()).count();
+        let stored = published
+            .iter()
+            .filter(|published| published.is_ok())
+            .count();
         settle(&mut *consumer, stored, Verdict::Done).await;
         all += stored as i64;
         if let Some(Err(error)) = published.into_iter().find(Result::is_err) {
@@ -246,7 +331,11 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
     assert!(log() > 16 * MIB, "it was the log");
     let used = queue.stores().health().await.unwrap().usage[0].used;
     assert!(used > 16 * MIB, "who watches it is told: {used}");
-    assert_eq!(count(&path, "bodies"), all, "to remove what has not its age would not shorten the log");
+    assert_eq!(
+        count(&path, "bodies"),
+        all,
+        "to remove what has not its age would not shorten the log"
+    );
     reader.execute_batch("COMMIT").unwrap();
     until("it has room again", || queue.has_room()).await;
     queue.publish(event("E", "after")).await.unwrap();
@@ -280,7 +369,11 @@ async fn a_log_that_was_long_once_is_not_moved_into_the_file_ever_after() {
     for small in 0..100 {
         queue.publish(event("E", &small.to_string())).await.unwrap();
     }
-    assert_eq!(written(), before, "each was a group of its own, and none filled the log");
+    assert_eq!(
+        written(),
+        before,
+        "each was a group of its own, and none filled the log"
+    );
     queue.close().await;
 }
 
@@ -294,21 +387,39 @@ async fn what_a_dead_letter_kept_goes_once_it_is_gone() {
     });
     let mut consumer = subscribe(&queue).await;
     for number in 0..600 {
-        queue.publish(event("E", &number.to_string())).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
     }
     settle(&mut *consumer, 600, Verdict::Dead(DeadReason::Permanent)).await;
     queue.publish(event("E", "settled")).await.unwrap();
     settle(&mut *consumer, 1, Verdict::Done).await;
-    until("what is behind the letters goes", || count(&path, "events WHERE position > 600") == 0).await;
+    until("what is behind the letters goes", || {
+        count(&path, "events WHERE position > 600") == 0
+    })
+    .await;
     assert_eq!(count(&path, "bodies"), 600, "theirs stay");
     let letters = queue.stores().dead_letters();
-    let query = DeadQuery { limit: 600, ..DeadQuery::default() };
-    let ids: Vec<u64> = letters.list(query).await.unwrap().iter().map(|letter| letter.id).collect();
+    let query = DeadQuery {
+        limit: 600,
+        ..DeadQuery::default()
+    };
+    let ids: Vec<u64> = letters
+        .list(query)
+        .await
+        .unwrap()
+        .iter()
+        .map(|letter| letter.id)
+        .collect();
     letters.discard(&ids[..300]).await;
     until("what was discarded goes", || count(&path, "events") == 300).await;
     letters.redrive(&ids[300..301], None).await;
     settle(&mut *consumer, 1, Verdict::Done).await;
-    until("and what was redriven and is done", || count(&path, "events") == 299).await;
+    until("and what was redriven and is done", || {
+        count(&path, "events") == 299
+    })
+    .await;
     assert_eq!((count(&path, "bodies"), count(&path, "freed")), (299, 0));
     queue.close().await;
 }
@@ -330,8 +441,21 @@ async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again()
         let mut consumer = subscribe(&queue).await;
         settle(&mut *consumer, 1, Verdict::Dead(DeadReason::Permanent)).await;
         let letters = queue.stores().dead_letters();
-        let letter = letters.list(DeadQuery { limit: 1, ..DeadQuery::default() }).await.unwrap().remove(0);
-        assert!(letters.redrive(&[letter.id], None).await.iter().all(Result::is_ok));
+        let letter = letters
+            .list(DeadQuery {
+                limit: 1,
+                ..DeadQuery::default()
+            })
+            .await
+            .unwrap()
+            .remove(0);
+        assert!(
+            letters
+                .redrive(&[letter.id], None)
+                .await
+                .iter()
+                .all(Result::is_ok)
+        );
         let again = consumer.next(1).await.unwrap().remove(0);
         keys.push(again.id("r"));
         drop((again, consumer));

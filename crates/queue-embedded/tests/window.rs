@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Attempt, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict};
+use queue::{
+    Attempt, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict,
+};
 use queue_embedded::{Embedded, Options};
 
 /// The shortest window that settings can have.
@@ -26,7 +28,11 @@ fn open(path: &Path) -> Embedded {
 fn let_pass(path: &Path, time: Duration) {
     let sql = rusqlite::Connection::open(path).unwrap();
     let nanos = i64::try_from(time.as_nanos()).unwrap();
-    assert!(sql.execute("UPDATE ages SET at = at - ?1", [nanos]).unwrap() > 0);
+    assert!(
+        sql.execute("UPDATE ages SET at = at - ?1", [nanos])
+            .unwrap()
+            > 0
+    );
 }
 
 async fn settle_one(queue: &Embedded) {
@@ -36,17 +42,40 @@ async fn settle_one(queue: &Embedded) {
         start: Start::Beginning,
         lease: Duration::from_secs(60),
     };
-    let delivery = queue.subscribe(route).await.unwrap().next(1).await.unwrap().remove(0);
+    let delivery = queue
+        .subscribe(route)
+        .await
+        .unwrap()
+        .next(1)
+        .await
+        .unwrap()
+        .remove(0);
     let started_at = delivery.first_attempt_at;
-    let attempt =
-        Attempt { started_at, took: Duration::ZERO, outcome: Outcome::Done, status: None, detail: None };
-    delivery.ticket.settle(Settlement { verdict: Verdict::Done, asked: true, attempt }).await.unwrap();
+    let attempt = Attempt {
+        started_at,
+        took: Duration::ZERO,
+        outcome: Outcome::Done,
+        status: None,
+        detail: None,
+    };
+    delivery
+        .ticket
+        .settle(Settlement {
+            verdict: Verdict::Done,
+            asked: true,
+            attempt,
+        })
+        .await
+        .unwrap();
 }
 
 fn count(path: &Path, table: &str) -> i64 {
     let sql = rusqlite::Connection::open(path).unwrap();
     sql.busy_timeout(Duration::from_secs(20)).unwrap();
-    sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+        row.get(0)
+    })
+    .unwrap()
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -58,7 +87,11 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 async fn publish(queue: &Embedded, reference: &str) -> bool {
-    queue.publish(event("E", reference)).await.unwrap().duplicate
+    queue
+        .publish(event("E", reference))
+        .await
+        .unwrap()
+        .duplicate
 }
 
 /// Stores an event, settles it, and waits until retention has seen it.

@@ -32,15 +32,21 @@ pub(crate) enum ApiError {
 impl ApiError {
     /// Whether there is no such stream, consumer or message.
     pub(crate) fn is_missing(&self) -> bool {
-        const MISSING: [ErrorCode; 3] =
-            [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND, ErrorCode::NO_MESSAGE_FOUND];
+        const MISSING: [ErrorCode; 3] = [
+            ErrorCode::CONSUMER_NOT_FOUND,
+            ErrorCode::STREAM_NOT_FOUND,
+            ErrorCode::NO_MESSAGE_FOUND,
+        ];
         matches!(self, Self::Refused(error) if MISSING.contains(&error.error_code()))
     }
 
     /// Whether it may be done in a moment: nobody has answered, or the servers that began a
     /// moment ago have not yet all found each other.
     fn is_passing(&self) -> bool {
-        const PASSING: [ErrorCode; 2] = [ErrorCode::CLUSTER_NO_PEERS, ErrorCode::CLUSTER_NOT_AVAILABLE];
+        const PASSING: [ErrorCode; 2] = [
+            ErrorCode::CLUSTER_NO_PEERS,
+            ErrorCode::CLUSTER_NOT_AVAILABLE,
+        ];
         match self {
             Self::Refused(error) => PASSING.contains(&error.error_code()),
             Self::NoAnswer(_) => true,
@@ -60,7 +66,10 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     request: &impl Serialize,
 ) -> Result<T, ApiError> {
     let body = serde_json::to_vec(request).map_err(|error| ApiError::NoAnswer(error.into()))?;
-    let answer = link.request(format!("$JS.API.{subject}"), body.into()).await.map_err(ApiError::NoAnswer)?;
+    let answer = link
+        .request(format!("$JS.API.{subject}"), body.into())
+        .await
+        .map_err(ApiError::NoAnswer)?;
     match serde_json::from_slice(&answer) {
         Ok(Response::Ok(answer)) => Ok(answer),
         Ok(Response::Err { error }) => Err(error.into()),
@@ -143,7 +152,10 @@ pub(crate) async fn subjects(
 }
 
 /// Returns every consumer of a stream, or fails if the list is not complete.
-pub(crate) async fn consumers(link: &Link, stream: StreamName) -> Result<Vec<consumer::Info>, ApiError> {
+pub(crate) async fn consumers(
+    link: &Link,
+    stream: StreamName,
+) -> Result<Vec<consumer::Info>, ApiError> {
     #[derive(Deserialize)]
     struct Page {
         total: usize,
@@ -162,7 +174,9 @@ pub(crate) async fn consumers(link: &Link, stream: StreamName) -> Result<Vec<con
         let is_partial = page.missing.is_some_and(|names| !names.is_empty())
             || page.offline.is_some_and(|names| !names.is_empty());
         if is_partial {
-            return Err(ApiError::NoAnswer("not every consumer of the stream can be asked now".into()));
+            return Err(ApiError::NoAnswer(
+                "not every consumer of the stream can be asked now".into(),
+            ));
         }
         let found = page.consumers.unwrap_or_default();
         let is_last = found.is_empty();
@@ -170,7 +184,9 @@ pub(crate) async fn consumers(link: &Link, stream: StreamName) -> Result<Vec<con
         if is_last || all.len() >= page.total {
             let names: BTreeSet<_> = all.iter().map(|info| &info.name).collect();
             if names.len() < page.total.max(all.len()) {
-                return Err(ApiError::NoAnswer("the list of consumers changed while it was read".into()));
+                return Err(ApiError::NoAnswer(
+                    "the list of consumers changed while it was read".into(),
+                ));
             }
             return Ok(all);
         }
@@ -205,7 +221,8 @@ pub(crate) async fn put_consumer(
     config: &pull::Config,
 ) -> Result<consumer::Info, ApiError> {
     use async_nats::jetstream::consumer::IntoConsumerConfig;
-    let request = json!({ "stream_name": stream.as_str(), "config": config.clone().into_consumer_config() });
+    let request =
+        json!({ "stream_name": stream.as_str(), "config": config.clone().into_consumer_config() });
     ask(link, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
 }
 
@@ -218,7 +235,9 @@ pub(crate) async fn put_scan(
     since: Option<Timestamp>,
 ) -> Result<consumer::Info, ApiError> {
     use async_nats::jetstream::consumer::IntoConsumerConfig;
-    let Some(since) = since else { return put_consumer(link, stream, name, config).await };
+    let Some(since) = since else {
+        return put_consumer(link, stream, name, config).await;
+    };
     let mut config = serde_json::to_value(config.clone().into_consumer_config())
         .map_err(|error| ApiError::NoAnswer(error.into()))?;
     if let Some(fields) = config.as_object_mut() {
@@ -231,20 +250,41 @@ pub(crate) async fn put_scan(
 }
 
 /// Removes a consumer.
-pub(crate) async fn delete_consumer(link: &Link, stream: StreamName, name: &str) -> Result<(), ApiError> {
-    ask::<Value>(link, &format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await.map(drop)
+pub(crate) async fn delete_consumer(
+    link: &Link,
+    stream: StreamName,
+    name: &str,
+) -> Result<(), ApiError> {
+    ask::<Value>(
+        link,
+        &format!("CONSUMER.DELETE.{stream}.{name}"),
+        &json!({}),
+    )
+    .await
+    .map(drop)
 }
 
 /// Removes the messages that `request` names.
-pub(crate) async fn purge(link: &Link, stream: StreamName, request: Value) -> Result<u64, ApiError> {
-    let answer: stream::PurgeResponse = ask(link, &format!("STREAM.PURGE.{stream}"), &request).await?;
+pub(crate) async fn purge(
+    link: &Link,
+    stream: StreamName,
+    request: Value,
+) -> Result<u64, ApiError> {
+    let answer: stream::PurgeResponse =
+        ask(link, &format!("STREAM.PURGE.{stream}"), &request).await?;
     Ok(answer.purged)
 }
 
 /// Removes one message.
-pub(crate) async fn delete_message(link: &Link, stream: StreamName, sequence: u64) -> Result<(), ApiError> {
+pub(crate) async fn delete_message(
+    link: &Link,
+    stream: StreamName,
+    sequence: u64,
+) -> Result<(), ApiError> {
     let request = json!({ "seq": sequence, "no_erase": true });
-    ask::<Value>(link, &format!("STREAM.MSG.DELETE.{stream}"), &request).await.map(drop)
+    ask::<Value>(link, &format!("STREAM.MSG.DELETE.{stream}"), &request)
+        .await
+        .map(drop)
 }
 
 /// Reads the last message of a subject, from the stream's leader. A stream that does not exist is
@@ -255,7 +295,9 @@ pub(crate) async fn last_message(
     subject: &str,
 ) -> Result<Option<StreamMessage>, ApiError> {
     match read_message(link, stream, &json!({ "last_by_subj": subject })).await {
-        Err(ApiError::Refused(error)) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        Err(ApiError::Refused(error)) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
+            Ok(None)
+        }
         found => found,
     }
 }

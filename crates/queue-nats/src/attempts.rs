@@ -82,7 +82,12 @@ impl AttemptRecord {
     pub(crate) fn ended(self) -> Option<EndedAttempt> {
         let id = self.event.parse().ok()?;
         let record = self.attempt();
-        let step = StoryStep { route: self.route, redrive: self.redrive, attempt: self.attempt, record };
+        let step = StoryStep {
+            route: self.route,
+            redrive: self.redrive,
+            attempt: self.attempt,
+            record,
+        };
         let about = EventSummary {
             name: self.name,
             account: self.account,
@@ -105,7 +110,9 @@ impl AttemptRecord {
 
 /// Returns the latest state of an event on a route: that of a delivery that is still on its way,
 /// or else the newest. A letter that is redriven late has a lower number than a replay before it.
-pub(crate) fn latest<'l>(lines: impl Iterator<Item = &'l AttemptRecord>) -> Option<&'l AttemptRecord> {
+pub(crate) fn latest<'l>(
+    lines: impl Iterator<Item = &'l AttemptRecord>,
+) -> Option<&'l AttemptRecord> {
     let mut last: BTreeMap<u32, &AttemptRecord> = BTreeMap::new();
     for line in lines {
         let known = last.entry(line.redrive).or_insert(line);
@@ -113,9 +120,14 @@ pub(crate) fn latest<'l>(lines: impl Iterator<Item = &'l AttemptRecord>) -> Opti
             *known = line;
         }
     }
-    let is_open = |line: &&&AttemptRecord| matches!(line.then, NextState::Waiting { .. } | NextState::Back);
+    let is_open =
+        |line: &&&AttemptRecord| matches!(line.then, NextState::Waiting { .. } | NextState::Back);
     let open = last.values().rev().find(is_open);
-    open.or_else(|| last.values().max_by_key(|line| (line.started_at, line.redrive))).copied()
+    open.or_else(|| {
+        last.values()
+            .max_by_key(|line| (line.started_at, line.redrive))
+    })
+    .copied()
 }
 
 /// Reports that a line is written.
@@ -145,21 +157,29 @@ struct Outage {
 impl Outage {
     fn begin(&self) {
         if !self.is_known.swap(true, Ordering::Relaxed) {
-            tracing::error!("the history can't be written: deliveries go on without waiting for it");
+            tracing::error!(
+                "the history can't be written: deliveries go on without waiting for it"
+            );
         }
     }
 
     fn end(&self) {
         if self.is_known.swap(false, Ordering::Relaxed) {
             let missing = self.missing.swap(0, Ordering::Relaxed);
-            tracing::warn!(missing, "the history is written again: so many attempts are missing in it");
+            tracing::warn!(
+                missing,
+                "the history is written again: so many attempts are missing in it"
+            );
         }
     }
 }
 
 impl Attempts {
     /// Begins to write. The task ends when the last handle is dropped.
-    #[expect(clippy::disallowed_methods, reason = "it ends when its senders are dropped")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends when its senders are dropped"
+    )]
     pub(crate) fn start(publisher: Publisher) -> Self {
         let (lines, inbox) = mpsc::channel(WAITING);
         let outage = Arc::new(Outage::default());
@@ -188,7 +208,11 @@ impl Attempts {
     }
 }
 
-async fn run(mut inbox: mpsc::Receiver<(AttemptRecord, Answer)>, publisher: Publisher, outage: Arc<Outage>) {
+async fn run(
+    mut inbox: mpsc::Receiver<(AttemptRecord, Answer)>,
+    publisher: Publisher,
+    outage: Arc<Outage>,
+) {
     let mut group = Vec::with_capacity(GROUP);
     while !group.is_empty() || inbox.recv_many(&mut group, GROUP).await > 0 {
         let (body, count) = message(&group);
@@ -196,7 +220,10 @@ async fn run(mut inbox: mpsc::Receiver<(AttemptRecord, Answer)>, publisher: Publ
             tracing::debug!(%error, "the history is not written, this time");
             if inbox.is_closed() {
                 let missing = group.len() + inbox.len();
-                return tracing::error!(missing, "attempts are missing in the history: it can't be written");
+                return tracing::error!(
+                    missing,
+                    "attempts are missing in the history: it can't be written"
+                );
             }
             sleep(AGAIN).await;
         }
@@ -225,8 +252,13 @@ fn message(group: &[(AttemptRecord, Answer)]) -> (Bytes, usize) {
 
 async fn write(publisher: &Publisher, body: Bytes) -> Result<(), QueueError> {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-    publisher.put_bounded(ATTEMPTS_LOG.to_owned(), headers, body).await
+    headers.insert(
+        NATS_MESSAGE_ID,
+        format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+    );
+    publisher
+        .put_bounded(ATTEMPTS_LOG.to_owned(), headers, body)
+        .await
 }
 
 #[cfg(test)]
@@ -255,15 +287,25 @@ mod tests {
     #[test]
     fn a_message_is_bounded_in_bytes_and_every_line_is_in_one() {
         let entity = Some("\u{1}".repeat(queue::MAX_REF));
-        let line = |attempt| AttemptRecord { entity: entity.clone(), ..line(0, attempt, 1, NextState::Done) };
-        let mut group: Vec<_> =
-            (0..GROUP as u32).map(|attempt| (line(attempt), oneshot::channel().0)).collect();
+        let line = |attempt| AttemptRecord {
+            entity: entity.clone(),
+            ..line(0, attempt, 1, NextState::Done)
+        };
+        let mut group: Vec<_> = (0..GROUP as u32)
+            .map(|attempt| (line(attempt), oneshot::channel().0))
+            .collect();
         let mut written = Vec::new();
         while !group.is_empty() {
             let (body, count) = message(&group);
             assert!(body.len() < 2 * GROUP_BYTES, "{} bytes", body.len());
-            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            written.extend(lines.map(|line| serde_json::from_slice::<AttemptRecord>(line).unwrap().attempt));
+            let lines = body
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty());
+            written.extend(lines.map(|line| {
+                serde_json::from_slice::<AttemptRecord>(line)
+                    .unwrap()
+                    .attempt
+            }));
             group.drain(..count);
         }
         assert!(written.into_iter().eq(0..GROUP as u32));
@@ -272,14 +314,36 @@ mod tests {
     #[test]
     fn a_letter_that_is_redriven_after_a_replay_has_the_last_word() {
         let due = Timestamp::UNIX_EPOCH;
-        let mut lines = vec![line(0, 1, 1, NextState::Dead { letter: 1, reason: DeadReason::Exhausted })];
+        let mut lines = vec![line(
+            0,
+            1,
+            1,
+            NextState::Dead {
+                letter: 1,
+                reason: DeadReason::Exhausted,
+            },
+        )];
         let said = |lines: &[AttemptRecord]| latest(lines.iter()).map(|line| line.then.clone());
         lines.push(line(2, 1, 2, NextState::Done));
         assert_eq!(said(&lines), Some(NextState::Done));
         lines.push(line(1, 1, 3, NextState::Waiting { due }));
         assert_eq!(said(&lines), Some(NextState::Waiting { due }));
-        lines.push(line(1, 2, 4, NextState::Dead { letter: 3, reason: DeadReason::Permanent }));
-        assert_eq!(said(&lines), Some(NextState::Dead { letter: 3, reason: DeadReason::Permanent }));
+        lines.push(line(
+            1,
+            2,
+            4,
+            NextState::Dead {
+                letter: 3,
+                reason: DeadReason::Permanent,
+            },
+        ));
+        assert_eq!(
+            said(&lines),
+            Some(NextState::Dead {
+                letter: 3,
+                reason: DeadReason::Permanent
+            })
+        );
         assert_eq!(said(&[]), None);
     }
 }

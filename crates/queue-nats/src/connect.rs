@@ -53,7 +53,11 @@ impl Link {
     /// Sends a request, and waits for the answer no longer than a request may take.
     pub(crate) async fn request(&self, subject: String, body: Bytes) -> Result<Bytes, BoxError> {
         self.wait().await?;
-        let asked = timeout(REQUEST + Duration::from_secs(1), self.client.request(subject, body)).await;
+        let asked = timeout(
+            REQUEST + Duration::from_secs(1),
+            self.client.request(subject, body),
+        )
+        .await;
         let answer = asked.map_err(|_| "no answer in time")??;
         match answer.status {
             None | Some(StatusCode::OK) => Ok(answer.payload),
@@ -68,11 +72,17 @@ impl Link {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(REQUEST, connected).await.map_err(|_| "not connected".into())
+        timeout(REQUEST, connected)
+            .await
+            .map_err(|_| "not connected".into())
     }
 
     /// Publishes a message that has no answer.
-    pub(crate) async fn say(&self, subject: Subject, body: impl Into<Bytes>) -> Result<(), BoxError> {
+    pub(crate) async fn say(
+        &self,
+        subject: Subject,
+        body: impl Into<Bytes>,
+    ) -> Result<(), BoxError> {
         if !self.is_connected() {
             return Err("not connected".into());
         }
@@ -96,7 +106,9 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
         .client_capacity(COMMANDS)
         .reconnect_delay_callback(|attempts| {
             let spread = fastrand::u64(50..150);
-            RECONNECT.min(Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * spread))
+            RECONNECT.min(Duration::from_millis(
+                u64::try_from(attempts).unwrap_or(20).min(20) * spread,
+            ))
         })
         .event_callback(move |event| {
             noticed(&event, &count);
@@ -105,19 +117,29 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
     if !options.discover {
         connect = connect.ignore_discovered_servers();
     }
-    let client =
-        connect.connect(options.servers.clone()).await.map_err(|source| failed("connecting", source))?;
+    let client = connect
+        .connect(options.servers.clone())
+        .await
+        .map_err(|source| failed("connecting", source))?;
     let jetstream = jetstream::context::ContextBuilder::new()
         .timeout(REQUEST)
         .ack_timeout(REQUEST)
         .max_ack_inflight(IN_FLIGHT)
         .backpressure_on_inflight(true)
         .build(client.clone());
-    Ok(Link { client, jetstream, connected })
+    Ok(Link {
+        client,
+        jetstream,
+        connected,
+    })
 }
 
 /// Waits until there is a connection, for at most `within`.
-pub(crate) async fn connected(link: &Link, within: Duration, servers: &[String]) -> Result<(), QueueError> {
+pub(crate) async fn connected(
+    link: &Link,
+    within: Duration,
+    servers: &[String],
+) -> Result<(), QueueError> {
     let mut count = link.connected.clone();
     match timeout(within, count.wait_for(|count| *count > 0)).await {
         Ok(Ok(_)) => Ok(()),
@@ -146,10 +168,13 @@ async fn identified(identity: &Identity) -> Result<ConnectOptions, QueueError> {
     let options = ConnectOptions::new();
     match identity {
         Identity::Anonymous => Ok(options),
-        Identity::Credentials(path) => {
-            options.credentials_file(path).await.map_err(|source| failed(reading, source))
+        Identity::Credentials(path) => options
+            .credentials_file(path)
+            .await
+            .map_err(|source| failed(reading, source)),
+        Identity::Nkey(path) => {
+            Ok(options.nkey(secret(path).map_err(|source| failed(reading, source))?))
         }
-        Identity::Nkey(path) => Ok(options.nkey(secret(path).map_err(|source| failed(reading, source))?)),
         Identity::Password(user, path) => {
             let password = secret(path).map_err(|source| failed(reading, source))?;
             Ok(options.user_and_password(user.clone(), password))
@@ -159,7 +184,10 @@ async fn identified(identity: &Identity) -> Result<ConnectOptions, QueueError> {
 
 fn secret(path: &std::path::Path) -> std::io::Result<String> {
     // Editors on Windows begin files with a byte order mark.
-    Ok(std::fs::read_to_string(path)?.trim_start_matches('\u{feff}').trim().to_owned())
+    Ok(std::fs::read_to_string(path)?
+        .trim_start_matches('\u{feff}')
+        .trim()
+        .to_owned())
 }
 
 fn protected(mut connect: ConnectOptions, options: &Options) -> ConnectOptions {

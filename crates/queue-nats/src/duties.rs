@@ -21,9 +21,13 @@ pub(crate) const ROUTES: &str = "routes";
 /// better than never.
 pub(crate) async fn claim(shared: &Shared, duty: &str, every: Duration) -> bool {
     let (stream, name) = mark(&format!("duty.{duty}"));
-    let Ok(found) = api::last_message(&shared.link, stream, &name).await else { return true };
+    let Ok(found) = api::last_message(&shared.link, stream, &name).await else {
+        return true;
+    };
     let now = shared.monitor.servers_now();
-    let done = found.as_ref().and_then(|found| std::str::from_utf8(&found.payload).ok()?.parse().ok());
+    let done = found
+        .as_ref()
+        .and_then(|found| std::str::from_utf8(&found.payload).ok()?.parse().ok());
     // A little early, so that a process that asks each `every` does not miss every other time.
     let is_done = |done: Timestamp| now < done.checked_add(every.mul_f32(0.9)).unwrap_or(done);
     if done.is_some_and(is_done) {
@@ -33,5 +37,9 @@ pub(crate) async fn claim(shared: &Shared, duty: &str, every: Duration) -> bool 
     let mut headers = HeaderMap::new();
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, version.to_string());
     let body = now.to_string();
-    shared.publisher.put_if(name, headers, body.into()).await.unwrap_or(true)
+    shared
+        .publisher
+        .put_if(name, headers, body.into())
+        .await
+        .unwrap_or(true)
 }

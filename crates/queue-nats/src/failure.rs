@@ -18,9 +18,9 @@ where
 {
     move |error| match code(&error) {
         Some(code) if FULL.contains(&code) => QueueError::Full,
-        Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM) => {
-            QueueError::TooLarge
-        }
+        Some(
+            ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
+        ) => QueueError::TooLarge,
         _ => QueueError::unavailable(action, error),
     }
 }

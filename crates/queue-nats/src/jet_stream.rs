@@ -9,9 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::same_id::{self, Claim, Granted};
 use queue::{
-    Consumer, Horizon, Intake, Lifecycle, Position, Presence, PublishResults, Quarantine, Quarantined,
-    QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore, RejectedWebhook, Route, Source,
-    SpoolWatermark, StatusSource, Stores, Upstream, facts,
+    Consumer, Horizon, Intake, Lifecycle, Position, Presence, PublishResults, Quarantine,
+    Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore, RejectedWebhook,
+    Route, Source, SpoolWatermark, StatusSource, Stores, Upstream, facts,
 };
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::Attempts;
 use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{
-    Fetcher, InFlightWriter, NatsConsumer, ProbeSchedule, RouteConsumer, announce_together, ensure_consumers,
-    probe,
+    Fetcher, InFlightWriter, NatsConsumer, ProbeSchedule, RouteConsumer, announce_together,
+    ensure_consumers, probe,
 };
 use crate::options::Options;
 use crate::publishing::Publisher;
@@ -57,7 +57,11 @@ impl JetStream {
     pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
         let link = connect(&options).await?;
         let publisher = Publisher::new(link.clone());
-        let monitor = Arc::new(StreamMonitor::new(link.clone(), options.layout, Arc::clone(&clock)));
+        let monitor = Arc::new(StreamMonitor::new(
+            link.clone(),
+            options.layout,
+            Arc::clone(&clock),
+        ));
         let shared = Arc::new(Shared {
             attempts: Attempts::start(publisher.clone()),
             publisher,
@@ -79,7 +83,13 @@ impl JetStream {
         shared.tasks.spawn(watching.watch(shared.closing.clone()));
         let beside = JetStreamStores(Arc::clone(&shared));
         let stores: Arc<dyn Stores> = Arc::new(beside.clone());
-        Ok(Self { beside, stores, shared, options, is_checked: OnceCell::new() })
+        Ok(Self {
+            beside,
+            stores,
+            shared,
+            options,
+            is_checked: OnceCell::new(),
+        })
     }
 
     /// Returns the stores.
@@ -88,7 +98,11 @@ impl JetStream {
     }
 
     fn ensure_open(&self) -> Result<(), QueueError> {
-        if self.shared.closing.is_cancelled() { Err(QueueError::Closed) } else { Ok(()) }
+        if self.shared.closing.is_cancelled() {
+            Err(QueueError::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Checks, until it succeeded once, that the cluster is as it should be. A queue that is read
@@ -100,8 +114,9 @@ impl JetStream {
             if report.is_good() {
                 return cluster::make_inflight(&self.shared.link, &self.options.layout).await;
             }
-            let why =
-                format!("{report}; `fluent-webhooks cluster check` says more, `cluster init` makes it so");
+            let why = format!(
+                "{report}; `fluent-webhooks cluster check` says more, `cluster init` makes it so"
+            );
             Err(QueueError::unavailable(CHECKING, why))
         };
         self.is_checked.get_or_try_init(|| check).await.copied()
@@ -120,7 +135,9 @@ impl JetStream {
                 crowded_age: self.options.crowded_age,
                 every: self.options.janitor_every,
             };
-            self.shared.tasks.spawn(retention::run(Arc::clone(&self.shared), retention));
+            self.shared
+                .tasks
+                .spawn(retention::run(Arc::clone(&self.shared), retention));
         }
         let taking = RouteConsumer {
             shared: Arc::clone(&self.shared),
@@ -186,13 +203,20 @@ impl Upstream for JetStream {
             };
             match epoch.await {
                 Ok(epoch) => self.shared.publisher.publish(events, &epoch).await,
-                Err(error) => PublishResults { error: Some(error), ..PublishResults::default() },
+                Err(error) => PublishResults {
+                    error: Some(error),
+                    ..PublishResults::default()
+                },
             }
         }
         .boxed()
     }
 
-    fn presence(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Presence, QueueError>> {
+    fn presence(
+        &self,
+        position: Position,
+        id: EventId,
+    ) -> BoxFuture<'_, Result<Presence, QueueError>> {
         self.shared.presence_of(position, id).boxed()
     }
 
@@ -239,7 +263,9 @@ impl Source for JetStream {
     }
 
     fn show_status(&self, look: StatusSource) {
-        self.shared.tasks.spawn(route_status::answer(Arc::clone(&self.shared), look));
+        self.shared
+            .tasks
+            .spawn(route_status::answer(Arc::clone(&self.shared), look));
     }
 
     fn reconciled_duplicate<'a>(
@@ -325,7 +351,9 @@ impl Lifecycle for JetStream {
                 let _ = self.shared.link.client.flush().await;
             };
             if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
-                tracing::warn!("not everything was given back to NATS: the rest comes by its lease");
+                tracing::warn!(
+                    "not everything was given back to NATS: the rest comes by its lease"
+                );
             }
         }
         .boxed()
@@ -339,7 +367,10 @@ impl Drop for JetStream {
 }
 
 /// Opens only the stores, for use beside the processes that serve the queue.
-pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Arc<dyn Stores>, QueueError> {
+pub async fn open_stores(
+    options: &Options,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Stores>, QueueError> {
     // Waits for the servers, so that a command says at once that they are away.
     let queue = JetStream::open(options.clone(), clock).await?;
     connected(&queue.shared.link, REQUEST * 2, &options.servers).await?;

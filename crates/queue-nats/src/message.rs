@@ -9,7 +9,8 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
 use bytes::Bytes;
 use event_model::{
-    Event, EventId, KeyId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, TraceState, encode_header_value,
+    Event, EventId, KeyId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, TraceState,
+    encode_header_value,
 };
 
 use crate::names::{
@@ -48,7 +49,11 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
     if let Some(root) = root(event).filter(|root| root.len() <= MAX_HEADER_VALUE) {
         set(HEADER_ROOT, root);
     }
-    let fluent = event.fields().fluent_event_id.as_deref().map(encode_header_value);
+    let fluent = event
+        .fields()
+        .fluent_event_id
+        .as_deref()
+        .map(encode_header_value);
     if let Some(fluent) = fluent.filter(|fluent| fluent.len() <= MAX_HEADER_VALUE) {
         set(HEADER_FLUENT_ID, fluent.into_owned());
     }
@@ -62,7 +67,10 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
 pub(crate) fn headers_with_id(event: &Event, id: String) -> HeaderMap {
     let mut headers = headers(event);
     // The comparison of Fluent's log with what was received reads this of every event.
-    headers.insert(HeaderName::from_static(HEADER_LOG_KEY), event.fluent_key().to_string());
+    headers.insert(
+        HeaderName::from_static(HEADER_LOG_KEY),
+        event.fluent_key().to_string(),
+    );
     headers.insert(NATS_MESSAGE_ID, id);
     headers
 }
@@ -83,7 +91,9 @@ pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEven
         body,
         proof: proof(headers).ok_or(NotAnEvent(HEADER_ALGORITHM))?,
         key: Arc::new(key(headers)?),
-        signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
+        signature: text(headers, HEADER_SIGNATURE)
+            .unwrap_or_default()
+            .to_owned(),
         received_at: parsed::<Timestamp>(headers, HEADER_TIME)?,
         trace,
         trace_state: state.and_then(|state| TraceState::read([state.as_bytes()])),
@@ -107,10 +117,14 @@ pub(crate) fn proof(headers: &HeaderMap) -> Option<Proof> {
 
 /// Returns a header's only value.
 pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Option<&'h str> {
-    headers.get(HeaderName::from_static(name)).map(async_nats::HeaderValue::as_str)
+    headers
+        .get(HeaderName::from_static(name))
+        .map(async_nats::HeaderValue::as_str)
 }
 
 /// Parses a header's only value.
 pub(crate) fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str) -> Result<T, NotAnEvent> {
-    text(headers, name).and_then(|value| value.parse().ok()).ok_or(NotAnEvent(name))
+    text(headers, name)
+        .and_then(|value| value.parse().ok())
+        .ok_or(NotAnEvent(name))
 }

@@ -45,7 +45,9 @@ pub(crate) fn marked(subject: &str) -> String {
     if let Some(rest) = subject.strip_prefix("fluent.same-id.") {
         return format!("{SAME_ID}.{rest}");
     }
-    let name = subject.strip_prefix("fluent.reconciled.").or_else(|| subject.strip_prefix("fluent.marks."));
+    let name = subject
+        .strip_prefix("fluent.reconciled.")
+        .or_else(|| subject.strip_prefix("fluent.marks."));
     name.unwrap_or(subject).to_owned()
 }
 

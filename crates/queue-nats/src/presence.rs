@@ -19,7 +19,10 @@ impl Shared {
     /// Stores an event. If the server says that it has it, the stored message is looked for: if
     /// it is missing, the event is stored again, and is no duplicate. Its message id then names
     /// what was lost, so that all who find the same loss store it once.
-    pub(crate) async fn publish_unless_present(&self, event: &Event) -> Result<Receipt, QueueError> {
+    pub(crate) async fn publish_unless_present(
+        &self,
+        event: &Event,
+    ) -> Result<Receipt, QueueError> {
         let epoch = self.monitor.epoch().await?;
         let mut receipt = self.publisher.publish_one(event, &epoch).await?;
         let refed = event.clone().refed();
@@ -31,7 +34,10 @@ impl Shared {
             }
             let id = format!("{}/lost/{}", event.id(), receipt.position);
             let headers = message::headers_with_id(&refed, id);
-            let placed = self.publisher.put(event.subject(), headers, event.body().clone()).await?;
+            let placed = self
+                .publisher
+                .put(event.subject(), headers, event.body().clone())
+                .await?;
             receipt.position = Shard::ONLY.position(placed.sequence)?;
             receipt.duplicate = placed.is_duplicate;
         }
@@ -39,13 +45,20 @@ impl Shared {
     }
 
     /// Returns whether the event `id` is at `position`, was removed from there, or is missing.
-    pub(crate) async fn presence_of(&self, position: Position, id: EventId) -> Result<Presence, QueueError> {
+    pub(crate) async fn presence_of(
+        &self,
+        position: Position,
+        id: EventId,
+    ) -> Result<Presence, QueueError> {
         let link = &self.link;
-        let Some(shard) = Shard::of(position) else { return Ok(Presence::Missing) };
+        let Some(shard) = Shard::of(position) else {
+            return Ok(Presence::Missing);
+        };
         let found = event_at(link, position).await;
         match found.map_err(|error| error.of(READING_BACK))? {
             Some(message)
-                if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) =>
+                if text(&message.headers, HEADER_ID)
+                    .is_some_and(|found| found == id.to_string()) =>
             {
                 Ok(Presence::Present)
             }
@@ -55,16 +68,25 @@ impl Shared {
                 let state = info.map_err(|error| error.of(READING_BACK))?.state;
                 let is_before = position.sequence() < state.first_sequence;
                 let was_there = position.sequence() <= state.last_sequence;
-                Ok(if is_before && was_there { Presence::Removed } else { Presence::Missing })
+                Ok(if is_before && was_there {
+                    Presence::Removed
+                } else {
+                    Presence::Missing
+                })
             }
         }
     }
 
     /// Whether the message stored there is this event, complete: its id may be on a damaged body.
-    pub(crate) async fn can_read(&self, receipt: &Receipt, id: EventId) -> Result<bool, QueueError> {
+    pub(crate) async fn can_read(
+        &self,
+        receipt: &Receipt,
+        id: EventId,
+    ) -> Result<bool, QueueError> {
         let found = event_at(&self.link, receipt.position).await;
         let found = found.map_err(|error| error.of(READING_BACK))?;
-        let event = found.and_then(|message| message::event(&message.headers, message.payload).ok());
+        let event =
+            found.and_then(|message| message::event(&message.headers, message.payload).ok());
         Ok(event.is_some_and(|event| event.id() == id))
     }
 }

@@ -60,7 +60,9 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
     if !duties::claim(shared, duties::RETENTION, retention.every).await {
         return Ok(());
     }
-    let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(CLEANING))?;
+    let info = api::stream_info(link, Shard::ONLY.events())
+        .await
+        .map_err(|error| error.of(CLEANING))?;
     let last = info.state.last_sequence;
     let routes = routes(link, Shard::ONLY.events()).await?;
     // Nobody has joined yet: nothing is settled.
@@ -69,7 +71,13 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
     }
     let old = first_younger(shared, Shard::ONLY.events(), EVENTS_SUBJECT, retention.age).await?;
     // A gateway may still have to read back the youngest, however crowded the stream is.
-    let spooled = first_younger(shared, Shard::ONLY.events(), EVENTS_SUBJECT, retention.crowded_age).await?;
+    let spooled = first_younger(
+        shared,
+        Shard::ONLY.events(),
+        EVENTS_SUBJECT,
+        retention.crowded_age,
+    )
+    .await?;
     let mut end = old.max(crowded_out(&info).min(spooled));
     for route in &routes {
         if end <= info.state.first_sequence {
@@ -89,10 +97,14 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
     // The server takes a purge without a sequence for a purge of everything.
     if old > 1 {
         let aged = json!({ "filter": unrouted, "seq": old });
-        api::purge(link, DEAD, aged).await.map_err(|error| error.of(CLEANING))?;
+        api::purge(link, DEAD, aged)
+            .await
+            .map_err(|error| error.of(CLEANING))?;
     }
     let many = json!({ "filter": unrouted, "keep": crowded.unwrap_or(MAX_UNROUTED) });
-    api::purge(link, DEAD, many).await.map_err(|error| error.of(CLEANING))?;
+    api::purge(link, DEAD, many)
+        .await
+        .map_err(|error| error.of(CLEANING))?;
     Ok(())
 }
 
@@ -100,12 +112,16 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
 /// there are, each time, until no more than half of the stream is taken. A full stream takes no
 /// dead letters, and then deliveries can't be settled.
 async fn crowded_letters(shared: &Shared, unrouted: &str) -> Result<Option<u64>, QueueError> {
-    let info = api::stream_info(&shared.link, DEAD).await.map_err(|error| error.of(CLEANING))?;
+    let info = api::stream_info(&shared.link, DEAD)
+        .await
+        .map_err(|error| error.of(CLEANING))?;
     let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
     if info.state.bytes <= limit / 100 * LETTERS_CROWDED {
         return Ok(None);
     }
-    let counted = api::subjects(&shared.link, DEAD, unrouted).await.map_err(|error| error.of(CLEANING))?;
+    let counted = api::subjects(&shared.link, DEAD, unrouted)
+        .await
+        .map_err(|error| error.of(CLEANING))?;
     let count: u64 = counted.iter().map(|(_, count)| count).sum();
     if count > 0 {
         tracing::warn!(
@@ -125,9 +141,14 @@ async fn first_younger(
     subject: &str,
     age: Duration,
 ) -> Result<u64, QueueError> {
-    let info = api::stream_info(&shared.link, stream).await.map_err(|error| error.of(CLEANING))?;
-    let oldest_kept =
-        shared.monitor.servers_now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
+    let info = api::stream_info(&shared.link, stream)
+        .await
+        .map_err(|error| error.of(CLEANING))?;
+    let oldest_kept = shared
+        .monitor
+        .servers_now()
+        .saturating_sub(age)
+        .map_or(i128::MIN, |time| time.as_nanosecond());
     let mut low = info.state.first_sequence;
     let mut high = info.state.last_sequence + 1;
     while low < high {
@@ -135,7 +156,9 @@ async fn first_younger(
         let request = json!({ "seq": middle, "next_by_subj": subject });
         let found = api::get_message(&shared.link, stream, &request).await;
         match found.map_err(|error| error.of(CLEANING))? {
-            Some(message) if message.time.unix_timestamp_nanos() <= oldest_kept => low = message.sequence + 1,
+            Some(message) if message.time.unix_timestamp_nanos() <= oldest_kept => {
+                low = message.sequence + 1
+            }
             _ => high = middle,
         }
     }
@@ -150,6 +173,7 @@ fn crowded_out(info: &Info) -> u64 {
     if state.bytes <= limit || state.bytes == 0 {
         return state.first_sequence;
     }
-    let too_many = u128::from(state.messages) * u128::from(state.bytes - limit) / u128::from(state.bytes);
+    let too_many =
+        u128::from(state.messages) * u128::from(state.bytes - limit) / u128::from(state.bytes);
     state.first_sequence + u64::try_from(too_many).unwrap_or(0)
 }

@@ -45,14 +45,23 @@ pub(crate) async fn answer(shared: Arc<Shared>, look: StatusSource) {
 pub(crate) async fn ask(link: &Link) -> Result<Vec<RouteProcessStatus>, QueueError> {
     const ASKING: &str = "asking dispatchers how their routes stand";
     let question = fastrand::u64(..);
-    let mut answers = link.client.subscribe(said(question)).await.map_err(failed(ASKING))?.take(MOST);
-    let asked = link.client.publish(WORKING, question.to_string().into()).await;
+    let mut answers = link
+        .client
+        .subscribe(said(question))
+        .await
+        .map_err(failed(ASKING))?
+        .take(MOST);
+    let asked = link
+        .client
+        .publish(WORKING, question.to_string().into())
+        .await;
     asked.map_err(failed(ASKING))?;
     let mut working = Vec::new();
     let listen = async {
         while let Some(answer) = answers.next().await {
             working.extend(
-                serde_json::from_slice::<Vec<RouteProcessStatus>>(&answer.payload).unwrap_or_default(),
+                serde_json::from_slice::<Vec<RouteProcessStatus>>(&answer.payload)
+                    .unwrap_or_default(),
             );
         }
     };

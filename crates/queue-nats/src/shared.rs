@@ -64,7 +64,9 @@ pub(crate) struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("standing", &self.monitor).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("standing", &self.monitor)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,31 +81,49 @@ impl Shared {
 
     /// Remembers that dispatchers that serve `route` with another match have heard of this one.
     pub(crate) fn note_announced(&self, route: &Route) {
-        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         announced.insert(route.name.clone(), route.filter.digest());
     }
 
     /// Whether this match was announced. True once for each announcement: a later join has to
     /// announce it again.
     pub(crate) fn has_announced(&self, route: &Route) -> bool {
-        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-        announced.remove(&route.name).is_some_and(|digest| digest == route.filter.digest())
+        let mut announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        announced
+            .remove(&route.name)
+            .is_some_and(|digest| digest == route.filter.digest())
     }
 
     /// Whether this process has joined `route`.
     pub(crate) fn has_joined(&self, route: &str) -> bool {
-        self.joined.lock().unwrap_or_else(PoisonError::into_inner).contains(route)
+        self.joined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(route)
     }
 
     /// Returns the routes that this process has joined.
     pub(crate) fn routes(&self) -> Vec<String> {
-        self.joined.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.joined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 
     /// Acknowledges a message, and waits until the server confirms that.
     pub(crate) async fn acknowledge(&self, reply: &Subject) -> Result<(), QueueError> {
         let answer = self.link.request(reply.to_string(), "+ACK".into()).await;
-        answer.map(drop).map_err(|error| QueueError::unavailable("acknowledging a delivery", error))
+        answer
+            .map(drop)
+            .map_err(|error| QueueError::unavailable("acknowledging a delivery", error))
     }
 
     /// Acknowledges a message without waiting: if that is lost, the message comes again.
@@ -128,8 +148,14 @@ impl Shared {
         let mut headers = past.headers(event, route);
         headers.insert("Nats-Schedule", format!("@at {at}"));
         headers.insert("Nats-Schedule-Target", due(route, &delivery));
-        headers.insert(NATS_MESSAGE_ID, format!("{delivery}/{route}/{}/{from}", past.attempts));
-        self.publisher.put(waiting(route, &delivery), headers, event.body().clone()).await.map(drop)
+        headers.insert(
+            NATS_MESSAGE_ID,
+            format!("{delivery}/{route}/{}/{from}", past.attempts),
+        );
+        self.publisher
+            .put(waiting(route, &delivery), headers, event.body().clone())
+            .await
+            .map(drop)
     }
 
     /// Writes a delivery to the retries, due at once. `why` is part of its id: it must tell this
@@ -146,8 +172,14 @@ impl Shared {
         }
         let delivery = past.delivery(event);
         let mut headers = past.headers(event, route);
-        headers.insert(NATS_MESSAGE_ID, format!("{delivery}/{route}/{}/{why}", past.attempts));
-        self.publisher.put(due(route, &delivery), headers, event.body().clone()).await.map(drop)
+        headers.insert(
+            NATS_MESSAGE_ID,
+            format!("{delivery}/{route}/{}/{why}", past.attempts),
+        );
+        self.publisher
+            .put(due(route, &delivery), headers, event.body().clone())
+            .await
+            .map(drop)
     }
 
     /// Writes a dead letter, and returns its number.
@@ -165,13 +197,22 @@ impl Shared {
         if let Some(detail) = detail {
             headers.insert(HEADER_DETAIL, encode_header_value(detail).as_ref());
         }
-        headers.insert(NATS_MESSAGE_ID, format!("{}/{route}/dead", past.delivery(event)));
-        let placed = self.publisher.put(dead(route), headers, event.body().clone()).await?;
+        headers.insert(
+            NATS_MESSAGE_ID,
+            format!("{}/{route}/dead", past.delivery(event)),
+        );
+        let placed = self
+            .publisher
+            .put(dead(route), headers, event.body().clone())
+            .await?;
         Ok(placed.sequence)
     }
 
     /// Returns the time after this wait, by the servers' clock.
     pub(crate) fn after(&self, wait: Duration) -> Timestamp {
-        self.monitor.servers_now().saturating_add(wait).unwrap_or(Timestamp::MAX)
+        self.monitor
+            .servers_now()
+            .saturating_add(wait)
+            .unwrap_or(Timestamp::MAX)
     }
 }

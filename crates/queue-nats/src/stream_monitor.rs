@@ -102,15 +102,27 @@ impl StreamMonitor {
     }
 
     fn servers_clock(&self) -> Option<ServersClock> {
-        *self.servers_clock.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .servers_clock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns for how many seconds ids are known, as far as the stream of events shows.
     pub(crate) fn ids_known_for(&self) -> Option<u64> {
-        let known = *self.known_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *self
+            .known_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let window = self.layout.dedup_window;
-        let age = |since: Timestamp| Duration::try_from(self.servers_now().duration_since(since)).ok();
-        Some(known?.and_then(age).map_or(window, |age| age.min(window)).as_secs())
+        let age =
+            |since: Timestamp| Duration::try_from(self.servers_now().duration_since(since)).ok();
+        Some(
+            known?
+                .and_then(age)
+                .map_or(window, |age| age.min(window))
+                .as_secs(),
+        )
     }
 
     /// Reads the state of the stream of events, and with it the servers' clock.
@@ -126,8 +138,16 @@ impl StreamMonitor {
             let heard = began + took / 2;
             let ours = asked.as_nanosecond() + i128::try_from(took.as_nanos() / 2).unwrap_or(0);
             let ahead = i64::try_from(at.as_nanosecond() - ours).unwrap_or_default();
-            let read = ServersClock { said: at, heard, ahead };
-            let known = self.servers_clock.lock().unwrap_or_else(PoisonError::into_inner).replace(read);
+            let read = ServersClock {
+                said: at,
+                heard,
+                ahead,
+            };
+            let known = self
+                .servers_clock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .replace(read);
             say_skew(known.map(|known| known.ahead), ahead);
         }
         Ok(info)
@@ -148,7 +168,10 @@ impl StreamMonitor {
 
     /// Returns the epoch of the stream, if it was read already.
     pub(crate) fn known_epoch(&self) -> Option<String> {
-        self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.epoch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether a publish is likely to succeed now.
@@ -168,7 +191,9 @@ impl StreamMonitor {
 
     /// Reads the state of the waiting deliveries. Gateways have no right to, and need not.
     pub(crate) async fn refresh_retries(&self) {
-        let Ok(info) = api::stream_info(&self.link, RETRIES).await else { return };
+        let Ok(info) = api::stream_info(&self.link, RETRIES).await else {
+            return;
+        };
         let is_full = info.state.bytes > self.layout.bytes;
         if is_full && !self.are_retries_full.swap(is_full, Ordering::Relaxed) {
             tracing::error!(
@@ -192,7 +217,11 @@ impl StreamMonitor {
 
     fn seen(&self, info: &Info) -> Result<Horizon, QueueError> {
         let epoch = info.created.unix_timestamp_nanos().to_string();
-        let known = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).replace(epoch.clone());
+        let known = self
+            .epoch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(epoch.clone());
         if known.is_some_and(|known| known != epoch) {
             self.epoch_number.fetch_add(1, Ordering::AcqRel);
             tracing::error!(
@@ -202,11 +231,19 @@ impl StreamMonitor {
         }
         self.fills(info);
         let removed_before = (info.state.first_sequence > 1 && info.state.messages > 0)
-            .then(|| Timestamp::from_nanosecond(info.state.first_timestamp.unix_timestamp_nanos()).ok())
+            .then(|| {
+                Timestamp::from_nanosecond(info.state.first_timestamp.unix_timestamp_nanos()).ok()
+            })
             .flatten();
-        *self.known_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(removed_before);
+        *self
+            .known_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(removed_before);
         self.is_there.store(true, Ordering::Relaxed);
-        Ok(Horizon { epoch, last: Shard::ONLY.position(info.state.last_sequence)? })
+        Ok(Horizon {
+            epoch,
+            last: Shard::ONLY.position(info.state.last_sequence)?,
+        })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a share of bytes")]
@@ -215,7 +252,10 @@ impl StreamMonitor {
         let share = info.state.bytes as f64 / limit as f64;
         // A message of the largest size must fit.
         let largest = u64::try_from(info.config.max_message_size).unwrap_or(0);
-        self.is_full.store(info.state.bytes.saturating_add(largest) > limit, Ordering::Relaxed);
+        self.is_full.store(
+            info.state.bytes.saturating_add(largest) > limit,
+            Ordering::Relaxed,
+        );
         let was = self.is_filling.swap(share >= FILLING, Ordering::Relaxed);
         if share >= FILLING && !was {
             let percent = (share * 100.0).round();
@@ -251,7 +291,11 @@ impl StreamMonitor {
                 Err(error) => tracing::debug!(%error, "the stream of events can't be looked at"),
             }
             was_missing = is_missing;
-            if closing.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+            if closing
+                .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
+                .await
+                .is_none()
+            {
                 return;
             }
         }
@@ -269,7 +313,10 @@ fn say_skew(known: Option<i64>, ahead: i64) {
                 "the clock of the NATS servers is apart from ours: what waits goes by theirs"
             )
         }
-        (true, false) => tracing::info!(ahead_ms, "the clock of the NATS servers and ours agree again"),
+        (true, false) => tracing::info!(
+            ahead_ms,
+            "the clock of the NATS servers and ours agree again"
+        ),
         _ => {}
     }
 }

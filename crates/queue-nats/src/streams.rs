@@ -86,8 +86,13 @@ impl Shard {
 }
 
 /// Reads the event at `position`; `None` if there is none.
-pub(crate) async fn event_at(link: &Link, position: Position) -> Result<Option<StreamMessage>, ApiError> {
-    let Some(shard) = Shard::of(position) else { return Ok(None) };
+pub(crate) async fn event_at(
+    link: &Link,
+    position: Position,
+) -> Result<Option<StreamMessage>, ApiError> {
+    let Some(shard) = Shard::of(position) else {
+        return Ok(None);
+    };
     api::get_message(link, shard.events(), &json!({ "seq": position.sequence() })).await
 }
 
@@ -107,7 +112,11 @@ mod tests {
         let position = Shard::ONLY.position(7).unwrap();
         assert_eq!((position.shard(), position.sequence()), (0, 7));
         assert_eq!(Shard::of(position), Some(Shard::ONLY));
-        assert_eq!(Shard::of(Position::new(1, 7).unwrap()), None, "it has no stream here");
+        assert_eq!(
+            Shard::of(Position::new(1, 7).unwrap()),
+            None,
+            "it has no stream here"
+        );
         assert!(Shard::ONLY.position(u64::MAX).is_err());
     }
 }

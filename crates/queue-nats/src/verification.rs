@@ -39,7 +39,12 @@ pub(crate) struct StoredMessage<'m> {
 
 impl Verification {
     pub(crate) fn new(verifier: Option<Arc<dyn StoredVerifier>>, retry: Duration) -> Self {
-        Self { verifier, retry, forged: AtomicU64::new(0), key_unknown: AtomicU64::new(0) }
+        Self {
+            verifier,
+            retry,
+            forged: AtomicU64::new(0),
+            key_unknown: AtomicU64::new(0),
+        }
     }
 
     /// Checks that it lies on the subject where its own bytes belong, before anything is read out
@@ -52,12 +57,19 @@ impl Verification {
             Some(_) => found.event.subject(),
             None => due(found.route, &found.past.delivery(found.event)),
         };
-        if own == found.subject { Ok(()) } else { Err(Forgery::WrongSubject) }
+        if own == found.subject {
+            Ok(())
+        } else {
+            Err(Forgery::WrongSubject)
+        }
     }
 
     /// Whether it is genuine.
     pub(crate) fn verify(&self, event: &Event) -> StoredVerdict {
-        let verdict = self.verifier.as_ref().map(|verifier| verifier.verify(event));
+        let verdict = self
+            .verifier
+            .as_ref()
+            .map(|verifier| verifier.verify(event));
         let verdict = verdict.unwrap_or(StoredVerdict::Verified);
         if verdict == StoredVerdict::KeyUnknown {
             self.key_unknown.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +84,10 @@ impl Verification {
 
     /// Returns how many messages were not genuine, and how often one waited for its key.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.forged.load(Ordering::Relaxed), self.key_unknown.load(Ordering::Relaxed))
+        (
+            self.forged.load(Ordering::Relaxed),
+            self.key_unknown.load(Ordering::Relaxed),
+        )
     }
 
     /// Returns the shortest wait for a key.
@@ -106,7 +121,10 @@ mod tests {
         let verification = Verification::new(None, Duration::from_secs(15));
         let at = |secs| Timestamp::from_second(secs).unwrap();
         let after = |secs| verification.wait(at(0), at(secs)).as_secs();
-        assert_eq!([after(0), after(100), after(600), after(86_400)], [15, 15, 60, 300]);
+        assert_eq!(
+            [after(0), after(100), after(600), after(86_400)],
+            [15, 15, 60, 300]
+        );
         // A clock that was wrong when the event came in makes nothing wait for ever.
         assert_eq!(after(-60), 15);
     }

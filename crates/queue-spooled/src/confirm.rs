@@ -54,7 +54,9 @@ pub(crate) async fn run(confirming: PresenceCheck, closing: CancellationToken) {
                     );
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "what the queue acknowledged can't be read back now"),
+                Err(error) => {
+                    tracing::debug!(%error, "what the queue acknowledged can't be read back now")
+                }
             }
         }
     };
@@ -70,8 +72,16 @@ impl PresenceCheck {
         let (highest, has_others) = self.spool.acknowledged_in(horizon.epoch.clone()).await?;
         let now = self.queue.horizon().await?;
         let has_forgotten = has_others || (now.epoch == horizon.epoch && highest > now.last);
-        let keep = if has_forgotten { Duration::ZERO } else { self.keep };
-        let before = self.clock.now().saturating_sub(keep).unwrap_or(Timestamp::MIN);
+        let keep = if has_forgotten {
+            Duration::ZERO
+        } else {
+            self.keep
+        };
+        let before = self
+            .clock
+            .now()
+            .saturating_sub(keep)
+            .unwrap_or(Timestamp::MIN);
         self.confirm(before, &horizon).await
     }
 
@@ -126,7 +136,11 @@ impl PresenceCheck {
         .buffer_unordered(AT_ONCE);
         while let Some(answer) = answers.next().await {
             let (row, is_held) = answer?;
-            if is_held { held.push(row) } else { lost.push(row) }
+            if is_held {
+                held.push(row)
+            } else {
+                lost.push(row)
+            }
         }
         lost.sort_unstable();
         Ok((held, lost))
@@ -138,16 +152,20 @@ impl PresenceCheck {
         Ok(match self.queue.presence(row.at.position, row.id).await? {
             Presence::Present => true,
             Presence::Missing => false,
-            Presence::Removed => {
-                row.acknowledged_at.saturating_add(REMOVED_AFTER).is_ok_and(|at| at <= self.clock.now())
-            }
+            Presence::Removed => row
+                .acknowledged_at
+                .saturating_add(REMOVED_AFTER)
+                .is_ok_and(|at| at <= self.clock.now()),
         })
     }
 
     /// Sends an event again; returns whether the queue did not have it.
     async fn give_again(&self, row: i64) -> Result<bool, QueueError> {
         let Some(event) = self.spool.event(row).await? else {
-            tracing::error!(row, "an event that the queue has lost is damaged in the spool too");
+            tracing::error!(
+                row,
+                "an event that the queue has lost is damaged in the spool too"
+            );
             self.spool.mark_unsendable(row).await?;
             return Ok(false);
         };
@@ -163,8 +181,16 @@ impl PresenceCheck {
             }
             given => given?,
         };
-        let Receipt { duplicate, epoch, position } = given;
-        self.spool.acknowledged(vec![AcknowledgedRow { row, epoch, position }]);
+        let Receipt {
+            duplicate,
+            epoch,
+            position,
+        } = given;
+        self.spool.acknowledged(vec![AcknowledgedRow {
+            row,
+            epoch,
+            position,
+        }]);
         // A duplicate that is present is another gateway's copy of the same event.
         Ok(!duplicate)
     }
@@ -174,6 +200,10 @@ impl PresenceCheck {
         let receipt = self.queue.publish(event.clone()).await?;
         let is_there = !receipt.duplicate
             || self.queue.presence(receipt.position, event.id()).await? == Presence::Present;
-        if is_there { Ok(receipt) } else { self.queue.republish(event).await }
+        if is_there {
+            Ok(receipt)
+        } else {
+            self.queue.republish(event).await
+        }
     }
 }

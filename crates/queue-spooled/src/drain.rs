@@ -39,7 +39,12 @@ pub async fn drain(
     queue: Arc<dyn Upstream>,
     clock: Arc<dyn Clock>,
 ) -> Result<DrainReport, DrainError> {
-    let spool = Arc::new(File::open(path, u64::MAX, Arc::clone(&clock), Box::new(|_, _, _| {}))?);
+    let spool = Arc::new(File::open(
+        path,
+        u64::MAX,
+        Arc::clone(&clock),
+        Box::new(|_, _, _| {}),
+    )?);
     // A damaged file is read as far as possible.
     let mut lost = 0;
     let asides = damaged_files(path);
@@ -51,10 +56,18 @@ pub async fn drain(
         });
     }
     spool.retry_unsendable().await?;
-    let mut drained = DrainReport { sent: send_unsent(&spool, &*queue).await?, ..DrainReport::default() };
+    let mut drained = DrainReport {
+        sent: send_unsent(&spool, &*queue).await?,
+        ..DrainReport::default()
+    };
     drained.quarantined = forward_kept_bodies(&spool, &*queue).await?;
     let horizon = queue.horizon().await?;
-    let confirming = PresenceCheck { spool: Arc::clone(&spool), queue, clock, keep: Duration::ZERO };
+    let confirming = PresenceCheck {
+        spool: Arc::clone(&spool),
+        queue,
+        clock,
+        keep: Duration::ZERO,
+    };
     // Events that were sent again are confirmed the second time.
     for _ in 0..2 {
         let confirmed = confirming.confirm(Timestamp::MAX, &horizon).await?;
@@ -62,12 +75,20 @@ pub async fn drain(
         drained.refed += confirmed.refed;
         spool.state().await?;
     }
-    let SpoolState { unsent, unconfirmed, set_aside, quarantined, .. } = spool.state().await?;
+    let SpoolState {
+        unsent,
+        unconfirmed,
+        set_aside,
+        quarantined,
+        ..
+    } = spool.state().await?;
     drained.left = unsent + unconfirmed + set_aside + quarantined + lost;
     spool.close().await;
     drained.is_waited_for = drained.left > 0;
     if drained.left == 0 {
-        let aside = asides.iter().filter_map(|aside| DamagedSpool::open(aside).ok()?.id());
+        let aside = asides
+            .iter()
+            .filter_map(|aside| DamagedSpool::open(aside).ok()?.id());
         for id in aside.chain([spool.id().to_owned()]) {
             drained.is_waited_for |= confirming.queue.forget_spool(&id).await.is_err();
         }
@@ -91,7 +112,9 @@ async fn send_unsent(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueErr
     let mut count = 0;
     loop {
         let rows = spool.unsent(0, 1, after, 256).await?;
-        let Some((last, _)) = rows.last() else { return Ok(count) };
+        let Some((last, _)) = rows.last() else {
+            return Ok(count);
+        };
         after = *last;
         for (row, event) in rows {
             match send_one(queue, &event).await {
@@ -104,8 +127,15 @@ async fn send_unsent(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueErr
     }
 }
 
-async fn send_one(queue: &dyn Upstream, event: &event_model::Event) -> Result<AcknowledgedRow, QueueError> {
+async fn send_one(
+    queue: &dyn Upstream,
+    event: &event_model::Event,
+) -> Result<AcknowledgedRow, QueueError> {
     let receipt = queue.publish(event.clone()).await?;
     let receipt = settled(queue, event, receipt).await?;
-    Ok(AcknowledgedRow { row: 0, epoch: receipt.epoch, position: receipt.position })
+    Ok(AcknowledgedRow {
+        row: 0,
+        epoch: receipt.epoch,
+        position: receipt.position,
+    })
 }

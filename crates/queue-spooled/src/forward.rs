@@ -66,7 +66,16 @@ impl Lanes {
         let more = (0..LANES).map(|_| Notify::new()).collect();
         let are_overdue = (0..LANES).map(|_| AtomicBool::new(false)).collect();
         let bytes = (0..LANES).map(|_| AtomicUsize::new(0)).collect();
-        (Self { entrances, are_behind, more, are_overdue, bytes }, exits)
+        (
+            Self {
+                entrances,
+                are_behind,
+                more,
+                are_overdue,
+                bytes,
+            },
+            exits,
+        )
     }
 
     /// Whether waiting for the queue's answer on `event` is useless now.
@@ -88,7 +97,11 @@ impl Lanes {
         }
         let bytes = event.body().len();
         let held = self.bytes[lane].fetch_add(bytes, Ordering::AcqRel) + bytes;
-        if held > WAITING_BYTES || self.entrances[lane].try_send(QueuedRow { row, event, waiter }).is_err() {
+        if held > WAITING_BYTES
+            || self.entrances[lane]
+                .try_send(QueuedRow { row, event, waiter })
+                .is_err()
+        {
             self.bytes[lane].fetch_sub(bytes, Ordering::AcqRel);
             self.are_behind[lane].store(true, Ordering::Release);
             self.more[lane].notify_one();
@@ -126,7 +139,16 @@ impl Lane {
         let spool = Arc::clone(spool);
         let queue = Arc::clone(queue);
         let is_away = Arc::clone(is_away);
-        Self { number, lanes, inbox, spool, queue, is_away, told: Arc::clone(told), sent: 0 }
+        Self {
+            number,
+            lanes,
+            inbox,
+            spool,
+            queue,
+            is_away,
+            told: Arc::clone(told),
+            sent: 0,
+        }
     }
 
     pub(crate) async fn run(mut self, closing: CancellationToken) {
@@ -146,7 +168,10 @@ impl Lane {
                 taken = self.inbox.recv_many(&mut group, GROUP) => if taken == 0 { return },
                 () = lanes.more[self.number].notified() => {}
             }
-            let bytes: usize = group.iter().map(|item: &QueuedRow| item.event.body().len()).sum();
+            let bytes: usize = group
+                .iter()
+                .map(|item: &QueuedRow| item.event.body().len())
+                .sum();
             self.send(std::mem::take(&mut group)).await;
             lanes.bytes[self.number].fetch_sub(bytes, Ordering::AcqRel);
         }
@@ -170,7 +195,11 @@ impl Lane {
             match self.spool.unsent(lane, LANES, self.sent, GROUP).await {
                 Ok(rows) if rows.is_empty() => return,
                 Ok(rows) => {
-                    let item = |(row, event)| QueuedRow { row, event, waiter: None };
+                    let item = |(row, event)| QueuedRow {
+                        row,
+                        event,
+                        waiter: None,
+                    };
                     self.send(rows.into_iter().map(item).collect()).await;
                 }
                 // Also at closing: then this task is cancelled.
@@ -185,8 +214,10 @@ impl Lane {
     /// Sends these events in this order, however long it takes.
     async fn send(&mut self, mut items: Vec<QueuedRow>) {
         items.retain(|item| item.row > self.sent);
-        let (events, mut rest): (Vec<Event>, VecDeque<(i64, Option<Waiter>)>) =
-            items.into_iter().map(|item| (item.event, (item.row, item.waiter))).unzip();
+        let (events, mut rest): (Vec<Event>, VecDeque<(i64, Option<Waiter>)>) = items
+            .into_iter()
+            .map(|item| (item.event, (item.row, item.waiter)))
+            .unzip();
         let mut wait = AGAIN;
         while !rest.is_empty() {
             let left = &events[events.len() - rest.len()..];
@@ -226,7 +257,9 @@ impl Lane {
                     break;
                 }
             };
-            let Some((row, waiter)) = rest.pop_front() else { break };
+            let Some((row, waiter)) = rest.pop_front() else {
+                break;
+            };
             acknowledged.push(AcknowledgedRow {
                 row,
                 epoch: receipt.epoch.clone(),
@@ -246,14 +279,19 @@ impl Lane {
     fn say_away(&self, error: &QueueError) {
         if !self.is_away.swap(true, Ordering::Relaxed) {
             let error = error as &dyn std::error::Error;
-            tracing::error!(error, "the queue takes nothing: events are kept in the spool until it does");
+            tracing::error!(
+                error,
+                "the queue takes nothing: events are kept in the spool until it does"
+            );
         }
     }
 
     /// Marks the first event as unsendable, since one that can't be stored must not hold up the
     /// others.
     async fn put_aside(&mut self, rest: &mut VecDeque<(i64, Option<Waiter>)>) {
-        let Some((row, _)) = rest.pop_front() else { return };
+        let Some((row, _)) = rest.pop_front() else {
+            return;
+        };
         tracing::error!(
             row,
             "the queue does not take an event of this size: set aside in the spool; `fluent-webhooks cluster check` says why"
@@ -271,7 +309,9 @@ pub(crate) async fn settled(
     event: &Event,
     receipt: Receipt,
 ) -> Result<Receipt, QueueError> {
-    if !receipt.duplicate || queue.presence(receipt.position, event.id()).await? != Presence::Missing {
+    if !receipt.duplicate
+        || queue.presence(receipt.position, event.id()).await? != Presence::Missing
+    {
         return Ok(receipt);
     }
     tracing::warn!(event.id = %event.id(), position = %receipt.position, "the queue knows an event that it has lost: given again");
@@ -297,7 +337,10 @@ pub(crate) async fn forward_bodies(
     closing.run_until_cancelled(forward).await;
 }
 
-pub(crate) async fn forward_kept_bodies(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
+pub(crate) async fn forward_kept_bodies(
+    spool: &File,
+    queue: &dyn Upstream,
+) -> Result<u64, QueueError> {
     let mut count = 0;
     let mut failed = None;
     for body in spool.bodies(BODIES).await? {

@@ -37,7 +37,10 @@ impl SpoolReporter {
     pub(crate) async fn run(self: Arc<Self>, closing: CancellationToken) {
         let mut is_said = true;
         while !closing.is_cancelled() {
-            let said = closing.run_until_cancelled(self.say(false)).await.unwrap_or(Ok(()));
+            let said = closing
+                .run_until_cancelled(self.say(false))
+                .await
+                .unwrap_or(Ok(()));
             match said {
                 // Logged once each time reports begin to fail, since other code reports that the
                 // queue is away.
@@ -60,9 +63,11 @@ impl SpoolReporter {
     async fn say(&self, is_closing: bool) -> Result<(), QueueError> {
         let now = self.clock.now();
         let path = self.path.clone();
-        let looking = tokio::task::spawn_blocking(move || crate::store::spool_sent_up_to(&path, now));
-        let looked =
-            looking.await.map_err(|error| QueueError::unavailable("looking into the spool", error))?;
+        let looking =
+            tokio::task::spawn_blocking(move || crate::store::spool_sent_up_to(&path, now));
+        let looked = looking
+            .await
+            .map_err(|error| QueueError::unavailable("looking into the spool", error))?;
         let (sent_up_to, is_empty) = match looked? {
             // Files that are being salvaged may have events of any time.
             _ if !damaged_files(&self.path).is_empty() => (Timestamp::UNIX_EPOCH, false),
@@ -70,20 +75,35 @@ impl SpoolReporter {
             // The last report is still true.
             None => return Ok(()),
         };
-        let drained_to = sent_up_to.saturating_sub(ON_THE_WAY).unwrap_or(Timestamp::MIN);
-        let mark = SpoolWatermark { host: host(), drained_to, is_closed: is_closing && is_empty };
+        let drained_to = sent_up_to
+            .saturating_sub(ON_THE_WAY)
+            .unwrap_or(Timestamp::MIN);
+        let mark = SpoolWatermark {
+            host: host(),
+            drained_to,
+            is_closed: is_closing && is_empty,
+        };
         self.queue.note_spool(&self.id, &mark).await
     }
 }
 
 /// Salvages a damaged file, and reports that nothing more comes from it.
-pub(crate) async fn salvage_whole(path: &Path, spool: &File, queue: &dyn Upstream, clock: &dyn Clock) {
+pub(crate) async fn salvage_whole(
+    path: &Path,
+    spool: &File,
+    queue: &dyn Upstream,
+    clock: &dyn Clock,
+) {
     salvage_with_retry(path, spool, queue).await;
     let Some(id) = DamagedSpool::open(path).ok().and_then(|old| old.id()) else {
         let file = path.display();
         return tracing::warn!(%file, "taken over, and its id can't be read: `fluent-webhooks spool list` may show one that nobody drains, and `spool forget` ends that");
     };
-    let mark = SpoolWatermark { host: host(), drained_to: clock.now(), is_closed: true };
+    let mark = SpoolWatermark {
+        host: host(),
+        drained_to: clock.now(),
+        is_closed: true,
+    };
     if let Err(error) = queue.note_spool(&id, &mark).await {
         tracing::warn!(%error, id, "a spool that was taken over counts as one that is not drained: `fluent-webhooks spool forget` ends that");
     }

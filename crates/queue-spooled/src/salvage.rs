@@ -27,22 +27,42 @@ const MUCH_LATER: Duration = Duration::from_mins(1);
 pub(crate) fn damaged_files(path: &Path) -> Vec<PathBuf> {
     let mut found = set_aside_beside(path);
     if let Ok(real) = path.canonicalize() {
-        let known: Vec<_> = found.iter().filter_map(|path| path.canonicalize().ok()).collect();
-        found.extend(set_aside_beside(&real).into_iter().filter(|path| !known.contains(path)));
+        let known: Vec<_> = found
+            .iter()
+            .filter_map(|path| path.canonicalize().ok())
+            .collect();
+        found.extend(
+            set_aside_beside(&real)
+                .into_iter()
+                .filter(|path| !known.contains(path)),
+        );
     }
     found
 }
 
 fn set_aside_beside(path: &Path) -> Vec<PathBuf> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Vec::new();
+    };
     let begins = format!("{}.damaged-", name.to_string_lossy());
     let is_one = |found: &str| {
-        found.strip_prefix(&begins).is_some_and(|stamp| stamp.bytes().all(|byte| byte.is_ascii_digit()))
+        found
+            .strip_prefix(&begins)
+            .is_some_and(|stamp| stamp.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let found = names.filter(|found| is_one(found) && !folder.join(format!("{found}{DONE}")).exists());
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let found =
+        names.filter(|found| is_one(found) && !folder.join(format!("{found}{DONE}")).exists());
     found.map(|found| folder.join(found)).collect()
 }
 
@@ -57,7 +77,11 @@ pub(crate) async fn salvage_with_retry(path: &Path, spool: &File, queue: &dyn Up
 /// Stores everything that can be read of a damaged file, row by row, and returns the number of
 /// rows that could not be read. The file stays as it is; an event that the spool or the queue has
 /// already is not stored twice.
-pub(crate) async fn salvage(path: &Path, spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
+pub(crate) async fn salvage(
+    path: &Path,
+    spool: &File,
+    queue: &dyn Upstream,
+) -> Result<u64, QueueError> {
     let (old, last) = {
         let old = DamagedSpool::open(path)?;
         let last = old.last()?;
@@ -124,7 +148,11 @@ async fn give(queue: &dyn Upstream, event: &Event) -> Result<(), QueueError> {
     settled(queue, event, receipt).await.map(drop)
 }
 
-async fn keep_body(spool: &File, queue: &dyn Upstream, body: Quarantined) -> Result<(), QueueError> {
+async fn keep_body(
+    spool: &File,
+    queue: &dyn Upstream,
+    body: Quarantined,
+) -> Result<(), QueueError> {
     match spool.keep_body(body.clone()).await {
         Err(QueueError::Closed) => Err(QueueError::Closed),
         Err(_) => queue.quarantine(body).await,
@@ -157,9 +185,18 @@ mod tests {
         let found = |path: &str| damaged_files(&real.join(path));
         assert_eq!(
             found("link.db"),
-            [real.join("link.db.damaged-2"), real.join("volume/spool.db.damaged-1")]
+            [
+                real.join("link.db.damaged-2"),
+                real.join("volume/spool.db.damaged-1")
+            ]
         );
-        assert_eq!(found("volume/spool.db"), [real.join("volume/spool.db.damaged-1")]);
-        assert_eq!(found("folder/spool.db"), [real.join("folder/spool.db.damaged-1")]);
+        assert_eq!(
+            found("volume/spool.db"),
+            [real.join("volume/spool.db.damaged-1")]
+        );
+        assert_eq!(
+            found("folder/spool.db"),
+            [real.join("folder/spool.db.damaged-1")]
+        );
     }
 }

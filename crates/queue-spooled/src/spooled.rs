@@ -12,8 +12,8 @@ use event_model::{Clock, Event, SteadyClock};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Intake, Lifecycle, OnForwarded, Position, Quarantined, QueueError, QueueHealth, Receipt, RejectedWebhook,
-    SpoolHealth, Upstream,
+    Intake, Lifecycle, OnForwarded, Position, Quarantined, QueueError, QueueHealth, Receipt,
+    RejectedWebhook, SpoolHealth, Upstream,
 };
 use sqlite_file::OpenError;
 use tokio::sync::oneshot;
@@ -73,7 +73,12 @@ impl Spooled {
         let on_kept = Box::new(move |row, event, waiter| sending.send(row, event, waiter));
         // A clock that is set must not change how long an event was stored here.
         let steady: Arc<dyn Clock> = Arc::new(SteadyClock::beginning_with(&*clock));
-        let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&steady), on_kept)?);
+        let spool = Arc::new(File::open(
+            &options.path,
+            options.bytes,
+            Arc::clone(&steady),
+            on_kept,
+        )?);
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
         // Events that the queue refused may be accepted by now. Asked for before the lanes read.
@@ -86,12 +91,25 @@ impl Spooled {
         let is_away = Arc::new(AtomicBool::new(false));
         let told = Arc::new(ForwardedHook::new());
         for (number, inbox) in inboxes.into_iter().enumerate() {
-            let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away, &told);
+            let lane = Lane::new(
+                number,
+                Arc::clone(&lanes),
+                inbox,
+                &spool,
+                &queue,
+                &is_away,
+                &told,
+            );
             tasks.spawn(lane.run(closing.clone()));
         }
         let id = spool.id().to_owned();
         let path = options.path.clone();
-        let reporting = SpoolReporter { id, path, queue: Arc::clone(&queue), clock: Arc::clone(&clock) };
+        let reporting = SpoolReporter {
+            id,
+            path,
+            queue: Arc::clone(&queue),
+            clock: Arc::clone(&clock),
+        };
         let reporting = Arc::new(reporting);
         tasks.spawn(Arc::clone(&reporting).run(closing.clone()));
         let confirming = PresenceCheck {
@@ -116,10 +134,23 @@ impl Spooled {
             let clock = Arc::clone(&clock);
             let closing = closing.clone();
             tasks.spawn(async move {
-                closing.run_until_cancelled(salvage_whole(&path, &spool, &*queue, &*clock)).await;
+                closing
+                    .run_until_cancelled(salvage_whole(&path, &spool, &*queue, &*clock))
+                    .await;
             });
         }
-        Ok(Self { queue, spool, is_away, lanes, told, options, closing, tasks, bodies, reporting })
+        Ok(Self {
+            queue,
+            spool,
+            is_away,
+            lanes,
+            told,
+            options,
+            closing,
+            tasks,
+            bodies,
+            reporting,
+        })
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.
@@ -174,7 +205,11 @@ impl Spooled {
 
 fn receipt(kept: &StoredRow) -> Result<Receipt, QueueError> {
     let position = Position::new(0, u64::try_from(kept.row).unwrap_or(0))?;
-    Ok(Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position })
+    Ok(Receipt {
+        duplicate: kept.is_duplicate,
+        epoch: EPOCH.to_owned(),
+        position,
+    })
 }
 
 impl Intake for Spooled {
@@ -228,8 +263,16 @@ impl Lifecycle for Spooled {
             let health = self.queue.health().await;
             let found = looking.await.ok().and_then(Result::ok);
             let bytes = self.spool.bytes();
-            let spool = found.map(|(unsent, oldest_unsent)| SpoolHealth { unsent, oldest_unsent, bytes });
-            QueueHealth { is_reachable, spool, ..health }
+            let spool = found.map(|(unsent, oldest_unsent)| SpoolHealth {
+                unsent,
+                oldest_unsent,
+                bytes,
+            });
+            QueueHealth {
+                is_reachable,
+                spool,
+                ..health
+            }
         }
         .boxed()
     }

@@ -17,7 +17,12 @@ use queue_spooled::{AcknowledgedRow, OpenError, Spool};
 const IN_TIME: Duration = Duration::from_secs(60);
 
 fn open(path: &Path) -> Result<Spool<()>, OpenError> {
-    Spool::open(path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {}))
+    Spool::open(
+        path,
+        1 << 30,
+        Arc::new(SystemClock),
+        Box::new(|_, _, ()| {}),
+    )
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -34,7 +39,11 @@ fn large(number: usize, bytes: usize) -> Event {
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let more = format!(r#"{{"pad":"{}","#, "x".repeat(bytes));
     let body = body.replacen('{', &more, 1).into();
-    let stored = Stored { body, received_at: SystemClock.now(), ..small.stored().clone() };
+    let stored = Stored {
+        body,
+        received_at: SystemClock.now(),
+        ..small.stored().clone()
+    };
     Event::restore(EventId::of(small.environment(), &stored.body), stored).unwrap()
 }
 
@@ -42,10 +51,16 @@ fn large(number: usize, bytes: usize) -> Event {
 type Takes = fn(&Path);
 
 const WAYS: [(&str, Takes); 5] = [
-    ("its index removed", |path| fs::remove_file(path.with_extension("db-shm")).unwrap()),
+    ("its index removed", |path| {
+        fs::remove_file(path.with_extension("db-shm")).unwrap()
+    }),
     ("removed", |path| fs::remove_file(path).unwrap()),
-    ("its log removed", |path| fs::remove_file(path.with_extension("db-wal")).unwrap()),
-    ("renamed", |path| fs::rename(path, path.with_extension("old")).unwrap()),
+    ("its log removed", |path| {
+        fs::remove_file(path.with_extension("db-wal")).unwrap()
+    }),
+    ("renamed", |path| {
+        fs::rename(path, path.with_extension("old")).unwrap()
+    }),
     ("its folder renamed, and another made", |path| {
         let folder = path.parent().unwrap();
         fs::rename(folder, folder.with_extension("old")).unwrap();
@@ -62,7 +77,10 @@ async fn nothing_is_kept_in_a_file_that_nobody_will_find() {
         spool.keep(event("E", "before"), ()).await.unwrap();
         take_away(&path);
         let kept = spool.keep(event("E", "after"), ()).await;
-        assert!(matches!(kept, Err(QueueError::Unavailable { .. })), "{how}: {kept:?}");
+        assert!(
+            matches!(kept, Err(QueueError::Unavailable { .. })),
+            "{how}: {kept:?}"
+        );
         assert!(!spool.has_room(), "{how}");
     }
     let folder = tempfile::tempdir().unwrap();
@@ -81,8 +99,13 @@ async fn nothing_is_kept_in_a_file_that_nobody_will_find() {
 async fn a_spool_keeps_no_more_than_it_may() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool.db");
-    let spool: Spool<()> =
-        Spool::open(&path, 4 << 20, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
+    let spool: Spool<()> = Spool::open(
+        &path,
+        4 << 20,
+        Arc::new(SystemClock),
+        Box::new(|_, _, ()| {}),
+    )
+    .unwrap();
     let mut kept = 0;
     let refused = loop {
         assert!(kept < 100, "it keeps whatever comes");
@@ -112,7 +135,13 @@ async fn another_kind_of_file_is_refused_and_left_as_it_is() {
     let said = open(&path).err().unwrap().to_string();
     assert!(said.contains("is not a spool's file"), "{said}");
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert_eq!((queue.quarantined_file(), queue.horizon().await.unwrap().last.sequence()), (None, 1));
+    assert_eq!(
+        (
+            queue.quarantined_file(),
+            queue.horizon().await.unwrap().last.sequence()
+        ),
+        (None, 1)
+    );
 }
 
 #[tokio::test]
@@ -123,9 +152,15 @@ async fn every_file_is_its_owners_alone() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     let data = folder.path().join("data");
     assert_eq!(mode(&data) & 0o077, 0);
-    let found: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let found: Vec<_> = fs::read_dir(&data)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert!(found.len() >= 4, "{found:?}");
-    assert!(found.iter().all(|path| mode(path) & 0o077 == 0), "{found:?}");
+    assert!(
+        found.iter().all(|path| mode(path) & 0o077 == 0),
+        "{found:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,17 +172,32 @@ async fn one_event_that_the_file_refuses_fails_alone() {
     let refuses = format!(
         "CREATE TRIGGER refuses BEFORE INSERT ON spooled WHEN new.id = x'{}'
          BEGIN SELECT RAISE(ABORT, 'not this one'); END",
-        poison.id().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        poison
+            .id()
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
     );
-    rusqlite::Connection::open(&path).unwrap().execute_batch(&refuses).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(&refuses)
+        .unwrap();
     for round in 0..10 {
         let all = (0..20).map(|number| match number {
             7 => poison.clone(),
             _ => event("E", &format!("{round}-{number}")),
         });
         let kept = futures::future::join_all(all.map(|event| spool.keep(event, ()))).await;
-        let failed: Vec<_> = kept.iter().enumerate().filter(|(_, kept)| kept.is_err()).collect();
-        assert!(matches!(failed[..], [(7, Err(QueueError::Unavailable { .. }))]), "{failed:?}");
+        let failed: Vec<_> = kept
+            .iter()
+            .enumerate()
+            .filter(|(_, kept)| kept.is_err())
+            .collect();
+        assert!(
+            matches!(failed[..], [(7, Err(QueueError::Unavailable { .. }))]),
+            "{failed:?}"
+        );
     }
     spool.keep(event("E", "after"), ()).await.unwrap();
     assert!(spool.has_room());
@@ -158,8 +208,13 @@ async fn one_event_that_the_file_refuses_fails_alone() {
 async fn what_is_kept_already_needs_no_room() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool.db");
-    let spool: Spool<()> =
-        Spool::open(&path, 1 << 20, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
+    let spool: Spool<()> = Spool::open(
+        &path,
+        1 << 20,
+        Arc::new(SystemClock),
+        Box::new(|_, _, ()| {}),
+    )
+    .unwrap();
     let first = large(0, 100_000);
     spool.keep(first.clone(), ()).await.unwrap();
     let mut number = 1;
@@ -185,25 +240,41 @@ async fn a_panic_ends_the_spool_and_says_nothing_against_its_file() {
     assert!(spool.keep(event("E", "c"), ()).await.is_err());
     drop(spool);
     let spool = open(&path).unwrap();
-    assert_eq!((spool.quarantined_file(), spool.state().await.unwrap().unsent), (None, 2));
+    assert_eq!(
+        (
+            spool.quarantined_file(),
+            spool.state().await.unwrap().unsent
+        ),
+        (None, 2)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_that_a_reader_holds_counts_and_begins_anew_once_the_reader_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool.db");
-    let spool: Spool<()> =
-        Spool::open(&path, 24 << 20, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
+    let spool: Spool<()> = Spool::open(
+        &path,
+        24 << 20,
+        Arc::new(SystemClock),
+        Box::new(|_, _, ()| {}),
+    )
+    .unwrap();
     spool.keep(event("E", "a"), ()).await.unwrap();
     let reader = rusqlite::Connection::open(&path).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM spooled").unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM spooled")
+        .unwrap();
     let began = Instant::now();
     let mut number = 0;
     // The file itself stays small, since each row is removed at once.
     while let Ok(kept) = spool.keep(large(number, 1 << 20), ()).await {
         spool.remove(vec![kept.row]).await.unwrap();
         number += 1;
-        assert!(number < 500 && began.elapsed() < IN_TIME * 3, "the log grows without a bound");
+        assert!(
+            number < 500 && began.elapsed() < IN_TIME * 3,
+            "the log grows without a bound"
+        );
     }
     assert!(!spool.has_room());
     reader.execute_batch("COMMIT").unwrap();
@@ -216,10 +287,21 @@ async fn closing_answers_what_was_handed_in_and_leaves_no_log() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool.db");
     let spool = open(&path).unwrap();
-    let kept: Vec<_> = (0..50).map(|number| spool.keep(event("E", &number.to_string()), ())).collect();
-    spool.acknowledged(vec![AcknowledgedRow { row: 1, epoch: "e".to_owned(), position: Position::START }]);
+    let kept: Vec<_> = (0..50)
+        .map(|number| spool.keep(event("E", &number.to_string()), ()))
+        .collect();
+    spool.acknowledged(vec![AcknowledgedRow {
+        row: 1,
+        epoch: "e".to_owned(),
+        position: Position::START,
+    }]);
     spool.close().await;
-    assert!(futures::future::join_all(kept).await.iter().all(Result::is_ok));
+    assert!(
+        futures::future::join_all(kept)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     let log = fs::metadata(folder.path().join("spool.db-wal")).map_or(0, |metadata| metadata.len());
     assert_eq!(log, 0);
     drop(spool);

@@ -82,8 +82,12 @@ impl EventSummary {
     /// Whether `reference` is the entity ref or the root entity ref, compared up to [`MAX_REF`].
     pub fn is_of(&self, reference: &str) -> bool {
         let reference = &*cut(reference);
-        let entity = self.entity.as_deref().and_then(|entity| entity.split_once('/'));
-        entity.is_some_and(|(_, found)| found == reference) || self.root_ref.as_deref() == Some(reference)
+        let entity = self
+            .entity
+            .as_deref()
+            .and_then(|entity| entity.split_once('/'));
+        entity.is_some_and(|(_, found)| found == reference)
+            || self.root_ref.as_deref() == Some(reference)
     }
 }
 
@@ -91,7 +95,10 @@ impl EventSummary {
 pub fn entity(event: &Event) -> Option<String> {
     let fields = event.fields();
     let reference = cut(fields.entity_ref.as_deref()?);
-    Some(format!("{}/{reference}", cut(fields.entity_type.as_deref().unwrap_or_default())))
+    Some(format!(
+        "{}/{reference}",
+        cut(fields.entity_type.as_deref().unwrap_or_default())
+    ))
 }
 
 /// Cuts a text to at most [`MAX_REF`] bytes for the history, and ends a text that was cut with an
@@ -101,14 +108,20 @@ pub fn cut(text: &str) -> String {
     if text.len() <= MAX_REF {
         return text.to_owned();
     }
-    format!("{}{MORE}", &text[..text.floor_char_boundary(MAX_REF - MORE.len())])
+    format!(
+        "{}{MORE}",
+        &text[..text.floor_char_boundary(MAX_REF - MORE.len())]
+    )
 }
 
 impl EndedAttempt {
     /// The time at which the attempt ended: its start and its duration.
     pub fn ended_at(&self) -> Timestamp {
         let record = &self.step.record;
-        record.started_at.saturating_add(record.took).unwrap_or(Timestamp::MAX)
+        record
+            .started_at
+            .saturating_add(record.took)
+            .unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -116,14 +129,20 @@ impl AttemptQuery {
     /// Whether an attempt passes every filter. `before` and `limit` are not compared.
     pub fn matches(&self, attempt: &EndedAttempt) -> bool {
         let EndedAttempt { about, step, .. } = attempt;
-        let is =
-            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
         let ended = attempt.ended_at();
         is(&self.route, &step.route)
             && is(&self.event, &about.name)
             && is(&self.account, &about.account)
-            && self.reference.as_deref().is_none_or(|reference| about.is_of(reference))
-            && self.outcome.is_none_or(|outcome| outcome == step.record.outcome)
+            && self
+                .reference
+                .as_deref()
+                .is_none_or(|reference| about.is_of(reference))
+            && self
+                .outcome
+                .is_none_or(|outcome| outcome == step.record.outcome)
             && self.since.is_none_or(|since| ended >= since)
             && self.until.is_none_or(|until| ended < until)
     }

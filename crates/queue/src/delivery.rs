@@ -229,7 +229,10 @@ impl Ticket {
     pub async fn settle(mut self, settlement: Settlement) -> Result<(), SettleError> {
         match self.0.settle(settlement).await {
             Ok(()) => Ok(()),
-            Err(source) => Err(SettleError { ticket: self, source }),
+            Err(source) => Err(SettleError {
+                ticket: self,
+                source,
+            }),
         }
     }
 

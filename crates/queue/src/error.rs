@@ -44,7 +44,10 @@ pub enum QueueError {
 impl QueueError {
     /// Wraps a failure of `action` that may pass.
     pub fn unavailable(action: &'static str, source: impl Into<BoxError>) -> Self {
-        Self::Unavailable { action, source: source.into() }
+        Self::Unavailable {
+            action,
+            source: source.into(),
+        }
     }
 
     /// Returns a copy of this error for another caller who waits for the same answer. The cause

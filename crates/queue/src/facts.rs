@@ -24,7 +24,10 @@ pub trait FactStore: fmt::Debug + Send + Sync {
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// The value under this name, and its version, which changes whenever the fact is set.
-    fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>>;
+    fn get_versioned<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>>;
 
     /// Sets a fact as [`FactStore::set`] does, if its version is still `version`; 0 stands for a fact
     /// that does not exist. Returns `false` if another writer was faster.
@@ -98,7 +101,11 @@ impl SpoolWatermark {
 const SPOOL: &str = "spool";
 
 /// Writes the report of a spool. `id` is the spool's own, for as long as its file exists.
-pub async fn set_spool(facts: &dyn FactStore, id: &str, mark: &SpoolWatermark) -> Result<(), QueueError> {
+pub async fn set_spool(
+    facts: &dyn FactStore,
+    id: &str,
+    mark: &SpoolWatermark,
+) -> Result<(), QueueError> {
     facts.set(&format!("{SPOOL}.{id}"), json(mark)).await
 }
 
@@ -160,7 +167,12 @@ pub async fn set_reconciled(
     seal: &str,
 ) -> Result<(), QueueError> {
     let value = format!("{id} {seal}");
-    facts.set(&format!("{RECONCILED}{key}"), value.trim_end().to_owned().into()).await
+    facts
+        .set(
+            &format!("{RECONCILED}{key}"),
+            value.trim_end().to_owned().into(),
+        )
+        .await
 }
 
 /// Prefix of the names of facts that record a reconciled event.
@@ -184,9 +196,17 @@ pub async fn reconciled_pair(
 ) -> Result<Option<ReconciledPair>, QueueError> {
     let name = format!("{RECONCILED}{key}");
     let value = facts.get(&name).await?.unwrap_or_default();
-    let Some((_, reconciled, _)) = reconciled_of(&name, &value) else { return Ok(None) };
-    let delivered = facts.get(&delivered(key, route)).await?.and_then(|id| read_id(&id));
-    Ok(Some(ReconciledPair { reconciled, delivered }))
+    let Some((_, reconciled, _)) = reconciled_of(&name, &value) else {
+        return Ok(None);
+    };
+    let delivered = facts
+        .get(&delivered(key, route))
+        .await?
+        .and_then(|id| read_id(&id));
+    Ok(Some(ReconciledPair {
+        reconciled,
+        delivered,
+    }))
 }
 
 /// Records that a route has delivered one of the events of this key.
@@ -196,7 +216,9 @@ pub async fn set_delivered(
     route: &str,
     id: EventId,
 ) -> Result<(), QueueError> {
-    facts.set(&delivered(key, route), id.to_string().into()).await
+    facts
+        .set(&delivered(key, route), id.to_string().into())
+        .await
 }
 
 fn delivered(key: FluentKey, route: &str) -> String {
@@ -221,11 +243,16 @@ pub async fn replace_login(
     record: Bytes,
     version: u64,
 ) -> Result<bool, QueueError> {
-    facts.compare_and_set(&format!("login.{login}"), record, version).await
+    facts
+        .compare_and_set(&format!("login.{login}"), record, version)
+        .await
 }
 
 /// The time up to which an account's log is compared.
-pub async fn compared_until(facts: &dyn FactStore, account: &str) -> Result<Option<Timestamp>, QueueError> {
+pub async fn compared_until(
+    facts: &dyn FactStore,
+    account: &str,
+) -> Result<Option<Timestamp>, QueueError> {
     let found = facts.get(&format!("compared.{account}")).await?;
     Ok(found.and_then(|at| std::str::from_utf8(&at).ok()?.parse().ok()))
 }
@@ -236,7 +263,9 @@ pub async fn set_compared_until(
     account: &str,
     until: Timestamp,
 ) -> Result<(), QueueError> {
-    facts.set(&format!("compared.{account}"), until.to_string().into()).await
+    facts
+        .set(&format!("compared.{account}"), until.to_string().into())
+        .await
 }
 
 /// Encodes a value as JSON, which can't fail for strings, times and booleans.
@@ -257,7 +286,10 @@ mod tests {
         let webhook = id("webhook");
         let another = id("another rule's");
         let over = |delivered| {
-            let twin = ReconciledPair { reconciled: log, delivered };
+            let twin = ReconciledPair {
+                reconciled: log,
+                delivered,
+            };
             [log, webhook, another].map(|id| twin.is_duplicate(id))
         };
         assert_eq!(over(None), [false; 3]);

@@ -46,6 +46,7 @@ pub struct StoreUsage {
 impl StoreUsage {
     /// Part of the limit that is used, 1.0 for all of it; `None` if the limit is not known.
     pub fn share(&self) -> Option<f64> {
-        self.limit.map(|limit| self.used as f64 / limit.max(1) as f64)
+        self.limit
+            .map(|limit| self.used as f64 / limit.max(1) as f64)
     }
 }

@@ -82,8 +82,9 @@ impl DeadQuery {
     /// Whether a letter passes every filter. The ids and `limit` are not compared.
     pub fn matches(&self, letter: &DeadLetter) -> bool {
         let fields = letter.event.fields();
-        let is =
-            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
         let names = |reference: &String| {
             [&fields.entity_ref, &fields.root_entity_ref]
                 .into_iter()
@@ -91,7 +92,10 @@ impl DeadQuery {
                 .any(|found| found == reference)
         };
         is(&self.route, &letter.route)
-            && self.not_route.as_ref().is_none_or(|route| *route != letter.route)
+            && self
+                .not_route
+                .as_ref()
+                .is_none_or(|route| *route != letter.route)
             && self.reference.as_ref().is_none_or(names)
             && is(&self.event, letter.event.name())
             && is(&self.account, letter.event.account())

@@ -47,10 +47,12 @@ pub mod conformance;
 
 pub use condition::{Condition, ConditionError, Misread};
 
-pub use crate::attempts::{AttemptPage, AttemptQuery, EndedAttempt, EventSummary, MAX_REF, cut, entity};
+pub use crate::attempts::{
+    AttemptPage, AttemptQuery, EndedAttempt, EventSummary, MAX_REF, cut, entity,
+};
 pub use crate::delivery::{
-    Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, SettleError, Settlement, Ticket, Verdict,
-    redrive_number,
+    Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, SettleError, Settlement, Ticket,
+    Verdict, redrive_number,
 };
 pub use crate::error::{BoxError, QueueError};
 pub use crate::facts::{Fact, FactStore, HasFacts, MARKED_FOR, ReconciledPair, SpoolWatermark};
@@ -60,7 +62,9 @@ pub use crate::intake::{Intake, OnForwarded, Receipt};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery, PAGE_BYTES};
 pub use crate::lifecycle::{Lifecycle, QueueHealth, SpoolHealth};
 pub use crate::position::{Position, PositionError};
-pub use crate::rejected::{REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook};
+pub use crate::rejected::{
+    REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook,
+};
 pub use crate::route::{MatchFields, Mismatch, Route, RouteFilter, Start, UNROUTED};
 pub use crate::route_status::{BreakerState, RouteProcessStatus, StatusSource};
 pub use crate::source::{Consumer, Source};

@@ -123,13 +123,19 @@ impl FromStr for Position {
             None => (0, text),
         };
         let sequence = number(sequence).ok_or_else(wrong)?;
-        Self::new(u8::try_from(shard).map_err(|_| PositionError::Shard(shard))?, sequence)
+        Self::new(
+            u8::try_from(shard).map_err(|_| PositionError::Shard(shard))?,
+            sequence,
+        )
     }
 }
 
 /// Reads a number of digits alone, since `parse` would accept a plus sign too.
 fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 impl Serialize for Position {
@@ -162,7 +168,8 @@ impl de::Visitor<'_> for Visitor {
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Position, E> {
-        let packed = u64::try_from(number).map_err(|_| E::custom(PositionError::Negative(number)))?;
+        let packed =
+            u64::try_from(number).map_err(|_| E::custom(PositionError::Negative(number)))?;
         self.visit_u64(packed)
     }
 }

@@ -130,7 +130,11 @@ impl ProcessSeen {
 }
 
 /// Writes the report of a process. `id` is `<kind>.<token>`.
-pub async fn set_process(facts: &dyn FactStore, id: &str, report: &ProcessReport) -> Result<(), QueueError> {
+pub async fn set_process(
+    facts: &dyn FactStore,
+    id: &str,
+    report: &ProcessReport,
+) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(report).unwrap_or_default().into();
     facts.set(&format!("process.{id}"), value).await
 }
@@ -148,8 +152,16 @@ pub async fn processes(facts: &dyn FactStore) -> Result<Vec<ProcessSeen>, QueueE
     // A report of another version that can't be read is left out: that is no error.
     let read = |entry: crate::Fact| {
         let report = serde_json::from_slice(&entry.value).ok()?;
-        let id = entry.name.strip_prefix("process.").unwrap_or(&entry.name).to_owned();
-        Some(ProcessSeen { id, report, seen_at: entry.set_at })
+        let id = entry
+            .name
+            .strip_prefix("process.")
+            .unwrap_or(&entry.name)
+            .to_owned();
+        Some(ProcessSeen {
+            id,
+            report,
+            seen_at: entry.set_at,
+        })
     };
     Ok(all.into_iter().filter_map(read).collect())
 }

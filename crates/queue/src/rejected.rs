@@ -32,7 +32,12 @@ pub struct RejectedWebhook {
 impl RejectedWebhook {
     /// Bytes that it takes in the store: body and headers.
     pub fn bytes(&self) -> u64 {
-        let headers: usize = self.inbound.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize = self
+            .inbound
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         (self.inbound.body.len() + headers) as u64
     }
 
@@ -45,13 +50,26 @@ impl RejectedWebhook {
         reason: String,
         account: String,
     ) -> Self {
-        Self { id, inbound: Inbound { body, headers, received_at }, reason, account }
+        Self {
+            id,
+            inbound: Inbound {
+                body,
+                headers,
+                received_at,
+            },
+            reason,
+            account,
+        }
     }
 }
 
 impl fmt::Debug for RejectedWebhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RefusedWebhook({}, {}, {:?})", self.id, self.reason, self.inbound)
+        write!(
+            f,
+            "RefusedWebhook({}, {}, {:?})",
+            self.id, self.reason, self.inbound
+        )
     }
 }
 
@@ -71,7 +89,11 @@ pub trait RejectedStore: fmt::Debug + Send + Sync {
     fn capture(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// Lists webhooks in order of their ids, beginning after `after`.
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>>;
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>>;
 
     /// The webhook with this id.
     fn get(&self, id: u64) -> BoxFuture<'_, Result<RejectedWebhook, QueueError>>;

@@ -81,8 +81,14 @@ pub enum Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Field { field, found, wanted } => {
-                let found = found.as_ref().map_or("absent".to_owned(), |found| format!("`{found}`"));
+            Self::Field {
+                field,
+                found,
+                wanted,
+            } => {
+                let found = found
+                    .as_ref()
+                    .map_or("absent".to_owned(), |found| format!("`{found}`"));
                 write!(f, "{field} is {found}, expected {}", wanted.join(" or "))
             }
             Self::When => f.write_str("`when` is false"),
@@ -114,7 +120,10 @@ impl RouteFilter {
 
 impl From<MatchFields> for RouteFilter {
     fn from(matching: MatchFields) -> Self {
-        Self { matching, none_of: Vec::new() }
+        Self {
+            matching,
+            none_of: Vec::new(),
+        }
     }
 }
 
@@ -128,7 +137,11 @@ impl MatchFields {
     pub fn decide(&self, event: &Event) -> Result<bool, ConditionError> {
         // `when` is not evaluated for events that it was not written for.
         match &self.when {
-            _ if !self.fields(event).into_iter().all(|(_, wanted, value)| is_one_of(wanted, value)) => {
+            _ if !self
+                .fields(event)
+                .into_iter()
+                .all(|(_, wanted, value)| is_one_of(wanted, value)) =>
+            {
                 Ok(false)
             }
             Some(when) => when.holds(event),
@@ -138,7 +151,10 @@ impl MatchFields {
 
     /// Lists the conditions that are not met. `Err` if `when` gives no answer.
     pub fn mismatches(&self, event: &Event) -> Result<Vec<Mismatch>, ConditionError> {
-        let fields = self.fields(event).into_iter().filter(|(_, wanted, value)| !is_one_of(wanted, *value));
+        let fields = self
+            .fields(event)
+            .into_iter()
+            .filter(|(_, wanted, value)| !is_one_of(wanted, *value));
         let mut misses: Vec<Mismatch> = fields
             .map(|(field, wanted, found)| Mismatch::Field {
                 field,
@@ -156,16 +172,35 @@ impl MatchFields {
     }
 
     /// Each field: its name in `match`, its allowed values, and its value in the event.
-    fn fields<'t>(&'t self, event: &'t Event) -> [(&'static str, &'t [String], Option<&'t str>); 8] {
+    fn fields<'t>(
+        &'t self,
+        event: &'t Event,
+    ) -> [(&'static str, &'t [String], Option<&'t str>); 8] {
         let fields = event.fields();
         [
             ("event", &self.event, fields.name.as_deref()),
-            ("environment", &self.environment, Some(event.environment().as_str())),
+            (
+                "environment",
+                &self.environment,
+                Some(event.environment().as_str()),
+            ),
             ("account", &self.account, fields.account.as_deref()),
             ("retailer", &self.retailer, fields.retailer.as_deref()),
-            ("entity-type", &self.entity_type, fields.entity_type.as_deref()),
-            ("entity-subtype", &self.entity_subtype, fields.entity_subtype.as_deref()),
-            ("entity-status", &self.entity_status, fields.entity_status.as_deref()),
+            (
+                "entity-type",
+                &self.entity_type,
+                fields.entity_type.as_deref(),
+            ),
+            (
+                "entity-subtype",
+                &self.entity_subtype,
+                fields.entity_subtype.as_deref(),
+            ),
+            (
+                "entity-status",
+                &self.entity_status,
+                fields.entity_status.as_deref(),
+            ),
             ("origin", &self.origin, Some(event.origin().as_str())),
         ]
     }

@@ -50,7 +50,10 @@ impl StatusSource {
         now: impl Fn() -> Vec<RouteProcessStatus> + Send + Sync + 'static,
         close_breaker: impl Fn(&str) + Send + Sync + 'static,
     ) -> Self {
-        Self { now: Arc::new(now), close_breaker: Arc::new(close_breaker) }
+        Self {
+            now: Arc::new(now),
+            close_breaker: Arc::new(close_breaker),
+        }
     }
 
     /// The current state of the routes.

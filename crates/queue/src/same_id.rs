@@ -57,18 +57,30 @@ pub fn decide_claim(
     (now, until): (Timestamp, Timestamp),
 ) -> (Claim, Option<Bytes>) {
     match found.and_then(State::read) {
-        Some(State { id: found, until: None }) if found == id => {
-            (Claim::Granted(Granted { until: None }), None)
-        }
-        Some(State { id: found, until: None }) => (Claim::Delivered(found), None),
-        Some(State { id: found, until: Some(until) })
-            if found != id && now < until && until <= latest(now) =>
-        {
-            (Claim::Attempted { other: found, until }, None)
-        }
+        Some(State {
+            id: found,
+            until: None,
+        }) if found == id => (Claim::Granted(Granted { until: None }), None),
+        Some(State {
+            id: found,
+            until: None,
+        }) => (Claim::Delivered(found), None),
+        Some(State {
+            id: found,
+            until: Some(until),
+        }) if found != id && now < until && until <= latest(now) => (
+            Claim::Attempted {
+                other: found,
+                until,
+            },
+            None,
+        ),
         _ => {
             let until = Some(until.min(latest(now)));
-            (Claim::Granted(Granted { until }), Some(State { id, until }.bytes()))
+            (
+                Claim::Granted(Granted { until }),
+                Some(State { id, until }.bytes()),
+            )
         }
     }
 }
@@ -76,10 +88,19 @@ pub fn decide_claim(
 /// The fact's new value after the claimed attempt has failed. `None` if the fact is of another
 /// event, or of another attempt of the same event.
 pub fn decide_release(found: Option<&[u8]>, id: EventId, granted: Granted) -> Option<Bytes> {
-    let claimed = State { id, until: granted.until };
+    let claimed = State {
+        id,
+        until: granted.until,
+    };
     let is_own = granted.until.is_some() && found.and_then(State::read) == Some(claimed);
     // A time that has passed by any clock.
-    is_own.then(|| State { id, until: Some(Timestamp::UNIX_EPOCH) }.bytes())
+    is_own.then(|| {
+        State {
+            id,
+            until: Some(Timestamp::UNIX_EPOCH),
+        }
+        .bytes()
+    })
 }
 
 /// The value of the fact once `id` is delivered.
@@ -89,7 +110,9 @@ pub fn delivered(id: EventId) -> Bytes {
 
 /// The delivered event in a fact's value, if it says one is.
 pub fn delivered_of(found: &[u8]) -> Option<EventId> {
-    State::read(found).filter(|state| state.until.is_none()).map(|state| state.id)
+    State::read(found)
+        .filter(|state| state.until.is_none())
+        .map(|state| state.id)
 }
 
 /// The name of the fact of a route and a key.
@@ -112,11 +135,15 @@ pub async fn claim(
         let found = facts.get_versioned(&name).await?;
         let (value, version) = found.map_or((None, 0), |(value, version)| (Some(value), version));
         let (claim, change) = decide_claim(value.as_deref(), id, (now, until));
-        let Some(change) = change else { return Ok(claim) };
+        let Some(change) = change else {
+            return Ok(claim);
+        };
         if facts.compare_and_set(&name, change, version).await? {
             return Ok(claim);
         }
-        other = value.and_then(|value| State::read(&value)).map_or(other, |state| state.id);
+        other = value
+            .and_then(|value| State::read(&value))
+            .map_or(other, |state| state.id);
     }
     // Another writer was faster each time.
     Ok(Claim::Attempted { other, until: now })
@@ -141,7 +168,9 @@ pub async fn release(
     granted: Granted,
 ) -> Result<(), QueueError> {
     let name = name(key, route);
-    let Some((value, version)) = facts.get_versioned(&name).await? else { return Ok(()) };
+    let Some((value, version)) = facts.get_versioned(&name).await? else {
+        return Ok(());
+    };
     if let Some(released) = decide_release(Some(&value), id, granted) {
         // If another writer was faster, it has made a claim of its own.
         facts.compare_and_set(&name, released, version).await?;
@@ -155,7 +184,10 @@ pub async fn find_delivered(
     key: FluentKey,
     route: &str,
 ) -> Result<Option<EventId>, QueueError> {
-    Ok(facts.get(&name(key, route)).await?.and_then(|found| delivered_of(&found)))
+    Ok(facts
+        .get(&name(key, route))
+        .await?
+        .and_then(|found| delivered_of(&found)))
 }
 
 fn latest(now: Timestamp) -> Timestamp {
@@ -209,7 +241,12 @@ mod tests {
         for state in [State { id, until }, State { id, until: None }] {
             assert_eq!(State::read(state.text().as_bytes()), Some(state));
         }
-        for value in [format!("2 {id}"), format!("1 {id} later"), "1 7".to_owned(), String::new()] {
+        for value in [
+            format!("2 {id}"),
+            format!("1 {id} later"),
+            "1 7".to_owned(),
+            String::new(),
+        ] {
             assert_eq!(State::read(value.as_bytes()), None, "{value}");
         }
     }
@@ -218,23 +255,39 @@ mod tests {
     fn a_claim_is_released_by_the_attempt_that_made_it_and_by_no_other() {
         let id = EventId::of(Environment::Sandbox, b"{}");
         let at = |second: i64| Timestamp::from_second(1_790_000_000 + second).unwrap();
-        let claimed =
-            |found: Option<&[u8]>, second| match decide_claim(found, id, (at(second), at(second + 60))) {
-                (Claim::Granted(granted), Some(mark)) => (granted, mark),
-                other => panic!("{other:?}"),
-            };
+        let claimed = |found: Option<&[u8]>, second| match decide_claim(
+            found,
+            id,
+            (at(second), at(second + 60)),
+        ) {
+            (Claim::Granted(granted), Some(mark)) => (granted, mark),
+            other => panic!("{other:?}"),
+        };
         let (first, mark) = claimed(None, 0);
         // The lease ran out, and the event is attempted once more.
         let (second, mark) = claimed(Some(&mark), 30);
-        assert_eq!(decide_release(Some(&mark), id, first), None, "the second attempt goes on");
+        assert_eq!(
+            decide_release(Some(&mark), id, first),
+            None,
+            "the second attempt goes on"
+        );
         let released = decide_release(Some(&mark), id, second).unwrap();
         let other = EventId::of(Environment::Sandbox, b"[]");
         let behind = (at(-3600), at(-3540));
         let (claim, _) = decide_claim(Some(&released), other, behind);
-        assert!(matches!(claim, Claim::Granted(_)), "also to a clock that is behind: {claim:?}");
+        assert!(
+            matches!(claim, Claim::Granted(_)),
+            "also to a clock that is behind: {claim:?}"
+        );
         assert_eq!(decide_release(Some(&delivered(id)), id, second), None);
         let again = decide_claim(Some(&delivered(id)), id, behind);
-        let (Claim::Granted(again), None) = again else { panic!("{again:?}") };
-        assert_eq!(decide_release(Some(&delivered(id)), id, again), None, "what is delivered stays so");
+        let (Claim::Granted(again), None) = again else {
+            panic!("{again:?}")
+        };
+        assert_eq!(
+            decide_release(Some(&delivered(id)), id, again),
+            None,
+            "what is delivered stays so"
+        );
     }
 }

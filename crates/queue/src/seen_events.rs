@@ -63,7 +63,10 @@ impl Hours {
 
     /// Returns the record with another newest hour.
     fn moved_to(&self, newest: i64) -> Self {
-        let mut moved = Self { newest, bits: [0; 3] };
+        let mut moved = Self {
+            newest,
+            bits: [0; 3],
+        };
         let still_there = newest.saturating_sub(HOURS)..=self.newest;
         for hour in still_there.filter(|hour| self.has(*hour)) {
             let back = newest - hour;
@@ -124,8 +127,10 @@ impl SeenEvents {
     pub fn note(&mut self, environment: &str, account: &str, name: &str, at: Timestamp) {
         // Every event pays for this: a digest is cheaper than three texts.
         let digest = self.digest(environment, account, name);
-        if let Some((_, hours, last_at)) =
-            self.index.get(&digest).and_then(|index| self.kinds.get_mut(*index))
+        if let Some((_, hours, last_at)) = self
+            .index
+            .get(&digest)
+            .and_then(|index| self.kinds.get_mut(*index))
         {
             hours.set(hour(at));
             *last_at = (*last_at).max(at);
@@ -134,8 +139,15 @@ impl SeenEvents {
         let environment = environment.to_owned();
         let account = account.to_owned();
         let name = name.to_owned();
-        let kind = EventKind { environment, account, name };
-        let mut hours = Hours { newest: hour(at), bits: [0; 3] };
+        let kind = EventKind {
+            environment,
+            account,
+            name,
+        };
+        let mut hours = Hours {
+            newest: hour(at),
+            bits: [0; 3],
+        };
         hours.set(hour(at));
         self.add(kind, hours, at);
     }
@@ -146,7 +158,10 @@ impl SeenEvents {
 
     fn add(&mut self, kind: EventKind, hours: Hours, last_at: Timestamp) {
         let digest = self.digest(&kind.environment, &kind.account, &kind.name);
-        let known = self.index.get(&digest).and_then(|index| self.kinds.get_mut(*index));
+        let known = self
+            .index
+            .get(&digest)
+            .and_then(|index| self.kinds.get_mut(*index));
         if let Some((_, known, last)) = known {
             (*known, *last) = (known.merged(hours), (*last).max(last_at));
         } else if self.kinds.len() < MOST_KINDS {
@@ -170,8 +185,13 @@ impl SeenEvents {
     /// Kinds that came on each of the seven days before and are missing now, with the time of the
     /// last event.
     pub fn silent(&self, now: Timestamp) -> Vec<(EventKind, Timestamp)> {
-        let silent = self.kinds.iter().filter(|(_, hours, _)| hours.is_silent(hour(now)));
-        silent.map(|(kind, _, last_at)| (kind.clone(), *last_at)).collect()
+        let silent = self
+            .kinds
+            .iter()
+            .filter(|(_, hours, _)| hours.is_silent(hour(now)));
+        silent
+            .map(|(kind, _, last_at)| (kind.clone(), *last_at))
+            .collect()
     }
 }
 
@@ -180,7 +200,11 @@ fn hour(at: Timestamp) -> i64 {
 }
 
 /// Writes the record of the process with this id.
-pub async fn set_seen(facts: &dyn FactStore, id: &str, seen: &SeenEvents) -> Result<(), QueueError> {
+pub async fn set_seen(
+    facts: &dyn FactStore,
+    id: &str,
+    seen: &SeenEvents,
+) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(seen).unwrap_or_default().into();
     facts.set(&format!("seen.{id}"), value).await
 }
@@ -231,7 +255,11 @@ mod tests {
             }
         }
         let silent = seen.silent(at(now.0, now.1));
-        assert_eq!(silent.len(), usize::from(expected), "{hours:?} on {days} days, at {now:?}");
+        assert_eq!(
+            silent.len(),
+            usize::from(expected),
+            "{hours:?} on {days} days, at {now:?}"
+        );
     }
 
     #[test]

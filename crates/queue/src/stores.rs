@@ -72,7 +72,11 @@ pub trait Stores: HasFacts {
     ) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Makes the waiting deliveries of an event on a route due now; returns their number.
-    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>>;
+    fn retry_now<'a>(
+        &'a self,
+        route: &'a str,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<u64, QueueError>>;
 
     /// Tells every process that runs a route to ask its destination at once, whatever its breaker
     /// says: within [`PAUSES_WITHIN`] of the answer.
@@ -176,7 +180,13 @@ pub struct Quarantined {
 
 impl fmt::Debug for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Quarantined({}, {}, {} bytes)", self.id, self.reason, self.body.len())
+        write!(
+            f,
+            "Quarantined({}, {}, {} bytes)",
+            self.id,
+            self.reason,
+            self.body.len()
+        )
     }
 }
 
@@ -188,7 +198,8 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
 
     /// Lists bodies in order of their ids, beginning after `after`. The page is shorter than
     /// `limit` if the bodies exceed [`PAGE_BYTES`](crate::PAGE_BYTES), and empty only at the end.
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>>;
+    fn list(&self, after: u64, limit: usize)
+    -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>>;
 
     /// The body with this id.
     fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>>;
@@ -202,7 +213,10 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
 
 /// Counts the quarantined bodies, up to `most`: page by page, since a page includes the bodies
 /// themselves.
-pub async fn count_quarantined(quarantine: &dyn Quarantine, most: usize) -> Result<usize, QueueError> {
+pub async fn count_quarantined(
+    quarantine: &dyn Quarantine,
+    most: usize,
+) -> Result<usize, QueueError> {
     let mut count = 0;
     let mut last = 0;
     while count < most {
@@ -266,11 +280,19 @@ pub trait History: fmt::Debug + Send + Sync {
 
     /// Lists Fluent's keys of the same events. A queue that can do so without reading bodies
     /// reads none.
-    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+    fn received_keys(
+        &self,
+        query: ReceivedQuery,
+    ) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
         Box::pin(async move {
             let ReceivedPage { events, next } = self.received(query).await?;
-            let keys = events.into_iter().map(|(position, event)| (position, event.fluent_key()));
-            Ok(ReceivedKeys { keys: keys.collect(), next })
+            let keys = events
+                .into_iter()
+                .map(|(position, event)| (position, event.fluent_key()));
+            Ok(ReceivedKeys {
+                keys: keys.collect(),
+                next,
+            })
         })
     }
 

@@ -32,7 +32,12 @@ pub trait Upstream: Intake + Lifecycle {
             for event in events {
                 match self.publish(event.clone()).await {
                     Ok(receipt) => published.receipts.push(receipt),
-                    Err(error) => return PublishResults { error: Some(error), ..published },
+                    Err(error) => {
+                        return PublishResults {
+                            error: Some(error),
+                            ..published
+                        };
+                    }
                 }
             }
             published
@@ -40,7 +45,11 @@ pub trait Upstream: Intake + Lifecycle {
     }
 
     /// Whether the event `id` is at `position`: by this answer, a copy elsewhere may be given up.
-    fn presence(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Presence, QueueError>>;
+    fn presence(
+        &self,
+        position: Position,
+        id: EventId,
+    ) -> BoxFuture<'_, Result<Presence, QueueError>>;
 
     /// Stores an event once more whose id is known, and which is no longer there.
     fn republish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;

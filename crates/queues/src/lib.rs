@@ -13,7 +13,9 @@ use queue::{BoxError, HistoryIndex, Intake, Lifecycle, QueueError, Source, Store
 use queue_embedded::{Embedded, Options, Retention, SalvageReport, SqliteStores};
 use queue_nats::JetStream;
 use queue_spooled::Spooled;
-use settings::{EmbeddedSettings, JetStreamSettings, QueueSettings, RetentionSettings, SpoolSettings};
+use settings::{
+    EmbeddedSettings, JetStreamSettings, QueueSettings, RetentionSettings, SpoolSettings,
+};
 
 pub use crate::nats::nats_options;
 pub use queue_nats::cluster;
@@ -63,15 +65,22 @@ pub struct OpenError {
 }
 
 fn failed(what: impl Into<String>, source: impl Into<BoxError>) -> OpenError {
-    OpenError { what: what.into(), source: source.into() }
+    OpenError {
+        what: what.into(),
+        source: source.into(),
+    }
 }
 
 /// Opens the queue for serving it. `name` is the name of this process at the queue's servers.
-pub async fn open(settings: &QueueSettings, name: &str, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
+pub async fn open(
+    settings: &QueueSettings,
+    name: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<Opened, OpenError> {
     match settings {
         QueueSettings::Embedded(settings) => {
-            let queue =
-                Embedded::open(options(settings), clock).map_err(|error| failed("the queue file", error))?;
+            let queue = Embedded::open(options(settings), clock)
+                .map_err(|error| failed("the queue file", error))?;
             let set_aside = queue.quarantined_file().cloned();
             let queue = Arc::new(queue);
             Ok(Opened::of(&queue, Arc::clone(&queue) as _, set_aside))
@@ -93,12 +102,19 @@ pub async fn open_for_gateway(
     clock: Arc<dyn Clock>,
 ) -> Result<Opened, OpenError> {
     let opened = open(settings, name, Arc::clone(&clock)).await?;
-    let Some(spool) = spool else { return Ok(opened) };
+    let Some(spool) = spool else {
+        return Ok(opened);
+    };
     let spooled = Spooled::open(Arc::clone(&opened.upstream), spool_options(spool), clock);
     let spooled = spooled.map_err(|error| failed("the spool", error))?;
     let set_aside = spooled.quarantined_file().cloned();
     let spooled = Arc::new(spooled);
-    Ok(Opened { intake: Arc::clone(&spooled) as _, lifecycle: spooled, set_aside, ..opened })
+    Ok(Opened {
+        intake: Arc::clone(&spooled) as _,
+        lifecycle: spooled,
+        set_aside,
+        ..opened
+    })
 }
 
 /// Opens only the stores, beside the processes that serve the queue. `with_index` is for callers
@@ -130,8 +146,11 @@ pub async fn open_stores(
 }
 
 fn index(settings: &JetStreamSettings) -> Result<Option<Arc<dyn HistoryIndex>>, OpenError> {
-    let Some(path) = &settings.index else { return Ok(None) };
-    let index = Index::open(path).map_err(|error| failed(format!("the index {}", path.display()), error))?;
+    let Some(path) = &settings.index else {
+        return Ok(None);
+    };
+    let index = Index::open(path)
+        .map_err(|error| failed(format!("the index {}", path.display()), error))?;
     Ok(Some(Arc::new(index)))
 }
 
@@ -159,7 +178,10 @@ fn options(settings: &EmbeddedSettings) -> Options {
 }
 
 fn retention(RetentionSettings { age, bytes }: RetentionSettings) -> Retention {
-    Retention { age: age.0, bytes: bytes.0 }
+    Retention {
+        age: age.0,
+        bytes: bytes.0,
+    }
 }
 
 /// The largest rate, in events a second, at which the embedded queue knows ids for all of

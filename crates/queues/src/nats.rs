@@ -24,7 +24,13 @@ pub fn nats_options(settings: &JetStreamSettings, name: &str) -> Options {
 }
 
 fn identity(settings: &JetStreamSettings) -> Identity {
-    let JetStreamSettings { credentials, nkey, user, password, .. } = settings;
+    let JetStreamSettings {
+        credentials,
+        nkey,
+        user,
+        password,
+        ..
+    } = settings;
     match (credentials, nkey, user, password) {
         (Some(credentials), ..) => Identity::Credentials(credentials.file.clone()),
         (_, Some(nkey), ..) => Identity::Nkey(nkey.file.clone()),
@@ -34,8 +40,20 @@ fn identity(settings: &JetStreamSettings) -> Identity {
 }
 
 fn tls(settings: &JetStreamSettings) -> Tls {
-    let is_url = settings.servers.iter().any(|server| server.starts_with("tls://"));
-    let Some(tls) = &settings.tls else { return Tls { required: is_url, ..Tls::default() } };
+    let is_url = settings
+        .servers
+        .iter()
+        .any(|server| server.starts_with("tls://"));
+    let Some(tls) = &settings.tls else {
+        return Tls {
+            required: is_url,
+            ..Tls::default()
+        };
+    };
     let client = tls.certificate.clone().zip(tls.key.clone());
-    Tls { required: true, ca: tls.ca.clone(), client }
+    Tls {
+        required: true,
+        ca: tls.ca.clone(),
+        client,
+    }
 }

@@ -40,7 +40,10 @@ impl MissingAdmitter<'_> {
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
             let some: Vec<_> = records.by_ref().take(TOGETHER).collect();
-            let some: Vec<_> = some.into_iter().map(|record| self.candidate(record, comparing)).collect();
+            let some: Vec<_> = some
+                .into_iter()
+                .map(|record| self.candidate(record, comparing))
+                .collect();
             self.some(some, comparing).await?;
         }
         Ok(())
@@ -53,10 +56,17 @@ impl MissingAdmitter<'_> {
         let decided = match comparing.asked.event(&record, now, Some(span.context())) {
             _ if is_pending(&record) => Err(Admission::Pending),
             _ if has_failed(&record) && !was_to_be_sent(&sending) => Err(Admission::WorkflowFailed),
-            Err(unfit) => Err(Admission::Refused { reason: unfit.to_string() }),
+            Err(unfit) => Err(Admission::Refused {
+                reason: unfit.to_string(),
+            }),
             Ok(event) => self.ensure_route(&event).map(|()| event),
         };
-        Candidate { record, sending, decided, span: Some(span) }
+        Candidate {
+            record,
+            sending,
+            decided,
+            span: Some(span),
+        }
     }
 
     fn ensure_route(&self, event: &Event) -> Result<(), Admission> {
@@ -73,7 +83,11 @@ impl MissingAdmitter<'_> {
 
     /// Marks the events as reconciled first, then reads once more what came, and only then
     /// admits: a webhook that comes after this reading comes after the mark, and finds it.
-    async fn some(&self, some: Vec<Candidate>, comparing: &mut Comparison<'_>) -> Result<(), ReconcileError> {
+    async fn some(
+        &self,
+        some: Vec<Candidate>,
+        comparing: &mut Comparison<'_>,
+    ) -> Result<(), ReconcileError> {
         let facts = self.reconciler.stores.facts();
         if self.mode.admits {
             for event in some.iter().filter_map(|one| one.decided.as_ref().ok()) {
@@ -84,7 +98,10 @@ impl MissingAdmitter<'_> {
                 set_reconciled(facts, key, id, &seal).await?;
             }
         }
-        comparing.received.remove_received(&mut comparing.expected).await?;
+        comparing
+            .received
+            .remove_received(&mut comparing.expected)
+            .await?;
         for candidate in some {
             let key = comparing.asked.key(&candidate.record);
             if !comparing.expected.has(key) {
@@ -100,8 +117,17 @@ impl MissingAdmitter<'_> {
         Ok(())
     }
 
-    async fn one(&self, candidate: Candidate, account: &ApiAccount) -> Result<MissingEvent, ReconcileError> {
-        let Candidate { record, sending, decided, mut span } = candidate;
+    async fn one(
+        &self,
+        candidate: Candidate,
+        account: &ApiAccount,
+    ) -> Result<MissingEvent, ReconcileError> {
+        let Candidate {
+            record,
+            sending,
+            decided,
+            mut span,
+        } = candidate;
         let admission = match decided {
             Ok(event) if self.mode.admits => self.admit(event, span.take()).await?,
             Ok(_) => Admission::Admissible,
@@ -136,8 +162,14 @@ impl MissingAdmitter<'_> {
         let event_id = event.id();
         let was_there = self.reconciler.stores.publish_if_new(event).await;
         if let Some(span) = span {
-            let ended = if was_there.is_ok() { SpanStatus::Ok } else { SpanStatus::Failed("queue") };
-            span.end(ended, || vec![Attribute::new("fluent.event.id", event_id.to_string())]);
+            let ended = if was_there.is_ok() {
+                SpanStatus::Ok
+            } else {
+                SpanStatus::Failed("queue")
+            };
+            span.end(ended, || {
+                vec![Attribute::new("fluent.event.id", event_id.to_string())]
+            });
         }
         match was_there? {
             true => Ok(Admission::AdmittedBefore),
@@ -149,5 +181,8 @@ impl MissingAdmitter<'_> {
 /// Whether a workflow got as far as sending the event. What a rule wrote about a Setting in
 /// general is only shown, and proves nothing.
 pub(crate) fn was_to_be_sent(sending: &SendStatus) -> bool {
-    matches!(sending, SendStatus::Logged(_) | SendStatus::NoSetting { of_webhook: true })
+    matches!(
+        sending,
+        SendStatus::Logged(_) | SendStatus::NoSetting { of_webhook: true }
+    )
 }

@@ -37,7 +37,9 @@ pub enum ReconcileError {
     #[error("Fluent has logged more than {0} records called `{1}` within a second")]
     TooMany(usize, String),
     /// An hour of the log has more events than this limit, which memory sets.
-    #[error("Fluent has logged more than {0} events within an hour: give `reconcile.events` fewer names")]
+    #[error(
+        "Fluent has logged more than {0} events within an hour: give `reconcile.events` fewer names"
+    )]
     TooLong(usize),
     /// The queue failed.
     #[error(transparent)]

@@ -66,7 +66,14 @@ pub enum SendStatus {
 
 impl SendStatus {
     /// All labels.
-    pub const LABELS: [&str; 6] = ["success", "failed", "other", "no-setting", "none", "unknown"];
+    pub const LABELS: [&str; 6] = [
+        "success",
+        "failed",
+        "other",
+        "no-setting",
+        "none",
+        "unknown",
+    ];
 
     /// Returns the label in a metric, which has only two of Fluent's own words.
     pub fn label(&self) -> &'static str {
@@ -113,7 +120,9 @@ impl Sendings {
         match self.logged.as_ref().map(|all| all.get(id)) {
             Some(Some(status)) => SendStatus::Logged(status.clone()),
             sent => match (self.without_setting.get(id), sent) {
-                (Some(of_webhook), _) => SendStatus::NoSetting { of_webhook: *of_webhook },
+                (Some(of_webhook), _) => SendStatus::NoSetting {
+                    of_webhook: *of_webhook,
+                },
                 (None, Some(_)) => SendStatus::Unlogged,
                 (None, None) => SendStatus::Unknown,
             },
@@ -135,7 +144,10 @@ impl Log<'_> {
         name: &str,
         window: Window,
     ) -> Result<Vec<EventRecord>, ReconcileError> {
-        let query = EventQuery { name: Some(name.to_owned()), ..EventQuery::default() };
+        let query = EventQuery {
+            name: Some(name.to_owned()),
+            ..EventQuery::default()
+        };
         let mut found = self.all(&query, window).await?;
         let is_event = |record: &EventRecord| {
             record.name == name
@@ -149,23 +161,38 @@ impl Log<'_> {
 
     /// Returns what the log says of sending these events of a time.
     pub(crate) async fn sendings(&self, window: Window, events: &[EventRecord]) -> Sendings {
-        let window = Window { until: later(window.until, SENT_WITHIN), ..window };
+        let window = Window {
+            until: later(window.until, SENT_WITHIN),
+            ..window
+        };
         let logged = self.logged_sendings(window).await;
-        let is_unlogged =
-            |event: &EventRecord| logged.as_ref().is_none_or(|all| !all.contains_key(&event.id));
+        let is_unlogged = |event: &EventRecord| {
+            logged
+                .as_ref()
+                .is_none_or(|all| !all.contains_key(&event.id))
+        };
         let without_setting = match events.iter().any(is_unlogged) {
             true => self.without_setting(window).await,
             false => HashMap::new(),
         };
-        Sendings { logged, without_setting }
+        Sendings {
+            logged,
+            without_setting,
+        }
     }
 
     /// Returns the events for which a rule wrote of a Setting; none if that can't be read.
     async fn without_setting(&self, window: Window) -> HashMap<String, bool> {
-        let query = EventQuery { category: Some(CUSTOM.to_owned()), ..EventQuery::default() };
+        let query = EventQuery {
+            category: Some(CUSTOM.to_owned()),
+            ..EventQuery::default()
+        };
         let records = self.all(&query, window).await.unwrap_or_default();
         let mut found = HashMap::new();
-        for record in records.into_iter().filter(|record| names(record, OF_A_SETTING)) {
+        for record in records
+            .into_iter()
+            .filter(|record| names(record, OF_A_SETTING))
+        {
             let of_webhook = names(&record, OF_A_WEBHOOK);
             for id in record.context.source_events {
                 *found.entry(id).or_default() |= of_webhook;
@@ -198,7 +225,11 @@ impl Log<'_> {
     }
 
     /// Returns every record in a time, the oldest first, each once.
-    async fn all(&self, query: &EventQuery, window: Window) -> Result<Vec<EventRecord>, ReconcileError> {
+    async fn all(
+        &self,
+        query: &EventQuery,
+        window: Window,
+    ) -> Result<Vec<EventRecord>, ReconcileError> {
         let mut found = Vec::new();
         let mut ahead = vec![window];
         while let Some(window) = ahead.pop() {
@@ -206,7 +237,10 @@ impl Log<'_> {
                 (Some(records), _) => found.extend(records),
                 (None, Some([first, second])) => ahead.extend([second, first]),
                 (None, None) => {
-                    return Err(ReconcileError::TooMany(MOST, query.name.clone().unwrap_or_default()));
+                    return Err(ReconcileError::TooMany(
+                        MOST,
+                        query.name.clone().unwrap_or_default(),
+                    ));
                 }
             }
         }
@@ -252,7 +286,10 @@ impl Log<'_> {
     }
 
     fn failed(&self, source: ApiError) -> ReconcileError {
-        ReconcileError::Api { account: self.account.to_owned(), source }
+        ReconcileError::Api {
+            account: self.account.to_owned(),
+            source,
+        }
     }
 
     async fn page(&self, query: &EventQuery) -> Result<EventPage, ApiError> {
@@ -275,13 +312,20 @@ impl Log<'_> {
 /// locked.
 fn may_pass(error: &ApiError) -> bool {
     error.is_transient()
-        && !matches!(error, ApiError::Login { .. } | ApiError::Secret(_) | ApiError::NotFound)
+        && !matches!(
+            error,
+            ApiError::Login { .. } | ApiError::Secret(_) | ApiError::NotFound
+        )
 }
 
 /// Whether the record of a rule has this word, in its name or in its text.
 fn names(record: &EventRecord, word: &str) -> bool {
     let has_it = |text: &str| text.to_ascii_lowercase().contains(word);
-    has_it(&record.name) || record.attributes.as_ref().is_some_and(|said| has_it(&said.to_string()))
+    has_it(&record.name)
+        || record
+            .attributes
+            .as_ref()
+            .is_some_and(|said| has_it(&said.to_string()))
 }
 
 /// Returns when Fluent wrote the record.

@@ -57,15 +57,26 @@ pub(crate) struct Received<'a> {
 
 impl<'a> Received<'a> {
     pub(crate) fn new(stores: &'a dyn Stores, since: Timestamp) -> Self {
-        Self { stores, since, position: Position::START }
+        Self {
+            stores,
+            since,
+            position: Position::START,
+        }
     }
 
     /// Removes the events that were received. Most come soon after they are logged, so mostly not
     /// much is read.
-    pub(crate) async fn remove_received(&mut self, expected: &mut Expected) -> Result<(), ReconcileError> {
+    pub(crate) async fn remove_received(
+        &mut self,
+        expected: &mut Expected,
+    ) -> Result<(), ReconcileError> {
         while expected.len() > 0 {
-            let query =
-                ReceivedQuery { from: self.since, until: Timestamp::MAX, after: self.position, limit: PAGE };
+            let query = ReceivedQuery {
+                from: self.since,
+                until: Timestamp::MAX,
+                after: self.position,
+                limit: PAGE,
+            };
             let page = self.stores.history().received_keys(query).await?;
             for (position, key) in &page.keys {
                 expected.remove(*key);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use event_model::{
-    Account, Accounts, AdmissionError, Environment, Event, Evidence, FluentKey, Headers, Inbound, KeyId,
-    Proof, Timestamp, TraceParent, Verified,
+    Account, Accounts, AdmissionError, Environment, Event, Evidence, FluentKey, Headers, Inbound,
+    KeyId, Proof, Timestamp, TraceParent, Verified,
 };
 use fluent_api::EventRecord;
 use serde::Serialize;
@@ -67,20 +67,33 @@ impl<'a> AccountContext<'a> {
         allowed: &'a Accounts,
         seal: Option<&'a SealingKey>,
     ) -> Option<Self> {
-        let account = allowed.named(name).iter().find(|account| account.key.environment() == environment)?;
-        Some(Self { account, allowed, seal })
+        let account = allowed
+            .named(name)
+            .iter()
+            .find(|account| account.key.environment() == environment)?;
+        Some(Self {
+            account,
+            allowed,
+            seal,
+        })
     }
 
     /// Returns the key by which Fluent knows the record's event.
     pub(crate) fn key(&self, record: &EventRecord) -> FluentKey {
-        FluentKey::of(self.account.key.environment(), &self.account.name, &record.id, &record.name)
+        FluentKey::of(
+            self.account.key.environment(),
+            &self.account.name,
+            &record.id,
+            &record.name,
+        )
     }
 
     /// Whether a webhook of it should have been received, as far as that can be told: not for a
     /// retailer that is not listed, nor if no workflow ran for it, or has yet to.
     pub(crate) fn should_have_come(&self, record: &EventRecord) -> bool {
         let retailer = record.retailer_id.as_ref().and_then(text);
-        let serves = |retailers: &Vec<String>| retailer.is_none_or(|retailer| retailers.contains(&retailer));
+        let serves =
+            |retailers: &Vec<String>| retailer.is_none_or(|retailer| retailers.contains(&retailer));
         let has_run = !matches!(record.event_status.as_deref(), Some(SCHEDULED | NO_MATCH));
         has_run && self.account.retailers.as_ref().is_none_or(serves)
     }
@@ -95,13 +108,21 @@ impl<'a> AccountContext<'a> {
         if record.account_id != self.account.name {
             return Err(RecordError::AnotherAccount);
         }
-        let inbound = Inbound { body: body(record).into(), headers: Headers::default(), received_at: now };
+        let inbound = Inbound {
+            body: body(record).into(),
+            headers: Headers::default(),
+            received_at: now,
+        };
         let key = self.account.key.clone();
         let evidence = match self.seal {
             Some(seal) => seal.evidence(key, &inbound.body),
             None => {
                 let key = Arc::new(KeyId::any_named(key));
-                Evidence { proof: Proof::Api, key, signature: String::new() }
+                Evidence {
+                    proof: Proof::Api,
+                    key,
+                    signature: String::new(),
+                }
             }
         };
         // It comes from the account's own API, over TLS and by its own login.
@@ -180,7 +201,10 @@ mod tests {
     #[test]
     fn a_record_becomes_the_event_that_never_came() {
         let event = made(&record("ACME", &json!(34))).unwrap();
-        assert_eq!((event.origin(), event.environment()), (Origin::Reconciled, Environment::Sandbox));
+        assert_eq!(
+            (event.origin(), event.environment()),
+            (Origin::Reconciled, Environment::Sandbox)
+        );
         let expected = r#"{"id":"e-1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34","entityId":"17","entityRef":"HD_1","entityType":"ORDER","rootEntityType":"ORDER"}"#;
         assert_eq!(event.body(), expected);
     }
@@ -189,16 +213,28 @@ mod tests {
     fn what_changes_in_the_log_does_not_change_the_event() {
         let mut later = record("ACME", &json!("34"));
         later.event_status = Some("SUCCESS".to_owned());
-        assert_eq!(made(&later).unwrap().id(), made(&record("ACME", &json!(34))).unwrap().id());
+        assert_eq!(
+            made(&later).unwrap().id(),
+            made(&record("ACME", &json!(34))).unwrap().id()
+        );
     }
 
     #[test]
     fn the_door_is_the_same_as_for_webhooks() {
         let refused = |account: &str, retailer: &Value| made(&record(account, retailer)).map(drop);
-        assert_eq!(refused("OTHER", &json!(34)), Err(RecordError::AnotherAccount));
-        assert_eq!(refused("ACME", &json!(99)), Err(AdmissionError::UnknownRetailer.into()));
+        assert_eq!(
+            refused("OTHER", &json!(34)),
+            Err(RecordError::AnotherAccount)
+        );
+        assert_eq!(
+            refused("ACME", &json!(99)),
+            Err(AdmissionError::UnknownRetailer.into())
+        );
         let missing = event_model::Malformed::Missing("retailerId");
-        assert_eq!(refused("ACME", &Value::Null), Err(AdmissionError::Malformed(missing).into()));
+        assert_eq!(
+            refused("ACME", &Value::Null),
+            Err(AdmissionError::Malformed(missing).into())
+        );
     }
 
     #[test]
@@ -211,11 +247,19 @@ mod tests {
         let should = |retailers: Option<&[&str]>, retailer: &Value, status: &str| {
             let allowed = Accounts::new([account(retailers)]);
             let asked = AccountContext::new("ACME", Environment::Sandbox, &allowed, None).unwrap();
-            let record = EventRecord { event_status: Some(status.to_owned()), ..record("ACME", retailer) };
+            let record = EventRecord {
+                event_status: Some(status.to_owned()),
+                ..record("ACME", retailer)
+            };
             asked.should_have_come(&record)
         };
-        assert!(should(None, &json!(7), "SUCCESS") && should(Some(&["34"]), &json!(34), "COMPLETE"));
-        assert!(!should(Some(&["34"]), &json!(7), "SUCCESS"), "of a retailer that is not served");
+        assert!(
+            should(None, &json!(7), "SUCCESS") && should(Some(&["34"]), &json!(34), "COMPLETE")
+        );
+        assert!(
+            !should(Some(&["34"]), &json!(7), "SUCCESS"),
+            "of a retailer that is not served"
+        );
         assert!(!should(None, &json!(34), "SCHEDULED") && !should(None, &json!(34), "NO_MATCH"));
         assert!(should(None, &json!(34), "FAILED") && should(None, &json!(34), "PENDING"));
     }

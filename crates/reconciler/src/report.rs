@@ -30,7 +30,11 @@ pub struct MissingEvent {
 
 /// Decision about a missing event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", tag = "state")]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    tag = "state"
+)]
 pub enum Admission {
     /// It would be admitted.
     Admissible,
@@ -113,10 +117,15 @@ impl Summary {
                 self.admitted += 1;
             }
             Admission::Pending => {
-                self.pending_since = [self.pending_since, missing.logged_at].into_iter().flatten().min();
+                self.pending_since = [self.pending_since, missing.logged_at]
+                    .into_iter()
+                    .flatten()
+                    .min();
             }
             Admission::WorkflowFailed => {}
-            Admission::NoRoute | Admission::Undecided | Admission::Refused { .. } => self.kept_out += 1,
+            Admission::NoRoute | Admission::Undecided | Admission::Refused { .. } => {
+                self.kept_out += 1
+            }
         }
     }
 }

@@ -67,7 +67,15 @@ impl<'a> Reconciler<'a> {
         let takers = routes.0.iter().filter(|route| route.takes_reconciled());
         let takers = takers.map(|route| route.terms.clone()).collect();
         let steady = Arc::new(SteadyClock::beginning_with(&*clock));
-        Self { stores, settings, apis, allowed, takers, clock, steady }
+        Self {
+            stores,
+            settings,
+            apis,
+            allowed,
+            takers,
+            clock,
+            steady,
+        }
     }
 
     /// Sets another clock for elapsed time, one that nobody sets back or forward.
@@ -101,18 +109,30 @@ impl<'a> Reconciler<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), ReconcileError> {
         ensure_drained(self.stores.facts(), window).await?;
-        let unknown = |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
+        let unknown =
+            |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
         let name = &account.name;
         let environment = account.environment;
-        let client: &Client = self.apis.of(name, environment.as_str()).ok_or_else(|| unknown("login"))?;
-        let asked = AccountContext::new(name, environment, self.allowed, self.settings.seal.as_deref())
-            .ok_or_else(|| unknown("key"))?;
+        let client: &Client = self
+            .apis
+            .of(name, environment.as_str())
+            .ok_or_else(|| unknown("login"))?;
+        let asked = AccountContext::new(
+            name,
+            environment,
+            self.allowed,
+            self.settings.seal.as_deref(),
+        )
+        .ok_or_else(|| unknown("key"))?;
         let mut ahead = window.chunks().peekable();
         while let Some(first) = ahead.peek() {
             let mut comparing = Comparison {
                 account,
                 asked,
-                log: Log { account: name, client },
+                log: Log {
+                    account: name,
+                    client,
+                },
                 received: Received::new(self.stores, earlier(first.from, SKEW)),
                 expected: Expected::default(),
                 tally: &mut *tally,
@@ -138,7 +158,10 @@ impl<'a> Reconciler<'a> {
             && comparing.expected.len() < ENOUGH
             && let Some(chunk) = ahead.next()
         {
-            failed = self.read_chunk(comparing, &mut slices, chunk, mode).await.err();
+            failed = self
+                .read_chunk(comparing, &mut slices, chunk, mode)
+                .await
+                .err();
         }
         self.hold_against(comparing, slices, mode).await?;
         failed.map_or(Ok(()), Err)
@@ -147,7 +170,11 @@ impl<'a> Reconciler<'a> {
     async fn ensure_known(&self, window: Window, mode: Mode) -> Result<(), ReconcileError> {
         let since = self.earliest().await?;
         let is_known = window.from >= since || mode.is_unknown;
-        if is_known { Ok(()) } else { Err(ReconcileError::Unknown { since }) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(ReconcileError::Unknown { since })
+        }
     }
 
     /// Reads an hour of Fluent's log, and adds its slices.
@@ -173,9 +200,14 @@ impl<'a> Reconciler<'a> {
         slices: Vec<Window>,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
-        let Some(first) = slices.first() else { return Ok(()) };
+        let Some(first) = slices.first() else {
+            return Ok(());
+        };
         let logged = comparing.expected.len();
-        comparing.received.remove_received(&mut comparing.expected).await?;
+        comparing
+            .received
+            .remove_received(&mut comparing.expected)
+            .await?;
         // Retention may have removed events while they were read, which would then look missing.
         self.ensure_known(*first, mode).await?;
         comparing.tally.received += (logged - comparing.expected.len()) as u64;
@@ -197,7 +229,9 @@ impl<'a> Reconciler<'a> {
         for name in &self.settings.events {
             for record in comparing.log.events(name, slice).await? {
                 if comparing.asked.should_have_come(&record)
-                    && comparing.expected.add(comparing.asked.key(&record), number)?
+                    && comparing
+                        .expected
+                        .add(comparing.asked.key(&record), number)?
                 {
                     comparing.tally.logged += 1;
                 }
@@ -221,6 +255,12 @@ impl<'a> Reconciler<'a> {
         records.retain(|record| comparing.expected.has(comparing.asked.key(record)));
         records.sort_by_key(generated);
         let sendings = comparing.log.sendings(slice, &records).await;
-        MissingAdmitter { reconciler: self, sendings, mode }.all(records, comparing).await
+        MissingAdmitter {
+            reconciler: self,
+            sendings,
+            mode,
+        }
+        .all(records, comparing)
+        .await
     }
 }

@@ -33,7 +33,14 @@ const STEP: Duration = Duration::from_mins(1);
 /// was compared is kept in the stores, from which another process goes on. An account whose
 /// Fluent does not answer delays no other.
 pub async fn serve(reconciler: &Reconciler<'_>) {
-    join_all(reconciler.settings.accounts.iter().map(|account| serve_one(reconciler, account))).await;
+    join_all(
+        reconciler
+            .settings
+            .accounts
+            .iter()
+            .map(|account| serve_one(reconciler, account)),
+    )
+    .await;
 }
 
 async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
@@ -73,7 +80,12 @@ struct ComparisonRun {
 
 impl ComparisonProgress {
     fn new(name: String, reconciler: &Reconciler<'_>) -> Self {
-        Self { name, from: None, since: reconciler.steady.now(), last: None }
+        Self {
+            name,
+            from: None,
+            since: reconciler.steady.now(),
+            last: None,
+        }
     }
 
     /// Returns the time up to which the comparison is valid, if the clock was set back since the
@@ -88,7 +100,9 @@ impl ComparisonProgress {
     /// Returns the time since which missing events have not been logged yet. A start that lies
     /// ahead comes from a wrong clock.
     fn told_to(&self, latest: Timestamp, place: Timestamp) -> Timestamp {
-        self.from.filter(|from| *from <= later(latest, SKEW)).map_or(place, |told_to| told_to.max(place))
+        self.from
+            .filter(|from| *from <= later(latest, SKEW))
+            .map_or(place, |told_to| told_to.max(place))
     }
 
     async fn catch_up(
@@ -99,10 +113,15 @@ impl ComparisonProgress {
         let latest = reconciler.latest();
         let facts = reconciler.stores.facts();
         // Before anything can fail: monitoring must see the lag grow.
-        self.from.into_iter().for_each(|from| show(account, latest, from));
+        self.from
+            .into_iter()
+            .for_each(|from| show(account, latest, from));
         let mut known = compared_until(facts, &self.name).await?;
         let earliest = reconciler.earliest().await?;
-        let pass = ComparisonRun { at: reconciler.steady.now(), latest };
+        let pass = ComparisonRun {
+            at: reconciler.steady.now(),
+            latest,
+        };
         if let Some(truly) = self.compared_truly(pass) {
             let truly = truly.max(earlier(latest, reconciler.settings.back));
             if let Some(ahead) = known.filter(|known| *known > truly) {
@@ -127,13 +146,24 @@ impl ComparisonProgress {
             let until = later(from, CHUNK).min(latest).min(reconciler.latest());
             let window = Window { from, until };
             let mut tally = Summary::default();
-            let mut found = MissingObserver { account, told_to, count: 0 };
-            let mode = Mode { admits: true, is_unknown: false };
-            let compared = reconciler.compare(account, window, mode, &mut tally, &mut found).await;
+            let mut found = MissingObserver {
+                account,
+                told_to,
+                count: 0,
+            };
+            let mode = Mode {
+                admits: true,
+                is_unknown: false,
+            };
+            let compared = reconciler
+                .compare(account, window, mode, &mut tally, &mut found)
+                .await;
             log_outcome(account, window, &found, &tally);
             compared?;
             pending = [pending, tally.pending_since].into_iter().flatten().min();
-            let held = pending.map_or(window.until, |since| since.max(earlier(latest, PENDING_FOR)));
+            let held = pending.map_or(window.until, |since| {
+                since.max(earlier(latest, PENDING_FOR))
+            });
             // The clock may have been set back meanwhile: a time that has not come was not
             // compared.
             let held = held.min(window.until).min(reconciler.latest());
@@ -174,7 +204,10 @@ fn passed(from: Timestamp, until: Timestamp) -> Duration {
 }
 
 fn labels(account: &ApiAccount) -> [Label; 2] {
-    [account.environment.as_str().into(), account.name.clone().into()]
+    [
+        account.environment.as_str().into(),
+        account.name.clone().into(),
+    ]
 }
 
 fn missing_labels(account: &ApiAccount, sending: &'static str) -> [Label; 3] {
@@ -188,7 +221,12 @@ fn show(account: &ApiAccount, latest: Timestamp, from: Timestamp) {
 
 fn log_outcome(account: &ApiAccount, window: Window, found: &MissingObserver<'_>, tally: &Summary) {
     if found.count > 0 {
-        let Summary { logged, admitted, kept_out, .. } = *tally;
+        let Summary {
+            logged,
+            admitted,
+            kept_out,
+            ..
+        } = *tally;
         tracing::warn!(account = account.name, logged, missing = found.count, admitted, kept_out, from = %window.from, until = %window.until, "webhooks never came");
     }
 }
@@ -209,7 +247,14 @@ impl Observer for MissingObserver<'_> {
         }
         self.count += 1;
         metrics::RECONCILE_MISSING.add(1, missing_labels(self.account, missing.sending.label()));
-        let MissingEvent { account, fluent_event_id, name, sending, admission, .. } = missing;
+        let MissingEvent {
+            account,
+            fluent_event_id,
+            name,
+            sending,
+            admission,
+            ..
+        } = missing;
         let event_id = match &admission {
             Admission::Admitted { event_id } => event_id.to_string(),
             _ => String::new(),
@@ -229,14 +274,31 @@ mod tests {
     }
 
     fn place(from: Option<i64>, last: Option<(i64, i64)>) -> ComparisonProgress {
-        let last = last.map(|(steady, latest)| ComparisonRun { at: at(steady), latest: at(latest) });
-        ComparisonProgress { name: String::new(), from: from.map(at), since: at(0), last }
+        let last = last.map(|(steady, latest)| ComparisonRun {
+            at: at(steady),
+            latest: at(latest),
+        });
+        ComparisonProgress {
+            name: String::new(),
+            from: from.map(at),
+            since: at(0),
+            last,
+        }
     }
 
     #[test]
     fn what_was_told_by_a_clock_ahead_is_told_by_nobody() {
-        for (from, expected) in [(None, 90), (Some(80), 90), (Some(95), 95), (Some(5_000_000), 90)] {
-            assert_eq!(place(from, None).told_to(at(100), at(90)), at(expected), "{from:?}");
+        for (from, expected) in [
+            (None, 90),
+            (Some(80), 90),
+            (Some(95), 95),
+            (Some(5_000_000), 90),
+        ] {
+            assert_eq!(
+                place(from, None).told_to(at(100), at(90)),
+                at(expected),
+                "{from:?}"
+            );
         }
     }
 
@@ -252,8 +314,10 @@ mod tests {
             (Some((40, 102)), (50, 100), Some(50)),
         ] {
             let (steady, latest) = now;
-            let truly =
-                place(None, last).compared_truly(ComparisonRun { at: at(steady), latest: at(latest) });
+            let truly = place(None, last).compared_truly(ComparisonRun {
+                at: at(steady),
+                latest: at(latest),
+            });
             assert_eq!(truly, expected.map(at), "{last:?} {now:?}");
         }
     }

@@ -68,7 +68,16 @@ impl Window {
     pub(crate) fn halves(self) -> Option<[Self; 2]> {
         let length = Duration::try_from(self.until.duration_since(self.from)).unwrap_or_default();
         let middle = later(self.from, length / 2);
-        let halves = [Self { until: middle, ..self }, Self { from: middle, ..self }];
+        let halves = [
+            Self {
+                until: middle,
+                ..self
+            },
+            Self {
+                from: middle,
+                ..self
+            },
+        ];
         (length > Duration::from_secs(1)).then_some(halves)
     }
 }
@@ -94,10 +103,16 @@ pub struct Undrained {
 
 /// Fails for a time of which a spool may hold events that can't be seen here. Keeps the facts of
 /// such spools.
-pub(crate) async fn ensure_drained(facts: &dyn FactStore, window: Window) -> Result<(), ReconcileError> {
+pub(crate) async fn ensure_drained(
+    facts: &dyn FactStore,
+    window: Window,
+) -> Result<(), ReconcileError> {
     let needed = later(window.until, ARRIVES_WITHIN);
     let all = spools(facts).await?;
-    let behind: Vec<_> = all.into_iter().filter(|(_, mark)| !mark.is_drained_to(needed)).collect();
+    let behind: Vec<_> = all
+        .into_iter()
+        .filter(|(_, mark)| !mark.is_drained_to(needed))
+        .collect();
     // Facts are forgotten after a time. Whether a spool will never come back only a person can
     // say.
     for (id, _) in &behind {
@@ -105,9 +120,16 @@ pub(crate) async fn ensure_drained(facts: &dyn FactStore, window: Window) -> Res
     }
     match behind.into_iter().next() {
         None => Ok(()),
-        Some((id, SpoolWatermark { host, drained_to, .. })) => {
-            Err(ReconcileError::NotDrained(Undrained { id, host, drained_to }))
-        }
+        Some((
+            id,
+            SpoolWatermark {
+                host, drained_to, ..
+            },
+        )) => Err(ReconcileError::NotDrained(Undrained {
+            id,
+            host,
+            drained_to,
+        })),
     }
 }
 
@@ -134,7 +156,10 @@ mod tests {
 
     impl Moving {
         fn read_as(now: &SpoolWatermark, then: Option<SpoolWatermark>) -> Self {
-            let moving = Self { then, ..Self::default() };
+            let moving = Self {
+                then,
+                ..Self::default()
+            };
             moving.put(NAME, serde_json::to_vec(now).unwrap().into());
             moving
         }
@@ -146,7 +171,11 @@ mod tests {
         }
 
         fn stands(&self) -> Option<SpoolWatermark> {
-            self.facts.lock().unwrap().get(NAME).map(|(value, _)| serde_json::from_slice(value).unwrap())
+            self.facts
+                .lock()
+                .unwrap()
+                .get(NAME)
+                .map(|(value, _)| serde_json::from_slice(value).unwrap())
         }
     }
 
@@ -156,7 +185,13 @@ mod tests {
 
     impl FactStore for Moving {
         fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
-            done(self.facts.lock().unwrap().get(name).map(|(value, _)| value.clone()))
+            done(
+                self.facts
+                    .lock()
+                    .unwrap()
+                    .get(name)
+                    .map(|(value, _)| value.clone()),
+            )
         }
 
         fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -177,7 +212,12 @@ mod tests {
             value: Bytes,
             version: u64,
         ) -> BoxFuture<'a, Result<bool, QueueError>> {
-            let known = self.facts.lock().unwrap().get(name).map_or(0, |(_, version)| *version);
+            let known = self
+                .facts
+                .lock()
+                .unwrap()
+                .get(name)
+                .map_or(0, |(_, version)| *version);
             if known == version {
                 self.put(name, value);
             }
@@ -190,7 +230,11 @@ mod tests {
                 Some(then) => self.put(NAME, serde_json::to_vec(then).unwrap().into()),
                 None => self.facts.lock().unwrap().clear(),
             }
-            let entry = |(name, (value, _))| Fact { name, value, set_at: Timestamp::UNIX_EPOCH };
+            let entry = |(name, (value, _))| Fact {
+                name,
+                value,
+                set_at: Timestamp::UNIX_EPOCH,
+            };
             done(facts.into_iter().map(entry).collect())
         }
 
@@ -206,31 +250,52 @@ mod tests {
 
     #[tokio::test]
     async fn a_spool_that_is_closed_or_given_up_meanwhile_stays_so() {
-        let behind =
-            SpoolWatermark { host: "here".to_owned(), drained_to: Timestamp::UNIX_EPOCH, is_closed: false };
-        let closed = SpoolWatermark { is_closed: true, ..behind.clone() };
+        let behind = SpoolWatermark {
+            host: "here".to_owned(),
+            drained_to: Timestamp::UNIX_EPOCH,
+            is_closed: false,
+        };
+        let closed = SpoolWatermark {
+            is_closed: true,
+            ..behind.clone()
+        };
         for then in [Some(closed), None] {
             let facts = Moving::read_as(&behind, then.clone());
             // It was behind when its state was read.
             let refused = ensure_drained(&facts, window("08:00:00", "09:00:00")).await;
-            assert!(matches!(refused, Err(ReconcileError::NotDrained(_))), "{refused:?}");
+            assert!(
+                matches!(refused, Err(ReconcileError::NotDrained(_))),
+                "{refused:?}"
+            );
             assert_eq!(facts.stands(), then);
         }
         let facts = Moving::read_as(&behind, Some(behind.clone()));
         let before = facts.facts.lock().unwrap()[NAME].1;
-        ensure_drained(&facts, window("08:00:00", "09:00:00")).await.unwrap_err();
-        assert!(facts.facts.lock().unwrap()[NAME].1 > before + 1, "it is not forgotten in time");
+        ensure_drained(&facts, window("08:00:00", "09:00:00"))
+            .await
+            .unwrap_err();
+        assert!(
+            facts.facts.lock().unwrap()[NAME].1 > before + 1,
+            "it is not forgotten in time"
+        );
     }
 
     fn window(from: &str, until: &str) -> Window {
         let at = |time| format!("2026-11-25T{time}Z").parse().unwrap();
-        Window { from: at(from), until: at(until) }
+        Window {
+            from: at(from),
+            until: at(until),
+        }
     }
 
     #[test]
     fn slices_follow_each_other_to_the_end() {
         let slices: Vec<_> = window("08:00:00", "08:25:00").slices().collect();
-        let expected = [("08:00:00", "08:10:00"), ("08:10:00", "08:20:00"), ("08:20:00", "08:25:00")];
+        let expected = [
+            ("08:00:00", "08:10:00"),
+            ("08:10:00", "08:20:00"),
+            ("08:20:00", "08:25:00"),
+        ];
         assert_eq!(slices, expected.map(|(from, until)| window(from, until)));
         assert_eq!(window("08:00:00", "08:00:00").slices().count(), 0);
         assert_eq!(window("09:00:00", "08:00:00").slices().count(), 0);
@@ -240,13 +305,22 @@ mod tests {
     fn a_record_belongs_to_one_slice() {
         let at = Some("2026-11-25T08:10:00Z".parse().unwrap());
         let slices: Vec<_> = window("08:00:00", "08:20:00").slices().collect();
-        assert_eq!(slices.iter().map(|slice| slice.has(at)).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(
+            slices.iter().map(|slice| slice.has(at)).collect::<Vec<_>>(),
+            [false, true]
+        );
     }
 
     #[test]
     fn a_second_is_not_halved() {
         let halves = window("08:00:00", "08:00:10").halves();
-        assert_eq!(halves, Some([window("08:00:00", "08:00:05"), window("08:00:05", "08:00:10")]));
+        assert_eq!(
+            halves,
+            Some([
+                window("08:00:00", "08:00:05"),
+                window("08:00:05", "08:00:10")
+            ])
+        );
         assert_eq!(window("08:00:00", "08:00:01").halves(), None);
     }
 }

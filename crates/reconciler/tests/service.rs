@@ -9,21 +9,25 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{
-    Account, Accounts as Listed, Clock, Environment, Event, EventId, FixedClock, SystemClock, Timestamp,
+    Account, Accounts as Listed, Clock, Environment, Event, EventId, FixedClock, SystemClock,
+    Timestamp,
 };
-use fluent_api::{Accounts, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret};
+use fluent_api::{
+    Accounts, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret,
+};
 use futures::future::BoxFuture;
 use queue::conformance::event;
 use queue::facts::{compared_until, set_compared_until};
 use queue::{
-    AttemptPage, AttemptQuery, DeadLetters, EventStory, FactStore, HasFacts, History, Intake, MatchFields,
-    Pause, Position, Quarantine, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, RejectedStore,
-    Replayed, RouteState, Start, Stores, StoresHealth,
+    AttemptPage, AttemptQuery, DeadLetters, EventStory, FactStore, HasFacts, History, Intake,
+    MatchFields, Pause, Position, Quarantine, QueueError, ReceivedKeys, ReceivedPage,
+    ReceivedQuery, RejectedStore, Replayed, RouteState, Start, Stores, StoresHealth,
 };
 use queue_embedded::Embedded;
 use reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
 use settings::{
-    ApiAccount, ApiSettings, OnSameId, ReconcileSettings, RetrySettings, RouteSettings, Routes, SecretFile,
+    ApiAccount, ApiSettings, OnSameId, ReconcileSettings, RetrySettings, RouteSettings, Routes,
+    SecretFile,
 };
 use simulator::api::{Fluent, LOGIN, Sending, World};
 use tempfile::TempDir;
@@ -40,7 +44,10 @@ struct Here {
 }
 
 fn ago(minutes: u64) -> Timestamp {
-    SystemClock.now().checked_sub(Duration::from_mins(minutes)).unwrap()
+    SystemClock
+        .now()
+        .checked_sub(Duration::from_mins(minutes))
+        .unwrap()
 }
 
 fn ledger() -> Arc<dyn LoginLedger> {
@@ -51,8 +58,16 @@ fn client(account: &str, fluent: &Fluent) -> Client {
     let secret = || -> ReadSecret { Arc::new(|| Ok(LOGIN.to_owned())) };
     let username = LOGIN.to_owned();
     let client_id = LOGIN.to_owned();
-    let credentials = Credentials { username, password: secret(), client_id, client_secret: secret() };
-    let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
+    let credentials = Credentials {
+        username,
+        password: secret(),
+        client_id,
+        client_secret: secret(),
+    };
+    let limits = Limits {
+        per_second: NonZeroU32::new(1000).unwrap(),
+        ..Limits::default()
+    };
     Client::new(Options {
         base: fluent.url().parse().unwrap(),
         account: account.to_owned(),
@@ -65,7 +80,9 @@ fn client(account: &str, fluent: &Fluent) -> Client {
 }
 
 fn account(name: &str, url: &str) -> ApiAccount {
-    let nothing = || SecretFile { file: PathBuf::new() };
+    let nothing = || SecretFile {
+        file: PathBuf::new(),
+    };
     let api = ApiSettings {
         url: None,
         username: String::new(),
@@ -76,18 +93,32 @@ fn account(name: &str, url: &str) -> ApiAccount {
         per_second: NonZeroU32::MIN,
         timeout: settings::Time(Duration::from_secs(10)),
     };
-    ApiAccount { name: name.to_owned(), environment: Environment::Sandbox, url: url.parse().unwrap(), api }
+    ApiAccount {
+        name: name.to_owned(),
+        environment: Environment::Sandbox,
+        url: url.parse().unwrap(),
+        api,
+    }
 }
 
 async fn fluent(account: &str) -> Fluent {
-    Fluent::open(([127, 0, 0, 1], 0).into(), World::new(account, 34)).await.unwrap()
+    Fluent::open(([127, 0, 0, 1], 0).into(), World::new(account, 34))
+        .await
+        .unwrap()
 }
 
 /// Makes an event of so many minutes ago that was not received; returns Fluent's id of it.
 fn lose(fluent: &Fluent, minutes: u64) -> String {
     let order = fluent.world().place_order();
-    fluent.world().webhook_of("E", &order, Duration::from_mins(minutes), Sending::Failed);
-    fluent.world().log().iter().rfind(|record| record["name"] == "E").unwrap()["id"]
+    fluent
+        .world()
+        .webhook_of("E", &order, Duration::from_mins(minutes), Sending::Failed);
+    fluent
+        .world()
+        .log()
+        .iter()
+        .rfind(|record| record["name"] == "E")
+        .unwrap()["id"]
         .as_str()
         .unwrap()
         .to_owned()
@@ -100,12 +131,18 @@ impl Here {
         // The last two hours are known: nothing was received.
         let queue = Embedded::open(options, Arc::new(FixedClock(ago(120)))).unwrap();
         let key = || "sydney_sandbox".parse().unwrap();
-        let listed =
-            fluents.iter().map(|(name, _)| Account { name: (*name).to_owned(), key: key(), retailers: None });
+        let listed = fluents.iter().map(|(name, _)| Account {
+            name: (*name).to_owned(),
+            key: key(),
+            retailers: None,
+        });
         let settings = ReconcileSettings {
             seal: None,
             events: vec!["E".to_owned()],
-            accounts: fluents.iter().map(|(name, fluent)| account(name, &fluent.url())).collect(),
+            accounts: fluents
+                .iter()
+                .map(|(name, fluent)| account(name, &fluent.url()))
+                .collect(),
             every: Duration::from_millis(200),
             back: Duration::from_hours(1),
             delay: Duration::from_mins(2),
@@ -114,15 +151,28 @@ impl Here {
             apis.with(name, "sandbox", client(name, fluent))
         };
         let apis = fluents.iter().fold(Accounts::default(), with);
-        Self { queue, settings, apis, listed: Listed::new(listed), _folder: folder }
+        Self {
+            queue,
+            settings,
+            apis,
+            listed: Listed::new(listed),
+            _folder: folder,
+        }
     }
 
     /// Returns Fluent's ids of the events that were admitted.
     async fn admitted(&self) -> Vec<String> {
-        let all =
-            ReceivedQuery { from: ago(10_000), until: Timestamp::MAX, after: Position::START, limit: 100 };
+        let all = ReceivedQuery {
+            from: ago(10_000),
+            until: Timestamp::MAX,
+            after: Position::START,
+            limit: 100,
+        };
         let page = self.queue.stores().history().received(all).await.unwrap();
-        page.events.iter().filter_map(|(_, event)| event.fields().fluent_event_id.clone()).collect()
+        page.events
+            .iter()
+            .filter_map(|(_, event)| event.fields().fluent_event_id.clone())
+            .collect()
     }
 
     /// Serves until these are admitted.
@@ -142,7 +192,10 @@ impl Here {
             if admitted.iter().all(|id| found.contains(id)) {
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "not admitted: {admitted:?}");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "not admitted: {admitted:?}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -161,7 +214,10 @@ impl Here {
         let origin = vec!["webhook".to_owned(), "reconciled".to_owned()];
         let route = RouteSettings {
             name: "r".to_owned(),
-            terms: MatchFields { origin, ..MatchFields::default() },
+            terms: MatchFields {
+                origin,
+                ..MatchFields::default()
+            },
             repeated: Vec::new(),
             start: Start::Now,
             concurrency: 1,
@@ -177,8 +233,14 @@ impl Here {
             on_dead_letter: None,
         };
         let routes = Routes(vec![route]);
-        let reconciler =
-            Reconciler::new(&self.queue, &self.settings, &self.apis, &self.listed, &routes, clock);
+        let reconciler = Reconciler::new(
+            &self.queue,
+            &self.settings,
+            &self.apis,
+            &self.listed,
+            &routes,
+            clock,
+        );
         let reconciler = change(reconciler);
         tokio::select! {
             () = reconciler::serve(&reconciler) => {}
@@ -193,10 +255,18 @@ async fn it_goes_on_where_it_was() {
     let here = Here::new(&[("ACME", &fluent)]);
     let before = lose(&fluent, 50);
     let after = lose(&fluent, 5);
-    set_compared_until(here.queue.facts(), PLACE, ago(20)).await.unwrap();
+    set_compared_until(here.queue.facts(), PLACE, ago(20))
+        .await
+        .unwrap();
     here.serve_until(&[&after]).await;
-    assert!(!here.admitted().await.contains(&before), "that was compared by somebody before");
-    let now = compared_until(here.queue.facts(), PLACE).await.unwrap().unwrap();
+    assert!(
+        !here.admitted().await.contains(&before),
+        "that was compared by somebody before"
+    );
+    let now = compared_until(here.queue.facts(), PLACE)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(now > ago(3) && now <= ago(2), "{now}");
 }
 
@@ -208,8 +278,12 @@ struct Counting<'q> {
 }
 
 impl History for Counting<'_> {
-    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
-        self.passes.fetch_add(u32::from(query.after == Position::START), Ordering::Relaxed);
+    fn received_keys(
+        &self,
+        query: ReceivedQuery,
+    ) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+        self.passes
+            .fetch_add(u32::from(query.after == Position::START), Ordering::Relaxed);
         self.queue.history().received_keys(query)
     }
 
@@ -285,7 +359,11 @@ impl Stores for Counting<'_> {
         self.queue.set_paused(route, pause)
     }
 
-    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+    fn retry_now<'a>(
+        &'a self,
+        route: &'a str,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
         self.queue.retry_now(route, event)
     }
 
@@ -322,7 +400,11 @@ struct BehindClock(u64, Arc<AtomicBool>);
 
 impl Clock for BehindClock {
     fn now(&self) -> Timestamp {
-        if self.1.load(Ordering::SeqCst) { ago(0) } else { ago(self.0) }
+        if self.1.load(Ordering::SeqCst) {
+            ago(0)
+        } else {
+            ago(self.0)
+        }
     }
 }
 
@@ -337,14 +419,23 @@ async fn what_was_compared_by_a_clock_a_little_ahead_is_compared_again() {
     let until = async {
         let before = lose(&fluent, 30);
         here.wait_for(&[&before]).await;
-        while compared_until(here.queue.facts(), PLACE).await.unwrap().is_none_or(|to| to < ago(8)) {
+        while compared_until(here.queue.facts(), PLACE)
+            .await
+            .unwrap()
+            .is_none_or(|to| to < ago(8))
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let after = lose(&fluent, 19);
         has_passed.store(true, Ordering::SeqCst);
         here.wait_for(&[&after]).await;
     };
-    here.serve_with(clock, |reconciler| reconciler.with_steady_clock(steady), until).await;
+    here.serve_with(
+        clock,
+        |reconciler| reconciler.with_steady_clock(steady),
+        until,
+    )
+    .await;
 }
 
 /// The machine's clock, or one ten years ahead.
@@ -353,7 +444,11 @@ struct AheadClock(AtomicBool);
 
 impl Clock for AheadClock {
     fn now(&self) -> Timestamp {
-        let ahead = if self.0.load(Ordering::SeqCst) { TEN_YEARS } else { Duration::ZERO };
+        let ahead = if self.0.load(Ordering::SeqCst) {
+            TEN_YEARS
+        } else {
+            Duration::ZERO
+        };
         SystemClock.now().checked_add(ahead).unwrap()
     }
 }
@@ -367,7 +462,10 @@ async fn a_clock_that_was_ahead_for_a_while_leaves_no_time_out() {
     let until = async {
         here.wait_for(&[&before]).await;
         clock.0.store(true, Ordering::SeqCst);
-        while compared_until(here.queue.facts(), PLACE).await.unwrap().is_none_or(|to| to < SystemClock.now())
+        while compared_until(here.queue.facts(), PLACE)
+            .await
+            .unwrap()
+            .is_none_or(|to| to < SystemClock.now())
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -378,9 +476,13 @@ async fn a_clock_that_was_ahead_for_a_while_leaves_no_time_out() {
     let serving: Arc<dyn Clock> = Arc::<AheadClock>::clone(&clock);
     here.serve_by(serving, until).await;
     // Another process finds the position that the wrong clock has made.
-    set_compared_until(here.queue.facts(), PLACE, SystemClock.now().checked_add(TEN_YEARS).unwrap())
-        .await
-        .unwrap();
+    set_compared_until(
+        here.queue.facts(),
+        PLACE,
+        SystemClock.now().checked_add(TEN_YEARS).unwrap(),
+    )
+    .await
+    .unwrap();
     let later = lose(&fluent, 10);
     here.serve_until(&[&later]).await;
 }
@@ -392,15 +494,30 @@ async fn what_came_is_read_once_for_all_hours() {
     let lost = [110, 70, 40, 10].map(|minutes| lose(&fluent, minutes));
     // Without an event that was received, there is nothing to go on from.
     here.queue.publish(event("F", "came")).await.unwrap();
-    let stores = Counting { queue: &here.queue, passes: AtomicU32::new(0) };
+    let stores = Counting {
+        queue: &here.queue,
+        passes: AtomicU32::new(0),
+    };
     let clock = Arc::new(SystemClock);
     let routes = Routes(Vec::new());
-    let reconciler = Reconciler::new(&stores, &here.settings, &here.apis, &here.listed, &routes, clock);
-    let window = Window { from: ago(119), until: ago(5) };
+    let reconciler = Reconciler::new(
+        &stores,
+        &here.settings,
+        &here.apis,
+        &here.listed,
+        &routes,
+        clock,
+    );
+    let window = Window {
+        from: ago(119),
+        until: ago(5),
+    };
     let mut tally = Summary::default();
     let mut told = Told::default();
     let account = &here.settings.accounts[0];
-    let compared = reconciler.compare(account, window, Mode::default(), &mut tally, &mut told).await;
+    let compared = reconciler
+        .compare(account, window, Mode::default(), &mut tally, &mut told)
+        .await;
     compared.unwrap();
     assert_eq!((told.0, tally.logged, tally.missing), (lost.to_vec(), 4, 4));
     assert_eq!(stores.passes.load(Ordering::Relaxed), 1);
@@ -423,10 +540,14 @@ async fn what_fluent_works_on_is_looked_at_again() {
     let here = Here::new(&[("ACME", &fluent)]);
     let pending = lose(&fluent, 40);
     let other = lose(&fluent, 30);
-    fluent.world().set_in_log(&pending, "eventStatus", "PENDING".into());
+    fluent
+        .world()
+        .set_in_log(&pending, "eventStatus", "PENDING".into());
     here.serve_until(&[&other]).await;
     assert!(!here.admitted().await.contains(&pending));
-    fluent.world().set_in_log(&pending, "eventStatus", "SUCCESS".into());
+    fluent
+        .world()
+        .set_in_log(&pending, "eventStatus", "SUCCESS".into());
     here.serve_until(&[&pending]).await;
     assert_eq!(here.admitted().await.len(), 2, "each once");
 }

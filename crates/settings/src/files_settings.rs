@@ -19,6 +19,7 @@ pub(crate) struct FilesSettings {
 impl SettingsTree {
     /// True if the group may read the files that are created.
     pub fn group_readable(&self) -> Result<bool, SettingsError> {
-        self.section::<FilesSettings>(&["fluent-connect", "files"]).map(|files| files.group_readable)
+        self.section::<FilesSettings>(&["fluent-connect", "files"])
+            .map(|files| files.group_readable)
     }
 }

@@ -22,7 +22,8 @@ const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
 const MOST_AT_ONCE: u32 = 64;
 
 /// The range of a request's timeout: a shorter one always fails, a longer one outlasts a lease.
-const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+const TIMEOUTS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Longest patience: an entity that can't be read for longer does not exist.
 const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
@@ -150,7 +151,9 @@ impl Confirm {
     /// Refuses a type of which every event would become a dead letter.
     pub(crate) fn check(self, entity_types: &[String]) -> Result<(), String> {
         let is_known = |kind: &&String| Self::ENTITY_TYPES.contains(&kind.as_str());
-        let Some(unknown) = entity_types.iter().find(|kind| !is_known(kind)) else { return Ok(()) };
+        let Some(unknown) = entity_types.iter().find(|kind| !is_known(kind)) else {
+            return Ok(());
+        };
         let why = match unknown.as_str() {
             "INVENTORY_POSITION" => {
                 "Fluent is asked for an INVENTORY_POSITION by its catalogue too, which is in no event"
@@ -184,7 +187,15 @@ impl SettingsTree {
         }
         let listed: Vec<RawFluentAccount> = self.read(&ACCOUNTS, &self.value_at(&ACCOUNTS))?;
         let mut accounts = Vec::new();
-        for (index, RawFluentAccount { name, environment, api }) in listed.into_iter().enumerate() {
+        for (
+            index,
+            RawFluentAccount {
+                name,
+                environment,
+                api,
+            },
+        ) in listed.into_iter().enumerate()
+        {
             let Some(api) = api else { continue };
             let index = index.to_string();
             let at = |key| [ACCOUNTS[0], ACCOUNTS[1], &index, "api", key];
@@ -194,7 +205,8 @@ impl SettingsTree {
             if !TIMEOUTS.contains(&api.timeout.0) {
                 return Err(self.invalid(&at("timeout"), "expected 1s to 60s"));
             }
-            let is_known = |known: &ApiAccount| known.name == name && known.environment == environment;
+            let is_known =
+                |known: &ApiAccount| known.name == name && known.environment == environment;
             if accounts.iter().any(is_known) {
                 let why = "two accounts of this name and environment have an `api`: expected one";
                 return Err(self.invalid(&at("url"), why));
@@ -207,12 +219,21 @@ impl SettingsTree {
                     "expected https:// and a host, such as https://ACME.api.fluentretail.com",
                 )
             })?;
-            accounts.push(ApiAccount { name, environment, url, api });
+            accounts.push(ApiAccount {
+                name,
+                environment,
+                url,
+                api,
+            });
         }
         Ok(accounts)
     }
 
-    pub(crate) fn check_enrich(&self, path: &[&str], enrich: &EnrichSettings) -> Result<(), SettingsError> {
+    pub(crate) fn check_enrich(
+        &self,
+        path: &[&str],
+        enrich: &EnrichSettings,
+    ) -> Result<(), SettingsError> {
         if enrich.patience.0 > LONGEST_PATIENCE {
             return Err(self.invalid(&[path, &["patience"]].concat(), "expected up to 1h"));
         }
@@ -248,8 +269,14 @@ mod tests {
 
     #[test]
     fn an_accounts_api_is_where_fluent_has_it() {
-        assert_eq!(usual("ACME", Environment::Production), "https://ACME.api.fluentretail.com");
-        assert_eq!(usual("ACME", Environment::Sandbox), "https://ACME.sandbox.api.fluentretail.com");
+        assert_eq!(
+            usual("ACME", Environment::Production),
+            "https://ACME.api.fluentretail.com"
+        );
+        assert_eq!(
+            usual("ACME", Environment::Sandbox),
+            "https://ACME.sandbox.api.fluentretail.com"
+        );
     }
 
     fn confirmed(matching: &str) -> Result<(), String> {
@@ -257,21 +284,32 @@ mod tests {
             "fluent-connect:\n  routes:\n  - {{ name: r, match: {matching}, dispatcher: log, confirm: fluent }}\n"
         );
         let tree = SettingsTree::parse(std::path::Path::new("application.yml"), &text, []).unwrap();
-        tree.routes(None).map(drop).map_err(|error| error.to_string())
+        tree.routes(None)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_fluent_can_not_be_asked_for_is_not_confirmed() {
-        for matching in ["{}", "{ entity-type: ORDER }", "{ entity-type: [ORDER, INVOICE] }"] {
+        for matching in [
+            "{}",
+            "{ entity-type: ORDER }",
+            "{ entity-type: [ORDER, INVOICE] }",
+        ] {
             assert_eq!(confirmed(matching), Ok(()), "{matching}");
         }
         let position = confirmed("{ entity-type: [ORDER, INVENTORY_POSITION] }").unwrap_err();
-        for words in
-            ["application.yml:3: fluent-connect.routes.0.confirm: ", "its catalogue", "a route without"]
-        {
+        for words in [
+            "application.yml:3: fluent-connect.routes.0.confirm: ",
+            "its catalogue",
+            "a route without",
+        ] {
             assert!(position.contains(words), "{position}");
         }
         let other = confirmed("{ entity-type: PAYMENT }").unwrap_err();
-        assert!(other.contains("can't be asked for a PAYMENT") && other.contains("RETURN_ORDER"), "{other}");
+        assert!(
+            other.contains("can't be asked for a PAYMENT") && other.contains("RETURN_ORDER"),
+            "{other}"
+        );
     }
 }

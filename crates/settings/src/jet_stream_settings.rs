@@ -112,15 +112,24 @@ impl SettingsTree {
         const LIMIT: [&str; 3] = ["fluent-connect", "webhook", "body-limit"];
         let limit: Option<ByteSize> = self.read(&LIMIT, &self.value_at(&LIMIT))?;
         if limit.is_some_and(|limit| limit.0 > MAX_BODY) {
-            return Err(self.invalid(&LIMIT, "expected 2MiB or less: the streams take no larger events"));
+            return Err(self.invalid(
+                &LIMIT,
+                "expected 2MiB or less: the streams take no larger events",
+            ));
         }
         let folder = self.folder();
         let files = [&mut queue.credentials, &mut queue.nkey, &mut queue.password];
-        files.into_iter().flatten().for_each(|file| file.file = folder.join(&file.file));
+        files
+            .into_iter()
+            .flatten()
+            .for_each(|file| file.file = folder.join(&file.file));
         queue.index = queue.index.map(|index| folder.join(index));
         if let Some(tls) = &mut queue.tls {
             let files = [&mut tls.ca, &mut tls.certificate, &mut tls.key];
-            files.into_iter().flatten().for_each(|file| *file = folder.join(&*file));
+            files
+                .into_iter()
+                .flatten()
+                .for_each(|file| *file = folder.join(&*file));
         }
         Ok(queue)
     }
@@ -128,12 +137,19 @@ impl SettingsTree {
 
 fn problem(queue: &JetStreamSettings) -> Option<(&'static str, &'static str)> {
     let is_url = |server: &String| {
-        ["nats://", "tls://"].iter().any(|scheme| server.starts_with(scheme)) && !server.contains('@')
+        ["nats://", "tls://"]
+            .iter()
+            .any(|scheme| server.starts_with(scheme))
+            && !server.contains('@')
     };
-    let identities = [queue.credentials.is_some(), queue.nkey.is_some(), queue.user.is_some()]
-        .iter()
-        .filter(|given| **given)
-        .count();
+    let identities = [
+        queue.credentials.is_some(),
+        queue.nkey.is_some(),
+        queue.user.is_some(),
+    ]
+    .iter()
+    .filter(|given| **given)
+    .count();
     let pair = |tls: &NatsTlsSettings| tls.certificate.is_some() == tls.key.is_some();
     let is_inbox = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     [

@@ -46,12 +46,18 @@ mod webhook_keys;
 mod schema;
 
 pub use crate::error::SettingsError;
-pub use crate::fluent_settings::{ApiAccount, ApiSettings, Confirm, EnrichSettings, GuardSettings, MovedOn};
+pub use crate::fluent_settings::{
+    ApiAccount, ApiSettings, Confirm, EnrichSettings, GuardSettings, MovedOn,
+};
 pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
-pub use crate::operator_settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings};
+pub use crate::operator_settings::{
+    CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings,
+};
 pub use crate::plaintext::is_this_machine;
 pub use crate::policies::{BreakerSettings, RateSettings};
-pub use crate::queue_settings::{EmbeddedSettings, MIN_DEDUP_WINDOW, QueueSettings, RetentionSettings};
+pub use crate::queue_settings::{
+    EmbeddedSettings, MIN_DEDUP_WINDOW, QueueSettings, RetentionSettings,
+};
 pub use crate::reconcile_settings::ReconcileSettings;
 pub use crate::routes::{OnSameId, OutcomeHookSettings, RetrySettings, RouteSettings, Routes};
 pub use crate::schema::schema;

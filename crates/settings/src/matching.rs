@@ -82,7 +82,9 @@ impl<'de> Deserialize<'de> for OneOrMore {
         let texts: Option<Vec<String>> = values.into_iter().map(text).collect();
         match texts {
             Some(texts) if !texts.is_empty() => Ok(Self::of(texts)),
-            _ => Err(serde::de::Error::custom("expected a text, or a list of at least one text")),
+            _ => Err(serde::de::Error::custom(
+                "expected a text, or a list of at least one text",
+            )),
         }
     }
 }
@@ -100,17 +102,28 @@ impl MatchSettings {
             ("entity-status", &self.entity_status),
         ];
         let of_field = |(name, field): (&str, &OneOrMore)| -> Vec<_> {
-            field.repeated.iter().map(|value| format!("{name}: {value}")).collect()
+            field
+                .repeated
+                .iter()
+                .map(|value| format!("{name}: {value}"))
+                .collect()
         };
         fields.into_iter().flat_map(of_field).collect()
     }
 }
 
 impl SettingsTree {
-    pub(crate) fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<MatchFields, SettingsError> {
+    pub(crate) fn terms(
+        &self,
+        path: &[&str],
+        matching: MatchSettings,
+    ) -> Result<MatchFields, SettingsError> {
         let known = |name: &String| name.parse::<Environment>().is_ok();
         if !matching.environment.values.iter().all(known) {
-            return Err(self.invalid(&[path, &["environment"]].concat(), "expected sandbox or production"));
+            return Err(self.invalid(
+                &[path, &["environment"]].concat(),
+                "expected sandbox or production",
+            ));
         }
         let when = matching.when.map(|text| {
             Condition::parse(&text)

@@ -39,15 +39,20 @@ const KINDS: [(&str, &str); 9] = [
 pub(crate) fn in_words(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("invalid type: ") {
         let (found, expected) = split(rest);
-        return format!("expected {}, found {}", kind_expected(expected), kind_found(found));
+        return format!(
+            "expected {}, found {}",
+            kind_expected(expected),
+            kind_found(found)
+        );
     }
     for prefix in ["invalid value: ", "invalid length "] {
         if let Some(rest) = message.strip_prefix(prefix) {
             return format!("expected {}", kind_expected(split(rest).1));
         }
     }
-    if let Some((variant, rest)) =
-        message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`'))
+    if let Some((variant, rest)) = message
+        .strip_prefix("unknown variant `")
+        .and_then(|rest| rest.split_once('`'))
     {
         return format!("unknown value `{}`{rest}", misspelt(variant, rest));
     }
@@ -66,11 +71,16 @@ pub(crate) fn in_words(message: &str) -> String {
 
 /// The found part and the expected part of a message. The value may itself contain `, expected `.
 fn split(message: &str) -> (&str, &str) {
-    message.rsplit_once(", expected ").unwrap_or((message, "something else"))
+    message
+        .rsplit_once(", expected ")
+        .unwrap_or((message, "something else"))
 }
 
 fn kind_expected(expected: &str) -> &str {
-    let known = INTEGERS.iter().chain(&KINDS).find(|(name, _)| *name == expected);
+    let known = INTEGERS
+        .iter()
+        .chain(&KINDS)
+        .find(|(name, _)| *name == expected);
     match known {
         Some((_, words)) => words,
         None if expected.starts_with("struct ") => "a table of keys",
@@ -97,12 +107,20 @@ fn kind_found(found: &str) -> &'static str {
 /// secret in the wrong place.
 fn misspelt<'v>(value: &'v str, expected: &str) -> &'v str {
     let known = expected.split('`').skip(1).step_by(2);
-    if nearest(value, known).is_some() { value } else { NOT_SHOWN }
+    if nearest(value, known).is_some() {
+        value
+    } else {
+        NOT_SHOWN
+    }
 }
 
 /// The key as it was written, or a replacement if it could be a secret.
 pub(crate) fn shortened(text: &str) -> String {
-    if looks_like_a_name(text) { text.to_owned() } else { NOT_SHOWN.to_owned() }
+    if looks_like_a_name(text) {
+        text.to_owned()
+    } else {
+        NOT_SHOWN.to_owned()
+    }
 }
 
 #[cfg(test)]

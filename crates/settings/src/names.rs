@@ -33,7 +33,9 @@ fn is_word(part: &str) -> bool {
 fn has_humps_only(letters: &str) -> bool {
     let bytes = letters.as_bytes();
     let is_lower = |index: usize| bytes.get(index).is_some_and(u8::is_ascii_lowercase);
-    (0..bytes.len()).filter(|index| bytes[*index].is_ascii_uppercase()).all(|index| is_lower(index + 1))
+    (0..bytes.len())
+        .filter(|index| bytes[*index].is_ascii_uppercase())
+        .all(|index| is_lower(index + 1))
 }
 
 #[cfg(test)]

@@ -39,7 +39,10 @@ pub(crate) struct RawOperatorSettings {
     /// certificates.
     grpc: Option<SocketAddr>,
     /// Address and port where Prometheus finds `/metrics`.
-    #[expect(dead_code, reason = "it is read by itself: not only where gRPC is served")]
+    #[expect(
+        dead_code,
+        reason = "it is read by itself: not only where gRPC is served"
+    )]
     http: Option<SocketAddr>,
     /// The certificate to show.
     tls: Option<OperatorTls>,
@@ -133,12 +136,29 @@ impl SettingsTree {
             return Ok(None);
         }
         let written: RawOperatorSettings = self.section(&OPERATOR)?;
-        let Some(grpc) = written.grpc else { return Ok(None) };
-        let RawOperatorSettings { tls, tokens, certificates, audit, .. } = written;
-        let mut operator = OperatorSettings { grpc, tls, tokens, certificates, audit };
+        let Some(grpc) = written.grpc else {
+            return Ok(None);
+        };
+        let RawOperatorSettings {
+            tls,
+            tokens,
+            certificates,
+            audit,
+            ..
+        } = written;
+        let mut operator = OperatorSettings {
+            grpc,
+            tls,
+            tokens,
+            certificates,
+            audit,
+        };
         self.check_operator(&operator)?;
         let folder = self.folder();
-        operator.audit = match self.value_at(&[OPERATOR[0], OPERATOR[1], "audit"]).is_null() {
+        operator.audit = match self
+            .value_at(&[OPERATOR[0], OPERATOR[1], "audit"])
+            .is_null()
+        {
             true => self.default_audit(),
             false => folder.join(&operator.audit),
         };
@@ -170,14 +190,18 @@ impl SettingsTree {
     fn check_operator(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
         let at = |key: &'static str| [OPERATOR[0], OPERATOR[1], key];
         let is_open = operator.tokens.is_empty() && operator.certificates.is_empty();
-        let vouched = operator.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let vouched = operator
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca.is_some());
         if !operator.grpc.ip().is_loopback() {
             if operator.tls.is_none() {
                 let why = "beyond this machine it needs `tls`: anybody on the way could read and change what is said";
                 return Err(self.invalid(&at("grpc"), why));
             }
             if is_open {
-                let why = "beyond this machine it needs `tokens` or `certificates`: anybody could call";
+                let why =
+                    "beyond this machine it needs `tokens` or `certificates`: anybody could call";
                 return Err(self.invalid(&at("grpc"), why));
             }
         }
@@ -189,15 +213,22 @@ impl SettingsTree {
     }
 
     fn check_callers(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
-        let tokens = operator.tokens.iter().map(|token| ("tokens", &token.name, &token.roles));
-        let certificates =
-            operator.certificates.iter().map(|known| ("certificates", &known.name, &known.roles));
+        let tokens = operator
+            .tokens
+            .iter()
+            .map(|token| ("tokens", &token.name, &token.roles));
+        let certificates = operator
+            .certificates
+            .iter()
+            .map(|known| ("certificates", &known.name, &known.roles));
         let mut names = std::collections::HashSet::new();
         for (list, name, roles) in tokens.chain(certificates) {
             let problem = match () {
                 () if name.is_empty() || name.len() > 128 => "a name has 1 to 128 bytes",
                 () if !names.insert(name) => "a name is there twice",
-                () if roles.is_empty() => "without a role nothing may be done: expected at least one",
+                () if roles.is_empty() => {
+                    "without a role nothing may be done: expected at least one"
+                }
                 () if names.len() > MAX_CALLERS => "expected at most 64 callers",
                 () => continue,
             };

@@ -25,15 +25,25 @@ pub(crate) fn apply(root: &mut Node, name: &str, value: &str) -> Result<(), Sett
     Ok(())
 }
 
-fn descend<'n>(node: &'n mut Node, segment: &str, place: &Location) -> Result<&'n mut Node, SettingsError> {
+fn descend<'n>(
+    node: &'n mut Node,
+    segment: &str,
+    place: &Location,
+) -> Result<&'n mut Node, SettingsError> {
     if matches!(node.data, Data::Scalar(_)) {
         node.data = Data::Map(Vec::new());
     }
     match &mut node.data {
         Data::List(nodes) => {
             let message = format!("`{segment}` is not an index of a list of {}", nodes.len());
-            let found = segment.parse().ok().and_then(|index: usize| nodes.get_mut(index));
-            found.ok_or_else(|| SettingsError::Override { place: place.clone(), message })
+            let found = segment
+                .parse()
+                .ok()
+                .and_then(|index: usize| nodes.get_mut(index));
+            found.ok_or_else(|| SettingsError::Override {
+                place: place.clone(),
+                message,
+            })
         }
         Data::Map(entries) => Ok(entry(entries, segment, place)),
         Data::Scalar(_) => unreachable!("made a table above"),
@@ -46,10 +56,15 @@ fn entry<'n>(
     segment: &str,
     place: &Location,
 ) -> &'n mut Node {
-    let known = entries.iter().position(|(key, ..)| plain(key) == plain(segment));
+    let known = entries
+        .iter()
+        .position(|(key, ..)| plain(key) == plain(segment));
     let index = known.unwrap_or_else(|| {
         let key = segment.to_lowercase().replace('_', "-");
-        let empty = Node { place: place.clone(), data: Data::Map(Vec::new()) };
+        let empty = Node {
+            place: place.clone(),
+            data: Data::Map(Vec::new()),
+        };
         entries.push((key, place.clone(), empty));
         entries.len() - 1
     });
@@ -58,5 +73,7 @@ fn entry<'n>(
 
 /// A key as an environment variable can spell it.
 fn plain(key: &str) -> String {
-    key.trim_matches(['[', ']']).to_lowercase().replace('-', "_")
+    key.trim_matches(['[', ']'])
+        .to_lowercase()
+        .replace('-', "_")
 }

@@ -32,7 +32,8 @@ pub(crate) fn is_exposed(url: &str) -> bool {
 impl JetStreamSettings {
     /// Warnings about settings that are valid and unsafe.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let is_protected = self.tls.is_some() || self.servers.iter().any(|url| url.starts_with("tls://"));
+        let is_protected =
+            self.tls.is_some() || self.servers.iter().any(|url| url.starts_with("tls://"));
         // With credentials and NKeys a client signs the server's challenge, and sends no secret.
         let is_exposed = self.servers.iter().any(|url| is_exposed(url));
         match self.password.is_some() && !is_protected && is_exposed {

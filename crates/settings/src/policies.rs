@@ -111,7 +111,11 @@ impl BreakerTable {
             window: self.window.unwrap_or(usual.window),
             samples: self.samples.unwrap_or(usual.samples),
             cooldown,
-            max_cooldown: if max_cooldown < cooldown { cooldown } else { max_cooldown },
+            max_cooldown: if max_cooldown < cooldown {
+                cooldown
+            } else {
+                max_cooldown
+            },
         };
         settings.check().map(|()| settings)
     }
@@ -150,9 +154,15 @@ impl<'de> Deserialize<'de> for RateSettings {
         let Table { events, per, burst } = Table::deserialize(from)?;
         let per = per.unwrap_or(Time(Duration::from_secs(1)));
         if per.0.is_zero() || per.0 > LONGEST || (per.0 / events.get()).is_zero() {
-            return Err(Error::custom("expected `per` above 0 and at most 1h, and fewer events"));
+            return Err(Error::custom(
+                "expected `per` above 0 and at most 1h, and fewer events",
+            ));
         }
-        Ok(Self { events, per, burst: burst.unwrap_or(events) })
+        Ok(Self {
+            events,
+            per,
+            burst: burst.unwrap_or(events),
+        })
     }
 }
 
@@ -219,7 +229,10 @@ mod tests {
             assert_eq!(breaker(written), Ok(None), "{written}");
         }
         let max_cooldown = Time(Duration::from_secs(7));
-        let some = BreakerSettings { max_cooldown, ..BreakerSettings::default() };
+        let some = BreakerSettings {
+            max_cooldown,
+            ..BreakerSettings::default()
+        };
         assert_eq!(breaker(", breaker: { max-cooldown: 7s }"), Ok(Some(some)));
     }
 
@@ -227,13 +240,19 @@ mod tests {
     fn one_event_never_opens_it_whatever_is_written() {
         for (written, expected) in [
             (", breaker: { failures: 1 }", "from 2"),
-            (", breaker: { failures: 5, samples: 4 }", "not above `samples`"),
+            (
+                ", breaker: { failures: 5, samples: 4 }",
+                "not above `samples`",
+            ),
             (", breaker: { window: 2h }", "`window`"),
             (", breaker: often", "`off`"),
             (", breaker: { failurs: 3 }", "did you mean `failures`"),
         ] {
             let said = breaker(written).unwrap_err();
-            assert!(said.contains(expected) && said.contains("application.yml:4"), "{said}");
+            assert!(
+                said.contains(expected) && said.contains("application.yml:4"),
+                "{said}"
+            );
         }
     }
 }

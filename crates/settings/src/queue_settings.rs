@@ -68,7 +68,10 @@ impl Default for EmbeddedSettings {
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        Self { age: Time(Duration::from_hours(7 * 24)), bytes: ByteSize(10 << 30) }
+        Self {
+            age: Time(Duration::from_hours(7 * 24)),
+            bytes: ByteSize(10 << 30),
+        }
     }
 }
 
@@ -77,8 +80,14 @@ impl SettingsTree {
     pub fn queue(&self) -> Result<QueueSettings, SettingsError> {
         match self.value_at(&[PATH[0], PATH[1], "kind"]).as_str() {
             None | Some("embedded") => self.embedded().map(QueueSettings::Embedded),
-            Some("jetstream") => self.jet_stream().map(Box::new).map(QueueSettings::JetStream),
-            Some(_) => Err(self.invalid(&[PATH[0], PATH[1], "kind"], "expected `embedded` or `jetstream`")),
+            Some("jetstream") => self
+                .jet_stream()
+                .map(Box::new)
+                .map(QueueSettings::JetStream),
+            Some(_) => Err(self.invalid(
+                &[PATH[0], PATH[1], "kind"],
+                "expected `embedded` or `jetstream`",
+            )),
         }
     }
 
@@ -95,12 +104,14 @@ impl SettingsTree {
         retention: RetentionSettings,
     ) -> Result<(), SettingsError> {
         if dedup_window.0 < MIN_DEDUP_WINDOW {
-            let why =
-                "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
+            let why = "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
             return Err(self.invalid(&[PATH[0], PATH[1], "dedup-window"], why));
         }
         if retention.bytes.0 < MIN_RETENTION_BYTES {
-            return Err(self.invalid(&[PATH[0], PATH[1], "retention", "bytes"], "expected 16MiB or more"));
+            return Err(self.invalid(
+                &[PATH[0], PATH[1], "retention", "bytes"],
+                "expected 16MiB or more",
+            ));
         }
         Ok(())
     }
@@ -130,9 +141,15 @@ mod tests {
         let cluster = "kind: jetstream, servers: [\"nats://127.0.0.1:4222\"]";
         assert_eq!(window(&format!("{{ {cluster} }}")).unwrap(), 28 * HOUR);
         for more in [String::new(), format!("{cluster}, ")] {
-            assert_eq!(window(&format!("{{ {more}dedup-window: 27h }}")).unwrap(), 27 * HOUR);
+            assert_eq!(
+                window(&format!("{{ {more}dedup-window: 27h }}")).unwrap(),
+                27 * HOUR
+            );
             let refused = window(&format!("{{ {more}dedup-window: 26h }}")).unwrap_err();
-            assert!(refused.contains("27h") && refused.contains("application.yml:2"), "{refused}");
+            assert!(
+                refused.contains("27h") && refused.contains("application.yml:2"),
+                "{refused}"
+            );
         }
     }
 }

@@ -91,7 +91,13 @@ impl SettingsTree {
         if self.at(&PATH).is_none_or(|node| node.value().is_null()) {
             return Ok(None);
         }
-        let RawReconcileSettings { events, accounts, every, back, delay } = self.section(&PATH)?;
+        let RawReconcileSettings {
+            events,
+            accounts,
+            every,
+            back,
+            delay,
+        } = self.section(&PATH)?;
         self.check_times(every.0, back.0, delay.0)?;
         self.check_events(&events, routes)?;
         let accounts = self.asked(accounts)?;
@@ -99,7 +105,14 @@ impl SettingsTree {
         let back = back.0;
         let delay = delay.0;
         let seal = self.sealing_key()?;
-        Ok(Some(ReconcileSettings { events, accounts, every, back, delay, seal }))
+        Ok(Some(ReconcileSettings {
+            events,
+            accounts,
+            every,
+            back,
+            delay,
+            seal,
+        }))
     }
 
     /// The comparison's settings.
@@ -107,16 +120,22 @@ impl SettingsTree {
     /// # Errors
     /// If there are none, or they are not valid.
     pub fn required_reconcile(&self, routes: &Routes) -> Result<ReconcileSettings, SettingsError> {
-        let missing =
-            "expected the names of the events that Fluent sends as webhooks: reconcile: { events: [...] }";
-        self.reconcile(routes)?.ok_or_else(|| self.invalid(&PATH, missing))
+        let missing = "expected the names of the events that Fluent sends as webhooks: reconcile: { events: [...] }";
+        self.reconcile(routes)?
+            .ok_or_else(|| self.invalid(&PATH, missing))
     }
 
-    fn check_times(&self, every: Duration, back: Duration, delay: Duration) -> Result<(), SettingsError> {
+    fn check_times(
+        &self,
+        every: Duration,
+        back: Duration,
+        delay: Duration,
+    ) -> Result<(), SettingsError> {
         let (shortest, expected) = match self.queue()? {
-            QueueSettings::Embedded(_) => {
-                (SHORTEST_DELAY, "expected 15s to 48h: Fluent itself tries for 14 s")
-            }
+            QueueSettings::Embedded(_) => (
+                SHORTEST_DELAY,
+                "expected 15s to 48h: Fluent itself tries for 14 s",
+            ),
             QueueSettings::JetStream(_) => (
                 SHORTEST_ON_A_CLUSTER,
                 "expected 45s to 48h: Fluent tries for 14 s, and then it may be in a spool",
@@ -141,8 +160,17 @@ impl SettingsTree {
         }
         for (index, event) in events.iter().enumerate() {
             let why = match event {
-                event if events[..index].contains(event) => "it is listed twice: expected each name once",
-                event if routes.0.iter().any(|route| route.may_take_reconciled(event)) => continue,
+                event if events[..index].contains(event) => {
+                    "it is listed twice: expected each name once"
+                }
+                event
+                    if routes
+                        .0
+                        .iter()
+                        .any(|route| route.may_take_reconciled(event)) =>
+                {
+                    continue;
+                }
                 _ => {
                     "no route takes it: expected one with `origins: [webhook, reconciled]` that matches this event"
                 }
@@ -160,7 +188,10 @@ impl SettingsTree {
         }
         let Some(named) = named else { return Ok(known) };
         if named.is_empty() {
-            return Err(self.invalid(&at, "expected names, or nothing for every account with an `api`"));
+            return Err(self.invalid(
+                &at,
+                "expected names, or nothing for every account with an `api`",
+            ));
         }
         for (index, name) in named.iter().enumerate() {
             if !known.iter().any(|account| account.name == *name) {
@@ -170,14 +201,18 @@ impl SettingsTree {
                 return Err(self.invalid(&[&at[..], &[&index.to_string()]].concat(), &why));
             }
         }
-        Ok(known.into_iter().filter(|account| named.contains(&account.name)).collect())
+        Ok(known
+            .into_iter()
+            .filter(|account| named.contains(&account.name))
+            .collect())
     }
 }
 
 impl Routes {
     /// Warnings about routes that are valid and may surprise, for the start and for `check`.
     pub fn warnings(&self) -> Vec<String> {
-        let of_route = |route: &RouteSettings| [route.listed_twice(), route.not_in_the_log()].concat();
+        let of_route =
+            |route: &RouteSettings| [route.listed_twice(), route.not_in_the_log()].concat();
         self.0.iter().flat_map(of_route).collect()
     }
 }
@@ -185,7 +220,10 @@ impl Routes {
 impl RouteSettings {
     /// True if the route takes reconciled events.
     pub fn takes_reconciled(&self) -> bool {
-        self.terms.origin.iter().any(|origin| origin == Origin::Reconciled.as_str())
+        self.terms
+            .origin
+            .iter()
+            .any(|origin| origin == Origin::Reconciled.as_str())
     }
 
     /// True if a reconciled event of this name may match the route.
@@ -199,10 +237,16 @@ impl RouteSettings {
         if self.repeated.is_empty() {
             return Vec::new();
         }
-        let repeated: Vec<_> = self.repeated.iter().map(|value| format!("`{value}`")).collect();
+        let repeated: Vec<_> = self
+            .repeated
+            .iter()
+            .map(|value| format!("`{value}`"))
+            .collect();
         let name = &self.name;
         let repeated = repeated.join(", ");
-        vec![format!("`match` of route {name} lists {repeated} more than once: once is enough")]
+        vec![format!(
+            "`match` of route {name} lists {repeated} more than once: once is enough"
+        )]
     }
 
     /// Warnings about fields that the route matches on and that Fluent's log does not have.

@@ -204,27 +204,40 @@ impl SettingsTree {
     pub fn wrong_route(&self, name: &str, why: &str) -> SettingsError {
         let routes = self.value_at(&PATH);
         let is_it = |route: &Value| route.get("name").and_then(Value::as_str) == Some(name);
-        let index = routes.as_array().and_then(|routes| routes.iter().position(is_it)).unwrap_or(0);
+        let index = routes
+            .as_array()
+            .and_then(|routes| routes.iter().position(is_it))
+            .unwrap_or(0);
         self.invalid(&[PATH[0], PATH[1], &index.to_string()], why)
     }
 
-    fn routes_known_to(&self, registry: Option<&Registry>, partly: bool) -> Result<Routes, SettingsError> {
+    fn routes_known_to(
+        &self,
+        registry: Option<&Registry>,
+        partly: bool,
+    ) -> Result<Routes, SettingsError> {
         let listed = match self.value_at(&PATH) {
             Value::Null => Vec::new(),
             Value::Array(routes) => routes,
             _ => return Err(self.invalid(&PATH, "expected a list of routes")),
         };
         if listed.len() > MAX_ROUTES {
-            return Err(
-                self.invalid(&PATH, &format!("{} routes: expected {MAX_ROUTES} at most", listed.len()))
-            );
+            return Err(self.invalid(
+                &PATH,
+                &format!("{} routes: expected {MAX_ROUTES} at most", listed.len()),
+            ));
         }
         let mut routes: Vec<RouteSettings> = Vec::new();
         for (index, value) in listed.into_iter().enumerate() {
             let index = index.to_string();
             let path = [PATH[0], PATH[1], &index];
-            let kind = value.get("dispatcher").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let registry = registry.filter(|known| !partly || known.kinds().any(|known| known == kind));
+            let kind = value
+                .get("dispatcher")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
+            let registry =
+                registry.filter(|known| !partly || known.kinds().any(|known| known == kind));
             // Checked first: otherwise its table would be reported as an unknown key.
             self.check_kind(&path, &value, registry)?;
             let route = self.route(&path, value)?;
@@ -263,19 +276,26 @@ impl SettingsTree {
         } = self.read(path, &value)?;
         let at = |key| [path, &[key]].concat();
         if !is_name(&name) || name == UNROUTED {
-            let why = format!("expected 1 to 64 lowercase letters, digits and hyphens, and not `{UNROUTED}`");
+            let why = format!(
+                "expected 1 to 64 lowercase letters, digits and hyphens, and not `{UNROUTED}`"
+            );
             return Err(self.invalid(&at("name"), &why));
         }
         if !(1..=MAX_CONCURRENCY).contains(&concurrency) {
-            return Err(self.invalid(&at("concurrency"), &format!("expected 1 to {MAX_CONCURRENCY}")));
+            return Err(self.invalid(
+                &at("concurrency"),
+                &format!("expected 1 to {MAX_CONCURRENCY}"),
+            ));
         }
-        if retry.initial.0.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0) {
+        if retry.initial.0.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0)
+        {
             return Err(self.invalid(
                 &at("retry"),
                 "expected initial above 0 and not above max-delay, and attempts, if given, from 1",
             ));
         }
-        let breaker = BreakerListed::settings(breaker).map_err(|why| self.invalid(&at("breaker"), why))?;
+        let breaker =
+            BreakerListed::settings(breaker).map_err(|why| self.invalid(&at("breaker"), why))?;
         let start = match start {
             StartSettings::Now => Start::Now,
             StartSettings::Beginning => Start::Beginning,
@@ -295,9 +315,14 @@ impl SettingsTree {
             }
         }
         let repeated = matching.repeated();
-        let terms = MatchFields { origin, ..self.terms(&at("match"), matching)? };
+        let terms = MatchFields {
+            origin,
+            ..self.terms(&at("match"), matching)?
+        };
         if let Some(confirm) = confirm {
-            confirm.check(&terms.entity_type).map_err(|why| self.invalid(&at("confirm"), &why))?;
+            confirm
+                .check(&terms.entity_type)
+                .map_err(|why| self.invalid(&at("confirm"), &why))?;
         }
         Ok(RouteSettings {
             name,
@@ -323,7 +348,9 @@ impl SettingsTree {
         path: &[&str],
         written: Option<Value>,
     ) -> Result<Option<OutcomeHookSettings>, SettingsError> {
-        let Some(mut value) = written else { return Ok(None) };
+        let Some(mut value) = written else {
+            return Ok(None);
+        };
         let table = take_table(&mut value);
         let RawOutcomeHook { dispatcher } = self.read(path, &value)?;
         Ok(Some(OutcomeHookSettings { dispatcher, table }))
@@ -336,7 +363,9 @@ impl SettingsTree {
         registry: Option<&Registry>,
     ) -> Result<(), SettingsError> {
         let kind = route.get("dispatcher").and_then(Value::as_str);
-        let (Some(registry), Some(kind)) = (registry, kind) else { return Ok(()) };
+        let (Some(registry), Some(kind)) = (registry, kind) else {
+            return Ok(());
+        };
         if registry.kinds().any(|known| known == kind) {
             return Ok(());
         }
@@ -345,7 +374,11 @@ impl SettingsTree {
         let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
         // The value may be anything. Close to a known kind, it is a misspelt one and may be
         // shown.
-        let kind = if hint.is_empty() { shortened(kind) } else { kind.to_owned() };
+        let kind = if hint.is_empty() {
+            shortened(kind)
+        } else {
+            kind.to_owned()
+        };
         let known = known.join(", ");
         let why = format!("no dispatcher is called `{kind}`; this binary has: {known}{hint}");
         Err(self.invalid(&[path, &["dispatcher"]].concat(), &why))
@@ -358,9 +391,17 @@ impl SettingsTree {
         registry: &Registry,
     ) -> Result<(), SettingsError> {
         self.check_table(path, &route.dispatcher, &route.table, registry)?;
-        for (key, then) in [("on-success", &route.on_success), ("on-dead-letter", &route.on_dead_letter)] {
+        for (key, then) in [
+            ("on-success", &route.on_success),
+            ("on-dead-letter", &route.on_dead_letter),
+        ] {
             if let Some(then) = then {
-                self.check_table(&[path, &[key]].concat(), &then.dispatcher, &then.table, registry)?;
+                self.check_table(
+                    &[path, &[key]].concat(),
+                    &then.dispatcher,
+                    &then.table,
+                    registry,
+                )?;
             }
         }
         Ok(())
@@ -374,9 +415,10 @@ impl SettingsTree {
         registry: &Registry,
     ) -> Result<(), SettingsError> {
         registry.check(kind, table).map_err(|error| match error {
-            RegistryError::Settings { path: inner, message } => {
-                self.misfit(&[path, &[kind]].concat(), &inner, &message)
-            }
+            RegistryError::Settings {
+                path: inner,
+                message,
+            } => self.misfit(&[path, &[kind]].concat(), &inner, &message),
             other => self.invalid(&[path, &["dispatcher"]].concat(), &other.to_string()),
         })
     }
@@ -384,9 +426,14 @@ impl SettingsTree {
 
 /// Takes the dispatcher's own table out of a route, empty if there is none.
 fn take_table(route: &mut Value) -> Value {
-    let kind = route.get("dispatcher").and_then(Value::as_str).map(str::to_owned);
+    let kind = route
+        .get("dispatcher")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     let table = kind.and_then(|kind| route.as_object_mut()?.remove(&kind));
-    table.filter(|table| !table.is_null()).unwrap_or_else(|| Value::Object(Map::default()))
+    table
+        .filter(|table| !table.is_null())
+        .unwrap_or_else(|| Value::Object(Map::default()))
 }
 
 fn is_name(name: &str) -> bool {

@@ -74,7 +74,8 @@ impl SettingsTree {
 
     fn private_key(&self, file: &FileSettings) -> Result<SealingKey, SettingsError> {
         let at = [PATH[0], PATH[1], "private-key"];
-        SealingKey::parse(&self.text_of(&at, file)?).map_err(|error| self.invalid(&at, &error.to_string()))
+        SealingKey::parse(&self.text_of(&at, file)?)
+            .map_err(|error| self.invalid(&at, &error.to_string()))
     }
 
     fn seal_keys(&self) -> Result<SealKeys, SettingsError> {
@@ -98,8 +99,9 @@ impl SettingsTree {
 
     fn text_of(&self, at: &[&str], file: &FileSettings) -> Result<String, SettingsError> {
         let path = self.folder().join(&file.file);
-        let read = std::fs::read_to_string(&path)
-            .map_err(|error| self.invalid(at, &format!("reading the file {}: {error}", path.display())))?;
+        let read = std::fs::read_to_string(&path).map_err(|error| {
+            self.invalid(at, &format!("reading the file {}: {error}", path.display()))
+        })?;
         Ok(read.trim_start_matches('\u{feff}').to_owned())
     }
 }

@@ -48,7 +48,9 @@ impl SettingsTree {
     }
 
     fn only(&self, path: &[&str], known: &[&str]) -> Result<(), SettingsError> {
-        let Some(node) = self.at(path) else { return Ok(()) };
+        let Some(node) = self.at(path) else {
+            return Ok(());
+        };
         let Data::Map(entries) = &node.data else {
             return if node.value().is_null() {
                 Ok(())
@@ -56,7 +58,10 @@ impl SettingsTree {
                 Err(self.invalid(path, "expected a table of keys"))
             };
         };
-        match entries.iter().find(|(key, ..)| !known.contains(&key.as_str())) {
+        match entries
+            .iter()
+            .find(|(key, ..)| !known.contains(&key.as_str()))
+        {
             Some((key, ..)) => Err(self.invalid(&[path, &[key]].concat(), &unknown(key, known))),
             None => Ok(()),
         }
@@ -64,12 +69,22 @@ impl SettingsTree {
 
     /// Reads the section at `path`; an absent one is read as an empty table.
     pub(crate) fn section<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, SettingsError> {
-        let value = self.at(path).map(|node| node.value()).filter(|value| !value.is_null());
-        self.read(path, &value.unwrap_or_else(|| Value::Object(serde_json::Map::default())))
+        let value = self
+            .at(path)
+            .map(|node| node.value())
+            .filter(|value| !value.is_null());
+        self.read(
+            path,
+            &value.unwrap_or_else(|| Value::Object(serde_json::Map::default())),
+        )
     }
 
     /// Reads `value`, which is at `path`.
-    pub(crate) fn read<T: DeserializeOwned>(&self, path: &[&str], value: &Value) -> Result<T, SettingsError> {
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        value: &Value,
+    ) -> Result<T, SettingsError> {
         let mut track = serde_path_to_error::Track::new();
         T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|error| {
             let inner = dispatch::path_of(&track.path());
@@ -95,7 +110,11 @@ impl SettingsTree {
         let full: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
         SettingsError::Invalid {
             place: self.place(&full),
-            path: full.iter().map(|key| shortened(key)).collect::<Vec<_>>().join("."),
+            path: full
+                .iter()
+                .map(|key| shortened(key))
+                .collect::<Vec<_>>()
+                .join("."),
             message: message.to_owned(),
         }
     }
@@ -109,19 +128,29 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 fn unknown(key: &str, known: &[&str]) -> String {
-    let shown = if nearest(key, known.iter().copied()).is_some() { key.to_owned() } else { shortened(key) };
+    let shown = if nearest(key, known.iter().copied()).is_some() {
+        key.to_owned()
+    } else {
+        shortened(key)
+    };
     if NOT_BUILT.contains(&key) {
         return format!(
             "`{shown}` is planned, but this version does not have it: remove it, or use a version that does"
         );
     }
-    let renamed = RENAMED.iter().find(|(old, new)| *old == key && known.contains(new));
+    let renamed = RENAMED
+        .iter()
+        .find(|(old, new)| *old == key && known.contains(new));
     if let Some((old, new)) = renamed {
         return format!("`{old}` is called `{new}` now: write that");
     }
-    let hint =
-        nearest(key, known.iter().copied()).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-    let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+    let hint = nearest(key, known.iter().copied())
+        .map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+    let known = if known.is_empty() {
+        "nothing".to_owned()
+    } else {
+        known.join(", ")
+    };
     format!("unknown key `{shown}`{hint} expected: {known}")
         .replace("` expected", "`: expected")
         .replace("? expected", "? Expected")
@@ -134,6 +163,8 @@ fn unknown(key: &str, known: &[&str]) -> String {
 /// assert_eq!(settings::nearest("nope", ["orders", "pickup"].into_iter()), None);
 /// ```
 pub fn nearest<'n>(key: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let apart = known.map(|name| (strsim::damerau_levenshtein(key, name), name)).min()?;
+    let apart = known
+        .map(|name| (strsim::damerau_levenshtein(key, name), name))
+        .min()?;
     (apart.0 <= (key.len() / 3).max(1)).then_some(apart.1)
 }

@@ -62,7 +62,8 @@ impl Default for SpoolSettings {
 impl SettingsTree {
     /// Reads a gateway's spool. `None` if the queue itself makes an event durable.
     pub fn spool(&self, queue: &QueueSettings) -> Result<Option<SpoolSettings>, SettingsError> {
-        let acknowledge: Option<Acknowledge> = self.read(&ACKNOWLEDGE, &self.value_at(&ACKNOWLEDGE))?;
+        let acknowledge: Option<Acknowledge> =
+            self.read(&ACKNOWLEDGE, &self.value_at(&ACKNOWLEDGE))?;
         let has_spool = !self.value_at(&SPOOL).is_null();
         match (queue, has_spool, acknowledge) {
             (QueueSettings::Embedded(_), false, None) => Ok(None),

@@ -117,7 +117,11 @@ fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
 
 impl Default for TracesSettings {
     fn default() -> Self {
-        Self { sample: 0.1, keep_failures: true, trust_callers: false }
+        Self {
+            sample: 0.1,
+            keep_failures: true,
+            trust_callers: false,
+        }
     }
 }
 
@@ -153,7 +157,10 @@ impl SettingsTree {
             host.is_some_and(|host| !host.is_empty() && !host.contains(['@', '?', '#', ' ']))
         });
         if !is_url {
-            return Err(self.invalid(&at("endpoint"), "expected http:// or https://, a host and a port"));
+            return Err(self.invalid(
+                &at("endpoint"),
+                "expected http:// or https://, a host and a port",
+            ));
         }
         if otlp.timeout.0.is_zero() || otlp.timeout.0 > MAX_TIMEOUT {
             return Err(self.invalid(&at("timeout"), "expected up to 60s: spans wait meanwhile"));

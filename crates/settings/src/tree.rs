@@ -59,12 +59,16 @@ impl fmt::Display for Location {
 
 /// Largest file: hundreds of routes with their templates are a tenth of this.
 const MAX_BYTES: u64 = 1 << 20;
-const TOO_LARGE: &str = "the file is larger than 1 MiB, which no settings are: is it the right one?";
+const TOO_LARGE: &str =
+    "the file is larger than 1 MiB, which no settings are: is it the right one?";
 
 /// Reads the file, but no more than a byte beyond the limit.
 fn read_bounded(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(file)?.take(MAX_BYTES + 1).read_to_string(&mut text).map(|_| text)
+    std::fs::File::open(file)?
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map(|_| text)
 }
 
 impl SettingsTree {
@@ -73,8 +77,10 @@ impl SettingsTree {
         file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
-        let text = read_bounded(file)
-            .map_err(|source| SettingsError::Unreadable { file: file.to_owned(), source })?;
+        let text = read_bounded(file).map_err(|source| SettingsError::Unreadable {
+            file: file.to_owned(),
+            source,
+        })?;
         Self::parse(file, &text, environment)
     }
 
@@ -87,9 +93,15 @@ impl SettingsTree {
         let file: Arc<Path> = file.into();
         if text.len() as u64 > MAX_BYTES {
             let place = Location::File { file, line: 1 };
-            return Err(SettingsError::NotYaml { place, message: TOO_LARGE.to_owned() });
+            return Err(SettingsError::NotYaml {
+                place,
+                message: TOO_LARGE.to_owned(),
+            });
         }
-        let mut root = yaml::parse(text, &|line| Location::File { file: Arc::clone(&file), line })?;
+        let mut root = yaml::parse(text, &|line| Location::File {
+            file: Arc::clone(&file),
+            line,
+        })?;
         // A section before its own keys, so that the more exact variable wins in any order.
         let mut environment: Vec<_> = environment.into_iter().collect();
         environment.sort();
@@ -116,7 +128,8 @@ impl SettingsTree {
 
     /// The node at a path of keys and indices; `None` if there is none.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
-        path.iter().try_fold(&self.root, |node, key| node.child(key))
+        path.iter()
+            .try_fold(&self.root, |node, key| node.child(key))
     }
 
     /// The location of the deepest part of `path` that exists.
@@ -124,9 +137,15 @@ impl SettingsTree {
         let mut node = &self.root;
         let mut place = &node.place;
         for key in path {
-            let (Some(own), Some(child)) = (node.key_place(key), node.child(key)) else { break };
+            let (Some(own), Some(child)) = (node.key_place(key), node.child(key)) else {
+                break;
+            };
             // An overridden value has the location of the override.
-            place = if matches!(child.place, Location::Environment(_)) { &child.place } else { own };
+            place = if matches!(child.place, Location::Environment(_)) {
+                &child.place
+            } else {
+                own
+            };
             node = child;
         }
         place.clone()
@@ -136,7 +155,10 @@ impl SettingsTree {
 impl Node {
     pub(crate) fn child(&self, key: &str) -> Option<&Self> {
         match &self.data {
-            Data::Map(entries) => entries.iter().find(|(k, ..)| k == key).map(|(.., node)| node),
+            Data::Map(entries) => entries
+                .iter()
+                .find(|(k, ..)| k == key)
+                .map(|(.., node)| node),
             Data::List(nodes) => nodes.get(key.parse::<usize>().ok()?),
             Data::Scalar(_) => None,
         }
@@ -144,7 +166,10 @@ impl Node {
 
     fn key_place(&self, key: &str) -> Option<&Location> {
         match &self.data {
-            Data::Map(entries) => entries.iter().find(|(k, ..)| k == key).map(|(_, place, _)| place),
+            Data::Map(entries) => entries
+                .iter()
+                .find(|(k, ..)| k == key)
+                .map(|(_, place, _)| place),
             Data::List(_) => self.child(key).map(|node| &node.place),
             Data::Scalar(_) => None,
         }
@@ -155,7 +180,10 @@ impl Node {
         match &self.data {
             Data::Scalar(value) => value.clone(),
             Data::List(nodes) => nodes.iter().map(Self::value).collect(),
-            Data::Map(entries) => entries.iter().map(|(key, _, node)| (key.clone(), node.value())).collect(),
+            Data::Map(entries) => entries
+                .iter()
+                .map(|(key, _, node)| (key.clone(), node.value()))
+                .collect(),
         }
     }
 }

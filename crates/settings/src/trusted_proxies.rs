@@ -42,7 +42,9 @@ impl TrustedProxies {
     /// True if the address is one of a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks
+            .iter()
+            .any(|network| network.contains(&address))
     }
 
     /// The header or protocol by which they name the client.
@@ -52,7 +54,10 @@ impl TrustedProxies {
 
     /// Warnings about settings that are valid and may surprise.
     pub fn warnings(&self) -> Vec<String> {
-        let wide = self.networks.iter().filter(|network| network.prefix_len() < WIDE);
+        let wide = self
+            .networks
+            .iter()
+            .filter(|network| network.prefix_len() < WIDE);
         wide.map(|network| {
             let whom = if network.prefix_len() == 0 { "is everybody" } else { "has strangers in it" };
             format!(
@@ -71,10 +76,16 @@ pub(crate) struct Network(#[schemars(with = "String")] IpNet);
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+        let address = || {
+            text.parse::<IpAddr>()
+                .ok()
+                .map(|address| IpNet::from(address.to_canonical()))
+        };
         let network = text.parse::<IpNet>().ok().or_else(address);
         let expected = "expected an address or a network such as 10.0.0.5 or 10.0.0.0/8";
-        network.map(|network| Self(network.trunc())).ok_or_else(|| Error::custom(expected))
+        network
+            .map(|network| Self(network.trunc()))
+            .ok_or_else(|| Error::custom(expected))
     }
 }
 
@@ -87,13 +98,20 @@ pub(crate) fn trusted_proxies(
     from: Option<AddressFrom>,
 ) -> Result<TrustedProxies, (&'static str, &'static str)> {
     if networks.len() > MAX_PROXIES {
-        return Err(("trusted-proxies", "expected at most 64 addresses or networks"));
+        return Err((
+            "trusted-proxies",
+            "expected at most 64 addresses or networks",
+        ));
     }
     if networks.is_empty() && from.is_some() {
-        let why = "needs `trusted-proxies`: without them nobody is believed about another's address";
+        let why =
+            "needs `trusted-proxies`: without them nobody is believed about another's address";
         return Err(("client-address", why));
     }
-    let networks = networks.into_iter().map(|Network(network)| network).collect();
+    let networks = networks
+        .into_iter()
+        .map(|Network(network)| network)
+        .collect();
     Ok(TrustedProxies::new(networks, from.unwrap_or_default()))
 }
 
@@ -102,7 +120,8 @@ mod tests {
     use super::*;
 
     fn parsed(json: &str) -> Result<TrustedProxies, String> {
-        let networks: Vec<Network> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let networks: Vec<Network> =
+            serde_json::from_str(json).map_err(|error| error.to_string())?;
         trusted_proxies(networks, None).map_err(|(_, why)| why.to_owned())
     }
 
@@ -116,18 +135,37 @@ mod tests {
             ("2001:db8::1", true),
             ("2001:db8::2", false),
         ] {
-            assert_eq!(trusted.contains(address.parse().unwrap()), is_one, "{address}");
+            assert_eq!(
+                trusted.contains(address.parse().unwrap()),
+                is_one,
+                "{address}"
+            );
         }
-        assert!(parsed(r#"["proxy.example.com"]"#).unwrap_err().contains("expected an address"));
+        assert!(
+            parsed(r#"["proxy.example.com"]"#)
+                .unwrap_err()
+                .contains("expected an address")
+        );
         assert!(trusted_proxies(Vec::new(), Some(AddressFrom::Forwarded)).is_err());
     }
 
     #[test]
     fn trusting_everybody_is_said() {
         let everybody = parsed(r#"["0.0.0.0/0", "::/0"]"#).unwrap().warnings();
-        assert!(everybody.len() == 2 && everybody[0].contains("is everybody"), "{everybody:?}");
-        let halves = parsed(r#"["0.0.0.0/1", "128.0.0.0/1", "2000::/3"]"#).unwrap().warnings();
-        assert!(halves.len() == 3 && halves[0].contains("has strangers in it"), "{halves:?}");
-        assert_eq!(parsed(r#"["10.0.0.0/8", "fd00::/8"]"#).unwrap().warnings(), [""; 0]);
+        assert!(
+            everybody.len() == 2 && everybody[0].contains("is everybody"),
+            "{everybody:?}"
+        );
+        let halves = parsed(r#"["0.0.0.0/1", "128.0.0.0/1", "2000::/3"]"#)
+            .unwrap()
+            .warnings();
+        assert!(
+            halves.len() == 3 && halves[0].contains("has strangers in it"),
+            "{halves:?}"
+        );
+        assert_eq!(
+            parsed(r#"["10.0.0.0/8", "fd00::/8"]"#).unwrap().warnings(),
+            [""; 0]
+        );
     }
 }

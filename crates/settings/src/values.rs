@@ -15,7 +15,9 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let expected = || Error::custom("expected a time such as 10s, 15m, 72h or 3d");
-        humantime::parse_duration(&text).map(Self).map_err(|_| expected())
+        humantime::parse_duration(&text)
+            .map(Self)
+            .map_err(|_| expected())
     }
 }
 
@@ -28,6 +30,8 @@ impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let expected = || Error::custom("expected a size such as 64KiB, 2MiB or 10GiB");
-        text.parse::<bytesize::ByteSize>().map(|size| Self(size.as_u64())).map_err(|_| expected())
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| Self(size.as_u64()))
+            .map_err(|_| expected())
     }
 }

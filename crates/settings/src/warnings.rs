@@ -26,7 +26,11 @@ impl SettingsTree {
         let mut secrets = Vec::new();
         collect_secrets(&self.root, &mut secrets);
         let folder = self.folder();
-        found.extend(secrets.iter().filter_map(|(place, file)| exposed(place, &folder.join(file))));
+        found.extend(
+            secrets
+                .iter()
+                .filter_map(|(place, file)| exposed(place, &folder.join(file))),
+        );
         Ok(found)
     }
 }
@@ -39,7 +43,10 @@ fn collect_secrets(node: &Node, found: &mut Vec<(Location, PathBuf)>) {
         Data::List(nodes) => nodes.iter().for_each(|node| collect_secrets(node, found)),
         Data::Map(entries) => {
             let is_identity = entries.iter().any(|(key, ..)| key == "certificate");
-            for (key, place, child) in entries.iter().filter(|(key, ..)| !PUBLIC.contains(&key.as_str())) {
+            for (key, place, child) in entries
+                .iter()
+                .filter(|(key, ..)| !PUBLIC.contains(&key.as_str()))
+            {
                 let is_secret = key == "file" || (key == "key" && is_identity);
                 match child.value().as_str() {
                     Some(file) if is_secret => found.push((place.clone(), file.into())),
@@ -66,7 +73,10 @@ mod tests {
 
     #[track_caller]
     fn warnings(folder: &Path, text: &str) -> Vec<String> {
-        SettingsTree::parse(&folder.join("application.yml"), text, []).unwrap().warnings().unwrap()
+        SettingsTree::parse(&folder.join("application.yml"), text, [])
+            .unwrap()
+            .warnings()
+            .unwrap()
     }
 
     #[test]
@@ -74,7 +84,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (name, mode) in [("open", 0o644), ("ours", 0o600), ("groups", 0o640)] {
             std::fs::write(folder.path().join(name), "x").unwrap();
-            std::fs::set_permissions(folder.path().join(name), PermissionsExt::from_mode(mode)).unwrap();
+            std::fs::set_permissions(folder.path().join(name), PermissionsExt::from_mode(mode))
+                .unwrap();
         }
         let text = "fluent-connect:
   webhook: { tls: { certificate: open, key: open } }
@@ -95,16 +106,24 @@ fluentcommerce: { fluent-webhook-keys: { a: { file: open } } }
     #[test]
     fn a_password_for_nats_that_leaves_in_clear_is_warned_of() {
         let nats = |servers: &str, rest: &str| {
-            let text =
-                format!("fluent-connect: {{ queue: {{ kind: jetstream, servers: [{servers:?}], {rest} }} }}");
+            let text = format!(
+                "fluent-connect: {{ queue: {{ kind: jetstream, servers: [{servers:?}], {rest} }} }}"
+            );
             warnings(Path::new("."), &text).len()
         };
         let password = "user: u, password: { file: p }";
         assert_eq!(nats("nats://nats-1:4222", password), 1);
-        assert_eq!(nats("nats://nats-1:4222", &format!("{password}, tls: {{}}")), 0);
+        assert_eq!(
+            nats("nats://nats-1:4222", &format!("{password}, tls: {{}}")),
+            0
+        );
         assert_eq!(nats("tls://nats-1:4222", password), 0);
         assert_eq!(nats("nats://127.0.0.1:4222", password), 0);
-        assert_eq!(nats("nats://nats-1:4222", "nkey: { file: seed }"), 0, "shows no secret");
+        assert_eq!(
+            nats("nats://nats-1:4222", "nkey: { file: seed }"),
+            0,
+            "shows no secret"
+        );
     }
 
     #[test]
@@ -114,10 +133,15 @@ fluentcommerce: { fluent-webhook-keys: { a: { file: open } } }
                 "fluent-connect: {{ telemetry: {{ otlp: {{ headers: {{ k: {{ file: f }} }}, {rest} }} }} }}"
             );
             let tree = SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap();
-            tree.telemetry().map(drop).map_err(|error| error.to_string())
+            tree.telemetry()
+                .map(drop)
+                .map_err(|error| error.to_string())
         };
         let refused = collector("endpoint: 'http://collector:4317'").unwrap_err();
-        assert!(refused.contains("application.yml:1") && refused.contains("otlp.headers"), "{refused}");
+        assert!(
+            refused.contains("application.yml:1") && refused.contains("otlp.headers"),
+            "{refused}"
+        );
         collector("endpoint: 'http://collector:4317', allow-plaintext-credentials: true").unwrap();
         collector("endpoint: 'http://localhost:4317'").unwrap();
         collector("endpoint: 'https://collector:4317'").unwrap();

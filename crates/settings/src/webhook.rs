@@ -145,7 +145,10 @@ pub(crate) struct AccountSettings {
     retailers: Option<Vec<Retailer>>,
     /// How its API is asked, where a route needs it.
     #[serde(default)]
-    #[expect(dead_code, reason = "read by Tree::apis; named here for the schema and for typos")]
+    #[expect(
+        dead_code,
+        reason = "read by Tree::apis; named here for the schema and for typos"
+    )]
     api: Option<ApiSettings>,
 }
 
@@ -172,7 +175,9 @@ impl<'de> Deserialize<'de> for Retailer {
         match Value::deserialize(from)? {
             Value::String(id) if !id.is_empty() => Ok(Self(id)),
             Value::Number(number) if number.is_u64() => Ok(Self(number.to_string())),
-            _ => Err(serde::de::Error::custom("expected a retailer's id, such as 34")),
+            _ => Err(serde::de::Error::custom(
+                "expected a retailer's id, such as 34",
+            )),
         }
     }
 }
@@ -185,7 +190,14 @@ impl SettingsTree {
         let webhook: WebhookSettings = self.section(&["fluent-connect", "webhook"])?;
         self.check_webhook(&webhook)?;
         let WebhookSettings {
-            listen, path, signatures, signature_headers, body_limit, malformed, tls, ..
+            listen,
+            path,
+            signatures,
+            signature_headers,
+            body_limit,
+            malformed,
+            tls,
+            ..
         } = webhook;
         let proxies = trusted_proxies(webhook.trusted_proxies, webhook.client_address)
             .map_err(|(key, why)| self.invalid(&["fluent-connect", "webhook", key], why))?;
@@ -201,7 +213,11 @@ impl SettingsTree {
             malformed,
             tls: tls.map(|tls| self.resolved(tls)),
             proxies,
-            signatures: Signatures { enabled: signatures, sha512, md5 },
+            signatures: Signatures {
+                enabled: signatures,
+                sha512,
+                md5,
+            },
             accounts,
             account_names,
             keys: Arc::new(keys),
@@ -210,7 +226,10 @@ impl SettingsTree {
 
     /// The address that answers health questions, if there is one.
     pub fn health(&self) -> Result<Option<SocketAddr>, SettingsError> {
-        self.read(&["fluent-connect", "health"], &self.value_at(&["fluent-connect", "health"]))
+        self.read(
+            &["fluent-connect", "health"],
+            &self.value_at(&["fluent-connect", "health"]),
+        )
     }
 
     /// Time for which a stopping process says that it is not ready and still takes work, so that
@@ -231,7 +250,10 @@ impl SettingsTree {
 
     fn resolved(&self, tls: ServerTls) -> ServerTls {
         let folder = self.folder();
-        ServerTls { certificate: folder.join(tls.certificate), key: folder.join(tls.key) }
+        ServerTls {
+            certificate: folder.join(tls.certificate),
+            key: folder.join(tls.key),
+        }
     }
 
     fn check_webhook(&self, webhook: &WebhookSettings) -> Result<(), SettingsError> {
@@ -246,7 +268,11 @@ impl SettingsTree {
             ));
         }
         let SignatureHeaders { sha512, md5 } = &webhook.signature_headers;
-        let names: Vec<String> = sha512.iter().chain(md5).map(|name| name.to_lowercase()).collect();
+        let names: Vec<String> = sha512
+            .iter()
+            .chain(md5)
+            .map(|name| name.to_lowercase())
+            .collect();
         let distinct: std::collections::HashSet<_> = names.iter().collect();
         if sha512.is_empty()
             || md5.is_empty()
@@ -262,11 +288,19 @@ impl SettingsTree {
         Ok(())
     }
 
-    pub(crate) fn accounts(&self, keys: &KeyRing) -> Result<(Accounts, Vec<String>), SettingsError> {
+    pub(crate) fn accounts(
+        &self,
+        keys: &KeyRing,
+    ) -> Result<(Accounts, Vec<String>), SettingsError> {
         const PATH: [&str; 2] = ["fluent-connect", "accounts"];
-        let listed: Vec<AccountSettings> = self
-            .read(&PATH, &self.value_at(&PATH))
-            .or_else(|error| if self.at(&PATH).is_none() { Ok(Vec::new()) } else { Err(error) })?;
+        let listed: Vec<AccountSettings> =
+            self.read(&PATH, &self.value_at(&PATH)).or_else(|error| {
+                if self.at(&PATH).is_none() {
+                    Ok(Vec::new())
+                } else {
+                    Err(error)
+                }
+            })?;
         if listed.is_empty() {
             return Err(self.invalid(
                 &PATH,
@@ -282,24 +316,37 @@ impl SettingsTree {
             }
             accounts.push(account);
         }
-        let names = accounts.iter().map(|account| format!("{} ({})", account.name, account.key)).collect();
+        let names = accounts
+            .iter()
+            .map(|account| format!("{} ({})", account.name, account.key))
+            .collect();
         Ok((Accounts::new(accounts), names))
     }
 }
 
 fn account(listed: AccountSettings) -> Account {
-    let AccountSettings { name, region, environment, retailers, .. } = listed;
+    let AccountSettings {
+        name,
+        region,
+        environment,
+        retailers,
+        ..
+    } = listed;
     Account {
         name,
         key: KeyName::new(region.replace('-', "_"), environment),
-        retailers: retailers.map(|retailers| retailers.into_iter().map(|Retailer(id)| id).collect()),
+        retailers: retailers
+            .map(|retailers| retailers.into_iter().map(|Retailer(id)| id).collect()),
     }
 }
 
 fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<String> {
     let name = &account.name;
     let key = &account.key;
-    if before.iter().any(|other| other.name == *name && other.key == *key) {
+    if before
+        .iter()
+        .any(|other| other.name == *name && other.key == *key)
+    {
         return Some(format!("account {name} is listed twice for {key}"));
     }
     if !keys.keys().any(|(listed, _)| listed == key) {
@@ -316,14 +363,16 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') || path.contains(['?', '#']) {
         return Err("expected a path that begins with / and has no query");
     }
-    if path.contains(|letter: char| letter.is_control() || letter.is_whitespace() || letter == '\\') {
+    if path.contains(|letter: char| letter.is_control() || letter.is_whitespace() || letter == '\\')
+    {
         return Err("expected a path without spaces: write %20 for one");
     }
     if path.split('/').any(|part| matches!(part, "." | "..")) {
         return Err("expected a path without `.` and `..`: who sends leaves them out");
     }
     let mut parts = path.split('%').skip(1);
-    let is_escape = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let is_escape =
+        |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !parts.all(is_escape) {
         return Err("expected two hexadecimal digits after each %: write %25 for a percent sign");
     }
@@ -336,13 +385,18 @@ mod tests {
 
     #[test]
     fn a_path_is_one_that_requests_can_have() {
-        for good in
-            ["/", "/api/v1/fluent-connect/webhook", "/hooks/größe", "/hooks/gr%c3%b6", "/a..b/.well-known"]
-        {
+        for good in [
+            "/",
+            "/api/v1/fluent-connect/webhook",
+            "/hooks/größe",
+            "/hooks/gr%c3%b6",
+            "/a..b/.well-known",
+        ] {
             assert_eq!(check_path(good), Ok(()), "{good}");
         }
         for bad in [
-            "hooks", "", "/a?b", "/a#b", "/a b", "/a\tb", "/a/../b", "/./a", "/50%", "/a%zz", "/a%2", "/a\\b",
+            "hooks", "", "/a?b", "/a#b", "/a b", "/a\tb", "/a/../b", "/./a", "/50%", "/a%zz",
+            "/a%2", "/a\\b",
         ] {
             assert!(check_path(bad).is_err(), "{bad}");
         }

@@ -24,7 +24,11 @@ impl SettingsTree {
     /// name has a list of these.
     pub fn keys(&self) -> Result<KeyRing, SettingsError> {
         let mut keys = RawKeys::default();
-        if let Some(Node { data: Data::Map(entries), .. }) = self.at(&PATH) {
+        if let Some(Node {
+            data: Data::Map(entries),
+            ..
+        }) = self.at(&PATH)
+        {
             for (name, _, node) in entries {
                 self.keys_named(name, node, &mut keys)?;
             }
@@ -72,7 +76,11 @@ impl SettingsTree {
                 let is_retired = match table.get("retired") {
                     None => false,
                     Some(Value::Bool(is_retired)) => *is_retired,
-                    Some(_) => return Err(self.invalid(path, "expected `retired: true` or `retired: false`")),
+                    Some(_) => {
+                        return Err(
+                            self.invalid(path, "expected `retired: true` or `retired: false`")
+                        );
+                    }
                 };
                 match (table.get("file"), table.get("key")) {
                     (Some(Value::String(file)), None) => (self.key_file(path, file)?, is_retired),
@@ -82,8 +90,13 @@ impl SettingsTree {
             }
             _ => return Err(self.invalid(path, EXPECTED)),
         };
-        let key = PublicKey::parse(&text).map_err(|error| self.invalid(path, &error.to_string()))?;
-        let listed = if is_retired { &mut keys.retired } else { &mut keys.in_use };
+        let key =
+            PublicKey::parse(&text).map_err(|error| self.invalid(path, &error.to_string()))?;
+        let listed = if is_retired {
+            &mut keys.retired
+        } else {
+            &mut keys.in_use
+        };
         listed.push((name.clone(), key));
         Ok(())
     }
@@ -91,7 +104,10 @@ impl SettingsTree {
     fn key_file(&self, path: &[&str], file: &str) -> Result<String, SettingsError> {
         let resolved: PathBuf = self.folder().join(file);
         std::fs::read_to_string(&resolved).map_err(|error| {
-            self.invalid(path, &format!("reading the key file {}: {error}", resolved.display()))
+            self.invalid(
+                path,
+                &format!("reading the key file {}: {error}", resolved.display()),
+            )
         })
     }
 }

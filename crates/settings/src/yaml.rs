@@ -25,7 +25,10 @@ pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Location) -> Result<Nod
             place: place(second.span.start.line()),
             message: "a second document begins here: expected one".to_owned(),
         }),
-        [] => Ok(Node { place: place(1), data: Data::Map(Vec::new()) }),
+        [] => Ok(Node {
+            place: place(1),
+            data: Data::Map(Vec::new()),
+        }),
     }
 }
 
@@ -44,7 +47,9 @@ fn load(text: &str) -> Result<Vec<MarkedYamlOwned>, ScanError> {
 fn check_depth(text: &str, place: &dyn Fn(usize) -> Location) -> Result<(), SettingsError> {
     let mut depth: usize = 0;
     for event in Parser::new_from_str(text) {
-        let Ok((event, span)) = event else { return Ok(()) };
+        let Ok((event, span)) = event else {
+            return Ok(());
+        };
         match event {
             Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
             Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
@@ -60,15 +65,21 @@ fn check_depth(text: &str, place: &dyn Fn(usize) -> Location) -> Result<(), Sett
     Ok(())
 }
 
-fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Location) -> Result<Node, SettingsError> {
+fn convert(
+    node: &MarkedYamlOwned,
+    place: &dyn Fn(usize) -> Location,
+) -> Result<Node, SettingsError> {
     let here = place(node.span.start.line());
     let data = match &node.data {
         YamlDataOwned::Representation(text, style, tag) => {
             Data::Scalar(scalar(text, *style, tag.as_ref()).ok_or_else(|| unusable(here.clone()))?)
         }
-        YamlDataOwned::Sequence(nodes) => {
-            Data::List(nodes.iter().map(|node| convert(node, place)).collect::<Result<_, _>>()?)
-        }
+        YamlDataOwned::Sequence(nodes) => Data::List(
+            nodes
+                .iter()
+                .map(|node| convert(node, place))
+                .collect::<Result<_, _>>()?,
+        ),
         YamlDataOwned::Mapping(entries) => Data::Map(table(entries, place)?),
         YamlDataOwned::Value(_)
         | YamlDataOwned::Tagged(..)
@@ -91,7 +102,10 @@ fn table<'n>(
         // `1` and `"1"` are two keys to YAML, and the same key to people.
         if table.iter().any(|(other, ..)| *other == name) {
             let message = "duplicated key in mapping".to_owned();
-            return Err(SettingsError::NotYaml { place: here, message });
+            return Err(SettingsError::NotYaml {
+                place: here,
+                message,
+            });
         }
         table.push((name, here, convert(node, place)?));
     }
@@ -100,10 +114,12 @@ fn table<'n>(
 
 fn text(key: &MarkedYamlOwned, place: &dyn Fn(usize) -> Location) -> Result<String, SettingsError> {
     match &key.data {
-        YamlDataOwned::Representation(written, style, tag) => match scalar(written, *style, tag.as_ref()) {
-            Some(Value::String(_) | Value::Number(_)) => Ok(written.clone()),
-            _ => Err(unusable(place(key.span.start.line()))),
-        },
+        YamlDataOwned::Representation(written, style, tag) => {
+            match scalar(written, *style, tag.as_ref()) {
+                Some(Value::String(_) | Value::Number(_)) => Ok(written.clone()),
+                _ => Err(unusable(place(key.span.start.line()))),
+            }
+        }
         // `[sydney_sandbox]` without quotes is a list to YAML, and a name to people.
         YamlDataOwned::Sequence(nodes) if nodes.len() == 1 => text(&nodes[0], place),
         _ => Err(unusable(place(key.span.start.line()))),
@@ -127,7 +143,11 @@ fn scalar(written: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<Value>
         ScalarOwned::FloatingPoint(number) => Value::from(number.into_inner()),
     };
     let shown = number.to_string();
-    Some(if shown == written { number } else { Value::String(written.to_owned()) })
+    Some(if shown == written {
+        number
+    } else {
+        Value::String(written.to_owned())
+    })
 }
 
 fn unusable(place: Location) -> SettingsError {
@@ -144,7 +164,10 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Value, SettingsError> {
-        let place = |line| Location::File { file: std::path::Path::new("f").into(), line };
+        let place = |line| Location::File {
+            file: std::path::Path::new("f").into(),
+            line,
+        };
         parse(text, &place).map(|node| node.value())
     }
 
@@ -169,15 +192,33 @@ mod tests {
             "0.1000000000000000055511151231257827",
             "1_000",
         ] {
-            assert_eq!(parsed(&format!("x: {written}")).unwrap(), json!({ "x": written }));
-            assert_eq!(parsed(&format!("x: [{written}]")).unwrap(), json!({ "x": [written] }));
-            assert_eq!(parsed(&format!("{written}: x")).unwrap(), json!({ written: "x" }));
+            assert_eq!(
+                parsed(&format!("x: {written}")).unwrap(),
+                json!({ "x": written })
+            );
+            assert_eq!(
+                parsed(&format!("x: [{written}]")).unwrap(),
+                json!({ "x": [written] })
+            );
+            assert_eq!(
+                parsed(&format!("{written}: x")).unwrap(),
+                json!({ written: "x" })
+            );
         }
         let numbers = parsed("[7, -7, 0, 1.5, 0.1, 1.0, 9223372036854775807]").unwrap();
-        assert_eq!(numbers, json!([7, -7, 0, 1.5, 0.1, 1.0, 9_223_372_036_854_775_807_i64]));
+        assert_eq!(
+            numbers,
+            json!([7, -7, 0, 1.5, 0.1, 1.0, 9_223_372_036_854_775_807_i64])
+        );
         let others = parsed("[true, False, null, ~, 'true', \"7\", yes, !!str 7, !!int 7]");
-        assert_eq!(others.unwrap(), json!([true, false, null, null, "true", "7", "yes", "7", 7]));
-        assert_eq!(parsed("x:\ny: |\n  7\n").unwrap(), json!({ "x": null, "y": "7\n" }));
+        assert_eq!(
+            others.unwrap(),
+            json!([true, false, null, null, "true", "7", "yes", "7", 7])
+        );
+        assert_eq!(
+            parsed("x:\ny: |\n  7\n").unwrap(),
+            json!({ "x": null, "y": "7\n" })
+        );
     }
 
     #[test]
@@ -193,7 +234,13 @@ mod tests {
             assert!(error.contains("duplicated key"), "{twice}: {error}");
         }
         assert!(parsed("{ 1: a, 1.0: b, 01: c }").is_ok());
-        for none in ["{ true: a }", "{ ~: a }", "{ ? {} : a }", "!!int x", "!mine x: 1"] {
+        for none in [
+            "{ true: a }",
+            "{ ~: a }",
+            "{ ? {} : a }",
+            "!!int x",
+            "!mine x: 1",
+        ] {
             assert!(parsed(none).is_err(), "{none}");
         }
     }

@@ -11,7 +11,8 @@ use simulator::KeyPair;
 
 /// The gateway's settings with these keys and accounts.
 fn gateway(keys: &str, accounts: &str) -> Result<Gateway, String> {
-    let text = format!("fluentcommerce: {{ fluent-webhook-keys: {keys} }}\nfluent-connect: {accounts}\n");
+    let text =
+        format!("fluentcommerce: {{ fluent-webhook-keys: {keys} }}\nfluent-connect: {accounts}\n");
     let tree = SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap();
     tree.gateway().map_err(|error| error.to_string())
 }
@@ -25,16 +26,23 @@ fn every_region_has_its_keys_also_the_one_with_an_underscore() {
     for region in ["sydney", "dublin", "singapore", "north_america"] {
         for environment in ["sandbox", "production"] {
             let expected = format!("{region}_{environment}");
-            let accounts =
-                format!("{{ accounts: [ {{ name: ACME, region: {region}, environment: {environment} }} ] }}");
+            let accounts = format!(
+                "{{ accounts: [ {{ name: ACME, region: {region}, environment: {environment} }} ] }}"
+            );
             // Users of the Java SDK have the name in brackets in their files; some drop the
             // brackets.
             for name in [format!("\"[{expected}]\""), expected.clone()] {
                 let settings = gateway(&format!("{{ {name}: {} }}", key()), &accounts).unwrap();
-                let [account] = settings.accounts.named("ACME") else { panic!("no account") };
+                let [account] = settings.accounts.named("ACME") else {
+                    panic!("no account")
+                };
                 assert_eq!(account.key.to_string(), expected);
                 assert_eq!(account.key.environment().as_str(), environment);
-                let named: Vec<_> = settings.keys.keys().map(|(name, _)| name.to_string()).collect();
+                let named: Vec<_> = settings
+                    .keys
+                    .keys()
+                    .map(|(name, _)| name.to_string())
+                    .collect();
                 assert_eq!(named.join(" "), expected);
             }
         }
@@ -46,10 +54,15 @@ fn the_java_sdks_list_of_accounts_lacks_only_the_environment() {
     let list = r#"{"accounts":[{"name":"CNCTDEV","region":"sydney","retailers":[1,34,67,100]}]}"#;
     let keys = format!("{{ \"[sydney_sandbox]\": {} }}", key());
     let refused = gateway(&keys, list).unwrap_err();
-    assert!(refused.contains("environment") && refused.contains("application.yml:2"), "{refused}");
+    assert!(
+        refused.contains("environment") && refused.contains("application.yml:2"),
+        "{refused}"
+    );
     let complete = list.replace(r#""sydney","#, r#""sydney","environment":"sandbox","#);
     let settings = gateway(&keys, &complete).unwrap();
-    let [account] = settings.accounts.named("CNCTDEV") else { panic!("no account") };
+    let [account] = settings.accounts.named("CNCTDEV") else {
+        panic!("no account")
+    };
     let expected = ["1", "34", "67", "100"].map(str::to_owned);
     assert_eq!(account.retailers.as_deref(), Some(&expected[..]));
 }
@@ -60,7 +73,9 @@ fn of_size(bits: usize) -> String {
     let modulus = (one.clone() << (bits - 1)) + one;
     let key = RsaPublicKey::new_with_max_size(modulus, BigUint::from(65537_u32), bits).unwrap();
     let pem = key.to_public_key_pem(LineEnding::LF).unwrap();
-    pem.lines().filter(|line| !line.starts_with("---")).collect()
+    pem.lines()
+        .filter(|line| !line.starts_with("---"))
+        .collect()
 }
 
 #[test]
@@ -73,6 +88,12 @@ fn a_key_above_8192_bits_is_refused_at_its_place() {
         assert_eq!(sizes, [bits]);
     }
     let refused = gateway(&keys(16384), accounts).unwrap_err();
-    assert!(refused.contains("application.yml:1") && refused.contains("sydney_sandbox"), "{refused}");
-    assert!(refused.contains("the RSA key has 16384 bits: expected 1024 to 8192"), "{refused}");
+    assert!(
+        refused.contains("application.yml:1") && refused.contains("sydney_sandbox"),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("the RSA key has 16384 bits: expected 1024 to 8192"),
+        "{refused}"
+    );
 }

@@ -85,7 +85,13 @@ const KINDS: [Kind; 12] = [
         prefix: "IP",
         statuses: &["ACTIVE"],
     },
-    Kind { name: "OrderBooked", entity: "ORDER", subtype: "HD", prefix: "HD", statuses: &["BOOKED"] },
+    Kind {
+        name: "OrderBooked",
+        entity: "ORDER",
+        subtype: "HD",
+        prefix: "HD",
+        statuses: &["BOOKED"],
+    },
     Kind {
         name: "FulfilmentRequested",
         entity: "FULFILMENT",
@@ -107,7 +113,13 @@ const KINDS: [Kind; 12] = [
         prefix: "CON",
         statuses: &["BOOKED"],
     },
-    Kind { name: "ManifestClosed", entity: "WAVE", subtype: "DEFAULT", prefix: "MAN", statuses: &["CLOSED"] },
+    Kind {
+        name: "ManifestClosed",
+        entity: "WAVE",
+        subtype: "DEFAULT",
+        prefix: "MAN",
+        statuses: &["CLOSED"],
+    },
     Kind {
         name: "ReturnOrderCreated",
         entity: "RETURN_ORDER",
@@ -121,7 +133,12 @@ impl Events {
     /// Starts a series of events for this account and retailer. The same seed gives the same
     /// series.
     pub fn new(account: impl Into<String>, retailer: u32, seed: u64) -> Self {
-        Self { account: account.into(), retailer, random: fastrand::Rng::with_seed(seed), number: 0 }
+        Self {
+            account: account.into(),
+            retailer,
+            random: fastrand::Rng::with_seed(seed),
+            number: 0,
+        }
     }
 
     /// The next event, with any name and shape.
@@ -134,13 +151,25 @@ impl Events {
     /// The next event with this name. A name that Fluent has no example for is given an order.
     pub fn of(&mut self, name: &str, shape: Shape) -> Event {
         self.number += 1;
-        let kind = KINDS.iter().find(|kind| kind.name == name).unwrap_or(&KINDS[0]);
-        let reference = format!("{}_{:04}_{}", kind.prefix, self.random.u32(..10_000), self.number);
+        let kind = KINDS
+            .iter()
+            .find(|kind| kind.name == name)
+            .unwrap_or(&KINDS[0]);
+        let reference = format!(
+            "{}_{:04}_{}",
+            kind.prefix,
+            self.random.u32(..10_000),
+            self.number
+        );
         let body = match shape {
             Shape::Thin => self.thin(name, kind, &reference),
             Shape::Full | Shape::List => self.full(name, kind, &reference, shape),
         };
-        Event { name: name.to_owned(), entity_ref: reference, body }
+        Event {
+            name: name.to_owned(),
+            entity_ref: reference,
+            body,
+        }
     }
 
     fn thin(&mut self, name: &str, kind: &Kind, reference: &str) -> Vec<u8> {
@@ -149,7 +178,10 @@ impl Events {
             ("name", json!(name)),
             ("accountId", json!(self.account)),
             ("retailerId", json!(self.retailer.to_string())),
-            ("entityId", json!(self.random.u32(1000..9_999_999).to_string())),
+            (
+                "entityId",
+                json!(self.random.u32(1000..9_999_999).to_string()),
+            ),
             ("entityRef", json!(reference)),
             ("entityType", json!(kind.entity)),
         ])
@@ -158,8 +190,16 @@ impl Events {
     fn full(&mut self, name: &str, kind: &Kind, reference: &str, shape: Shape) -> Vec<u8> {
         let entity_id = self.random.u32(1000..9_999_999).to_string();
         let status = kind.statuses[self.random.usize(..kind.statuses.len())];
-        let root = if kind.entity == "FULFILMENT" { format!("HD_{reference}") } else { reference.to_owned() };
-        let root_type = if kind.entity == "FULFILMENT" { "ORDER" } else { kind.entity };
+        let root = if kind.entity == "FULFILMENT" {
+            format!("HD_{reference}")
+        } else {
+            reference.to_owned()
+        };
+        let root_type = if kind.entity == "FULFILMENT" {
+            "ORDER"
+        } else {
+            kind.entity
+        };
         object(&[
             ("id", json!(self.uuid())),
             ("name", json!(name)),
@@ -172,7 +212,10 @@ impl Events {
             ("entityStatus", json!(status)),
             ("type", json!("NORMAL")),
             ("attributes", self.attributes(shape)),
-            ("meta", json!({"mode": "SYNC", "simulation": false, "models": []})),
+            (
+                "meta",
+                json!({"mode": "SYNC", "simulation": false, "models": []}),
+            ),
             ("trailLogs", json!([])),
             ("errorLogs", json!([])),
             ("rootEntityId", json!(entity_id)),
@@ -185,7 +228,10 @@ impl Events {
         let tracking = format!("TRK{:09}", self.random.u32(..1_000_000_000));
         let values = [
             ("ShippingPartner", "Star Track".to_owned()),
-            ("TrackingURL", format!("https://track.example.com/{tracking}?lang=en&x=1")),
+            (
+                "TrackingURL",
+                format!("https://track.example.com/{tracking}?lang=en&x=1"),
+            ),
             ("TrackingNumber", tracking),
             ("customerName", "Zoë Łukasiewicz 😀".to_owned()),
         ];
@@ -194,22 +240,33 @@ impl Events {
                 .iter()
                 .map(|(name, value)| json!({"name": name, "type": "STRING", "value": value}))
                 .collect(),
-            Shape::Full | Shape::Thin => {
-                values.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
-            }
+            Shape::Full | Shape::Thin => values
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), json!(value)))
+                .collect(),
         }
     }
 
     fn uuid(&mut self) -> String {
         let digits = format!("{:032x}", self.random.u128(..));
         let part = |from: usize, to: usize| &digits[from..to];
-        format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+        format!(
+            "{}-{}-{}-{}-{}",
+            part(0, 8),
+            part(8, 12),
+            part(12, 16),
+            part(16, 20),
+            part(20, 32)
+        )
     }
 }
 
 /// A JSON object with its keys in this order, whatever serde_json's features are.
 pub(crate) fn object(fields: &[(&str, Value)]) -> Vec<u8> {
-    let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(key, value)| format!("{}:{value}", json!(key)))
+        .collect();
     format!("{{{}}}", fields.join(",")).into_bytes()
 }
 
@@ -234,7 +291,9 @@ mod tests {
         let write = |seed| {
             (0..20)
                 .map(|_| ())
-                .scan(Events::new("A", 1, seed), |events, ()| Some(events.any().body))
+                .scan(Events::new("A", 1, seed), |events, ()| {
+                    Some(events.any().body)
+                })
                 .collect::<Vec<_>>()
         };
         assert_eq!(write(7), write(7));

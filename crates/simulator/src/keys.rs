@@ -43,7 +43,8 @@ impl KeyPair {
 
     /// Reads the private key that [`KeyPair::save`] wrote.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let pem = std::fs::read_to_string(path).with_context(|| format!("reading key {}", path.display()))?;
+        let pem = std::fs::read_to_string(path)
+            .with_context(|| format!("reading key {}", path.display()))?;
         let key = RsaPrivateKey::from_pkcs8_pem(&pem)
             .with_context(|| format!("{} is not a private key", path.display()))?;
         Ok(Self(key))
@@ -54,7 +55,12 @@ impl KeyPair {
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
         let write = |extension: &str, mode: u32, text: &str| {
             let path = path.with_extension(extension);
-            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&path);
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(mode)
+                .open(&path);
             let written = file.and_then(|mut file| {
                 // An existing file keeps its mode, which may allow others to read it.
                 file.set_permissions(Permissions::from_mode(mode))?;
@@ -89,9 +95,17 @@ impl KeyPair {
     /// Signs these exact bytes in both ways.
     pub fn sign(&self, body: impl Into<Vec<u8>>) -> anyhow::Result<Signed> {
         let body = body.into();
-        let sha512 = self.0.sign(Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(&body))?;
-        let md5 = self.0.sign(Pkcs1v15Sign::new::<Md5>(), &Md5::digest(&body))?;
-        Ok(Signed { body, sha512: STANDARD.encode(sha512), md5: STANDARD.encode(md5) })
+        let sha512 = self
+            .0
+            .sign(Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(&body))?;
+        let md5 = self
+            .0
+            .sign(Pkcs1v15Sign::new::<Md5>(), &Md5::digest(&body))?;
+        Ok(Signed {
+            body,
+            sha512: STANDARD.encode(sha512),
+            md5: STANDARD.encode(md5),
+        })
     }
 }
 
@@ -111,8 +125,14 @@ mod tests {
         let path = folder.path().join("sandbox");
         std::fs::write(path.with_extension("key"), "old").unwrap();
         KeyPair::generate(1024).unwrap().save(&path).unwrap();
-        let mode =
-            |extension| path.with_extension(extension).metadata().unwrap().permissions().mode() & 0o777;
+        let mode = |extension| {
+            path.with_extension(extension)
+                .metadata()
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
         assert_eq!((mode("key"), mode("pub")), (0o600, 0o644));
         KeyPair::load(&path.with_extension("key")).unwrap();
     }

@@ -98,12 +98,26 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Keys { name, bits } => keys(&name, bits),
         Command::Sign { key, body } => sign(&key, &body),
-        Command::Send { source, url, retry, workflow } => {
-            let schedule = if workflow { Schedule::Workflow } else { Schedule::Usual };
+        Command::Send {
+            source,
+            url,
+            retry,
+            workflow,
+        } => {
+            let schedule = if workflow {
+                Schedule::Workflow
+            } else {
+                Schedule::Usual
+            };
             send(&source, &url, retry, schedule)
         }
         Command::Serve(args) => serve::run(&args),
-        Command::Presign { source, host, path, out } => write_presigned(&source, &host, &path, &out),
+        Command::Presign {
+            source,
+            host,
+            path,
+            out,
+        } => write_presigned(&source, &host, &path, &out),
     }
 }
 
@@ -130,7 +144,12 @@ fn sign(key: &std::path::Path, body: &std::path::Path) -> anyhow::Result<()> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn send(source: &Source, url: &str, retry: RetryArg, schedule: Schedule) -> anyhow::Result<()> {
+async fn send(
+    source: &Source,
+    url: &str,
+    retry: RetryArg,
+    schedule: Schedule,
+) -> anyhow::Result<()> {
     let retry = match retry {
         RetryArg::Never => Retry::Never,
         RetryArg::Connection => Retry::Connection,
@@ -138,8 +157,11 @@ async fn send(source: &Source, url: &str, retry: RetryArg, schedule: Schedule) -
     };
     let key = KeyPair::load(&source.key)?;
     let sender = Sender::new(url, retry)?.on(schedule);
-    let mut events: Vec<Events> =
-        source.account.iter().map(|account| Events::new(account, source.retailer, source.seed)).collect();
+    let mut events: Vec<Events> = source
+        .account
+        .iter()
+        .map(|account| Events::new(account, source.retailer, source.seed))
+        .collect();
     let mut refused = 0;
     for number in 0..source.count {
         let turn = number % events.len();
@@ -147,16 +169,28 @@ async fn send(source: &Source, url: &str, retry: RetryArg, schedule: Schedule) -
         let attempted = sender.send(&key.sign(event.body)?).await;
         let status = attempted.answer.as_ref().map_or(0, |answer| answer.status);
         refused += u32::from(!(200..300).contains(&status));
-        let answer = attempted
-            .answer
-            .map_or("no answer".to_owned(), |answer| format!("{} {}", answer.status, answer.body));
-        println!("{:<40} {:<14} sent {} time(s): {answer}", event.name, event.entity_ref, attempted.attempts);
+        let answer = attempted.answer.map_or("no answer".to_owned(), |answer| {
+            format!("{} {}", answer.status, answer.body)
+        });
+        println!(
+            "{:<40} {:<14} sent {} time(s): {answer}",
+            event.name, event.entity_ref, attempted.attempts
+        );
     }
-    anyhow::ensure!(refused == 0, "{refused} of {} were not accepted", source.count);
+    anyhow::ensure!(
+        refused == 0,
+        "{refused} of {} were not accepted",
+        source.count
+    );
     Ok(())
 }
 
-fn write_presigned(source: &Source, host: &str, path: &str, out: &std::path::Path) -> anyhow::Result<()> {
+fn write_presigned(
+    source: &Source,
+    host: &str,
+    path: &str,
+    out: &std::path::Path,
+) -> anyhow::Result<()> {
     let requests = presign(
         &KeyPair::load(&source.key)?,
         source.account.first().map_or("ACME", String::as_str),

@@ -25,7 +25,10 @@ pub fn presign(
             .collect();
         let mut requests = Vec::with_capacity(count);
         for part in parts {
-            requests.extend(part.join().map_err(|_| anyhow::anyhow!("a signing thread panicked"))??);
+            requests.extend(
+                part.join()
+                    .map_err(|_| anyhow::anyhow!("a signing thread panicked"))??,
+            );
         }
         Ok(requests)
     })

@@ -76,7 +76,12 @@ impl Sender {
             .timeout(Duration::from_secs(10))
             .build()
             .context("making an HTTP client")?;
-        Ok(Self { client, url: url.into(), retry, schedule: Schedule::default() })
+        Ok(Self {
+            client,
+            url: url.into(),
+            retry,
+            schedule: Schedule::default(),
+        })
     }
 
     /// Sends on another schedule.
@@ -87,7 +92,10 @@ impl Sender {
 
     /// Sends with both signatures, and repeats as set.
     pub async fn send(&self, signed: &Signed) -> Attempted {
-        let headers = [("fluent-signature", &*signed.sha512), ("flex.signature", &*signed.md5)];
+        let headers = [
+            ("fluent-signature", &*signed.sha512),
+            ("flex.signature", &*signed.md5),
+        ];
         self.send_with(&signed.body, &headers).await
     }
 
@@ -113,15 +121,21 @@ impl Sender {
     }
 
     async fn once(&self, body: &[u8], headers: &[(&str, &str)]) -> Option<Answer> {
-        let mut request =
-            self.client.post(&self.url).header("content-type", "application/json").body(body.to_vec());
+        let mut request = self
+            .client
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .body(body.to_vec());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = request.send().await.ok()?;
         let status = response.status().as_u16();
         let body = response.bytes().await.ok()?;
-        Some(Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() })
+        Some(Answer {
+            status,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        })
     }
 }
 
@@ -132,8 +146,13 @@ mod tests {
     /// The number of attempts at a port where nobody listens, and the time that they take.
     async fn tried(schedule: Schedule) -> (u32, Duration) {
         // A port that was bound and closed again refuses every connection.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let sender = Sender::new(format!("http://{free}/"), Retry::Connection).unwrap().on(schedule);
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let sender = Sender::new(format!("http://{free}/"), Retry::Connection)
+            .unwrap()
+            .on(schedule);
         let began = tokio::time::Instant::now();
         let sent = sender.send_with(b"{}", &[]).await;
         assert!(sent.answer.is_none());
@@ -146,7 +165,10 @@ mod tests {
         for (schedule, seconds) in [(Schedule::Usual, 14), (Schedule::Workflow, 90_060)] {
             let (attempts, took) = tried(schedule).await;
             assert_eq!(attempts, 4);
-            assert!((seconds..seconds + 60).contains(&took.as_secs()), "{schedule:?}: {took:?}");
+            assert!(
+                (seconds..seconds + 60).contains(&took.as_secs()),
+                "{schedule:?}: {took:?}"
+            );
         }
     }
 }

@@ -66,7 +66,11 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         behaviour.has_refresh = args.refresh;
         behaviour.invisible_for = Duration::from_millis(args.invisible_for);
     });
-    println!("Fluent's API of account {} at {}", args.account, fluent.url());
+    println!(
+        "Fluent's API of account {} at {}",
+        args.account,
+        fluent.url()
+    );
     println!("username, password, client-id and client-secret are `{LOGIN}`. Ctrl-C ends it.");
     tokio::select! {
         sent = orders(args, &fluent) => sent,
@@ -83,19 +87,28 @@ async fn orders(args: &Args, fluent: &Fluent) -> anyhow::Result<()> {
     for number in 1_u64.. {
         tokio::time::sleep(Duration::from_secs(every)).await;
         let order = fluent.world().place_order();
-        let is_every = |so_many: Option<u64>| so_many.is_some_and(|so_many| number.is_multiple_of(so_many));
+        let is_every =
+            |so_many: Option<u64>| so_many.is_some_and(|so_many| number.is_multiple_of(so_many));
         let unsent = match () {
             () if is_every(args.lose_every) => Some((Sending::Failed, "lost on the way")),
-            () if is_every(args.no_setting_every) => Some((Sending::NoSetting, "no Setting: not sent")),
+            () if is_every(args.no_setting_every) => {
+                Some((Sending::NoSetting, "no Setting: not sent"))
+            }
             () => None,
         };
         if let Some((sending, said)) = unsent {
-            fluent.world().webhook_of(&args.event, &order, Duration::ZERO, sending);
+            fluent
+                .world()
+                .webhook_of(&args.event, &order, Duration::ZERO, sending);
             println!("{:<24} {:<12} {said}", args.event, order.entity.reference);
             continue;
         }
-        let sent = sender.send(&key.sign(fluent.world().webhook(&args.event, &order))?).await;
-        let answer = sent.answer.map_or("no answer".to_owned(), |answer| answer.status.to_string());
+        let sent = sender
+            .send(&key.sign(fluent.world().webhook(&args.event, &order))?)
+            .await;
+        let answer = sent
+            .answer
+            .map_or("no answer".to_owned(), |answer| answer.status.to_string());
         println!("{:<24} {:<12} {answer}", args.event, order.entity.reference);
     }
     Ok(())

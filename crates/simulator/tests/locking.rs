@@ -15,14 +15,22 @@ async fn log_in(fluent: &Fluent, password: &str) -> (u16, String) {
         ("client_id", LOGIN),
         ("client_secret", LOGIN),
     ];
-    let request = Client::new().post(format!("{}/oauth/token", fluent.url())).form(&form);
-    let answer = request.header("fluent.account", "ACME").send().await.unwrap();
+    let request = Client::new()
+        .post(format!("{}/oauth/token", fluent.url()))
+        .form(&form);
+    let answer = request
+        .header("fluent.account", "ACME")
+        .send()
+        .await
+        .unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
 #[tokio::test]
 async fn the_fifth_failed_login_locks_and_each_further_try_begins_the_lock_anew() {
-    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
+    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34))
+        .await
+        .unwrap();
     fluent.behave(|behaviour| behaviour.locked_for = Duration::from_secs(10));
     for _ in 0..4 {
         assert_eq!(log_in(&fluent, "wrong").await.0, 400);
@@ -34,10 +42,17 @@ async fn the_fifth_failed_login_locks_and_each_further_try_begins_the_lock_anew(
         assert_eq!(status, 400, "right or not");
         assert!(answer.contains("Bad credentials"), "{answer}");
     }
-    assert_eq!((fluent.calls().failed_logins, fluent.calls().locked_logins), (9, 4));
+    assert_eq!(
+        (fluent.calls().failed_logins, fluent.calls().locked_logins),
+        (9, 4)
+    );
     fluent.behave(|behaviour| behaviour.single_sign_on = true);
     assert_eq!(log_in(&fluent, LOGIN).await.0, 500);
     fluent.behave(|behaviour| behaviour.locked_for = Duration::from_millis(200));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(log_in(&fluent, LOGIN).await.0, 200, "for as long as nobody tried");
+    assert_eq!(
+        log_in(&fluent, LOGIN).await.0,
+        200,
+        "for as long as nobody tried"
+    );
 }

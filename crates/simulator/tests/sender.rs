@@ -16,7 +16,10 @@ fn endpoint(status: &'static str) -> String {
         for stream in listener.incoming().flatten() {
             let mut stream = stream;
             let _ = stream.read(&mut [0; 4096]);
-            let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
         }
     });
     url
@@ -44,8 +47,10 @@ async fn it_gives_up_after_fourteen_seconds() {
         format!("http://{}/", listener.local_addr().unwrap())
     };
     let failing = endpoint("503 Service Unavailable");
-    let (refused, answered) =
-        tokio::join!(attempts(&closed, Retry::Connection), attempts(&failing, Retry::Any));
+    let (refused, answered) = tokio::join!(
+        attempts(&closed, Retry::Connection),
+        attempts(&failing, Retry::Any)
+    );
     for (attempts, took) in [refused, answered] {
         assert_eq!(attempts, 4);
         // 2 + 4 + 8, and what a busy machine adds.

@@ -83,7 +83,10 @@ pub fn small_cache(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// # Errors
 /// If SQLite reports an error.
-pub fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> rusqlite::Result<Option<T>> {
+pub fn meta<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    key: &str,
+) -> rusqlite::Result<Option<T>> {
     connection
         .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
         .query_row([key], |row| row.get(0))
@@ -94,7 +97,11 @@ pub fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> 
 ///
 /// # Errors
 /// If SQLite reports an error.
-pub fn set_meta(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+pub fn set_meta(
+    connection: &Connection,
+    key: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
         .execute(rusqlite::params![key, value])
@@ -122,11 +129,15 @@ mod tests {
         let path = folder.path().join("queue.db");
         std::fs::write(&path, "").unwrap();
         for connection in [connect(&path).unwrap(), connect_to_read(&path).unwrap()] {
-            let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            let number =
+                |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             // FULL, which with this kind of log is one fsync for each commit.
             assert_eq!(number("synchronous"), Ok(2));
             assert_eq!(number("wal_autocheckpoint"), Ok(0));
-            assert_eq!(connection.db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), Ok(true));
+            assert_eq!(
+                connection.db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE),
+                Ok(true)
+            );
         }
     }
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process serves the file.
-    #[error("{0} is being served by another process; stop that one, or give this one a path of its own")]
+    #[error(
+        "{0} is being served by another process; stop that one, or give this one a path of its own"
+    )]
     InUse(PathBuf),
     /// The file is on a network file system: SQLite's log needs shared memory, which those lack.
     #[error("{0} is on a network file system, where SQLite loses data: expected a local disk")]
@@ -38,7 +40,9 @@ pub enum OpenError {
         known: i64,
     },
     /// The file is another kind of ours.
-    #[error("{path} is not a {expected}'s file but another of ours: expected the path of a {expected}")]
+    #[error(
+        "{path} is not a {expected}'s file but another of ours: expected the path of a {expected}"
+    )]
     AnotherKind {
         /// The file.
         path: PathBuf,
@@ -86,5 +90,9 @@ pub enum OpenError {
 }
 
 pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io { action, path: path.to_owned(), source }
+    OpenError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }

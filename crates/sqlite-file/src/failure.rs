@@ -52,9 +52,14 @@ pub(crate) fn condemns(error: &rusqlite::Error) -> bool {
         ffi::SQLITE_IOERR_DATA,
         ffi::SQLITE_IOERR_CORRUPTFS,
     ];
-    let is_damaged =
-        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
-    is_damaged || error.sqlite_error().is_some_and(|error| LOST.contains(&error.extended_code))
+    let is_damaged = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    );
+    is_damaged
+        || error
+            .sqlite_error()
+            .is_some_and(|error| LOST.contains(&error.extended_code))
 }
 
 /// Whether there was no room for the memory that readers and the writer share beside the file.
@@ -65,14 +70,18 @@ fn is_short_of_room(error: &rusqlite::Error) -> bool {
         ffi::SQLITE_IOERR_SHMLOCK,
         ffi::SQLITE_IOERR_SHMMAP,
     ];
-    error.sqlite_error().is_some_and(|error| SHARED.contains(&error.extended_code))
+    error
+        .sqlite_error()
+        .is_some_and(|error| SHARED.contains(&error.extended_code))
 }
 
 /// The failure that a failed write to the file at `path` means. SQLite says "disk I/O error" both
 /// for a bad disk and for a quota or limit that is reached. So the system is asked, by a write of
 /// the same extent into a file beside it.
 pub(crate) fn of_write(error: &rusqlite::Error, path: &Path) -> Failure {
-    let is_write = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
+    let is_write = error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
     match is_write.then(|| has_no_room(path)).flatten() {
         Some(_) => Failure::Full,
         None => Failure::from(error),
@@ -136,7 +145,10 @@ mod tests {
             ffi::SQLITE_IOERR_FSYNC,
             ffi::SQLITE_IOERR_WRITE,
         ] {
-            assert!(matches!(Failure::from(&error(code)), Failure::Broken(_)), "{code}");
+            assert!(
+                matches!(Failure::from(&error(code)), Failure::Broken(_)),
+                "{code}"
+            );
         }
         for code in [
             ffi::SQLITE_IOERR_GETTEMPPATH,
@@ -150,20 +162,37 @@ mod tests {
             ffi::SQLITE_IOERR_LOCK,
             ffi::SQLITE_ERROR,
         ] {
-            assert!(matches!(Failure::from(&error(code)), Failure::Refused(_)), "{code}");
+            assert!(
+                matches!(Failure::from(&error(code)), Failure::Refused(_)),
+                "{code}"
+            );
         }
-        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_SHMMAP] {
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_SHMSIZE,
+            ffi::SQLITE_IOERR_SHMMAP,
+        ] {
             assert_eq!(Failure::from(&error(code)), Failure::Full, "{code}");
         }
-        assert_eq!(Failure::from(&error(ffi::SQLITE_BUSY_SNAPSHOT)), Failure::Busy);
+        assert_eq!(
+            Failure::from(&error(ffi::SQLITE_BUSY_SNAPSHOT)),
+            Failure::Busy
+        );
     }
 
     #[test]
     fn a_write_that_fails_where_there_is_room_condemns_and_where_there_is_none_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let failure = of_write(&error(ffi::SQLITE_IOERR_WRITE), &folder.path().join("queue.db"));
+        let failure = of_write(
+            &error(ffi::SQLITE_IOERR_WRITE),
+            &folder.path().join("queue.db"),
+        );
         assert!(matches!(failure, Failure::Broken(_)));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left of the question");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "nothing is left of the question"
+        );
         // EDQUOT, ENOSPC, EFBIG; EIO, EROFS.
         for (number, is_room) in [(122, true), (28, true), (27, true), (5, false), (30, false)] {
             let kind = io::Error::from_raw_os_error(number).kind();

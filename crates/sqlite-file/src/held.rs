@@ -58,8 +58,17 @@ impl HeldFile {
         lock(&file, path)?;
         let path = path.to_owned();
         let asked = asked.to_owned();
-        let place = Arc::new(FileLocation { path, asked, own, beside: Default::default() });
-        Ok(Self { place, _file: file, name })
+        let place = Arc::new(FileLocation {
+            path,
+            asked,
+            own,
+            beside: Default::default(),
+        });
+        Ok(Self {
+            place,
+            _file: file,
+            name,
+        })
     }
 
     /// Locks the file that is at the path now, instead of this one.
@@ -79,7 +88,11 @@ impl FileLocation {
     pub fn is_there(&self) -> bool {
         let is_where_asked = self.asked == self.path || identity(&self.asked) == Some(self.own);
         let is_own = is_where_asked && identity(&self.path) == Some(self.own);
-        is_own && BESIDE.iter().zip(&self.beside).all(|(end, known)| self.is_beside(end, known))
+        is_own
+            && BESIDE
+                .iter()
+                .zip(&self.beside)
+                .all(|(end, known)| self.is_beside(end, known))
     }
 
     fn is_beside(&self, end: &str, known: &OnceLock<Identity>) -> bool {
@@ -110,10 +123,14 @@ pub(crate) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
 /// beside it: we leave a lock there.
 pub(crate) fn foreign(path: &Path) -> Option<&'static str> {
     let mut begin = [0; 72];
-    let length = File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut begin)).unwrap_or(0);
+    let length = File::open(path)
+        .and_then(|mut file| io::Read::read(&mut file, &mut begin))
+        .unwrap_or(0);
     let is_sqlites = begin.starts_with(b"SQLite format 3\0");
     let own: [u8; 4] = begin[68..72].try_into().unwrap_or_default();
-    let left_beside = [".lock", ".untrusted", ".setting-aside"].iter().any(|end| beside(path, end).exists());
+    let left_beside = [".lock", ".untrusted", ".setting-aside"]
+        .iter()
+        .any(|end| beside(path, end).exists());
     match (length, is_sqlites) {
         (0, _) => None,
         // Bytes 68 to 71 are the program's own, by SQLite's `magic.txt`.

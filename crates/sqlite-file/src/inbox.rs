@@ -87,7 +87,10 @@ pub struct JobReceiver<J: Jobs> {
 /// Makes both ends of a channel. `status` is what the writer reports about the file.
 pub fn inbox<J: Jobs>(status: Arc<Status>) -> (Inbox<J>, JobReceiver<J>) {
     let (sender, messages) = channel();
-    let inbox = Inbox { sender, status: Arc::clone(&status) };
+    let inbox = Inbox {
+        sender,
+        status: Arc::clone(&status),
+    };
     (inbox, JobReceiver { messages, status })
 }
 
@@ -122,12 +125,16 @@ impl<J: Jobs> Inbox<J> {
 
 impl<J: Jobs> fmt::Debug for Inbox<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Inbox")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
 impl<J: Jobs> fmt::Debug for JobReceiver<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobReceiver").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("JobReceiver")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }

@@ -36,8 +36,14 @@ pub(crate) fn prepare(
         return Ok(meta(connection, "format")?.unwrap_or_default());
     }
     let transaction = connection.transaction()?;
-    kind.tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
-    set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
+    kind.tables
+        .iter()
+        .try_for_each(|tables| transaction.execute_batch(tables))?;
+    set_meta(
+        &transaction,
+        "epoch",
+        format!("{:016x}", fastrand::u64(1..)),
+    )?;
     follows.map_or(Ok(()), |now| (kind.follow)(&transaction, now))?;
     set_meta(&transaction, "format", kind.format)?;
     transaction.commit()?;

@@ -63,7 +63,12 @@ impl Log {
     ///
     /// # Errors
     /// If SQLite reports an error.
-    pub fn shorten(&mut self, sql: &Connection, status: &Status, is_full: bool) -> rusqlite::Result<u64> {
+    pub fn shorten(
+        &mut self,
+        sql: &Connection,
+        status: &Status,
+        is_full: bool,
+    ) -> rusqlite::Result<u64> {
         let length = log_bytes(status.path());
         let is_long = length > LONG_LOG;
         if is_long || (is_full && length > CHECKPOINT_BYTES) {

@@ -41,13 +41,17 @@ pub struct Opened {
 /// If the file is served already, or is of another kind, or the disk refuses.
 pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, OpenError> {
     let into = folder(path);
-    private_files::create_folder(into).map_err(|source| io_error("making the folder", into, source))?;
+    private_files::create_folder(into)
+        .map_err(|source| io_error("making the folder", into, source))?;
     let asked = path;
     let path = &resolve(path)?;
     refuse_network(folder(path), path)?;
     // Checked before anything of ours is left beside the file.
     if let Some(found) = held::foreign(path) {
-        return Err(OpenError::Foreign { path: path.clone(), found });
+        return Err(OpenError::Foreign {
+            path: path.clone(),
+            found,
+        });
     }
     let name = take_lock(path)?;
     let finished = finish_quarantine(path)?;
@@ -56,7 +60,12 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
     match try_open(path, kind, clock) {
         Ok(sql) => {
             see_where_it_is(&held, path)?;
-            Ok(Opened { sql, path: path.clone(), held, set_aside: finished })
+            Ok(Opened {
+                sql,
+                path: path.clone(),
+                held,
+                set_aside: finished,
+            })
         }
         Err(TryOpen::Damaged(why)) => {
             let aside = quarantine_file(path, clock)?;
@@ -70,7 +79,12 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
             let held = held.take_again()?;
             let sql = try_open(path, kind, clock).map_err(|error| error.at(path, kind))?;
             see_where_it_is(&held, path)?;
-            Ok(Opened { sql, path: path.clone(), held, set_aside: Some(aside) })
+            Ok(Opened {
+                sql,
+                path: path.clone(),
+                held,
+                set_aside: Some(aside),
+            })
         }
         Err(error) => Err(error.at(path, kind)),
     }
@@ -80,7 +94,11 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
 fn see_where_it_is(held: &HeldFile, path: &Path) -> Result<(), OpenError> {
     match held.location().is_there() {
         true => Ok(()),
-        false => Err(io_error("finding again", path, io::Error::other("it was moved while it was opened"))),
+        false => Err(io_error(
+            "finding again",
+            path,
+            io::Error::other("it was moved while it was opened"),
+        )),
     }
 }
 
@@ -113,9 +131,16 @@ impl TryOpen {
         match self {
             Self::AnotherFormat(found) => another_format(path, found, kind.format),
             Self::AnotherKind(expected) => OpenError::AnotherKind { path, expected },
-            Self::Foreign => OpenError::Foreign { path, found: "another program's SQLite file" },
+            Self::Foreign => OpenError::Foreign {
+                path,
+                found: "another program's SQLite file",
+            },
             Self::Sqlite(source) => OpenError::Sqlite { path, source },
-            Self::Damaged(why) => OpenError::Io { action: "making", path, source: io::Error::other(why) },
+            Self::Damaged(why) => OpenError::Io {
+                action: "making",
+                path,
+                source: io::Error::other(why),
+            },
         }
     }
 }
@@ -174,21 +199,37 @@ fn another_format(path: PathBuf, found: i64, known: i64) -> OpenError {
 /// # Errors
 /// If the file does not exist, or is of another kind or format.
 pub fn open_beside(path: &Path, kind: &FileKind) -> Result<Connection, OpenError> {
-    let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let wrap = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
     if !path.exists() {
-        return Err(OpenError::Missing { path: path.to_owned(), expected: kind.name });
+        return Err(OpenError::Missing {
+            path: path.to_owned(),
+            expected: kind.name,
+        });
     }
     let sql = connect(path).map_err(wrap)?;
     let is_another = sql.table_exists(None, kind.not).map_err(wrap)?;
     if is_another {
-        return Err(OpenError::AnotherKind { path: path.to_owned(), expected: kind.name });
+        return Err(OpenError::AnotherKind {
+            path: path.to_owned(),
+            expected: kind.name,
+        });
     }
     let is_ours = sql.table_exists(None, "meta").map_err(wrap)?;
-    let format = if is_ours { meta(&sql, "format").map_err(wrap)? } else { None };
+    let format = if is_ours {
+        meta(&sql, "format").map_err(wrap)?
+    } else {
+        None
+    };
     match format {
         Some(found) if found == kind.format => Ok(sql),
         Some(found) => Err(another_format(path.to_owned(), found, kind.format)),
-        None => Err(OpenError::Missing { path: path.to_owned(), expected: kind.name }),
+        None => Err(OpenError::Missing {
+            path: path.to_owned(),
+            expected: kind.name,
+        }),
     }
 }
 
@@ -201,7 +242,8 @@ fn check_foreign(sql: &Connection) -> rusqlite::Result<bool> {
 fn take_lock(path: &Path) -> Result<File, OpenError> {
     let name = beside(path, ".lock");
     let file = private_files::create(&name).map_err(|source| io_error("making", &name, source))?;
-    private_files::close_to_others(&file).map_err(|source| io_error("closing to others", &name, source))?;
+    private_files::close_to_others(&file)
+        .map_err(|source| io_error("closing to others", &name, source))?;
     held::lock(&file, path)?;
     Ok(file)
 }

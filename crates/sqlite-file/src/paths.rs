@@ -20,8 +20,12 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
             // Not a link, or nothing there yet.
             Err(_) => {
                 let at = folder(&path);
-                let real = at.canonicalize().map_err(|source| io_error("looking at", at, source))?;
-                return Ok(path.file_name().map_or(real.clone(), |name| real.join(name)));
+                let real = at
+                    .canonicalize()
+                    .map_err(|source| io_error("looking at", at, source))?;
+                return Ok(path
+                    .file_name()
+                    .map_or(real.clone(), |name| real.join(name)));
             }
         }
     }
@@ -31,7 +35,9 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
 
 /// The folder that a path is in.
 pub(crate) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// `path` with `suffix` at its end.
@@ -56,8 +62,18 @@ mod tests {
         symlink("data/queue.db", real.join("link.db")).unwrap();
         symlink("link.db", real.join("again.db")).unwrap();
         symlink("data", real.join("folder")).unwrap();
-        for name in ["again.db", "link.db", "folder/queue.db", "data/../data/queue.db", "data/queue.db"] {
-            assert_eq!(resolve(&real.join(name)).unwrap(), real.join("data/queue.db"), "{name}");
+        for name in [
+            "again.db",
+            "link.db",
+            "folder/queue.db",
+            "data/../data/queue.db",
+            "data/queue.db",
+        ] {
+            assert_eq!(
+                resolve(&real.join(name)).unwrap(),
+                real.join("data/queue.db"),
+                "{name}"
+            );
         }
         symlink("round.db", real.join("round.db")).unwrap();
         assert!(resolve(&real.join("round.db")).is_err());

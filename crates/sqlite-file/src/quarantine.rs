@@ -62,7 +62,10 @@ pub fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<
         "SELECT id, body, algorithm, key, signature, received_at, reason
          FROM quarantine WHERE id > ?1 ORDER BY id LIMIT ?2",
     )?
-    .query_map(params![signed(after), i64::try_from(limit).unwrap_or(i64::MAX)], quarantined)?
+    .query_map(
+        params![signed(after), i64::try_from(limit).unwrap_or(i64::MAX)],
+        quarantined,
+    )?
     .collect()
 }
 
@@ -88,5 +91,10 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
 /// # Errors
 /// If SQLite reports an error.
 pub fn bytes(sql: &Connection) -> rusqlite::Result<u64> {
-    sql.query_row("SELECT coalesce(sum(length(body)), 0) FROM quarantine", [], |row| row.get(0)).map(unsigned)
+    sql.query_row(
+        "SELECT coalesce(sum(length(body)), 0) FROM quarantine",
+        [],
+        |row| row.get(0),
+    )
+    .map(unsigned)
 }

@@ -30,7 +30,9 @@ pub(crate) fn quarantine_file(path: &Path, clock: &dyn Clock) -> Result<PathBuf,
 /// begun.
 pub(crate) fn finish_quarantine(path: &Path) -> Result<Option<PathBuf>, OpenError> {
     let plan = beside(path, ".setting-aside");
-    let Ok(stamp) = fs::read_to_string(&plan) else { return Ok(None) };
+    let Ok(stamp) = fs::read_to_string(&plan) else {
+        return Ok(None);
+    };
     // If the plan is incomplete, no file was renamed yet.
     if stamp.is_empty() || !stamp.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(fs::remove_file(&plan).ok().and(None));

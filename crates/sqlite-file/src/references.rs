@@ -12,9 +12,17 @@ pub fn digest(reference: &str) -> i64 {
 pub fn prefixes(reference: &str) -> Option<(i64, i64)> {
     let digits: String = reference.chars().take(16).collect();
     let padded = |fill| {
-        let text: String = digits.chars().chain(std::iter::repeat(fill)).take(16).collect();
+        let text: String = digits
+            .chars()
+            .chain(std::iter::repeat(fill))
+            .take(16)
+            .collect();
         u64::from_str_radix(&text, 16).ok().map(u64::cast_signed)
     };
     // With half of the digits in common, the bounds have the same sign.
-    if digits.len() >= 8 { padded('0').zip(padded('f')) } else { None }
+    if digits.len() >= 8 {
+        padded('0').zip(padded('f'))
+    } else {
+        None
+    }
 }

@@ -18,7 +18,11 @@ pub const EVENT: &str = "e.id, e.key, e.algorithm, e.signature, e.received_at, e
 /// # Errors
 /// If SQLite can't read the file.
 pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, RestoreError>> {
-    let id = row.get_ref(first)?.as_blob().ok().and_then(|bytes| EventId::from_bytes(bytes).ok());
+    let id = row
+        .get_ref(first)?
+        .as_blob()
+        .ok()
+        .and_then(|bytes| EventId::from_bytes(bytes).ok());
     let expected = id.unwrap_or_else(|| EventId::of(event_model::Environment::Sandbox, b""));
     match stored(row, first + 1) {
         Ok(stored) => Ok(Event::restore(expected, stored)),
@@ -75,7 +79,9 @@ pub fn parsed<T, E>(column: usize, result: Result<T, E>) -> rusqlite::Result<T>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    result.map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+    result.map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
 }
 
 /// Unix time in nanoseconds, which ends in the year 2262.
@@ -96,7 +102,9 @@ pub fn signature_bytes(signature: &str) -> Vec<u8> {
 /// The first 8 bytes of an id, as stored in the index.
 pub fn prefix(id: &EventId) -> i64 {
     let bytes = id.as_bytes();
-    i64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
+    i64::from_be_bytes([
+        bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+    ])
 }
 
 /// A position as it is stored in a column: packed. In shard 0, the only one in a file of events,

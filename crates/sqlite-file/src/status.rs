@@ -153,7 +153,10 @@ impl Status {
     /// # Errors
     /// If too many wait already: the disk hangs, or is slower than the bodies arrive.
     pub fn begin_waiting(&self, length: usize) -> Result<Waiting, QueueError> {
-        let waiting = Waiting { all: Arc::clone(&self.waiting), length };
+        let waiting = Waiting {
+            all: Arc::clone(&self.waiting),
+            length,
+        };
         match self.waiting.fetch_add(length, Ordering::AcqRel) + length > MOST_WAITING {
             true => Err(QueueError::unavailable(
                 "writing to the file",

@@ -41,7 +41,10 @@ pub trait Owner: Send + 'static {
     ///
     /// # Errors
     /// If SQLite reports an error: the group fails.
-    fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<<Self::Jobs as Jobs>::Store<'w>>;
+    fn begin<'w>(
+        &'w mut self,
+        sql: &'w Connection,
+    ) -> rusqlite::Result<<Self::Jobs as Jobs>::Store<'w>>;
 
     /// Ends a group, in its transaction.
     ///
@@ -64,7 +67,12 @@ pub trait Owner: Send + 'static {
     ///
     /// # Errors
     /// If SQLite reports an error.
-    fn housekeep(&mut self, sql: &mut Connection, log: &mut Log, now: Instant) -> rusqlite::Result<bool>;
+    fn housekeep(
+        &mut self,
+        sql: &mut Connection,
+        log: &mut Log,
+        now: Instant,
+    ) -> rusqlite::Result<bool>;
 
     /// Writes what the next process that opens the file needs to know.
     fn close(&mut self, _sql: &Connection) {}
@@ -108,9 +116,21 @@ impl<O: Owner> Writer<O> {
         let log = Log::follow(&mut sql).map_err(io::Error::other)?;
         let JobReceiver { messages, status } = jobs;
         let now = Instant::now();
-        let pending = Pending { jobs: Vec::new(), until: now };
+        let pending = Pending {
+            jobs: Vec::new(),
+            until: now,
+        };
         let guard = PanicGuard(Arc::clone(&status));
-        let writer = Self { sql, owner, status, place, log, pending, next_probe: now, is_read_only: false };
+        let writer = Self {
+            sql,
+            owner,
+            status,
+            place,
+            log,
+            pending,
+            next_probe: now,
+            is_read_only: false,
+        };
         Builder::new().name(name.to_owned()).spawn(move || {
             let _guard = guard;
             writer.run(&messages);
@@ -120,8 +140,14 @@ impl<O: Owner> Writer<O> {
     fn run(mut self, inbox: &Receiver<Message<O::Jobs>>) {
         let mut has_more = false;
         loop {
-            let arrived =
-                InboxBatch::next(inbox, if has_more { Duration::ZERO } else { self.longest_sleep() });
+            let arrived = InboxBatch::next(
+                inbox,
+                if has_more {
+                    Duration::ZERO
+                } else {
+                    self.longest_sleep()
+                },
+            );
             let closing = self.serve(arrived);
             has_more = self.run_housekeeping(Instant::now());
             match closing {
@@ -135,12 +161,20 @@ impl<O: Owner> Writer<O> {
     fn longest_sleep(&self) -> Duration {
         match self.pending.jobs.is_empty() {
             true => TICK,
-            false => self.pending.until.saturating_duration_since(Instant::now()).min(TICK),
+            false => self
+                .pending
+                .until
+                .saturating_duration_since(Instant::now())
+                .min(TICK),
         }
     }
 
     fn serve(&mut self, arrived: InboxBatch<O::Jobs>) -> Option<Closing> {
-        let InboxBatch { mut jobs, looks, closing } = arrived;
+        let InboxBatch {
+            mut jobs,
+            looks,
+            closing,
+        } = arrived;
         let is_asked = jobs.iter().any(|job| !job.can_wait());
         if self.pending.jobs.is_empty() {
             self.pending.until = Instant::now() + SHARES_WITHIN;
@@ -193,7 +227,8 @@ impl<O: Owner> Writer<O> {
             && group.iter().any(|job| !job.can_wait())
         {
             // The jobs for which nobody waits may be the cause: they must not fail the others.
-            let (waiting, asked): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.can_wait());
+            let (waiting, asked): (Vec<_>, Vec<_>) =
+                group.into_iter().partition(|job| job.can_wait());
             waiting.into_iter().for_each(|job| self.wait_again(job));
             return self.write(asked);
         }
@@ -236,11 +271,14 @@ impl<O: Owner> Writer<O> {
         if !self.place.is_there() {
             return Err(Failure::Gone);
         }
-        self.transact(group).map_err(|error| failure::of_write(&error, self.status.path()))
+        self.transact(group)
+            .map_err(|error| failure::of_write(&error, self.status.path()))
     }
 
     fn transact(&mut self, group: &mut Group<O>) -> rusqlite::Result<()> {
-        let transaction = self.sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self
+            .sql
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut store = self.owner.begin(&transaction)?;
         group.iter_mut().try_for_each(|job| job.apply(&mut store))?;
         drop(store);
@@ -326,8 +364,10 @@ impl<O: Owner> Writer<O> {
             self.owner.close(&self.sql);
             // A reader delays the end of the process for no longer than this.
             let bounded = self.sql.busy_timeout(FOR_READERS);
-            let emptied =
-                bounded.and_then(|()| self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+            let emptied = bounded.and_then(|()| {
+                self.sql
+                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            });
             if let Err(error) = emptied {
                 self.report_failure(&failure::of_write(&error, self.status.path()));
             }
@@ -339,7 +379,9 @@ impl<O: Owner> Writer<O> {
 
 impl<O: Owner> fmt::Debug for Pending<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("jobs", &self.jobs.len()).finish_non_exhaustive()
+        f.debug_struct("Pending")
+            .field("jobs", &self.jobs.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -358,7 +400,11 @@ struct InboxBatch<J: Jobs> {
 
 impl<J: Jobs> InboxBatch<J> {
     fn nothing() -> Self {
-        Self { jobs: Vec::new(), looks: Vec::new(), closing: None }
+        Self {
+            jobs: Vec::new(),
+            looks: Vec::new(),
+            closing: None,
+        }
     }
 
     /// Waits for one message, then takes all others that are there.

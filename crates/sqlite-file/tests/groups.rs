@@ -12,7 +12,8 @@ use event_model::SystemClock;
 use queue::QueueError;
 use rusqlite::Connection;
 use sqlite_file::{
-    FileKind, HeldFile, Inbox, Job, Jobs, Log, Messages, Owner, Status, Writer, connect_to_read, inbox, open,
+    FileKind, HeldFile, Inbox, Job, Jobs, Log, Messages, Owner, Status, Writer, connect_to_read,
+    inbox, open,
 };
 
 const NUMBERS: FileKind = FileKind {
@@ -67,7 +68,8 @@ struct Note {
 
 impl Job<Numbers> for Note {
     fn apply(&mut self, sql: &mut &Connection) -> rusqlite::Result<()> {
-        sql.execute("INSERT INTO numbers VALUES (?1)", [self.number]).map(drop)
+        sql.execute("INSERT INTO numbers VALUES (?1)", [self.number])
+            .map(drop)
     }
 
     fn can_wait(&self) -> bool {
@@ -95,12 +97,23 @@ impl Served {
         let place = Arc::clone(opened.held.location());
         let thread = Writer::start("numbers", opened.sql, place, jobs, Counting).unwrap();
         let (tells, told) = mpsc::channel();
-        Self { path: opened.path, inbox: Some(inbox), thread, tells, told, _held: opened.held }
+        Self {
+            path: opened.path,
+            inbox: Some(inbox),
+            thread,
+            tells,
+            told,
+            _held: opened.held,
+        }
     }
 
     fn note(&self, number: i64, can_wait: bool) {
         let told = self.tells.clone();
-        self.inbox.as_ref().unwrap().submit(Note { number, can_wait, told });
+        self.inbox.as_ref().unwrap().submit(Note {
+            number,
+            can_wait,
+            told,
+        });
     }
 
     fn next(&self) -> (i64, Result<(), QueueError>) {
@@ -109,7 +122,12 @@ impl Served {
 
     fn is_written(&self, number: i64) -> bool {
         let sql = connect_to_read(&self.path).unwrap();
-        sql.query_row("SELECT count(*) FROM numbers WHERE number = ?1", [number], |row| row.get(0)).unwrap()
+        sql.query_row(
+            "SELECT count(*) FROM numbers WHERE number = ?1",
+            [number],
+            |row| row.get(0),
+        )
+        .unwrap()
     }
 }
 
@@ -118,7 +136,9 @@ fn one_job_that_the_file_refuses_fails_alone_and_the_others_are_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::at(&folder.path().join("numbers.db"));
     for round in 0..20 {
-        (0..10).for_each(|number| served.note(if number == 5 { 0 } else { round * 10 + number }, false));
+        (0..10).for_each(|number| {
+            served.note(if number == 5 { 0 } else { round * 10 + number }, false)
+        });
         for number in 0..10 {
             let (told, committed) = served.next();
             assert_eq!(told, if number == 5 { 0 } else { round * 10 + number });
@@ -135,13 +155,18 @@ fn what_can_wait_is_written_by_itself_and_seen_by_whoever_looks() {
     served.note(1, true);
     let (sender, seen) = mpsc::channel();
     served.inbox.as_ref().unwrap().read(move |sql| {
-        let count = sql.query_row("SELECT count(*) FROM numbers", [], |row| row.get::<_, i64>(0));
+        let count = sql.query_row("SELECT count(*) FROM numbers", [], |row| {
+            row.get::<_, i64>(0)
+        });
         sender.send(count).unwrap();
     });
     assert_eq!(seen.recv_timeout(Duration::from_secs(30)).unwrap(), Ok(1));
     assert!(matches!(served.next(), (1, Ok(()))));
     served.note(2, true);
-    assert!(matches!(served.next(), (2, Ok(()))), "though nobody asks for anything more");
+    assert!(
+        matches!(served.next(), (2, Ok(()))),
+        "though nobody asks for anything more"
+    );
 }
 
 #[test]
@@ -154,7 +179,10 @@ fn what_can_wait_is_tried_again_once_the_file_is_back() {
     fs::rename(&served.path, &away).unwrap();
     served.note(2, true);
     served.note(3, false);
-    assert!(matches!(served.next(), (3, Err(QueueError::Unavailable { .. }))));
+    assert!(matches!(
+        served.next(),
+        (3, Err(QueueError::Unavailable { .. }))
+    ));
     assert!(!served.inbox.as_ref().unwrap().status().can_write());
     fs::rename(&away, &served.path).unwrap();
     assert!(matches!(served.next(), (2, Ok(()))));
@@ -171,6 +199,8 @@ fn what_was_handed_in_is_written_also_where_nobody_waits_for_the_end() {
     drop(served.inbox.take());
     served.thread.join().unwrap();
     let sql = Connection::open(&path).unwrap();
-    let count: i64 = sql.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0)).unwrap();
+    let count: i64 = sql
+        .query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(count, 2);
 }

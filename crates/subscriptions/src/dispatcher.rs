@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch::{
-    BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, Role, TraceParent,
-    TraceState, watch,
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, Role,
+    TraceParent, TraceState, watch,
 };
 use proto::v1::subscribe_request::settle::Outcome;
 use proto::v1::subscribe_response::Delivered;
@@ -37,7 +37,10 @@ impl Dispatcher for SubscriptionDispatcher {
         }
         let subscription_registry = cx.extension::<SubscriptionRegistry>();
         let none = "nobody could subscribe: expected `operator.grpc`, where to listen for them";
-        Ok(Self { line: subscription_registry.ok_or(none)?.open(&cx.route, settings), settings })
+        Ok(Self {
+            line: subscription_registry.ok_or(none)?.open(&cx.route, settings),
+            settings,
+        })
     }
 
     fn capacity(&self) -> Option<watch::Receiver<usize>> {
@@ -76,7 +79,12 @@ impl SubscriptionDispatcher {
         loop {
             match timeout_at(until, &mut in_hand.outcome).await {
                 Ok(Ok(outcome)) => return answer(outcome),
-                Ok(Err(_)) => return Err(DispatchError::interrupted(ACTION, "the subscriber went away")),
+                Ok(Err(_)) => {
+                    return Err(DispatchError::interrupted(
+                        ACTION,
+                        "the subscriber went away",
+                    ));
+                }
                 Err(_) => {
                     let said = in_hand.progress().map(|at| at + self.settings.timeout());
                     let Some(later) = said.filter(|later| *later > until) else {
@@ -117,7 +125,11 @@ impl SubscriptionDispatcher {
         let state = trace.and(cx.trace_state.as_ref()).map(TraceState::as_str);
         delivery.tracestate = state.unwrap_or_default().to_owned();
         delivery.enriched = grpc::enriched(cx.enriched.as_ref());
-        Delivered { number: 0, event: Some(grpc::event(event)), delivery: Some(delivery) }
+        Delivered {
+            number: 0,
+            event: Some(grpc::event(event)),
+            delivery: Some(delivery),
+        }
     }
 }
 
@@ -126,7 +138,10 @@ fn answer(outcome: Outcome) -> Result<Done, DispatchError> {
     match outcome {
         Outcome::Done(done) => {
             let remark = Some(shortened(done.remark)).filter(|remark| !remark.is_empty());
-            Ok(Done { status: number(done.status), remark })
+            Ok(Done {
+                status: number(done.status),
+                remark,
+            })
         }
         Outcome::Transient(transient) => Err(DispatchError::Transient {
             action: ACTION,
@@ -146,7 +161,12 @@ fn answer(outcome: Outcome) -> Result<Done, DispatchError> {
 /// never logged.
 fn said(detail: String) -> BoxError {
     let detail = shortened(detail);
-    Excerpt(if detail.is_empty() { "it said no more".to_owned() } else { detail }).into()
+    Excerpt(if detail.is_empty() {
+        "it said no more".to_owned()
+    } else {
+        detail
+    })
+    .into()
 }
 
 fn shortened(mut text: String) -> String {

@@ -65,7 +65,8 @@ struct OpenDelivery {
 
 impl Subscriber {
     fn room(&self) -> u32 {
-        self.credits.saturating_sub(u32::try_from(self.in_hand.len()).unwrap_or(u32::MAX))
+        self.credits
+            .saturating_sub(u32::try_from(self.in_hand.len()).unwrap_or(u32::MAX))
     }
 }
 
@@ -82,7 +83,10 @@ pub(crate) struct Outstanding {
 
 impl SubscriberPool {
     pub(crate) fn new(settings: SubscriptionSettings) -> Self {
-        Self { settings, ..Self::default() }
+        Self {
+            settings,
+            ..Self::default()
+        }
     }
 
     /// Longest time that a delivery may be in progress: without a sign of progress, and in all.
@@ -91,7 +95,9 @@ impl SubscriberPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Subscribers> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sum of all subscribers' credits, as it changes.
@@ -107,37 +113,69 @@ impl SubscriberPool {
     /// Publishes the sum of credits after a subscriber came, went or changed its credits. Called
     /// with the lock under which that was changed.
     fn capacity_changed(&self, subscribers: &Subscribers) {
-        let capacity: u32 = subscribers.all.values().map(|subscriber| subscriber.credits).sum();
-        self.capacity.send_if_modified(|now| std::mem::replace(now, capacity as usize) != capacity as usize);
+        let capacity: u32 = subscribers
+            .all
+            .values()
+            .map(|subscriber| subscriber.credits)
+            .sum();
+        self.capacity
+            .send_if_modified(|now| std::mem::replace(now, capacity as usize) != capacity as usize);
         self.room.notify_waiters();
     }
 
     /// Hands a delivery to the subscriber with most room. Gives it back if no subscriber has
     /// room, or if the chosen one does not read.
-    pub(crate) fn assign(self: &Arc<Self>, mut delivered: Delivered) -> Result<Outstanding, Box<Delivered>> {
+    pub(crate) fn assign(
+        self: &Arc<Self>,
+        mut delivered: Delivered,
+    ) -> Result<Outstanding, Box<Delivered>> {
         let mut subscribers = self.lock();
         subscribers.count += 1;
         let number = subscribers.count;
-        let with_room = subscribers.all.iter_mut().filter(|(_, subscriber)| subscriber.room() > 0);
+        let with_room = subscribers
+            .all
+            .iter_mut()
+            .filter(|(_, subscriber)| subscriber.room() > 0);
         let chosen = with_room.max_by_key(|(_, it)| (it.room(), std::cmp::Reverse(it.given)));
-        let Some((id, chosen)) = chosen else { return Err(Box::new(delivered)) };
+        let Some((id, chosen)) = chosen else {
+            return Err(Box::new(delivered));
+        };
         let subscriber = *id;
         let Ok(place) = chosen.answers.clone().try_reserve_owned() else {
             // The subscriber went away or does not read: its deliveries come again.
-            let _ = subscribers.all.remove(&subscriber).map(|gone| gone.given_up.notify_one());
+            let _ = subscribers
+                .all
+                .remove(&subscriber)
+                .map(|gone| gone.given_up.notify_one());
             self.capacity_changed(&subscribers);
             return Err(Box::new(delivered));
         };
         delivered.number = number;
-        place.send(Ok(v1::SubscribeResponse { response: Some(Response::Delivered(delivered)) }));
+        place.send(Ok(v1::SubscribeResponse {
+            response: Some(Response::Delivered(delivered)),
+        }));
         chosen.given = number;
         let (settle, outcome) = oneshot::channel();
-        chosen.in_hand.insert(number, OpenDelivery { outcome: settle, progress: None });
-        Ok(Outstanding { line: Arc::clone(self), subscriber, number, outcome })
+        chosen.in_hand.insert(
+            number,
+            OpenDelivery {
+                outcome: settle,
+                progress: None,
+            },
+        );
+        Ok(Outstanding {
+            line: Arc::clone(self),
+            subscriber,
+            number,
+            outcome,
+        })
     }
 
     /// Adds a subscriber. `None` if there are too many.
-    pub(crate) fn join(self: &Arc<Self>, credits: u32) -> Option<(SubscriberHandle, mpsc::Receiver<Answer>)> {
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        credits: u32,
+    ) -> Option<(SubscriberHandle, mpsc::Receiver<Answer>)> {
         let (answers, received) = mpsc::channel(ANSWERS);
         let mut subscribers = self.lock();
         if subscribers.all.len() >= MAX_SUBSCRIBERS {
@@ -155,14 +193,28 @@ impl SubscriberPool {
         };
         subscribers.all.insert(id, subscriber);
         self.capacity_changed(&subscribers);
-        Some((SubscriberHandle { line: Arc::clone(self), id, answers, given_up }, received))
+        Some((
+            SubscriberHandle {
+                line: Arc::clone(self),
+                id,
+                answers,
+                given_up,
+            },
+            received,
+        ))
     }
 }
 
 impl Outstanding {
     /// Time of the handler's last sign of progress.
     pub(crate) fn progress(&self) -> Option<Instant> {
-        self.line.lock().all.get(&self.subscriber)?.in_hand.get(&self.number)?.progress
+        self.line
+            .lock()
+            .all
+            .get(&self.subscriber)?
+            .in_hand
+            .get(&self.number)?
+            .progress
     }
 }
 
@@ -173,8 +225,12 @@ impl Drop for Outstanding {
             && subscriber.in_hand.remove(&self.number).is_some()
         {
             // The delivery was not settled, so it was taken back.
-            let response = Response::Expired(v1::subscribe_response::Expired { numbers: vec![self.number] });
-            let _ = subscriber.answers.try_send(Ok(v1::SubscribeResponse { response: Some(response) }));
+            let response = Response::Expired(v1::subscribe_response::Expired {
+                numbers: vec![self.number],
+            });
+            let _ = subscriber.answers.try_send(Ok(v1::SubscribeResponse {
+                response: Some(response),
+            }));
         }
         drop(subscribers);
         self.line.room.notify_waiters();
@@ -207,7 +263,9 @@ impl SubscriberHandle {
 
     /// Settles a delivery. Has no effect if it is not in progress at this subscriber.
     pub(crate) fn settle(&self, number: u64, outcome: Outcome) {
-        let open = self.with(|subscriber| subscriber.in_hand.remove(&number)).flatten();
+        let open = self
+            .with(|subscriber| subscriber.in_hand.remove(&number))
+            .flatten();
         let _ = open.map(|open| open.outcome.send(outcome));
     }
 
@@ -222,7 +280,8 @@ impl SubscriberHandle {
 
     /// True if no delivery is in progress, also if the subscriber is gone.
     pub(crate) fn is_empty(&self) -> bool {
-        self.with(|subscriber| subscriber.in_hand.is_empty()).unwrap_or(true)
+        self.with(|subscriber| subscriber.in_hand.is_empty())
+            .unwrap_or(true)
     }
 }
 

@@ -15,11 +15,19 @@ impl SubscriptionRegistry {
     /// The subscribers of a route, which are created if there are none.
     pub(crate) fn open(&self, route: &str, settings: SubscriptionSettings) -> Arc<SubscriberPool> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(lines.entry(route.to_owned()).or_insert_with(|| Arc::new(SubscriberPool::new(settings))))
+        Arc::clone(
+            lines
+                .entry(route.to_owned())
+                .or_insert_with(|| Arc::new(SubscriberPool::new(settings))),
+        )
     }
 
     /// The subscribers of a route, if this process runs it.
     pub(crate) fn pool(&self, route: &str) -> Option<Arc<SubscriberPool>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(route).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(route)
+            .cloned()
     }
 }

@@ -39,7 +39,10 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// Serves the routes in `subscription_registry`.
     pub fn new(subscription_registry: SubscriptionRegistry, shutdown: Shutdown) -> Self {
-        Self { subscription_registry, shutdown }
+        Self {
+            subscription_registry,
+            shutdown,
+        }
     }
 
     /// The service for tonic.
@@ -52,24 +55,45 @@ impl Subscriptions {
         caller: &Caller,
         start: &Start,
     ) -> Result<(SubscriberHandle, ReceiverStream<Answer>), Status> {
-        let Start { route, subscriber, credits } = start;
+        let Start {
+            route,
+            subscriber,
+            credits,
+        } = start;
         caller.must(&Role::Consume(route.clone()))?;
         if !(1..=MAX_CREDITS).contains(credits) {
-            return Err(Status::invalid_argument("start.credits: expected 1 to 1000"));
+            return Err(Status::invalid_argument(
+                "start.credits: expected 1 to 1000",
+            ));
         }
         if subscriber.len() > MAX_NAME {
-            return Err(Status::invalid_argument("start.subscriber: expected at most 128 bytes"));
+            return Err(Status::invalid_argument(
+                "start.subscriber: expected at most 128 bytes",
+            ));
         }
         let none = "start.route: this process runs no such route with `dispatcher: subscription`";
-        let line = self.subscription_registry.pool(route).ok_or_else(|| Status::not_found(none))?;
-        let full = || Status::resource_exhausted("256 subscribers of this route are connected here");
+        let line = self
+            .subscription_registry
+            .pool(route)
+            .ok_or_else(|| Status::not_found(none))?;
+        let full =
+            || Status::resource_exhausted("256 subscribers of this route are connected here");
         let (handle, received) = line.join(*credits).ok_or_else(full)?;
-        tracing::info!(route, subscriber, caller = caller.name, credits, "subscribed");
+        tracing::info!(
+            route,
+            subscriber,
+            caller = caller.name,
+            credits,
+            "subscribed"
+        );
         let times = line.times();
-        let started =
-            Started { timeout: Some(grpc::duration(times.0)), longest: Some(grpc::duration(times.1)) };
-        let _ =
-            handle.answers.try_send(Ok(v1::SubscribeResponse { response: Some(Answered::Started(started)) }));
+        let started = Started {
+            timeout: Some(grpc::duration(times.0)),
+            longest: Some(grpc::duration(times.1)),
+        };
+        let _ = handle.answers.try_send(Ok(v1::SubscribeResponse {
+            response: Some(Answered::Started(started)),
+        }));
         Ok((handle, ReceiverStream::new(received)))
     }
 }
@@ -86,7 +110,8 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
         let mut asked = request.into_inner();
         let first = timeout(START_WITHIN, asked.message()).await;
         let late = |_| Status::deadline_exceeded("expected `start` within 10 s");
-        let Some(Asked::Start(start)) = first.map_err(late)??.and_then(|first| first.request) else {
+        let Some(Asked::Start(start)) = first.map_err(late)??.and_then(|first| first.request)
+        else {
             return Err(Status::invalid_argument("expected `start` first"));
         };
         let (handle, answers) = self.join(&caller, &start)?;
@@ -94,7 +119,12 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
         let route = start.route;
         self.shutdown.spawn(async move {
             let why = listen(handle, asked, &shutdown).await;
-            tracing::info!(route, subscriber = start.subscriber, why, "subscription ended");
+            tracing::info!(
+                route,
+                subscriber = start.subscriber,
+                why,
+                "subscription ended"
+            );
         });
         Ok(Response::new(answers))
     }
@@ -140,13 +170,17 @@ async fn listen(
         takes_more = false;
         handle.set_credits(0);
     }
-    let _ = handle.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
+    let _ = handle
+        .answers
+        .try_send(Err(Status::unavailable("this server stops: ask again")));
     "this server stops"
 }
 
 fn hear(handle: &SubscriberHandle, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
     match asked {
-        Some(Asked::Start(_)) => Err(Status::invalid_argument("`start` is for the first message only")),
+        Some(Asked::Start(_)) => Err(Status::invalid_argument(
+            "`start` is for the first message only",
+        )),
         Some(Asked::Credits(credits)) if credits.credits > MAX_CREDITS => {
             Err(Status::invalid_argument("credits: expected at most 1000"))
         }
@@ -157,13 +191,18 @@ fn hear(handle: &SubscriberHandle, asked: Option<Asked>, takes_more: bool) -> Re
             Ok(())
         }
         Some(Asked::Settle(settle)) => {
-            let missing =
-                || Status::invalid_argument("settle.outcome: expected done, transient or permanent");
+            let missing = || {
+                Status::invalid_argument("settle.outcome: expected done, transient or permanent")
+            };
             handle.settle(settle.number, settle.outcome.ok_or_else(missing)?);
             Ok(())
         }
         Some(Asked::Progress(progress)) => {
-            progress.numbers.iter().take(MAX_NUMBERS).for_each(|number| handle.progress(*number));
+            progress
+                .numbers
+                .iter()
+                .take(MAX_NUMBERS)
+                .for_each(|number| handle.progress(*number));
             Ok(())
         }
         // A message of a newer contract is no reason to end the stream.

@@ -42,5 +42,6 @@ fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error
     let text = String::deserialize(from)?;
     let read = humantime::parse_duration(&text).ok();
     let fits = read.filter(|time| !time.is_zero() && *time <= MAX_LONGEST);
-    fits.map(Some).ok_or_else(|| D::Error::custom("expected a time such as 30s, at most 1h"))
+    fits.map(Some)
+        .ok_or_else(|| D::Error::custom("expected a time such as 30s, at most 1h"))
 }

@@ -33,7 +33,12 @@ impl ActiveSpan for Span {
     }
 
     fn end(self: Box<Self>, why: Option<&str>, attributes: &mut dyn FnMut() -> Attributes) {
-        let said = || attributes().into_iter().map(|(name, said)| KeyValue::new(name, value(said))).collect();
+        let said = || {
+            attributes()
+                .into_iter()
+                .map(|(name, said)| KeyValue::new(name, value(said)))
+                .collect()
+        };
         Span::end(*self, why.map_or(SpanStatus::Ok, SpanStatus::Failed), said);
     }
 }

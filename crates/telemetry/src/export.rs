@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
+use opentelemetry_otlp::{
+    MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::Temporality;
@@ -103,8 +105,11 @@ impl Collector {
     fn metadata(&self) -> Result<MetadataMap, StartError> {
         let mut metadata = MetadataMap::new();
         for (name, value) in &self.headers {
-            let key = name.parse::<MetadataKey<_>>().map_err(|_| StartError::Header(name.clone()))?;
-            let mut value = MetadataValue::try_from(value).map_err(|_| StartError::Header(name.clone()))?;
+            let key = name
+                .parse::<MetadataKey<_>>()
+                .map_err(|_| StartError::Header(name.clone()))?;
+            let mut value =
+                MetadataValue::try_from(value).map_err(|_| StartError::Header(name.clone()))?;
             value.set_sensitive(true);
             metadata.insert(key, value);
         }
@@ -118,7 +123,10 @@ impl Collector {
             true => endpoint.tls_config(self.tls())?,
             false => endpoint,
         };
-        Ok(endpoint.timeout(self.timeout).connect_timeout(self.timeout).connect_lazy())
+        Ok(endpoint
+            .timeout(self.timeout)
+            .connect_timeout(self.timeout)
+            .connect_lazy())
     }
 
     fn tls(&self) -> ClientTlsConfig {
@@ -133,7 +141,10 @@ impl Collector {
         if let Some(pem) = &self.ca {
             builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?);
         }
-        Ok(OnRuntime { client: builder.build()?, runtime: Handle::current() })
+        Ok(OnRuntime {
+            client: builder.build()?,
+            runtime: Handle::current(),
+        })
     }
 }
 
@@ -148,7 +159,9 @@ struct OnRuntime {
 impl HttpClient for OnRuntime {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        self.runtime.spawn(async move { client.send_bytes(request).await }).await?
+        self.runtime
+            .spawn(async move { client.send_bytes(request).await })
+            .await?
     }
 }
 
@@ -162,7 +175,11 @@ pub(crate) struct ObservedExporter<E> {
 
 impl<E> ObservedExporter<E> {
     fn new(signal: &'static str, exporter: E) -> Self {
-        Self { signal, exporter, fails: Arc::default() }
+        Self {
+            signal,
+            exporter,
+            fails: Arc::default(),
+        }
     }
 
     fn ended(&self, result: OTelSdkResult) -> OTelSdkResult {

@@ -32,16 +32,28 @@ pub struct Logs(#[expect(dead_code, reason = "it is there to be dropped")] Worke
 /// Starts the log to standard error. `filter` has the syntax of `RUST_LOG`. A second call has no
 /// effect.
 pub fn start_logs(format: Format, filter: &str) -> Logs {
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).finish(io::stderr());
-    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(BUFFERED_LINES)
+        .finish(io::stderr());
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = match format {
-        Format::Json => layer().json().flatten_event(true).with_writer(writer).boxed(),
-        Format::Readable => {
-            layer().with_ansi(io::stderr().is_terminal()).with_target(false).with_writer(writer).boxed()
-        }
+        Format::Json => layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(writer)
+            .boxed(),
+        Format::Readable => layer()
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .with_writer(writer)
+            .boxed(),
     };
     // A second call, as in tests, keeps the first log.
-    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
+        .try_init();
     Logs(guard)
 }

@@ -21,5 +21,13 @@ pub fn is_unsafe(letter: char) -> bool {
 /// assert_eq!(telemetry::plain("orders\u{1b}[2J\u{9b}m\u{202e}"), "orders\u{fffd}[2J\u{fffd}m\u{fffd}");
 /// ```
 pub fn plain(text: &str) -> String {
-    text.chars().map(|letter| if is_unsafe(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+    text.chars()
+        .map(|letter| {
+            if is_unsafe(letter) {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                letter
+            }
+        })
+        .collect()
 }

@@ -20,7 +20,11 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { share: 0.1, keep_failures: true, trust_callers: false }
+        Self {
+            share: 0.1,
+            keep_failures: true,
+            trust_callers: false,
+        }
     }
 }
 
@@ -28,7 +32,8 @@ impl Sampling {
     /// Begins a trace, and decides whether it is recorded.
     pub(crate) fn begin(&self) -> TraceParent {
         let trace = fastrand::u128(1..);
-        TraceParent::new(trace, fastrand::u64(1..), self.takes(trace)).unwrap_or_else(|| self.begin())
+        TraceParent::new(trace, fastrand::u64(1..), self.takes(trace))
+            .unwrap_or_else(|| self.begin())
     }
 
     fn takes(&self, trace: u128) -> bool {
@@ -44,11 +49,19 @@ mod tests {
     #[test]
     fn a_share_of_traces_is_taken_and_none_and_all() {
         let taken = |share| {
-            let sampling = Sampling { share, ..Sampling::default() };
-            (0..20_000).filter(|_| sampling.begin().is_sampled()).count()
+            let sampling = Sampling {
+                share,
+                ..Sampling::default()
+            };
+            (0..20_000)
+                .filter(|_| sampling.begin().is_sampled())
+                .count()
         };
         assert_eq!(taken(0.0), 0);
         assert_eq!(taken(1.0), 20_000);
-        assert!((1_600..2_400).contains(&taken(0.1)), "a tenth, eight deviations wide");
+        assert!(
+            (1_600..2_400).contains(&taken(0.1)),
+            "a tenth, eight deviations wide"
+        );
     }
 }

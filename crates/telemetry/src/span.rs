@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
 use event_model::TraceParent;
-use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
@@ -76,7 +78,10 @@ pub struct Span {
 
 impl Span {
     /// Begins a span now.
-    #[expect(clippy::disallowed_methods, reason = "a trace's times are the machine's")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a trace's times are the machine's"
+    )]
     pub fn begin(kind: Kind, name: impl Into<Cow<'static, str>>, cause: Parent) -> Self {
         let context = match cause {
             Parent::Local(parent) | Parent::Remote(parent) => parent.child(fastrand::u64(1..)),
@@ -84,7 +89,15 @@ impl Span {
         };
         let started_at = SystemTime::now();
         let began = Instant::now();
-        Self { name: name.into(), kind, context, cause, started_at, began, is_over: false }
+        Self {
+            name: name.into(),
+            kind,
+            context,
+            cause,
+            started_at,
+            began,
+            is_over: false,
+        }
     }
 
     /// Begins a span that started `ago` before now.
@@ -122,7 +135,8 @@ impl Span {
     fn is_kept(&self, ended: SpanStatus<'_>) -> bool {
         let now = tracing_now();
         now.processor.is_some()
-            && (self.context.is_sampled() || (now.sampling.keep_failures && ended != SpanStatus::Ok))
+            && (self.context.is_sampled()
+                || (now.sampling.keep_failures && ended != SpanStatus::Ok))
     }
 
     fn record(&self, ended: SpanStatus<'_>, mut attributes: Vec<KeyValue>) {
@@ -181,7 +195,9 @@ impl From<Kind> for SpanKind {
 
 fn link(there: TraceParent) -> SpanLinks {
     let mut links = SpanLinks::default();
-    links.links.push(Link::with_context(context_of(there, there.is_sampled())));
+    links
+        .links
+        .push(Link::with_context(context_of(there, there.is_sampled())));
     links
 }
 

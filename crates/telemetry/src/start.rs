@@ -106,17 +106,29 @@ pub fn start(options: &Options) -> Result<TelemetryHandle, StartError> {
         .with_registry(registry.clone())
         .scope_info_enabled(false)
         .build()?;
-    let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(scraped);
+    let mut meters = SdkMeterProvider::builder()
+        .with_resource(resource.clone())
+        .with_reader(scraped);
     if let Some(collector) = &options.collector {
-        let reader = PeriodicReader::builder(collector.metrics()?).with_interval(options.send_metrics_every);
+        let reader =
+            PeriodicReader::builder(collector.metrics()?).with_interval(options.send_metrics_every);
         meters = meters.with_reader(reader.build());
     }
     let meters = meters.build();
     opentelemetry::global::set_meter_provider(meters.clone());
-    let processor =
-        options.collector.as_ref().map(|collector| processor(collector, &resource)).transpose()?;
-    let _ = TRACING.set(Tracing { sampling: options.sampling, processor });
-    Ok(TelemetryHandle { meters, scrape: Scrape::new(registry) })
+    let processor = options
+        .collector
+        .as_ref()
+        .map(|collector| processor(collector, &resource))
+        .transpose()?;
+    let _ = TRACING.set(Tracing {
+        sampling: options.sampling,
+        processor,
+    });
+    Ok(TelemetryHandle {
+        meters,
+        scrape: Scrape::new(registry),
+    })
 }
 
 fn resource(options: &Options) -> Resource {
@@ -136,8 +148,9 @@ fn processor(collector: &Collector, resource: &Resource) -> Result<BatchSpanProc
         .with_max_queue_size(WAITING_SPANS)
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(GATHER);
-    let mut processor =
-        BatchSpanProcessor::builder(collector.spans()?).with_batch_config(batches.build()).build();
+    let mut processor = BatchSpanProcessor::builder(collector.spans()?)
+        .with_batch_config(batches.build())
+        .build();
     processor.set_resource(resource);
     Ok(processor)
 }

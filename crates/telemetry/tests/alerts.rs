@@ -37,10 +37,20 @@ fn each_alert_has_a_page_with_its_title_and_each_page_an_alert() {
             assert!(page.contains(heading), "{}: {heading}", alert.name);
         }
     }
-    let known: BTreeSet<_> = alerts::all().iter().map(|alert| format!("{}.md", alert.name)).collect();
+    let known: BTreeSet<_> = alerts::all()
+        .iter()
+        .map(|alert| format!("{}.md", alert.name))
+        .collect();
     for page in std::fs::read_dir(folder).expect("the runbook") {
-        let name = page.expect("a page").file_name().into_string().expect("a name");
-        assert!(name == "README.md" || known.contains(&name), "{name} is of no alert");
+        let name = page
+            .expect("a page")
+            .file_name()
+            .into_string()
+            .expect("a name");
+        assert!(
+            name == "README.md" || known.contains(&name),
+            "{name} is of no alert"
+        );
     }
 }
 

@@ -15,7 +15,10 @@ Beside these, `target_info` says which process it is. In Prometheus a histogram 
 
 #[test]
 fn the_documented_metrics_are_those_that_there_are() {
-    let text = format!("# Metrics\n\n{INTRODUCTION}\n{}\n{END}\n", telemetry::metrics::table());
+    let text = format!(
+        "# Metrics\n\n{INTRODUCTION}\n{}\n{END}\n",
+        telemetry::metrics::table()
+    );
     expect_file!["../../../docs/metrics.md"].assert_eq(&text);
 }
 

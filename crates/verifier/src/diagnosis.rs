@@ -64,13 +64,28 @@ pub enum Alteration {
 }
 
 /// Examines the signature of `inbound`.
-pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound: &Inbound) -> Diagnosis {
+pub fn diagnose(
+    ring: &std::sync::Arc<KeyRing>,
+    signatures: &Signatures,
+    inbound: &Inbound,
+) -> Diagnosis {
     let verifier = WebhookVerifier::new(std::sync::Arc::clone(ring), signatures.clone());
     match verifier.check(inbound) {
-        Ok(evidence) => Diagnosis::Genuine { key: evidence.key.name().clone(), proof: evidence.proof },
+        Ok(evidence) => Diagnosis::Genuine {
+            key: evidence.key.name().clone(),
+            proof: evidence.proof,
+        },
         Err(SignatureError::Mismatch(algorithm)) => {
-            let signature = signatures.deciding(inbound).ok().and_then(|(_, text)| decode(text));
-            mismatch(ring, algorithm, &inbound.body, &signature.unwrap_or_default())
+            let signature = signatures
+                .deciding(inbound)
+                .ok()
+                .and_then(|(_, text)| decode(text));
+            mismatch(
+                ring,
+                algorithm,
+                &inbound.body,
+                &signature.unwrap_or_default(),
+            )
         }
         Err(rejection) => Diagnosis::Refused(rejection),
     }
@@ -78,11 +93,16 @@ pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound
 
 fn mismatch(ring: &KeyRing, claimed: Algorithm, body: &Bytes, signature: &[u8]) -> Diagnosis {
     let Some((key, algorithm, digest)) = open(ring, signature) else {
-        return Diagnosis::UnknownKey { bits: signature.len() * 8 };
+        return Diagnosis::UnknownKey {
+            bits: signature.len() * 8,
+        };
     };
     let key = key.clone();
     if algorithm != claimed && hash(algorithm, body) == digest {
-        return Diagnosis::WrongHeader { key, really: algorithm };
+        return Diagnosis::WrongHeader {
+            key,
+            really: algorithm,
+        };
     }
     let alteration = candidates(body)
         .into_iter()
@@ -107,7 +127,9 @@ fn apply(key: &PublicKey, signature: &[u8]) -> Option<Vec<u8>> {
     if signature.len() != key.modulus_len() {
         return None;
     }
-    let opened = BigUint::from_bytes_be(signature).modpow(key.rsa.e(), key.rsa.n()).to_bytes_be();
+    let opened = BigUint::from_bytes_be(signature)
+        .modpow(key.rsa.e(), key.rsa.n())
+        .to_bytes_be();
     // The block begins with 00 01: one byte shorter than the modulus as a number.
     (opened.len() + 1 == key.modulus_len() && opened.first() == Some(&1)).then_some(opened)
 }
@@ -115,14 +137,24 @@ fn apply(key: &PublicKey, signature: &[u8]) -> Option<Vec<u8>> {
 fn digest_in(block: &[u8], algorithm: Algorithm) -> Option<Vec<u8>> {
     // DigestInfo headers: RFC 8017, section 9.2, note 1.
     let (header, length): (&[u8], usize) = match algorithm {
-        Algorithm::Sha512 => {
-            (b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40", 64)
-        }
-        Algorithm::Md5 => (b"\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10", 16),
+        Algorithm::Sha512 => (
+            b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40",
+            64,
+        ),
+        Algorithm::Md5 => (
+            b"\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10",
+            16,
+        ),
     };
     let (front, digest) = block.split_at_checked(block.len().checked_sub(length)?)?;
-    let padding = front.strip_suffix(header)?.strip_suffix(b"\0")?.strip_prefix(b"\x01")?;
-    padding.iter().all(|byte| *byte == 0xff).then(|| digest.to_vec())
+    let padding = front
+        .strip_suffix(header)?
+        .strip_suffix(b"\0")?
+        .strip_prefix(b"\x01")?;
+    padding
+        .iter()
+        .all(|byte| *byte == 0xff)
+        .then(|| digest.to_vec())
 }
 
 fn hash(algorithm: Algorithm, body: &[u8]) -> Vec<u8> {
@@ -135,9 +167,14 @@ fn hash(algorithm: Algorithm, body: &[u8]) -> Vec<u8> {
 /// Bodies that may have been signed, each with the change that would explain this one.
 fn candidates(body: &[u8]) -> Vec<(Alteration, Vec<u8>)> {
     let without_bom = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let lf_only: Vec<u8> = String::from_utf8_lossy(body).replace("\r\n", "\n").into_bytes();
+    let lf_only: Vec<u8> = String::from_utf8_lossy(body)
+        .replace("\r\n", "\n")
+        .into_bytes();
     vec![
-        (Alteration::TrailingWhitespace, body.trim_ascii_end().to_vec()),
+        (
+            Alteration::TrailingWhitespace,
+            body.trim_ascii_end().to_vec(),
+        ),
         (Alteration::TrailingWhitespace, body.trim_ascii().to_vec()),
         (Alteration::ByteOrderMark, without_bom.to_vec()),
         (Alteration::CarriageReturns, lf_only),

@@ -40,7 +40,9 @@ pub enum InvalidKey {
     )]
     Malformed,
     /// The key is a private one, which must stay with its owner.
-    #[error("this is a PRIVATE key: expected the public one; treat the private key as leaked and replace it")]
+    #[error(
+        "this is a PRIVATE key: expected the public one; treat the private key as leaked and replace it"
+    )]
     Private,
     /// The text is a certificate, which contains a key and more.
     #[error("this is a certificate: expected its public key (openssl x509 -pubkey -noout)")]
@@ -68,7 +70,9 @@ impl PublicKey {
             None => ("PUBLIC KEY", text),
         };
         let compact: String = base64.split_whitespace().collect();
-        let der = STANDARD.decode(compact).map_err(|_| InvalidKey::Malformed)?;
+        let der = STANDARD
+            .decode(compact)
+            .map_err(|_| InvalidKey::Malformed)?;
         match label {
             "PUBLIC KEY" => Self::from_der(&der),
             "RSA PUBLIC KEY" => Self::from_pkcs1(&der),
@@ -85,7 +89,10 @@ impl PublicKey {
         if info.algorithm.oid.to_string() != RSA_ENCRYPTION {
             return Err(InvalidKey::NotRsa);
         }
-        let pkcs1 = info.subject_public_key.as_bytes().ok_or(InvalidKey::Malformed)?;
+        let pkcs1 = info
+            .subject_public_key
+            .as_bytes()
+            .ok_or(InvalidKey::Malformed)?;
         Self::from_pkcs1(pkcs1)
     }
 
@@ -105,9 +112,16 @@ impl PublicKey {
         if even || e < BigUint::from(65537_u32) || e.bits() > 33 {
             return Err(InvalidKey::Exponent);
         }
-        let rsa = RsaPublicKey::new_with_max_size(n, e, MAX_BITS).map_err(|_| InvalidKey::Malformed)?;
-        let pkcs1 = rsa.to_pkcs1_der().map_err(|_| InvalidKey::Malformed)?.into_vec();
-        let spki = rsa.to_public_key_der().map_err(|_| InvalidKey::Malformed)?.into_vec();
+        let rsa =
+            RsaPublicKey::new_with_max_size(n, e, MAX_BITS).map_err(|_| InvalidKey::Malformed)?;
+        let pkcs1 = rsa
+            .to_pkcs1_der()
+            .map_err(|_| InvalidKey::Malformed)?
+            .into_vec();
+        let spki = rsa
+            .to_public_key_der()
+            .map_err(|_| InvalidKey::Malformed)?
+            .into_vec();
         Ok(Self { rsa, pkcs1, spki })
     }
 
@@ -144,7 +158,12 @@ impl PublicKey {
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({} bits, sha256 {})", self.bits(), self.fingerprint())
+        write!(
+            f,
+            "PublicKey({} bits, sha256 {})",
+            self.bits(),
+            self.fingerprint()
+        )
     }
 }
 

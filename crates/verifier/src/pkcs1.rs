@@ -53,7 +53,9 @@ impl AwsLc {
     /// Parses the key once. `None` if the library does not accept it.
     pub fn sha512(key: &PublicKey) -> Option<Self> {
         let algorithm = &RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY;
-        ParsedPublicKey::new(algorithm, key.pkcs1_der()).ok().map(Self)
+        ParsedPublicKey::new(algorithm, key.pkcs1_der())
+            .ok()
+            .map(Self)
     }
 }
 
@@ -80,16 +82,23 @@ pub struct RustCrypto {
 impl RustCrypto {
     /// Makes a checker of a key for one algorithm.
     pub fn new(key: &PublicKey, algorithm: Algorithm) -> Self {
-        Self { key: key.rsa.clone(), algorithm }
+        Self {
+            key: key.rsa.clone(),
+            algorithm,
+        }
     }
 }
 
 impl Pkcs1 for RustCrypto {
     fn accepts_digest(&self, digest: &MessageDigest, signature: &[u8]) -> bool {
         let (scheme, digest) = match (&digest.0, self.algorithm) {
-            (Hashed::Sha512(digest), Algorithm::Sha512) => (Pkcs1v15Sign::new::<Sha512>(), digest.as_ref()),
+            (Hashed::Sha512(digest), Algorithm::Sha512) => {
+                (Pkcs1v15Sign::new::<Sha512>(), digest.as_ref())
+            }
             (Hashed::Md5(digest), Algorithm::Md5) => (Pkcs1v15Sign::new::<Md5>(), &digest[..]),
-            (Hashed::Sha512(_), Algorithm::Md5) | (Hashed::Md5(_), Algorithm::Sha512) => return false,
+            (Hashed::Sha512(_), Algorithm::Md5) | (Hashed::Md5(_), Algorithm::Sha512) => {
+                return false;
+            }
         };
         self.key.verify(scheme, digest, signature).is_ok()
     }
@@ -97,7 +106,10 @@ impl Pkcs1 for RustCrypto {
     /// Hashes by a library of its own too, as a second opinion on the whole.
     fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
         let (scheme, digest) = match self.algorithm {
-            Algorithm::Sha512 => (Pkcs1v15Sign::new::<Sha512>(), Sha512::digest(message).to_vec()),
+            Algorithm::Sha512 => (
+                Pkcs1v15Sign::new::<Sha512>(),
+                Sha512::digest(message).to_vec(),
+            ),
             Algorithm::Md5 => (Pkcs1v15Sign::new::<Md5>(), Md5::digest(message).to_vec()),
         };
         self.key.verify(scheme, &digest, signature).is_ok()

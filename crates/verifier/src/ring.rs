@@ -65,7 +65,11 @@ impl KeyRing {
         keys: impl IntoIterator<Item = (KeyName, PublicKey)>,
         retired: impl IntoIterator<Item = (KeyName, PublicKey)>,
     ) -> Result<Self, InvalidRing> {
-        let mut ring = Self { keys: Vec::new(), in_use: 0, by_digest: HashMap::new() };
+        let mut ring = Self {
+            keys: Vec::new(),
+            in_use: 0,
+            by_digest: HashMap::new(),
+        };
         for (name, key) in keys {
             ring.add(name, key)?;
         }
@@ -89,7 +93,11 @@ impl KeyRing {
         let digest = key.digest();
         if let Some(index) = self.by_digest.get(&digest).copied() {
             let known = self.keys[index].id.name();
-            return if *known == name { Ok(index) } else { Err(InvalidRing::Shared(known.clone(), name)) };
+            return if *known == name {
+                Ok(index)
+            } else {
+                Err(InvalidRing::Shared(known.clone(), name))
+            };
         }
         self.keys.push(RingKey::new(name, key, digest));
         self.by_digest.insert(digest, self.keys.len() - 1);
@@ -97,7 +105,12 @@ impl KeyRing {
     }
 
     /// The key in use that made `signature` over `body`.
-    pub(crate) fn signer(&self, algorithm: Algorithm, body: &[u8], signature: &[u8]) -> Option<&Arc<KeyId>> {
+    pub(crate) fn signer(
+        &self,
+        algorithm: Algorithm,
+        body: &[u8],
+        signature: &[u8],
+    ) -> Option<&Arc<KeyId>> {
         Self::made_by(self.keys[..self.in_use].iter(), algorithm, body, signature)
     }
 
@@ -129,11 +142,15 @@ impl KeyRing {
         body: &[u8],
         signature: &[u8],
     ) -> Option<&'k Arc<KeyId>> {
-        let mut fitting = keys.filter(|key| key.key.modulus_len() == signature.len()).peekable();
+        let mut fitting = keys
+            .filter(|key| key.key.modulus_len() == signature.len())
+            .peekable();
         // A body is hashed once, and not at all for a signature that no key could have made.
         fitting.peek()?;
         let digest = MessageDigest::of(algorithm, body);
-        fitting.find(|key| key.pkcs1(algorithm).accepts_digest(&digest, signature)).map(|key| &key.id)
+        fitting
+            .find(|key| key.pkcs1(algorithm).accepts_digest(&digest, signature))
+            .map(|key| &key.id)
     }
 
     /// The key with this digest, in use or retired.
@@ -143,12 +160,16 @@ impl KeyRing {
 
     /// Every key in use with its name, in the order listed.
     pub fn keys(&self) -> impl Iterator<Item = (&KeyName, &PublicKey)> {
-        self.keys[..self.in_use].iter().map(|key| (key.id.name(), &key.key))
+        self.keys[..self.in_use]
+            .iter()
+            .map(|key| (key.id.name(), &key.key))
     }
 
     /// Every retired key with its name, in the order listed.
     pub fn retired(&self) -> impl Iterator<Item = (&KeyName, &PublicKey)> {
-        self.keys[self.in_use..].iter().map(|key| (key.id.name(), &key.key))
+        self.keys[self.in_use..]
+            .iter()
+            .map(|key| (key.id.name(), &key.key))
     }
 }
 
@@ -159,7 +180,12 @@ impl RingKey {
             None => Box::new(RustCrypto::new(&key, Algorithm::Sha512)),
         };
         let md5 = RustCrypto::new(&key, Algorithm::Md5);
-        Self { id: Arc::new(KeyId::new(name, digest)), key, sha512, md5 }
+        Self {
+            id: Arc::new(KeyId::new(name, digest)),
+            key,
+            sha512,
+            md5,
+        }
     }
 
     pub(crate) fn pkcs1(&self, algorithm: Algorithm) -> &dyn Pkcs1 {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Environment, EventId, Evidence, FluentKey, KeyDigest, KeyId, KeyName, Origin, Proof};
+use event_model::{
+    Environment, EventId, Evidence, FluentKey, KeyDigest, KeyId, KeyName, Origin, Proof,
+};
 use rsa::pkcs8::spki::SubjectPublicKeyInfoRef;
 use sha2::{Digest, Sha256};
 
@@ -19,7 +21,9 @@ use crate::key::pem;
 const ED25519_OID: &str = "1.3.101.112";
 
 /// The bytes before the 32 bytes of a public key in SPKI DER, RFC 8410, section 4.
-const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// Largest number of public keys whose seals are accepted: one in use, and those that sealed what
 /// is still stored.
@@ -63,12 +67,19 @@ impl fmt::Debug for SealingKey {
 impl SealingKey {
     /// Reads a private key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it.
     pub fn parse(text: &str) -> Result<Self, InvalidSealKey> {
-        let rest = text.trim().strip_prefix("-----BEGIN ").ok_or(InvalidSealKey::NotPrivate)?;
-        let Ok(("PRIVATE KEY", base64)) = pem(rest) else { return Err(InvalidSealKey::NotPrivate) };
+        let rest = text
+            .trim()
+            .strip_prefix("-----BEGIN ")
+            .ok_or(InvalidSealKey::NotPrivate)?;
+        let Ok(("PRIVATE KEY", base64)) = pem(rest) else {
+            return Err(InvalidSealKey::NotPrivate);
+        };
         let compact: String = base64.split_whitespace().collect();
-        let der = STANDARD.decode(compact).map_err(|_| InvalidSealKey::NotPrivate)?;
-        let pair =
-            Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| InvalidSealKey::NotPrivate)?;
+        let der = STANDARD
+            .decode(compact)
+            .map_err(|_| InvalidSealKey::NotPrivate)?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der)
+            .map_err(|_| InvalidSealKey::NotPrivate)?;
         let digest = digest_of(pair.public_key().as_ref());
         Ok(Self { pair, digest })
     }
@@ -92,7 +103,11 @@ impl SealingKey {
 
     /// The seal that proves that the event `id` was found for this key.
     pub fn reconciled(&self, key: FluentKey, id: EventId) -> String {
-        format!("{}:{}", self.digest, self.seal(&reconciled_statement(key, id)))
+        format!(
+            "{}:{}",
+            self.digest,
+            self.seal(&reconciled_statement(key, id))
+        )
     }
 
     fn seal(&self, statement: &str) -> String {
@@ -138,7 +153,10 @@ impl SealPair {
 
 /// Encodes a key as PEM, if it is short enough for one line of base64.
 fn armoured(label: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        STANDARD.encode(der)
+    )
 }
 
 /// The public keys whose seals are accepted.
@@ -148,7 +166,10 @@ pub struct SealKeys(Vec<(KeyDigest, ParsedPublicKey)>);
 impl SealKeys {
     /// Reads public keys, each as PEM or as its base64 in one line.
     pub fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, InvalidSealKey> {
-        let keys: Vec<_> = texts.into_iter().map(public_key).collect::<Result<_, _>>()?;
+        let keys: Vec<_> = texts
+            .into_iter()
+            .map(public_key)
+            .collect::<Result<_, _>>()?;
         if keys.len() > MAX_SEAL_KEYS {
             return Err(InvalidSealKey::TooMany(keys.len()));
         }
@@ -172,14 +193,23 @@ impl SealKeys {
         id: EventId,
         seal: &str,
     ) -> Option<bool> {
-        self.is_sealed(digest, &event_statement(Origin::Reconciled, environment, id), seal)
+        self.is_sealed(
+            digest,
+            &event_statement(Origin::Reconciled, environment, id),
+            seal,
+        )
     }
 
     /// Whether this seal of the fact about a reconciled event is good.
     pub(crate) fn has_reconciled(&self, key: FluentKey, id: EventId, seal: &str) -> bool {
-        let Some((digest, seal)) = seal.split_once(':') else { return false };
-        let Ok(digest) = digest.parse() else { return false };
-        self.is_sealed(digest, &reconciled_statement(key, id), seal).unwrap_or(false)
+        let Some((digest, seal)) = seal.split_once(':') else {
+            return false;
+        };
+        let Ok(digest) = digest.parse() else {
+            return false;
+        };
+        self.is_sealed(digest, &reconciled_statement(key, id), seal)
+            .unwrap_or(false)
     }
 
     fn is_sealed(&self, digest: KeyDigest, statement: &str, seal: &str) -> Option<bool> {
@@ -198,12 +228,18 @@ fn public_key(text: &str) -> Result<(KeyDigest, ParsedPublicKey), InvalidSealKey
         Some(_) => return Err(InvalidSealKey::NotPublic),
     };
     let compact: String = base64.split_whitespace().collect();
-    let der = STANDARD.decode(compact).map_err(|_| InvalidSealKey::NotPublic)?;
-    let info = SubjectPublicKeyInfoRef::try_from(&der[..]).map_err(|_| InvalidSealKey::NotPublic)?;
+    let der = STANDARD
+        .decode(compact)
+        .map_err(|_| InvalidSealKey::NotPublic)?;
+    let info =
+        SubjectPublicKeyInfoRef::try_from(&der[..]).map_err(|_| InvalidSealKey::NotPublic)?;
     if info.algorithm.oid.to_string() != ED25519_OID {
         return Err(InvalidSealKey::NotPublic);
     }
-    let raw = info.subject_public_key.as_bytes().ok_or(InvalidSealKey::NotPublic)?;
+    let raw = info
+        .subject_public_key
+        .as_bytes()
+        .ok_or(InvalidSealKey::NotPublic)?;
     let key = ParsedPublicKey::new(&ED25519, raw).map_err(|_| InvalidSealKey::NotPublic)?;
     Ok((digest_of(raw), key))
 }

@@ -24,7 +24,11 @@ impl Reverifier {
     /// Makes a verifier with these keys. Of `accounts` only the binding to keys counts: an
     /// account that is no longer listed was listed when the event came.
     pub fn new(ring: Arc<KeyRing>, accounts: Accounts, seals: SealKeys) -> Self {
-        Self { ring, accounts, seals }
+        Self {
+            ring,
+            accounts,
+            seals,
+        }
     }
 
     fn signed(&self, event: &Event, algorithm: Algorithm) -> StoredVerdict {
@@ -34,10 +38,14 @@ impl Reverifier {
             return StoredVerdict::Forged(Forgery::Unsigned);
         }
         let Some(digest) = stored.key.digest() else {
-            let signer = self.ring.signer_named(stored.key.name(), algorithm, &stored.body, &signature);
+            let signer =
+                self.ring
+                    .signer_named(stored.key.name(), algorithm, &stored.body, &signature);
             return signer.map_or(StoredVerdict::KeyUnknown, |_| self.bound(event));
         };
-        let Some(key) = self.ring.with_digest(digest) else { return StoredVerdict::KeyUnknown };
+        let Some(key) = self.ring.with_digest(digest) else {
+            return StoredVerdict::KeyUnknown;
+        };
         if key.id.name() != stored.key.name() {
             return StoredVerdict::Forged(Forgery::WrongName);
         }
@@ -52,7 +60,10 @@ impl Reverifier {
         let Some(digest) = stored.key.digest().filter(|_| !stored.signature.is_empty()) else {
             return StoredVerdict::Forged(Forgery::Unsigned);
         };
-        match self.seals.event_is_sealed(digest, event.environment(), event.id(), &stored.signature) {
+        match self
+            .seals
+            .event_is_sealed(digest, event.environment(), event.id(), &stored.signature)
+        {
             None => StoredVerdict::KeyUnknown,
             Some(true) => self.bound(event),
             Some(false) => StoredVerdict::Forged(Forgery::WrongSignature),
@@ -61,9 +72,15 @@ impl Reverifier {
 
     fn bound(&self, event: &Event) -> StoredVerdict {
         let listed = self.accounts.named(event.account());
-        let is_bound =
-            listed.is_empty() || listed.iter().any(|account| account.key == *event.stored().key.name());
-        if is_bound { StoredVerdict::Verified } else { StoredVerdict::Forged(Forgery::WrongAccount) }
+        let is_bound = listed.is_empty()
+            || listed
+                .iter()
+                .any(|account| account.key == *event.stored().key.name());
+        if is_bound {
+            StoredVerdict::Verified
+        } else {
+            StoredVerdict::Forged(Forgery::WrongAccount)
+        }
     }
 }
 

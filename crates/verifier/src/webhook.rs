@@ -44,11 +44,16 @@ impl Signatures {
     ///
     /// A SHA-512 header decides alone, whatever the result: a fallback to MD5 would let an
     /// attacker choose the weaker of the two.
-    pub(crate) fn deciding<'a>(&self, inbound: &'a Inbound) -> Result<(Algorithm, &'a [u8]), SignatureError> {
+    pub(crate) fn deciding<'a>(
+        &self,
+        inbound: &'a Inbound,
+    ) -> Result<(Algorithm, &'a [u8]), SignatureError> {
         for algorithm in [Algorithm::Sha512, Algorithm::Md5] {
             match self.values(algorithm, inbound)[..] {
                 [] => {}
-                _ if !self.enabled.contains(&algorithm) => return Err(SignatureError::NotEnabled(algorithm)),
+                _ if !self.enabled.contains(&algorithm) => {
+                    return Err(SignatureError::NotEnabled(algorithm));
+                }
                 [one] => return Ok((algorithm, one)),
                 _ => return Err(SignatureError::Repeated(algorithm)),
             }
@@ -59,7 +64,12 @@ impl Signatures {
     fn values<'a>(&self, algorithm: Algorithm, inbound: &'a Inbound) -> Vec<&'a [u8]> {
         let names = self.headers(algorithm);
         let carries = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
-        inbound.headers.iter().filter(|(name, _)| carries(name)).map(|(_, value)| value).collect()
+        inbound
+            .headers
+            .iter()
+            .filter(|(name, _)| carries(name))
+            .map(|(_, value)| value)
+            .collect()
     }
 }
 
@@ -74,14 +84,21 @@ pub struct WebhookVerifier {
 impl WebhookVerifier {
     /// Makes a verifier with these keys and this policy.
     pub fn new(ring: Arc<KeyRing>, signatures: Signatures) -> Self {
-        Self { ring, signatures, believes_retired: false }
+        Self {
+            ring,
+            signatures,
+            believes_retired: false,
+        }
     }
 
     /// Makes a verifier for webhooks that were verified on arrival and stored since: retired keys
     /// still prove them. Never to be used for webhooks that arrive now.
     #[must_use]
     pub fn for_kept(self) -> Self {
-        Self { believes_retired: true, ..self }
+        Self {
+            believes_retired: true,
+            ..self
+        }
     }
 }
 

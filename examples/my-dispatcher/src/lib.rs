@@ -36,16 +36,26 @@ impl Dispatcher for FileDispatcher {
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let mut file = open(&self.path).await.transient("opening the file")?;
-        let line =
-            format!("{} {} {}\n", cx.idempotency_key, event.name(), event.entity().unwrap_or_default());
-        file.write_all(line.as_bytes()).await.transient("writing to the file")?;
+        let line = format!(
+            "{} {} {}\n",
+            cx.idempotency_key,
+            event.name(),
+            event.entity().unwrap_or_default()
+        );
+        file.write_all(line.as_bytes())
+            .await
+            .transient("writing to the file")?;
         file.sync_all().await.transient("writing to the disk")?;
         Ok(Done::default())
     }
 }
 
 async fn open(path: &PathBuf) -> std::io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path).await
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .await
 }
 
 #[cfg(test)]
@@ -56,20 +66,33 @@ mod tests {
     #[tokio::test]
     async fn an_event_is_a_line() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = FileSettings { path: "events.txt".into() };
-        let dispatcher = FileDispatcher::open(settings, &OpenContext::new("r", folder.path())).await.unwrap();
+        let settings = FileSettings {
+            path: "events.txt".into(),
+        };
+        let dispatcher = FileDispatcher::open(settings, &OpenContext::new("r", folder.path()))
+            .await
+            .unwrap();
 
         let event = dispatch::testing::event("OrderStatusChange", "HD_1");
         let cx = Context::new("r", event.id().to_string(), Duration::from_secs(1));
         dispatcher.dispatch(&event, &cx).await.unwrap();
 
         let text = std::fs::read_to_string(folder.path().join("events.txt")).unwrap();
-        assert_eq!(text, format!("{} OrderStatusChange ORDER/HD_1\n", event.id()));
+        assert_eq!(
+            text,
+            format!("{} OrderStatusChange ORDER/HD_1\n", event.id())
+        );
     }
 
     #[tokio::test]
     async fn a_folder_that_is_not_there_is_found_at_the_start() {
-        let settings = FileSettings { path: "nowhere/events.txt".into() };
-        assert!(FileDispatcher::open(settings, &OpenContext::new("r", "/")).await.is_err());
+        let settings = FileSettings {
+            path: "nowhere/events.txt".into(),
+        };
+        assert!(
+            FileDispatcher::open(settings, &OpenContext::new("r", "/"))
+                .await
+                .is_err()
+        );
     }
 }

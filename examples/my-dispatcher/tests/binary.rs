@@ -27,5 +27,8 @@ fn a_typo_in_its_table_is_found_with_its_line() {
     let output = check("{ pth: events.txt }");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(said.contains("application.yml:4") && said.contains("did you mean `path`?"), "{said}");
+    assert!(
+        said.contains("application.yml:4") && said.contains("did you mean `path`?"),
+        "{said}"
+    );
 }

@@ -67,26 +67,57 @@ fn build(variables: &Variables<'_>) -> anyhow::Result<Vec<Program>> {
     }
     let mut programs = Vec::new();
     for message in Message::parse_stream(built.stdout.as_slice()) {
-        let Message::CompilerArtifact(artifact) = message? else { continue };
-        let Some(file) = artifact.executable.filter(|_| artifact.profile.test) else { continue };
-        let folder = artifact.manifest_path.parent().context("a manifest is in a folder")?;
-        programs.push(program(file.as_std_path(), folder.as_std_path(), &artifact.target, variables));
+        let Message::CompilerArtifact(artifact) = message? else {
+            continue;
+        };
+        let Some(file) = artifact.executable.filter(|_| artifact.profile.test) else {
+            continue;
+        };
+        let folder = artifact
+            .manifest_path
+            .parent()
+            .context("a manifest is in a folder")?;
+        programs.push(program(
+            file.as_std_path(),
+            folder.as_std_path(),
+            &artifact.target,
+            variables,
+        ));
     }
     programs.sort_by_key(|program| !program.name.starts_with(LONGEST));
-    let mut examples = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast", "--doc"]);
+    let mut examples = cargo(&[
+        "test",
+        "--workspace",
+        "--all-features",
+        "--no-fail-fast",
+        "--doc",
+    ]);
     examples.envs(variables.iter().copied());
-    programs.push(Program { name: "examples in the documentation".to_owned(), command: examples });
+    programs.push(Program {
+        name: "examples in the documentation".to_owned(),
+        command: examples,
+    });
     Ok(programs)
 }
 
 /// The program as cargo would start it.
 fn program(file: &Path, folder: &Path, target: &Target, variables: &Variables<'_>) -> Program {
     let package = folder.file_name().unwrap_or_default().to_string_lossy();
-    let source = target.src_path.as_std_path().strip_prefix(folder).unwrap_or(target.src_path.as_std_path());
+    let source = target
+        .src_path
+        .as_std_path()
+        .strip_prefix(folder)
+        .unwrap_or(target.src_path.as_std_path());
     let mut command = Command::new(file);
-    command.current_dir(folder).env("CARGO_MANIFEST_DIR", folder).env("CARGO", env!("CARGO"));
+    command
+        .current_dir(folder)
+        .env("CARGO_MANIFEST_DIR", folder)
+        .env("CARGO", env!("CARGO"));
     command.envs(variables.iter().copied());
-    Program { name: format!("{package} {}", source.display()), command }
+    Program {
+        name: format!("{package} {}", source.display()),
+        command,
+    }
 }
 
 /// Runs all programs, even if some fail, shows each when it has ended, and returns the names of
@@ -109,23 +140,39 @@ fn run(programs: Vec<Program>, logs: &Path) -> Vec<String> {
             });
         }
         drop(ended);
-        let failed = results.into_iter().filter(|(name, took, result)| !show(name, *took, result));
+        let failed = results
+            .into_iter()
+            .filter(|(name, took, result)| !show(name, *took, result));
         failed.map(|(name, ..)| name).collect()
     })
 }
 
 fn next(waiting: &Mutex<IntoIter<Program>>) -> Option<Program> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
+    waiting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .next()
 }
 
 impl Program {
     /// Runs the program. Returns whether its tests passed, and its output.
     fn run(mut self, logs: &Path) -> anyhow::Result<(bool, String)> {
-        let log = logs.join(self.name.replace(['/', ' '], "-")).with_extension("log");
+        let log = logs
+            .join(self.name.replace(['/', ' '], "-"))
+            .with_extension("log");
         let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-        self.command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let status = self.command.status().with_context(|| format!("starting {:?}", self.command))?;
-        Ok((status.success(), String::from_utf8_lossy(&fs::read(&log)?).into_owned()))
+        self.command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let status = self
+            .command
+            .status()
+            .with_context(|| format!("starting {:?}", self.command))?;
+        Ok((
+            status.success(),
+            String::from_utf8_lossy(&fs::read(&log)?).into_owned(),
+        ))
     }
 }
 
@@ -136,7 +183,11 @@ fn show(name: &str, took: Duration, result: &anyhow::Result<(bool, String)>) -> 
         Err(error) => (false, format!("{error:#}")),
     };
     let verdict = if has_passed { "passed" } else { "FAILED" };
-    println!("\n-- {name}: {verdict}, {:.0} s\n{}", took.as_secs_f32(), printed.trim());
+    println!(
+        "\n-- {name}: {verdict}, {:.0} s\n{}",
+        took.as_secs_f32(),
+        printed.trim()
+    );
     has_passed
 }
 
@@ -147,13 +198,19 @@ mod tests {
     fn shell(name: &str, script: &str) -> Program {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        Program { name: name.to_owned(), command }
+        Program {
+            name: name.to_owned(),
+            command,
+        }
     }
 
     #[test]
     fn what_fails_is_named_and_the_others_run_all_the_same() {
         let logs = tempfile::tempdir().unwrap();
-        let missing = Program { name: "missing".to_owned(), command: Command::new("/no/such/program") };
+        let missing = Program {
+            name: "missing".to_owned(),
+            command: Command::new("/no/such/program"),
+        };
         let programs = vec![
             shell("good", "echo well"),
             shell("bad src/lib.rs", "echo why >&2; exit 101"),
@@ -164,7 +221,10 @@ mod tests {
         failed.sort();
         assert_eq!(failed, ["bad src/lib.rs", "missing"]);
         let log = |name: &str| fs::read_to_string(logs.path().join(name)).unwrap();
-        assert_eq!((log("bad-src-lib.log"), log("last.log")), ("why\n".to_owned(), "ran\n".to_owned()));
+        assert_eq!(
+            (log("bad-src-lib.log"), log("last.log")),
+            ("why\n".to_owned(), "ran\n".to_owned())
+        );
     }
 
     #[test]

@@ -21,7 +21,11 @@ fn make(folder: &Path, authority: &str, names: &[(&str, &str)]) {
     for (file, name) in names {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![(*name).to_owned()]).unwrap();
-        fs::write(folder.join(format!("{file}.pem")), params.signed_by(&key, &ca).unwrap().pem()).unwrap();
+        fs::write(
+            folder.join(format!("{file}.pem")),
+            params.signed_by(&key, &ca).unwrap().pem(),
+        )
+        .unwrap();
         fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 }
@@ -38,20 +42,31 @@ async fn world() -> World {
     make(
         folder.path(),
         "ca",
-        &[("server", "handlers.test"), ("known", "routes.test"), ("unknown", "x.test")],
+        &[
+            ("server", "handlers.test"),
+            ("known", "routes.test"),
+            ("unknown", "x.test"),
+        ],
     );
     make(folder.path(), "other", &[("foreign", "routes.test")]);
     fs::write(path("token"), "0123456789abcdef\n").unwrap();
     fs::write(path("weaker"), "fedcba9876543210\n").unwrap();
     fs::write(path("wrong"), "0123456789abcdeF\n").unwrap();
-    let token = |name: &str, roles| TokenSettings { name: name.to_owned(), file: path(name), roles };
+    let token = |name: &str, roles| TokenSettings {
+        name: name.to_owned(),
+        file: path(name),
+        roles,
+    };
     let settings = OperatorSettings {
         tls: Some(OperatorTls {
             certificate: path("server.pem"),
             key: path("server.key"),
             client_ca: Some(path("ca.pem")),
         }),
-        tokens: vec![token("token", vec![Role::Dispatch]), token("weaker", vec![Role::Operate])],
+        tokens: vec![
+            token("token", vec![Role::Dispatch]),
+            token("weaker", vec![Role::Operate]),
+        ],
         certificates: vec![CertificateSettings {
             name: "routes.test".to_owned(),
             roles: vec![Role::Dispatch],
@@ -71,28 +86,41 @@ impl World {
         for (key, value) in changes.as_object().unwrap() {
             match value {
                 Value::Object(inner) => {
-                    inner.iter().for_each(|(name, value)| table[key][name] = value.clone());
+                    inner
+                        .iter()
+                        .for_each(|(name, value)| table[key][name] = value.clone());
                 }
                 other => table[key] = other.clone(),
             }
         }
         let cx_open = OpenContext::new("route", self.folder.path());
-        let remote = Remote::open(serde_json::from_value(table).unwrap(), &cx_open).await.unwrap();
-        remote.dispatch(&event("Done"), &cx(Duration::from_secs(5))).await
+        let remote = Remote::open(serde_json::from_value(table).unwrap(), &cx_open)
+            .await
+            .unwrap();
+        remote
+            .dispatch(&event("Done"), &cx(Duration::from_secs(5)))
+            .await
     }
 
     /// Checks that the connection failed before the call: no handler said anything.
     #[track_caller]
     fn not_reached(answer: &Result<Done, DispatchError>) {
-        let Err(DispatchError::Transient { source, .. }) = answer else { panic!("{answer:?}") };
+        let Err(DispatchError::Transient { source, .. }) = answer else {
+            panic!("{answer:?}")
+        };
         let text = format!("{source:?}");
         let by_transport = ["Unavailable", "transport error", "operation was canceled"];
-        assert!(by_transport.iter().any(|words| text.contains(words)), "{text}");
+        assert!(
+            by_transport.iter().any(|words| text.contains(words)),
+            "{text}"
+        );
     }
 
     #[track_caller]
     fn refused(answer: &Result<Done, DispatchError>, why: &str) {
-        let Err(DispatchError::Transient { source, .. }) = answer else { panic!("{answer:?}") };
+        let Err(DispatchError::Transient { source, .. }) = answer else {
+            panic!("{answer:?}")
+        };
         let text = format!("{source:?}");
         assert!(text.contains(why), "{text}");
     }
@@ -110,25 +138,51 @@ async fn who_is_known_by_certificate_or_token_may_dispatch() {
 async fn nobody_else_may() {
     let world = world().await;
     let unknown = |token: Value| json!({ "tls": { "certificate": "unknown.pem", "key": "unknown.key" }, "token": token });
-    World::refused(&world.dispatch(unknown(Value::Null)).await, "Unauthenticated");
-    World::refused(&world.dispatch(unknown(json!({ "file": "wrong" }))).await, "Unauthenticated");
-    World::refused(&world.dispatch(unknown(json!({ "file": "weaker" }))).await, "PermissionDenied");
-    let without = json!({ "tls": { "certificate": null, "key": null }, "token": { "file": "token" } });
+    World::refused(
+        &world.dispatch(unknown(Value::Null)).await,
+        "Unauthenticated",
+    );
+    World::refused(
+        &world.dispatch(unknown(json!({ "file": "wrong" }))).await,
+        "Unauthenticated",
+    );
+    World::refused(
+        &world.dispatch(unknown(json!({ "file": "weaker" }))).await,
+        "PermissionDenied",
+    );
+    let without =
+        json!({ "tls": { "certificate": null, "key": null }, "token": { "file": "token" } });
     World::not_reached(&world.dispatch(without).await);
     let foreign = json!({ "tls": { "certificate": "foreign.pem", "key": "foreign.key" } });
     World::not_reached(&world.dispatch(foreign).await);
-    world.dispatch(json!({})).await.expect("somebody listens, and takes who is known");
+    world
+        .dispatch(json!({}))
+        .await
+        .expect("somebody listens, and takes who is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_must_be_who_it_is_said_to_be() {
     let world = world().await;
-    World::refused(&world.dispatch(json!({ "tls": { "ca": "other.pem" } })).await, "Unavailable");
-    World::refused(&world.dispatch(json!({ "tls": { "name": "another.test" } })).await, "Unavailable");
+    World::refused(
+        &world
+            .dispatch(json!({ "tls": { "ca": "other.pem" } }))
+            .await,
+        "Unavailable",
+    );
+    World::refused(
+        &world
+            .dispatch(json!({ "tls": { "name": "another.test" } }))
+            .await,
+        "Unavailable",
+    );
     // No falling back to no TLS.
     let plain = json!({ "endpoints": [format!("http://{}", world.process.address)], "tls": null });
     World::not_reached(&world.dispatch(plain).await);
-    world.dispatch(json!({})).await.expect("somebody listens, and takes who is known");
+    world
+        .dispatch(json!({}))
+        .await
+        .expect("somebody listens, and takes who is known");
 }
 
 #[tokio::test]
@@ -140,14 +194,38 @@ async fn settings_that_can_not_work_are_refused_at_the_start() {
     };
     for (table, why) in [
         (json!({ "endpoints": [] }), "expected 1 to 64 addresses"),
-        (json!({ "endpoints": ["handlers:50061"] }), "expected an address such as https://"),
-        (json!({ "endpoints": ["http://user:secret@handlers"] }), "expected an address such as https://"),
-        (json!({ "endpoints": ["http://handlers/path"] }), "expected an address such as https://"),
-        (json!({ "endpoints": ["http://h"], "tls": {} }), "`tls` is for https://"),
-        (json!({ "endpoints": ["https://h"], "tls": { "key": "k" } }), "expected `certificate` and `key`"),
-        (json!({ "endpoints": ["https://h"], "tls": { "ca": "none.pem" } }), "none.pem"),
-        (json!({ "endpoints": ["http://h"], "timeout": "1h" }), "at most 5m"),
-        (json!({ "endpoints": ["http://h"], "token": { "file": "none" } }), "reading /none"),
+        (
+            json!({ "endpoints": ["handlers:50061"] }),
+            "expected an address such as https://",
+        ),
+        (
+            json!({ "endpoints": ["http://user:secret@handlers"] }),
+            "expected an address such as https://",
+        ),
+        (
+            json!({ "endpoints": ["http://handlers/path"] }),
+            "expected an address such as https://",
+        ),
+        (
+            json!({ "endpoints": ["http://h"], "tls": {} }),
+            "`tls` is for https://",
+        ),
+        (
+            json!({ "endpoints": ["https://h"], "tls": { "key": "k" } }),
+            "expected `certificate` and `key`",
+        ),
+        (
+            json!({ "endpoints": ["https://h"], "tls": { "ca": "none.pem" } }),
+            "none.pem",
+        ),
+        (
+            json!({ "endpoints": ["http://h"], "timeout": "1h" }),
+            "at most 5m",
+        ),
+        (
+            json!({ "endpoints": ["http://h"], "token": { "file": "none" } }),
+            "reading /none",
+        ),
     ] {
         let error = open(table).await.unwrap_err();
         assert!(error.contains(why), "{error}");

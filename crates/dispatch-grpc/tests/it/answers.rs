@@ -47,11 +47,18 @@ impl Service<Request<Body>> for Raw {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", self.status.parse().unwrap());
         let chunk = http_body::Frame::data(self.bytes.clone());
-        let frames = [Ok::<_, Infallible>(chunk), Ok(http_body::Frame::trailers(trailers))];
+        let frames = [
+            Ok::<_, Infallible>(chunk),
+            Ok(http_body::Frame::trailers(trailers)),
+        ];
         let mut response = Response::new(BoxBody::new(StreamBody::new(stream::iter(frames))));
-        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        response
+            .headers_mut()
+            .insert("content-type", "application/grpc".parse().unwrap());
         if let Some(encoding) = self.encoding {
-            response.headers_mut().insert("grpc-encoding", encoding.parse().unwrap());
+            response
+                .headers_mut()
+                .insert("grpc-encoding", encoding.parse().unwrap());
         }
         ready(Ok(response))
     }
@@ -72,40 +79,72 @@ fn response(length: usize) -> Vec<u8> {
 }
 
 fn answered(status: u32) -> Vec<u8> {
-    let response = proto::v1::DispatchResponse { status: Some(status), ..Default::default() };
+    let response = proto::v1::DispatchResponse {
+        status: Some(status),
+        ..Default::default()
+    };
     prost::Message::encode_to_vec(&response)
 }
 
 async fn dispatch(raw: Raw) -> (Result<Done, DispatchError>, Vec<u8>) {
     let shutdown = Shutdown::manual(Duration::from_secs(1));
     let door = GrpcServer::bind(&anybody(), &shutdown).await.unwrap();
-    let process = Process { address: door.address().unwrap(), shutdown: shutdown.clone() };
-    door.serve(Routes::new(raw), Readiness::new(&shutdown), &shutdown).unwrap();
+    let process = Process {
+        address: door.address().unwrap(),
+        shutdown: shutdown.clone(),
+    };
+    door.serve(Routes::new(raw), Readiness::new(&shutdown), &shutdown)
+        .unwrap();
     let keep = ResponseCapture::default();
     let mut cx = cx(PATIENCE);
     cx.response = Some(keep.clone());
-    (remote_to(&process).await.dispatch(&event("E"), &cx).await, keep.take())
+    (
+        remote_to(&process).await.dispatch(&event("E"), &cx).await,
+        keep.take(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ok_is_done_whatever_the_message_is() {
-    let plain = |bytes: Vec<u8>| Raw { bytes: bytes.into(), status: "0", encoding: None };
-    let gzip = |bytes: Vec<u8>| Raw { encoding: Some("gzip"), ..plain(bytes) };
+    let plain = |bytes: Vec<u8>| Raw {
+        bytes: bytes.into(),
+        status: "0",
+        encoding: None,
+    };
+    let gzip = |bytes: Vec<u8>| Raw {
+        encoding: Some("gzip"),
+        ..plain(bytes)
+    };
     for (what, raw) in [
         ("of 4.3 MB", plain(message(0, &response(4_300_000)))),
-        ("of more than is told", plain(message(0, &response(LONGEST_ANSWER + 1)))),
+        (
+            "of more than is told",
+            plain(message(0, &response(LONGEST_ANSWER + 1))),
+        ),
         ("no such message", plain(message(0, b"\xff\xff\xff"))),
         ("compressed", gzip(message(1, b"\x1f\x8b\x08"))),
-        ("compressed and not said so", plain(message(1, b"\x1f\x8b\x08"))),
+        (
+            "compressed and not said so",
+            plain(message(1, b"\x1f\x8b\x08")),
+        ),
         ("none", plain(Vec::new())),
     ] {
         let (answer, kept) = dispatch(raw).await;
-        assert!(answer.as_ref().is_ok_and(|done| done.remark.is_some()), "{what}: {answer:?}");
+        assert!(
+            answer.as_ref().is_ok_and(|done| done.remark.is_some()),
+            "{what}: {answer:?}"
+        );
         assert_eq!(kept, b"", "{what}");
     }
     for (what, raw) in [
-        ("as it should be", plain(message(0, &response(LONGEST_ANSWER)))),
-        ("said to be compressed, and not", gzip(message(0, &response(LONGEST_ANSWER)))),
+        (
+            "as it should be",
+            plain(message(0, &response(LONGEST_ANSWER))),
+        ),
+        (
+            "said to be compressed, and not",
+            gzip(message(0, &response(LONGEST_ANSWER))),
+        ),
     ] {
         let (answer, kept) = dispatch(raw).await;
         assert_eq!(answer.unwrap(), Done::with_status(202), "{what}");
@@ -115,9 +154,21 @@ async fn ok_is_done_whatever_the_message_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ok_is_not_done_whatever_came_before() {
-    for bytes in [Vec::new(), message(0, &response(1)), message(0, &response(4_300_000))] {
-        let (answer, _) = dispatch(Raw { bytes: bytes.into(), status: "14", encoding: None }).await;
-        assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
+    for bytes in [
+        Vec::new(),
+        message(0, &response(1)),
+        message(0, &response(4_300_000)),
+    ] {
+        let (answer, _) = dispatch(Raw {
+            bytes: bytes.into(),
+            status: "14",
+            encoding: None,
+        })
+        .await;
+        assert!(
+            matches!(answer, Err(DispatchError::Transient { .. })),
+            "{answer:?}"
+        );
     }
 }
 
@@ -136,8 +187,10 @@ enum End {
 /// Answers with these headers, a message, and this end.
 async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> Process {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let process =
-        Process { address: listener.local_addr().unwrap(), shutdown: Shutdown::manual(Duration::ZERO) };
+    let process = Process {
+        address: listener.local_addr().unwrap(),
+        shutdown: Shutdown::manual(Duration::ZERO),
+    };
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -146,11 +199,14 @@ async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> P
                 let mut silent = Vec::new();
                 while let Some(Ok((_, mut respond))) = connection.accept().await {
                     let mut response = Response::new(());
-                    for (name, value) in [("content-type", "application/grpc")].iter().chain(headers) {
+                    for (name, value) in
+                        [("content-type", "application/grpc")].iter().chain(headers)
+                    {
                         response.headers_mut().insert(*name, value.parse().unwrap());
                     }
                     let mut body = respond.send_response(response, false).unwrap();
-                    body.send_data(message(0, &answered(202)).into(), false).unwrap();
+                    body.send_data(message(0, &answered(202)).into(), false)
+                        .unwrap();
                     // Bytes sent so far go out first.
                     let _ = futures::poll!(pin!(connection.accept()));
                     match end {
@@ -173,9 +229,15 @@ async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> P
     process
 }
 
-async fn ended(headers: &'static [(&'static str, &'static str)], end: End) -> Result<Done, DispatchError> {
+async fn ended(
+    headers: &'static [(&'static str, &'static str)],
+    end: End,
+) -> Result<Done, DispatchError> {
     let process = ending(headers, end).await;
-    remote_to(&process).await.dispatch(&event("E"), &cx(PATIENCE)).await
+    remote_to(&process)
+        .await
+        .dispatch(&event("E"), &cx(PATIENCE))
+        .await
 }
 
 /// In gRPC the status says whether a call succeeded, and a message says nothing of that: a
@@ -184,9 +246,15 @@ async fn ended(headers: &'static [(&'static str, &'static str)], end: End) -> Re
 async fn a_message_without_a_status_is_not_done_and_ok_is_whatever_comes_of_the_rest() {
     for end in [End::Resets, End::Closes] {
         let answer = ended(&[], end).await;
-        assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{end:?}: {answer:?}");
+        assert!(
+            matches!(answer, Err(DispatchError::Transient { .. })),
+            "{end:?}: {answer:?}"
+        );
         let answer = ended(&[("grpc-status", "0")], end).await;
-        assert!(answer.as_ref().is_ok_and(|done| done.remark.is_some()), "{end:?}: {answer:?}");
+        assert!(
+            answer.as_ref().is_ok_and(|done| done.remark.is_some()),
+            "{end:?}: {answer:?}"
+        );
     }
 }
 
@@ -195,15 +263,24 @@ async fn a_message_without_a_status_is_not_done_and_ok_is_whatever_comes_of_the_
 async fn the_status_after_a_message_decides_before_one_among_the_headers() {
     const NONE: [(&str, &str); 2] = [("a", "b"), ("c", "d")];
     let answer = ended(&[("grpc-status", "0")], End::Says("14", NONE)).await;
-    assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(DispatchError::Transient { .. })),
+        "{answer:?}"
+    );
     let answer = ended(&[("grpc-status", "0")], End::Says("9", NONE)).await;
-    assert!(matches!(answer, Err(DispatchError::Permanent { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(DispatchError::Permanent { .. })),
+        "{answer:?}"
+    );
     let answer = ended(&[("grpc-status", "0")], End::Says("0", NONE)).await;
     assert_eq!(answer.unwrap(), Done::with_status(202));
     let answer = ended(&[("grpc-status", "14")], End::Says("0", NONE)).await;
     assert_eq!(answer.unwrap(), Done::with_status(202));
     let answer = ended(&[("grpc-status", "9")], End::Resets).await;
-    assert!(matches!(answer, Err(DispatchError::Permanent { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(DispatchError::Permanent { .. })),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,32 +292,53 @@ async fn where_no_status_comes_after_a_message_ok_among_the_headers_is_done_in_t
     let answering = tokio::time::timeout(cx.timeout, remote.dispatch(&event, &cx));
     let answer = answering.await.expect("before the attempt ends");
     assert!(
-        answer.as_ref().is_ok_and(|done| done.status == Some(202) && done.remark.is_some()),
+        answer
+            .as_ref()
+            .is_ok_and(|done| done.status == Some(202) && done.remark.is_some()),
         "{answer:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn words_beside_a_status_that_make_no_sense_change_nothing_about_it() {
-    const ODD: [(&str, &str); 2] = [("grpc-message", "%ff%fe"), ("grpc-status-details-bin", "!no base64!")];
+    const ODD: [(&str, &str); 2] = [
+        ("grpc-message", "%ff%fe"),
+        ("grpc-status-details-bin", "!no base64!"),
+    ];
     let answer = ended(&[], End::Says("0", ODD)).await;
     assert!(
-        answer.as_ref().is_ok_and(|done| done.status == Some(202) && done.remark.is_some()),
+        answer
+            .as_ref()
+            .is_ok_and(|done| done.status == Some(202) && done.remark.is_some()),
         "{answer:?}"
     );
     let answer = ended(&[], End::Says("9", ODD)).await;
-    assert!(matches!(answer, Err(DispatchError::Permanent { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(DispatchError::Permanent { .. })),
+        "{answer:?}"
+    );
     let answer = ended(&[], End::Says("14", ODD)).await;
-    assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
-    const PLAIN: [(&str, &str); 2] = [("grpc-message", "all%20well"), ("grpc-status-details-bin", "CAA")];
-    assert_eq!(ended(&[], End::Says("0", PLAIN)).await.unwrap(), Done::with_status(202));
+    assert!(
+        matches!(answer, Err(DispatchError::Transient { .. })),
+        "{answer:?}"
+    );
+    const PLAIN: [(&str, &str); 2] = [
+        ("grpc-message", "all%20well"),
+        ("grpc-status-details-bin", "CAA"),
+    ];
+    assert_eq!(
+        ended(&[], End::Says("0", PLAIN)).await.unwrap(),
+        Done::with_status(202)
+    );
 }
 
 /// Starts a handler behind HTTP/2 that refuses every `n`th call before it looks at it.
 async fn refusing(every: usize) -> (Process, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let process =
-        Process { address: listener.local_addr().unwrap(), shutdown: Shutdown::manual(Duration::ZERO) };
+    let process = Process {
+        address: listener.local_addr().unwrap(),
+        shutdown: Shutdown::manual(Duration::ZERO),
+    };
     let came = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&came);
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
@@ -274,9 +372,19 @@ async fn a_call_that_was_not_looked_at_is_made_once_more_at_once() {
     for _ in 0..3 {
         remote.dispatch(&event("E"), &cx(PATIENCE)).await.unwrap();
     }
-    assert_eq!(came.load(Ordering::SeqCst), 5, "the second of each two is refused");
+    assert_eq!(
+        came.load(Ordering::SeqCst),
+        5,
+        "the second of each two is refused"
+    );
     let (process, came) = refusing(1).await;
-    let refused = remote_to(&process).await.dispatch(&event("E"), &cx(PATIENCE)).await;
-    assert!(matches!(refused, Err(DispatchError::Transient { .. })), "{refused:?}");
+    let refused = remote_to(&process)
+        .await
+        .dispatch(&event("E"), &cx(PATIENCE))
+        .await;
+    assert!(
+        matches!(refused, Err(DispatchError::Transient { .. })),
+        "{refused:?}"
+    );
     assert_eq!(came.load(Ordering::SeqCst), 2, "and no more");
 }

@@ -29,13 +29,19 @@ async fn goodbyes_again_and_again_cost_no_attempt_and_ask_nothing_twice() {
     let connections = Arc::<AtomicUsize>::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let server =
-        Server::new(AnyDispatcher::of(handler.clone()), Shutdown::manual(Duration::from_secs(1))).service();
-    let accepted = futures::stream::unfold((listener, Arc::clone(&connections)), |(listener, count)| async {
-        let stream = listener.accept().await.map(|(stream, _)| stream);
-        count.fetch_add(1, Ordering::SeqCst);
-        Some((stream, (listener, count)))
-    });
+    let server = Server::new(
+        AnyDispatcher::of(handler.clone()),
+        Shutdown::manual(Duration::from_secs(1)),
+    )
+    .service();
+    let accepted = futures::stream::unfold(
+        (listener, Arc::clone(&connections)),
+        |(listener, count)| async {
+            let stream = listener.accept().await.map(|(stream, _)| stream);
+            count.fetch_add(1, Ordering::SeqCst);
+            Some((stream, (listener, count)))
+        },
+    );
     tokio::spawn(
         transport::Server::builder()
             .max_connection_age(AGE)
@@ -46,11 +52,17 @@ async fn goodbyes_again_and_again_cost_no_attempt_and_ask_nothing_twice() {
     let slow = event("Slow");
     let callers = (0..CALLERS).map(|_| async {
         for _ in 0..CALLS {
-            remote.dispatch(&slow, &cx(Duration::from_secs(30))).await.unwrap();
+            remote
+                .dispatch(&slow, &cx(Duration::from_secs(30)))
+                .await
+                .unwrap();
         }
     });
     futures::future::join_all(callers).await;
     assert_eq!(handler.asked.load(Ordering::SeqCst), CALLERS * CALLS);
     let connections = connections.load(Ordering::SeqCst);
-    assert!(connections > 5, "only {connections}: nothing was said goodbye to");
+    assert!(
+        connections > 5,
+        "only {connections}: nothing was said goodbye to"
+    );
 }

@@ -108,7 +108,12 @@ pub(crate) async fn serve(handler: &Handler, settings: &OperatorSettings) -> Pro
     let door = GrpcServer::bind(settings, &shutdown).await.unwrap();
     let address = door.address().unwrap();
     let server = Server::new(AnyDispatcher::of(handler.clone()), shutdown.clone());
-    door.serve(Routes::new(server.service()), Readiness::new(&shutdown), &shutdown).unwrap();
+    door.serve(
+        Routes::new(server.service()),
+        Readiness::new(&shutdown),
+        &shutdown,
+    )
+    .unwrap();
     Process { address, shutdown }
 }
 
@@ -119,5 +124,7 @@ pub(crate) async fn remote(table: Value) -> Result<Remote, BoxError> {
 
 pub(crate) async fn remote_to(process: &Process) -> Remote {
     let endpoint = format!("http://{}", process.address);
-    remote(serde_json::json!({ "endpoints": [endpoint] })).await.unwrap()
+    remote(serde_json::json!({ "endpoints": [endpoint] }))
+        .await
+        .unwrap()
 }

@@ -47,15 +47,28 @@ async fn what_a_dispatcher_answers_comes_through_a_socket_as_it_was() {
     for (name, expected) in [
         ("Done", Facts::Done(Some(204))),
         ("Permanent", Facts::Permanent(Some(422))),
-        ("Transient", Facts::Transient(Some(503), Some(Duration::from_secs(7)))),
+        (
+            "Transient",
+            Facts::Transient(Some(503), Some(Duration::from_secs(7))),
+        ),
         ("Interrupted", Facts::Transient(None, None)),
     ] {
         let answer = remote.dispatch(&event(name), &cx(PATIENCE)).await;
         assert_eq!(facts(&answer), expected, "{name}");
     }
-    let done = remote.dispatch(&event("Remarking"), &cx(PATIENCE)).await.unwrap();
-    assert_eq!(done, Done::with_status(200).remarking("é".repeat(256)), "as much as is kept");
-    let error = remote.dispatch(&event("Permanent"), &cx(PATIENCE)).await.unwrap_err();
+    let done = remote
+        .dispatch(&event("Remarking"), &cx(PATIENCE))
+        .await
+        .unwrap();
+    assert_eq!(
+        done,
+        Done::with_status(200).remarking("é".repeat(256)),
+        "as much as is kept"
+    );
+    let error = remote
+        .dispatch(&event("Permanent"), &cx(PATIENCE))
+        .await
+        .unwrap_err();
     assert_eq!(excerpt(&error).unwrap(), "posting failed: it said no");
 }
 
@@ -68,24 +81,45 @@ async fn the_event_arrives_whole_and_without_its_signature() {
     let mut sent_cx = cx(PATIENCE);
     sent_cx.attempt = 3;
     sent_cx.delivery_id = "id/route/2".to_owned();
-    sent_cx.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
+    sent_cx.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        .parse()
+        .ok();
     sent_cx.trace_state = TraceState::read([&b"rojo=1,congo=2"[..]]);
     remote.dispatch(&sent, &sent_cx).await.unwrap();
     let (got, got_cx) = handler.last.lock().unwrap().clone().unwrap();
-    assert_eq!((got.id(), got.body(), got.fields()), (sent.id(), sent.body(), sent.fields()));
+    assert_eq!(
+        (got.id(), got.body(), got.fields()),
+        (sent.id(), sent.body(), sent.fields())
+    );
     assert_eq!(got.received_at(), sent.received_at());
     assert_eq!(got.stored().key, sent.stored().key);
     assert!(got.stored().signature.is_empty());
     assert_eq!(
-        (&got_cx.route, &got_cx.delivery_id, &got_cx.idempotency_key, got_cx.attempt),
-        (&sent_cx.route, &sent_cx.delivery_id, &sent_cx.idempotency_key, 3)
+        (
+            &got_cx.route,
+            &got_cx.delivery_id,
+            &got_cx.idempotency_key,
+            got_cx.attempt
+        ),
+        (
+            &sent_cx.route,
+            &sent_cx.delivery_id,
+            &sent_cx.idempotency_key,
+            3
+        )
     );
     assert_eq!(got_cx.trace_state, sent_cx.trace_state);
     // The same trace, with a span of the handler's own in it.
     let sent = sent_cx.trace.unwrap();
     let got = got_cx.trace.unwrap();
-    assert!(got.trace_id() == sent.trace_id() && got.span_id() != sent.span_id(), "{got}");
-    assert_eq!((got_cx.timeout, got_cx.started_at), (sent_cx.timeout, sent_cx.started_at));
+    assert!(
+        got.trace_id() == sent.trace_id() && got.span_id() != sent.span_id(),
+        "{got}"
+    );
+    assert_eq!(
+        (got_cx.timeout, got_cx.started_at),
+        (sent_cx.timeout, sent_cx.started_at)
+    );
 }
 
 /// Checks that the attempt ends when its caller is gone, long before its own deadline.
@@ -95,7 +129,9 @@ async fn is_cut_off(handler: &Handler) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, cut_off).await.expect("the attempt goes on without a caller");
+    tokio::time::timeout(PATIENCE, cut_off)
+        .await
+        .expect("the attempt goes on without a caller");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,8 +143,13 @@ async fn a_handler_is_told_its_deadline_and_cut_off_at_it() {
     let began = Instant::now();
     while handler.asked.load(Ordering::SeqCst) == 0 {
         assert!(began.elapsed() < PATIENCE, "nobody is asked");
-        let answer = remote.dispatch(&event("Hangs"), &cx(Duration::from_secs(1))).await;
-        assert!(matches!(facts(&answer), Facts::Transient(None, None)), "{answer:?}");
+        let answer = remote
+            .dispatch(&event("Hangs"), &cx(Duration::from_secs(1)))
+            .await;
+        assert!(
+            matches!(facts(&answer), Facts::Transient(None, None)),
+            "{answer:?}"
+        );
     }
     is_cut_off(&handler).await;
 }
@@ -140,7 +181,10 @@ async fn a_handler_that_panics_fails_one_attempt() {
     let panics = event("Panics");
     let slow = event("Slow");
     let wait = cx(PATIENCE);
-    let (panicked, beside) = tokio::join!(remote.dispatch(&panics, &wait), remote.dispatch(&slow, &wait));
+    let (panicked, beside) = tokio::join!(
+        remote.dispatch(&panics, &wait),
+        remote.dispatch(&slow, &wait)
+    );
     assert_eq!(facts(&panicked), Facts::Transient(None, None));
     assert_eq!(facts(&beside), Facts::Done(None));
 }
@@ -157,12 +201,18 @@ async fn what_fluent_said_goes_there_and_the_answer_comes_back_where_it_is_wante
     remote.dispatch(&event("Done"), &asked).await.unwrap();
     let (_, there) = handler.last.lock().unwrap().take().unwrap();
     assert_eq!(
-        (there.enriched.as_ref().map(ExactJson::as_str), there.wants_answer()),
+        (
+            there.enriched.as_ref().map(ExactJson::as_str),
+            there.wants_answer()
+        ),
         (Some(enriched), true)
     );
     assert_eq!(keep.take(), br#"{"label":"L-1"}"#);
     // Nobody is told of it: nobody has to read it.
-    remote.dispatch(&event("Done"), &cx(PATIENCE)).await.unwrap();
+    remote
+        .dispatch(&event("Done"), &cx(PATIENCE))
+        .await
+        .unwrap();
     let (_, there) = handler.last.lock().unwrap().take().unwrap();
     assert_eq!((there.enriched, there.response.is_some()), (None, false));
 }

@@ -42,7 +42,10 @@ async fn settle_unhurried(mut ticket: Ticket, settlement: Settlement, route: &st
     for _ in 0..SETTLE_TRIES {
         match ticket.settle(settlement.clone()).await {
             Ok(()) => return,
-            Err(SettleError { source: QueueError::LeaseLost, .. }) => {
+            Err(SettleError {
+                source: QueueError::LeaseLost,
+                ..
+            }) => {
                 metrics::UNSETTLED.add(1, [route.to_owned().into()]);
                 return tracing::warn!(route, "settled too late: somebody else has the delivery");
             }

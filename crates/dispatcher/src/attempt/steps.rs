@@ -3,7 +3,9 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use dispatch::{AnyDispatcher, Context, DeliveryOutcome, DispatchError, Done, ResponseCapture, Role};
+use dispatch::{
+    AnyDispatcher, Context, DeliveryOutcome, DispatchError, Done, ResponseCapture, Role,
+};
 use enrichment::Enriched;
 use event_model::Event;
 use futures::FutureExt;
@@ -63,7 +65,11 @@ impl AttemptRunner {
     ) -> AttemptReport {
         let started_at = cx.started_at;
         let began = Instant::now();
-        cx.response = self.then.on_success.is_some().then(ResponseCapture::default);
+        cx.response = self
+            .then
+            .on_success
+            .is_some()
+            .then(ResponseCapture::default);
         let mut failed = None;
         let ended = match self.prepare(event, &mut cx, others, now().elapsed).await {
             Err(ended) => ended,
@@ -123,14 +129,27 @@ impl AttemptRunner {
             Some(same_id) => Some(same_id.claim(event, self.clock.now(), cx.timeout).await?),
             None => None,
         };
-        Ok((DuplicateChecks { dedup: others.dedup.filter(|_| has_twin), ..others }, granted))
+        Ok((
+            DuplicateChecks {
+                dedup: others.dedup.filter(|_| has_twin),
+                ..others
+            },
+            granted,
+        ))
     }
 
     /// Enriches the event; returns a result if that ends the attempt.
-    async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<AttemptResult> {
+    async fn ask(
+        &self,
+        event: &Event,
+        cx: &mut Context,
+        waited: Duration,
+    ) -> Option<AttemptResult> {
         let enrichment = self.enrichment.as_ref()?;
         let call = cx.call(Role::Client, "ask Fluent");
-        let asked = AssertUnwindSafe(enrichment.enrich(event, waited)).catch_unwind().await;
+        let asked = AssertUnwindSafe(enrichment.enrich(event, waited))
+            .catch_unwind()
+            .await;
         match &asked {
             Ok(Ok(_)) => call.answered(Vec::new),
             Ok(Err(DispatchError::Permanent { .. })) => call.failed("permanent", Vec::new),
@@ -154,7 +173,11 @@ impl AttemptRunner {
         cx: &Context,
         done: Done,
     ) -> AttemptResult {
-        let answer = cx.response.as_ref().map(ResponseCapture::take).unwrap_or_default();
+        let answer = cx
+            .response
+            .as_ref()
+            .map(ResponseCapture::take)
+            .unwrap_or_default();
         let told = DeliveryOutcome::done(done.status, &answer);
         let has_readable_answer = told.has_readable_answer();
         let telling = notify(whom, event, cx, told);
@@ -162,7 +185,9 @@ impl AttemptRunner {
             Ok(Ok(())) => AttemptResult::Answered(Ok(done)),
             // This answer can't be used for the notification. The destination has the event all
             // the same, and would get it again from a dead letter.
-            Ok(Err(error @ DispatchError::Permanent { status: None, .. })) if !has_readable_answer => {
+            Ok(Err(error @ DispatchError::Permanent { status: None, .. }))
+                if !has_readable_answer =>
+            {
                 let id = event.id();
                 let route = &self.settings.name;
                 let why = without_excerpt(&error);
@@ -177,9 +202,18 @@ impl AttemptRunner {
     /// Notifies of an event that will be a dead letter, for as long as that is tried. The letter
     /// is written in any case: people work through the letters.
     async fn notify_dead_letter(&self, event: &Event, cx: &Context, report: &AttemptReport) {
-        let Some(whom) = &self.then.on_dead_letter else { return };
-        let Verdict::Dead(reason) = report.verdict() else { return };
-        let telling = notify(whom, event, cx, DeliveryOutcome::dead_letter(reason.as_str()));
+        let Some(whom) = &self.then.on_dead_letter else {
+            return;
+        };
+        let Verdict::Dead(reason) = report.verdict() else {
+            return;
+        };
+        let telling = notify(
+            whom,
+            event,
+            cx,
+            DeliveryOutcome::dead_letter(reason.as_str()),
+        );
         let id = event.id();
         let route = &self.settings.name;
         match AssertUnwindSafe(telling).catch_unwind().await {
@@ -205,7 +239,11 @@ impl AttemptRunner {
 }
 
 fn with_notification_failure(done: Done, why: &str) -> Done {
-    let before = done.remark.as_deref().map(|remark| format!("{remark}; ")).unwrap_or_default();
+    let before = done
+        .remark
+        .as_deref()
+        .map(|remark| format!("{remark}; "))
+        .unwrap_or_default();
     let remark = format!("{before}delivered, and nobody was told: {why}");
     done.remarking(remark)
 }

@@ -19,7 +19,10 @@ async fn attempt(attempting: &AttemptRunner, lease: &FakeLease, deaths: u32) {
 async fn no_lease_is_silent_for_more_than_a_third_of_it() {
     for (waits, records, takes) in [(3, 0, 9), (9, 0, 12), (9, 4, 25), (119, 0, 9), (200, 0, 25)] {
         let isolation = Isolation::default();
-        let lease = FakeLease { records_in: Duration::from_secs(records), ..FakeLease::default() };
+        let lease = FakeLease {
+            records_in: Duration::from_secs(records),
+            ..FakeLease::default()
+        };
         let dispatcher = ScriptedDispatcher::done_after(Duration::from_secs(takes));
         let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
         let beside = isolation.enter(0).await;
@@ -28,18 +31,33 @@ async fn no_lease_is_silent_for_more_than_a_third_of_it() {
             drop(beside);
         };
         tokio::join!(attempt(&attempting, &lease, 2), leaves);
-        assert_eq!(lease.fate(|fate| fate.settled.len()), 1, "after {waits} s, in {takes} s");
+        assert_eq!(
+            lease.fate(|fate| fate.settled.len()),
+            1,
+            "after {waits} s, in {takes} s"
+        );
         let silence = lease.longest_silence();
-        assert!(silence <= LEASE / 3 + Duration::from_millis(10), "{silence:?} after {waits} s");
+        assert!(
+            silence <= LEASE / 3 + Duration::from_millis(10),
+            "{silence:?} after {waits} s"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_recorded_as_alone_in_time_is_not_attempted() {
     let isolation = Isolation::default();
-    let lease = FakeLease { records_in: Duration::from_mins(1), ..FakeLease::default() };
+    let lease = FakeLease {
+        records_in: Duration::from_mins(1),
+        ..FakeLease::default()
+    };
     let dispatcher = ScriptedDispatcher::new(|_| async { panic!("it is not to be attempted") });
-    attempt(&attempting(dispatcher, &isolation, &CancellationToken::new()), &lease, 5).await;
+    attempt(
+        &attempting(dispatcher, &isolation, &CancellationToken::new()),
+        &lease,
+        5,
+    )
+    .await;
     assert!(lease.fate(|fate| fate.is_given_back));
     assert!(lease.longest_silence() <= LEASE / 3);
 }
@@ -62,8 +80,11 @@ async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
 async fn what_can_be_run_alone_in_time_is() {
     let isolation = Isolation::default();
     let lease = FakeLease::default();
-    let attempting =
-        attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
+    let attempting = attempting(
+        ScriptedDispatcher::done_after(Duration::ZERO),
+        &isolation,
+        &CancellationToken::new(),
+    );
     let handler = isolation.enter(0).await;
     let ends = async {
         sleep(Duration::from_secs(90)).await;
@@ -83,7 +104,11 @@ async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
     let others = async {
         sleep(Duration::from_secs(1)).await;
         drop(isolation.enter(0).await);
-        assert_eq!(lease.fate(|fate| fate.alone.clone()), [true, false], "recorded before");
+        assert_eq!(
+            lease.fate(|fate| fate.alone.clone()),
+            [true, false],
+            "recorded before"
+        );
     };
     tokio::join!(attempt(&attempting, &lease, 2), others);
     assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
@@ -94,14 +119,28 @@ async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
 #[tokio::test(start_paused = true)]
 async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
     let isolation = Isolation::default();
-    let lease = FakeLease { settles_in: Duration::from_secs(20), ..FakeLease::default() };
-    let attempting =
-        attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
+    let lease = FakeLease {
+        settles_in: Duration::from_secs(20),
+        ..FakeLease::default()
+    };
+    let attempting = attempting(
+        ScriptedDispatcher::done_after(Duration::ZERO),
+        &isolation,
+        &CancellationToken::new(),
+    );
     let others = async {
         sleep(Duration::from_secs(1)).await;
         drop(isolation.enter(0).await);
-        assert_eq!(lease.fate(|fate| fate.settled.len()), 0, "it is still being settled");
-        assert_eq!(lease.fate(|fate| fate.alone.clone()), [true, false], "and recorded as accompanied");
+        assert_eq!(
+            lease.fate(|fate| fate.settled.len()),
+            0,
+            "it is still being settled"
+        );
+        assert_eq!(
+            lease.fate(|fate| fate.alone.clone()),
+            [true, false],
+            "and recorded as accompanied"
+        );
     };
     tokio::join!(attempt(&attempting, &lease, 2), others);
     assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
@@ -112,7 +151,11 @@ async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
 async fn stops_in(lease: &FakeLease, beside: Option<Isolation>, deaths: u32) -> Duration {
     let isolation = beside.unwrap_or_default();
     let hard_stop = CancellationToken::new();
-    let attempting = attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &hard_stop);
+    let attempting = attempting(
+        ScriptedDispatcher::done_after(Duration::ZERO),
+        &isolation,
+        &hard_stop,
+    );
     let stop = async {
         sleep(Duration::from_secs(1)).await;
         hard_stop.cancel();
@@ -128,21 +171,38 @@ async fn what_waits_for_its_run_is_given_back_when_the_process_has_to_stop() {
     let lease = FakeLease::default();
     let _handler = isolation.enter(0).await;
     let took = stops_in(&lease, Some(isolation.clone()), 2).await;
-    assert!(lease.fate(|fate| fate.is_given_back) && took < Duration::from_millis(10), "{took:?}");
+    assert!(
+        lease.fate(|fate| fate.is_given_back) && took < Duration::from_millis(10),
+        "{took:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_settled_is_given_back_when_the_process_has_to_stop() {
-    let slow = FakeLease { settles_in: Duration::from_secs(20), ..FakeLease::default() };
-    let away = FakeLease { settles_in: Duration::from_secs(3), is_away: true, ..FakeLease::default() };
+    let slow = FakeLease {
+        settles_in: Duration::from_secs(20),
+        ..FakeLease::default()
+    };
+    let away = FakeLease {
+        settles_in: Duration::from_secs(3),
+        is_away: true,
+        ..FakeLease::default()
+    };
     for lease in [slow, away] {
         let took = stops_in(&lease, None, 0).await;
         assert!(lease.fate(|fate| fate.is_given_back));
         assert!(took < Duration::from_millis(500), "{took:?}");
     }
-    let soon = FakeLease { settles_in: Duration::from_millis(1_100), ..FakeLease::default() };
+    let soon = FakeLease {
+        settles_in: Duration::from_millis(1_100),
+        ..FakeLease::default()
+    };
     stops_in(&soon, None, 0).await;
-    assert_eq!(soon.fate(|fate| fate.settled.len()), 1, "it was being settled");
+    assert_eq!(
+        soon.fate(|fate| fate.settled.len()),
+        1,
+        "it was being settled"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,8 +220,9 @@ async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
 async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Settlement {
     let isolation = Isolation::default();
     let lease = FakeLease::default();
-    let destination =
-        ScriptedDispatcher::new(|_| async { Ok(Done::with_status(200).remarking("its answer broke off")) });
+    let destination = ScriptedDispatcher::new(|_| async {
+        Ok(Done::with_status(200).remarking("its answer broke off"))
+    });
     let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
     attempting.then.on_success = Some(AnyDispatcher::of(ScriptedDispatcher::new(move |_| {
         let told = told();
@@ -174,15 +235,28 @@ async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Se
 #[tokio::test(start_paused = true)]
 async fn an_answer_of_which_nothing_can_be_told_does_not_undo_the_delivery() {
     let settled = told_by(|| DispatchError::permanent("filling in a template", "line 1")).await;
-    assert_eq!((settled.verdict, settled.attempt.status), (Verdict::Done, Some(200)));
+    assert_eq!(
+        (settled.verdict, settled.attempt.status),
+        (Verdict::Done, Some(200))
+    );
     let detail = settled.attempt.detail.unwrap();
-    assert!(detail.starts_with("its answer broke off; delivered, and nobody was told"), "{detail}");
+    assert!(
+        detail.starts_with("its answer broke off; delivered, and nobody was told"),
+        "{detail}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
-    let refuses = || DispatchError::Permanent { action: "telling", status: Some(400), source: "no".into() };
-    assert_eq!(told_by(refuses).await.verdict, Verdict::Dead(DeadReason::Permanent));
+    let refuses = || DispatchError::Permanent {
+        action: "telling",
+        status: Some(400),
+        source: "no".into(),
+    };
+    assert_eq!(
+        told_by(refuses).await.verdict,
+        Verdict::Dead(DeadReason::Permanent)
+    );
 }
 
 /// A hook is notified of a dead letter before that is settled. The time that this takes must not
@@ -199,18 +273,23 @@ async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
         let breaker = Arc::clone(&attempting.breaker);
         let told = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&told);
-        attempting.then.on_dead_letter = Some(AnyDispatcher::of(ScriptedDispatcher::new(move |_| {
-            // With an open breaker nothing becomes a dead letter, but this was decided before.
-            for other in 0..20 {
-                let other = queue::conformance::event("a", &format!("other-{other}"));
-                BreakerAttempt::on(&breaker, other.id()).ended(true);
-            }
-            count.fetch_add(1, Ordering::Relaxed);
-            async { Ok(Done::default()) }
-        })));
+        attempting.then.on_dead_letter =
+            Some(AnyDispatcher::of(ScriptedDispatcher::new(move |_| {
+                // With an open breaker nothing becomes a dead letter, but this was decided before.
+                for other in 0..20 {
+                    let other = queue::conformance::event("a", &format!("other-{other}"));
+                    BreakerAttempt::on(&breaker, other.id()).ended(true);
+                }
+                count.fetch_add(1, Ordering::Relaxed);
+                async { Ok(Done::default()) }
+            })));
         attempt(&attempting, &lease, 0).await;
         let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
-        assert_eq!(matches!(settled.verdict, Verdict::Dead(DeadReason::Exhausted)), is_dead, "{settled:?}");
+        assert_eq!(
+            matches!(settled.verdict, Verdict::Dead(DeadReason::Exhausted)),
+            is_dead,
+            "{settled:?}"
+        );
         assert_eq!(told.load(Ordering::Relaxed), u32::from(is_dead));
     }
 }
@@ -219,18 +298,31 @@ async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
 async fn an_expression_that_was_asked_is_not_asked_again() {
     use queue::{Condition, ConditionError};
     let when = Condition::parse("event.missing == 1").unwrap();
-    let no_answer: ConditionError = when.holds(&queue::conformance::event("E", "a")).unwrap_err();
-    for (matched, is_delivered) in [(Some(Ok(())), true), (Some(Err(no_answer)), false), (None, false)] {
+    let no_answer: ConditionError = when
+        .holds(&queue::conformance::event("E", "a"))
+        .unwrap_err();
+    for (matched, is_delivered) in [
+        (Some(Ok(())), true),
+        (Some(Err(no_answer)), false),
+        (None, false),
+    ] {
         let isolation = Isolation::default();
         let lease = FakeLease::default();
         let done = ScriptedDispatcher::done_after(Duration::ZERO);
         let mut attempting = attempting(done, &isolation, &CancellationToken::new());
         attempting.settings.terms.when = Some(when.clone());
-        let delivery = Delivery { matched, ..lease.delivery("a", 0) };
+        let delivery = Delivery {
+            matched,
+            ..lease.delivery("a", 0)
+        };
         let begun = BreakerAttempt::on(&attempting.breaker, delivery.event.id());
         attempting.run(delivery, begun).await;
         let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
-        let expected = if is_delivered { Verdict::Done } else { Verdict::Dead(DeadReason::Undecided) };
+        let expected = if is_delivered {
+            Verdict::Done
+        } else {
+            Verdict::Dead(DeadReason::Undecided)
+        };
         assert_eq!(settled.verdict, expected, "{matched:?}");
     }
 }

@@ -34,7 +34,11 @@ impl KeptOut {
             let within = spans.iter().filter(|(from, _)| (begin..end).contains(from));
             within.map(|(from, to)| *to.min(&end) - *from).sum()
         };
-        spans.iter().map(|(begin, _)| from(*begin)).max().unwrap_or_default()
+        spans
+            .iter()
+            .map(|(begin, _)| from(*begin))
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -63,7 +67,10 @@ async fn a_suspect_runs_alone_once_nothing_else_runs() {
     let (permit, ()) = tokio::join!(isolation.enter(2), leaves);
     let mut permit = permit.unwrap();
     assert!(permit.exclusive_until().is_some());
-    assert!(timeout(3 * SECOND, isolation.enter(1)).await.is_err(), "nobody runs beside it");
+    assert!(
+        timeout(3 * SECOND, isolation.enter(1)).await.is_err(),
+        "nobody runs beside it"
+    );
     permit.downgrade();
     assert!(timeout(SECOND, isolation.enter(1)).await.is_ok());
 }
@@ -72,7 +79,11 @@ async fn a_suspect_runs_alone_once_nothing_else_runs() {
 async fn whoever_forgets_to_let_others_in_keeps_them_out_no_longer() {
     let isolation = Isolation::default();
     let suspect = isolation.enter(2).await.unwrap();
-    assert!(timeout(ALONE_FOR + RELEASE_WITHIN + SECOND, isolation.enter(0)).await.is_ok());
+    assert!(
+        timeout(ALONE_FOR + RELEASE_WITHIN + SECOND, isolation.enter(0))
+            .await
+            .is_ok()
+    );
     assert!(suspect.exclusive_until().is_none());
     drop(suspect);
     assert_eq!(isolation.lock().running, 0);
@@ -82,10 +93,21 @@ async fn whoever_forgets_to_let_others_in_keeps_them_out_no_longer() {
 async fn a_suspect_that_gives_up_waiting_lets_others_in() {
     let isolation = Isolation::default();
     let beside = isolation.enter(0).await;
-    assert!(timeout(SECOND, isolation.enter(2)).await.is_err(), "something runs");
+    assert!(
+        timeout(SECOND, isolation.enter(2)).await.is_err(),
+        "something runs"
+    );
     assert!(timeout(SECOND / 10, isolation.enter(0)).await.is_ok());
     drop(beside);
-    assert!(isolation.enter(2).await.unwrap().exclusive_until().is_some(), "its turn is over too");
+    assert!(
+        isolation
+            .enter(2)
+            .await
+            .unwrap()
+            .exclusive_until()
+            .is_some(),
+        "its turn is over too"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,8 +115,19 @@ async fn beside_a_long_handler_a_suspect_runs_after_two_minutes() {
     let isolation = Isolation::default();
     let _handler = isolation.enter(0).await;
     let began = Instant::now();
-    assert!(isolation.enter(2).await.unwrap().exclusive_until().is_none());
-    assert!(began.elapsed() <= EXCLUSIVE_WITHIN + DRAIN_FOR, "{:?}", began.elapsed());
+    assert!(
+        isolation
+            .enter(2)
+            .await
+            .unwrap()
+            .exclusive_until()
+            .is_none()
+    );
+    assert!(
+        began.elapsed() <= EXCLUSIVE_WITHIN + DRAIN_FOR,
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +139,11 @@ async fn with_five_crashes_it_is_not_run_beside_a_handler_of_an_hour() {
     let suspect = async {
         let began = Instant::now();
         assert_eq!(run(&isolation, 5, SECOND).await, None);
-        assert!(began.elapsed() <= EXCLUSIVE_WITHIN + SECOND, "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() <= EXCLUSIVE_WITHIN + SECOND,
+            "{:?}",
+            began.elapsed()
+        );
         sleep(Duration::from_hours(1)).await;
     };
     tokio::select! {
@@ -115,7 +152,11 @@ async fn with_five_crashes_it_is_not_run_beside_a_handler_of_an_hour() {
     }
     drop(handler);
     assert!(kept_out.most() <= 60 * SECOND, "{:?}", kept_out.most());
-    assert_eq!(run(&isolation, 5, SECOND).await, Some(true), "alone, it may show what it is");
+    assert_eq!(
+        run(&isolation, 5, SECOND).await,
+        Some(true),
+        "alone, it may show what it is"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +177,10 @@ async fn a_hundred_suspects_keep_others_out_for_a_tenth_of_the_time() {
         let isolation = isolation.clone();
         suspects.spawn(async move { run(&isolation, 2, 30 * SECOND).await });
     }
-    assert!(suspects.join_all().await.iter().all(Option::is_some), "every one was run");
+    assert!(
+        suspects.join_all().await.iter().all(Option::is_some),
+        "every one was run"
+    );
     sleep(Duration::from_mins(20)).await;
     assert!(kept_out.most() <= 60 * SECOND, "{:?}", kept_out.most());
     assert!(kept_out.most() > SECOND, "it was tried");
@@ -150,14 +194,23 @@ async fn suspects_of_quick_endpoints_are_all_proven() {
         let isolation = isolation.clone();
         suspects.spawn(async move { run(&isolation, 5, SECOND / 10).await });
     }
-    assert!(suspects.join_all().await.iter().all(|alone| *alone == Some(true)));
+    assert!(
+        suspects
+            .join_all()
+            .await
+            .iter()
+            .all(|alone| *alone == Some(true))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_spent_budget_is_there_again_after_ten_minutes() {
     let isolation = Isolation::default();
     let kept_out = KeptOut::default();
-    let watched = timeout(Duration::from_mins(25), kept_out.clone().watch(isolation.clone()));
+    let watched = timeout(
+        Duration::from_mins(25),
+        kept_out.clone().watch(isolation.clone()),
+    );
     let suspects = async {
         let mut alone = Vec::new();
         while alone.len() < 20 {
@@ -167,6 +220,9 @@ async fn a_spent_budget_is_there_again_after_ten_minutes() {
     };
     let (alone, _) = tokio::join!(suspects, watched);
     assert!(kept_out.most() <= 60 * SECOND, "{:?}", kept_out.most());
-    let spent = alone.iter().position(|alone| !alone).expect("the budget is spent");
+    let spent = alone
+        .iter()
+        .position(|alone| !alone)
+        .expect("the budget is spent");
     assert!(alone[spent..].contains(&true), "and there again: {alone:?}");
 }

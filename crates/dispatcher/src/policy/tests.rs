@@ -23,12 +23,21 @@ fn transient(retry_after: Option<u64>) -> AttemptResult {
 /// Input of an attempt after others that all called the destination.
 fn at(attempt: u32, elapsed: u64) -> RetryInput {
     let elapsed = Duration::from_secs(elapsed);
-    RetryInput { attempt, asked: attempt - 1, elapsed, is_breaker_open: false, chance: 1.0 }
+    RetryInput {
+        attempt,
+        asked: attempt - 1,
+        elapsed,
+        is_breaker_open: false,
+        chance: 1.0,
+    }
 }
 
 #[track_caller]
 fn check(ended: &AttemptResult, attempt: u32, elapsed: u64, chance: f64, expected: Verdict) {
-    let at = RetryInput { chance, ..at(attempt, elapsed) };
+    let at = RetryInput {
+        chance,
+        ..at(attempt, elapsed)
+    };
     assert_eq!(verdict(ended, at, &RETRY), expected);
 }
 
@@ -38,7 +47,13 @@ fn after(seconds: u64) -> Verdict {
 
 #[test]
 fn what_the_dispatcher_says_is_final_is_final() {
-    check(&AttemptResult::Answered(Ok(Done::default())), 9, 99_999, 0.0, Verdict::Done);
+    check(
+        &AttemptResult::Answered(Ok(Done::default())),
+        9,
+        99_999,
+        0.0,
+        Verdict::Done,
+    );
     let permanent = AttemptResult::Answered(Err(DispatchError::permanent("testing", "x")));
     check(&permanent, 1, 0, 0.0, Verdict::Dead(DeadReason::Permanent));
 }
@@ -46,49 +61,98 @@ fn what_the_dispatcher_says_is_final_is_final() {
 #[test]
 fn what_was_cut_off_comes_again_however_often_until_the_time_is_up() {
     let cut = AttemptResult::Answered(Err(DispatchError::interrupted("testing", "x")));
-    let once = RetrySettings { attempts: Some(1), ..RETRY };
+    let once = RetrySettings {
+        attempts: Some(1),
+        ..RETRY
+    };
     let at = |elapsed| at(7, elapsed);
-    assert_eq!(verdict(&cut, at(5), &once), Verdict::Again(Duration::from_secs(1)));
-    assert_eq!(verdict(&cut, at(3600), &once), Verdict::Dead(DeadReason::Exhausted));
+    assert_eq!(
+        verdict(&cut, at(5), &once),
+        Verdict::Again(Duration::from_secs(1))
+    );
+    assert_eq!(
+        verdict(&cut, at(3600), &once),
+        Verdict::Dead(DeadReason::Exhausted)
+    );
 }
 
 #[test]
 fn what_fluent_does_not_show_yet_uses_up_time_and_no_attempts() {
-    let once = RetrySettings { attempts: Some(1), ..RETRY };
+    let once = RetrySettings {
+        attempts: Some(1),
+        ..RETRY
+    };
     let at = |elapsed| at(3, elapsed);
     let missing = AttemptResult::EnrichmentFailed(DispatchError::transient("testing", "x"));
-    assert_eq!(missing.is_failure(), None, "it says nothing of the destination");
+    assert_eq!(
+        missing.is_failure(),
+        None,
+        "it says nothing of the destination"
+    );
     assert_eq!(verdict(&missing, at(5), &once), after(8));
-    assert_eq!(verdict(&missing, at(3600), &once), Verdict::Dead(DeadReason::Exhausted));
+    assert_eq!(
+        verdict(&missing, at(3600), &once),
+        Verdict::Dead(DeadReason::Exhausted)
+    );
     let never = AttemptResult::EnrichmentFailed(DispatchError::permanent("testing", "x"));
-    assert_eq!(verdict(&never, at(5), &once), Verdict::Dead(DeadReason::Permanent));
-    assert_eq!(verdict(&AttemptResult::Skipped(Skip::ReconciledDuplicate), at(5), &once), Verdict::Done);
+    assert_eq!(
+        verdict(&never, at(5), &once),
+        Verdict::Dead(DeadReason::Permanent)
+    );
+    assert_eq!(
+        verdict(
+            &AttemptResult::Skipped(Skip::ReconciledDuplicate),
+            at(5),
+            &once
+        ),
+        Verdict::Done
+    );
 }
 
 #[test]
 fn who_waits_for_another_of_its_id_waits_shortly_and_is_never_given_up() {
-    let once = RetrySettings { attempts: Some(1), ..RETRY };
+    let once = RetrySettings {
+        attempts: Some(1),
+        ..RETRY
+    };
     let id = EventId::of(event_model::Environment::Sandbox, b"{}");
     let waiting = |left| AttemptResult::Waiting(id, Duration::from_secs(left));
-    assert_eq!((waiting(9).is_failure(), waiting(9).has_asked()), (None, false));
+    assert_eq!(
+        (waiting(9).is_failure(), waiting(9).has_asked()),
+        (None, false)
+    );
     for (elapsed, left, expected) in [(0, 60, 1), (40, 60, 5), (40, 3, 3), (99_999, 60, 10)] {
         for attempt in [1, 40] {
-            assert_eq!(verdict(&waiting(left), at(attempt, elapsed), &once), after(expected));
+            assert_eq!(
+                verdict(&waiting(left), at(attempt, elapsed), &once),
+                after(expected)
+            );
         }
     }
     let ended = Verdict::Again(SHORTEST_WAIT_FOR_OTHER);
-    assert_eq!(verdict(&waiting(0), at(1, 0), &once), ended, "its claim has ended");
+    assert_eq!(
+        verdict(&waiting(0), at(1, 0), &once),
+        ended,
+        "its claim has ended"
+    );
 }
 
 #[test]
 fn what_failed_before_the_destination_was_asked_makes_no_later_wait_longer() {
-    let first = RetryInput { asked: 0, ..at(40, 5) };
+    let first = RetryInput {
+        asked: 0,
+        ..at(40, 5)
+    };
     assert_eq!(verdict(&transient(None), first, &RETRY), after(2));
 }
 
 #[test]
 fn waits_double_up_to_the_ceiling_with_full_jitter() {
-    for ended in [transient(None), AttemptResult::TimedOut, AttemptResult::Panicked] {
+    for ended in [
+        transient(None),
+        AttemptResult::TimedOut,
+        AttemptResult::Panicked,
+    ] {
         check(&ended, 1, 0, 0.0, after(1));
         check(&ended, 1, 0, 1.0, after(2));
         check(&ended, 3, 0, 1.0, after(8));
@@ -109,47 +173,102 @@ fn a_destination_is_left_alone_for_as_long_as_it_asks_and_a_little_longer() {
 fn a_destination_that_asks_for_little_gets_no_more_attempts_for_it() {
     check(&transient(Some(0)), 1, 0, 0.0, after(1));
     check(&transient(Some(1)), 6, 0, 0.0, after(1));
-    let Verdict::Again(wait) = verdict(&transient(Some(1)), at(6, 0), &RETRY) else { panic!() };
-    assert!(wait >= Duration::from_mins(1), "the waits double all the same: {wait:?}");
+    let Verdict::Again(wait) = verdict(&transient(Some(1)), at(6, 0), &RETRY) else {
+        panic!()
+    };
+    assert!(
+        wait >= Duration::from_mins(1),
+        "the waits double all the same: {wait:?}"
+    );
 }
 
 #[test]
 fn nobody_may_ask_for_more_than_a_day() {
-    let three_days = RetrySettings { max_elapsed: Time(Duration::from_hours(72)), ..RETRY };
+    let three_days = RetrySettings {
+        max_elapsed: Time(Duration::from_hours(72)),
+        ..RETRY
+    };
     for (asked, expected) in [(999_999, 24 * 3600), (23 * 3600, 24 * 3600), (3600, 3960)] {
-        assert_eq!(verdict(&transient(Some(asked)), at(1, 0), &three_days), after(expected));
+        assert_eq!(
+            verdict(&transient(Some(asked)), at(1, 0), &three_days),
+            after(expected)
+        );
     }
 }
 
 #[test]
 fn time_and_attempts_run_out() {
-    check(&transient(None), 5, 3600, 0.0, Verdict::Dead(DeadReason::Exhausted));
-    let retry = RetrySettings { attempts: Some(3), ..RETRY };
-    for ended in [transient(None), AttemptResult::TimedOut, AttemptResult::Panicked] {
-        assert_eq!(verdict(&ended, RetryInput { chance: 0.0, ..at(2, 0) }, &retry), after(1));
-        assert_eq!(verdict(&ended, at(3, 0), &retry), Verdict::Dead(DeadReason::Exhausted));
+    check(
+        &transient(None),
+        5,
+        3600,
+        0.0,
+        Verdict::Dead(DeadReason::Exhausted),
+    );
+    let retry = RetrySettings {
+        attempts: Some(3),
+        ..RETRY
+    };
+    for ended in [
+        transient(None),
+        AttemptResult::TimedOut,
+        AttemptResult::Panicked,
+    ] {
+        assert_eq!(
+            verdict(
+                &ended,
+                RetryInput {
+                    chance: 0.0,
+                    ..at(2, 0)
+                },
+                &retry
+            ),
+            after(1)
+        );
+        assert_eq!(
+            verdict(&ended, at(3, 0), &retry),
+            Verdict::Dead(DeadReason::Exhausted)
+        );
     }
 }
 
 #[test]
 fn only_attempts_that_asked_the_destination_are_counted() {
-    let once = RetrySettings { attempts: Some(1), ..RETRY };
+    let once = RetrySettings {
+        attempts: Some(1),
+        ..RETRY
+    };
     // Deploys, crashes, a subscriber that left: the destination was not called.
-    let first = RetryInput { asked: 0, ..at(40, 5) };
+    let first = RetryInput {
+        asked: 0,
+        ..at(40, 5)
+    };
     for ended in [
         AttemptResult::Answered(Err(DispatchError::interrupted("testing", "x"))),
         AttemptResult::EnrichmentFailed(DispatchError::transient("testing", "x")),
     ] {
         assert!(!ended.has_asked() && matches!(verdict(&ended, first, &once), Verdict::Again(_)));
     }
-    let twice = RetrySettings { attempts: Some(2), ..RETRY };
-    assert!(matches!(verdict(&transient(None), first, &twice), Verdict::Again(_)));
-    assert_eq!(verdict(&transient(None), first, &once), Verdict::Dead(DeadReason::Exhausted));
+    let twice = RetrySettings {
+        attempts: Some(2),
+        ..RETRY
+    };
+    assert!(matches!(
+        verdict(&transient(None), first, &twice),
+        Verdict::Again(_)
+    ));
+    assert_eq!(
+        verdict(&transient(None), first, &once),
+        Verdict::Dead(DeadReason::Exhausted)
+    );
 }
 
 #[test]
 fn nothing_is_given_up_while_the_breaker_is_open() {
-    let retry = RetrySettings { attempts: Some(3), ..RETRY };
+    let retry = RetrySettings {
+        attempts: Some(3),
+        ..RETRY
+    };
     for ended in [
         transient(None),
         transient(Some(1)),
@@ -158,15 +277,34 @@ fn nothing_is_given_up_while_the_breaker_is_open() {
         AttemptResult::EnrichmentFailed(DispatchError::transient("testing", "x")),
     ] {
         for at in [at(7, 5), at(9, 3600), at(9, 99_999)] {
-            let open = RetryInput { is_breaker_open: true, ..at };
-            assert!(matches!(verdict(&ended, open, &retry), Verdict::Again(_)), "{ended:?}");
+            let open = RetryInput {
+                is_breaker_open: true,
+                ..at
+            };
+            assert!(
+                matches!(verdict(&ended, open, &retry), Verdict::Again(_)),
+                "{ended:?}"
+            );
         }
-        assert_eq!(verdict(&ended, at(9, 3600), &retry), Verdict::Dead(DeadReason::Exhausted));
+        assert_eq!(
+            verdict(&ended, at(9, 3600), &retry),
+            Verdict::Dead(DeadReason::Exhausted)
+        );
     }
-    let open = RetryInput { is_breaker_open: true, ..at(9, 99_999) };
-    assert_eq!(verdict(&transient(None), open, &retry), after(60), "others are asked for first");
+    let open = RetryInput {
+        is_breaker_open: true,
+        ..at(9, 99_999)
+    };
+    assert_eq!(
+        verdict(&transient(None), open, &retry),
+        after(60),
+        "others are asked for first"
+    );
     let permanent = AttemptResult::Answered(Err(DispatchError::permanent("testing", "x")));
-    assert_eq!(verdict(&permanent, open, &retry), Verdict::Dead(DeadReason::Permanent));
+    assert_eq!(
+        verdict(&permanent, open, &retry),
+        Verdict::Dead(DeadReason::Permanent)
+    );
 }
 
 #[test]
@@ -181,11 +319,21 @@ fn what_is_about_one_event_is_no_failure_of_the_destination() {
             source,
         }))
     };
-    for (code, failed) in [(404, false), (409, false), (401, true), (403, true), (429, true), (500, true)] {
+    for (code, failed) in [
+        (404, false),
+        (409, false),
+        (401, true),
+        (403, true),
+        (429, true),
+        (500, true),
+    ] {
         assert_eq!(status(code).is_failure(), Some(failed), "{code}");
     }
     assert_eq!(
-        (AttemptResult::TimedOut.is_failure(), AttemptResult::Panicked.is_failure()),
+        (
+            AttemptResult::TimedOut.is_failure(),
+            AttemptResult::Panicked.is_failure()
+        ),
         (Some(true), Some(true))
     );
 }

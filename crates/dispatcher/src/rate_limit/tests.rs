@@ -11,7 +11,11 @@ const MILLI: Duration = Duration::from_millis(1);
 
 fn settings(events: u32, per: Duration, burst: u32) -> RateSettings {
     let number = |number| NonZeroU32::new(number).unwrap();
-    RateSettings { events: number(events), per: Time(per), burst: number(burst) }
+    RateSettings {
+        events: number(events),
+        per: Time(per),
+        burst: number(burst),
+    }
 }
 
 /// Returns when attempts began on a route whose queue hands out any number of deliveries.
@@ -21,7 +25,8 @@ async fn attempts(rate: RateSettings, random: &mut fastrand::Rng) -> Vec<Instant
     for _ in 0..500 {
         // Cancelled sometimes, as when a route drains or its capacity shrinks.
         let patience = MILLI * random.u32(0..40);
-        let Ok(permitted) = timeout(patience, rate_limiter.permits(random.usize(1..20))).await else {
+        let Ok(permitted) = timeout(patience, rate_limiter.permits(random.usize(1..20))).await
+        else {
             continue;
         };
         sleep(MILLI * random.u32(0..100)).await;
@@ -46,13 +51,21 @@ async fn no_more_attempts_begin_than_the_rate_and_a_burst() {
     let second = Duration::from_secs(1);
     for seed in 0..20 {
         let mut random = fastrand::Rng::with_seed(seed);
-        for rate in [settings(20, second, 5), settings(1000, second, 1), settings(3, second * 60, 3)] {
+        for rate in [
+            settings(20, second, 5),
+            settings(1000, second, 1),
+            settings(3, second * 60, 3),
+        ] {
             let began = attempts(rate, &mut random).await;
             for (index, from) in began.iter().enumerate() {
                 for (count, until) in began[index..].iter().enumerate() {
                     let count = count as u128 + 1;
                     let most = most(rate, *until - *from);
-                    assert!(count <= most, "{count} in {:?}, {most} may ({rate:?})", *until - *from);
+                    assert!(
+                        count <= most,
+                        "{count} in {:?}, {most} may ({rate:?})",
+                        *until - *from
+                    );
                 }
             }
         }
@@ -70,11 +83,23 @@ async fn what_the_rate_gives_is_used_up() {
         rate_limiter.consume(permitted);
         count += permitted;
     }
-    assert_eq!(began.elapsed(), Duration::from_secs(5), "five at once, and then twenty a second");
+    assert_eq!(
+        began.elapsed(),
+        Duration::from_secs(5),
+        "five at once, and then twenty a second"
+    );
     assert!(!throttled.load(Ordering::Relaxed));
     assert!(timeout(MILLI, rate_limiter.permits(1)).await.is_err());
     assert!(!throttled.load(Ordering::Relaxed), "nobody waits any more");
     advance(Duration::from_mins(10)).await;
-    assert_eq!(rate_limiter.permits(16).await, 5, "a long pause gives one burst");
-    assert_eq!(RateLimiter::new(None).permits(16).await, 16, "without a rate there is no bound");
+    assert_eq!(
+        rate_limiter.permits(16).await,
+        5,
+        "a long pause gives one burst"
+    );
+    assert_eq!(
+        RateLimiter::new(None).permits(16).await,
+        16,
+        "without a rate there is no bound"
+    );
 }

@@ -28,9 +28,19 @@ fn open_route(
     consumer: impl Consumer + 'static,
     dispatcher: ScriptedDispatcher,
 ) -> OpenRoute {
-    let opened =
-        Opened { dispatcher: AnyDispatcher::of(dispatcher), enrichment: None, then: OutcomeHooks::default() };
-    OpenRoute { settings, opened, dedup: None, same_id: None, consumer: Box::new(consumer), lease: LEASE }
+    let opened = Opened {
+        dispatcher: AnyDispatcher::of(dispatcher),
+        enrichment: None,
+        then: OutcomeHooks::default(),
+    };
+    OpenRoute {
+        settings,
+        opened,
+        dedup: None,
+        same_id: None,
+        consumer: Box::new(consumer),
+        lease: LEASE,
+    }
 }
 
 fn start(route: OpenRoute) -> Shutdown {
@@ -54,13 +64,19 @@ fn start_route(
 }
 
 fn unavailable() -> DispatchError {
-    DispatchError::Transient { action: "testing", retry_after: None, status: Some(503), source: "x".into() }
+    DispatchError::Transient {
+        action: "testing",
+        retry_after: None,
+        status: Some(503),
+        source: "x".into(),
+    }
 }
 
 /// Returns when the event of this ref was done.
 fn done_at(queue: &FakeQueue, reference: &str) -> Option<Instant> {
-    let is_it =
-        |(ended, verdict, _): &&(String, Verdict, Instant)| ended == reference && *verdict == Verdict::Done;
+    let is_it = |(ended, verdict, _): &&(String, Verdict, Instant)| {
+        ended == reference && *verdict == Verdict::Done
+    };
     queue.ended().iter().find(is_it).map(|(_, _, at)| *at)
 }
 
@@ -69,10 +85,26 @@ async fn one_event_that_fails_for_ever_on_a_quiet_route_delays_no_other() {
     let queue = FakeQueue::default();
     let dispatcher = ScriptedDispatcher::new(|event| {
         let is_poison = event.fields().entity_ref.as_deref() == Some("poison");
-        async move { if is_poison { Err(unavailable()) } else { Ok(Done::default()) } }
+        async move {
+            if is_poison {
+                Err(unavailable())
+            } else {
+                Ok(Done::default())
+            }
+        }
     });
-    let quick = RetrySettings { max_delay: Time(SECOND), ..RetrySettings::default() };
-    start_route(RouteSettings { retry: quick, ..route("r") }, queue.clone(), dispatcher);
+    let quick = RetrySettings {
+        max_delay: Time(SECOND),
+        ..RetrySettings::default()
+    };
+    start_route(
+        RouteSettings {
+            retry: quick,
+            ..route("r")
+        },
+        queue.clone(),
+        dispatcher,
+    );
     queue.publish("poison");
     for number in 0..120 {
         sleep(30 * SECOND).await;
@@ -98,14 +130,24 @@ async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
         }
     });
     (0..100).for_each(|number| queue.publish(&number.to_string()));
-    let shutdown = start_route(RouteSettings { concurrency: CONCURRENCY, ..route("r") }, queue, dispatcher);
+    let shutdown = start_route(
+        RouteSettings {
+            concurrency: CONCURRENCY,
+            ..route("r")
+        },
+        queue,
+        dispatcher,
+    );
     // It opens with the fifth failure, a quarter of a second after the beginning.
     sleep(SECOND).await;
     let first = begun.load(Ordering::Relaxed);
     assert!(first <= 5 + CONCURRENCY as u32, "{first}");
     sleep(9 * SECOND).await;
     let probes = begun.load(Ordering::Relaxed) - first;
-    assert!((1..=3).contains(&probes), "one after each rest of 1, 2 and 4 s: {probes}");
+    assert!(
+        (1..=3).contains(&probes),
+        "one after each rest of 1, 2 and 4 s: {probes}"
+    );
     shutdown.finish().await;
 }
 
@@ -135,7 +177,11 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
     const EACH: Duration = Duration::from_secs(20);
     const BURST: u64 = 3;
     let number = |number| NonZeroU32::new(number).unwrap();
-    let rate = RateSettings { events: number(3), per: Time(EACH * 3), burst: number(3) };
+    let rate = RateSettings {
+        events: number(3),
+        per: Time(EACH * 3),
+        burst: number(3),
+    };
     let queue = FakeQueue::default();
     let began = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&began);
@@ -144,8 +190,18 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
         async { Ok(Done::default()) }
     });
     (0..100).for_each(|number| queue.publish(&number.to_string()));
-    let consumer = Interrupted { queue: queue.clone(), calls: 0 };
-    start_route(RouteSettings { rate: Some(rate), ..route("r") }, consumer, dispatcher);
+    let consumer = Interrupted {
+        queue: queue.clone(),
+        calls: 0,
+    };
+    start_route(
+        RouteSettings {
+            rate: Some(rate),
+            ..route("r")
+        },
+        consumer,
+        dispatcher,
+    );
     sleep(EACH * 30).await;
     let began = began.lock().unwrap().clone();
     assert!(began.len() >= 20, "the rate is used: {}", began.len());
@@ -163,11 +219,28 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
 async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that_fail() {
     let queue = FakeQueue::default();
     let dispatcher = ScriptedDispatcher::new(|event| {
-        let is_poison = event.fields().entity_ref.as_deref().is_some_and(|it| it.starts_with("poison"));
-        async move { if is_poison { Err(unavailable()) } else { Ok(Done::default()) } }
+        let is_poison = event
+            .fields()
+            .entity_ref
+            .as_deref()
+            .is_some_and(|it| it.starts_with("poison"));
+        async move {
+            if is_poison {
+                Err(unavailable())
+            } else {
+                Ok(Done::default())
+            }
+        }
     });
-    let quick = RetrySettings { max_delay: Time(SECOND), ..RetrySettings::default() };
-    let settings = RouteSettings { retry: quick, concurrency: 4, ..route("r") };
+    let quick = RetrySettings {
+        max_delay: Time(SECOND),
+        ..RetrySettings::default()
+    };
+    let settings = RouteSettings {
+        retry: quick,
+        concurrency: 4,
+        ..route("r")
+    };
     let breaker = settings.breaker.expect("one by default");
     start_route(settings, queue.clone(), dispatcher);
     (0..300).for_each(|number| queue.publish_for(&format!("poison {number}"), 2));
@@ -176,7 +249,11 @@ async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that
     let published = Instant::now();
     sleep(breaker.max_cooldown.0 * 2).await;
     let done = done_at(&queue, "well").expect("it is done by the next probe");
-    assert!(done - published <= breaker.max_cooldown.0, "{:?}", done - published);
+    assert!(
+        done - published <= breaker.max_cooldown.0,
+        "{:?}",
+        done - published
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,17 +263,42 @@ async fn nothing_is_given_up_while_a_destination_is_left_alone() {
     let back = Arc::clone(&is_back);
     let dispatcher = ScriptedDispatcher::new(move |_| {
         let is_back = back.load(Ordering::Relaxed);
-        async move { if is_back { Ok(Done::default()) } else { Err(unavailable()) } }
+        async move {
+            if is_back {
+                Ok(Done::default())
+            } else {
+                Err(unavailable())
+            }
+        }
     });
-    let retry =
-        RetrySettings { attempts: Some(3), max_elapsed: Time(60 * SECOND), ..RetrySettings::default() };
-    start_route(RouteSettings { retry, ..route("r") }, queue.clone(), dispatcher);
+    let retry = RetrySettings {
+        attempts: Some(3),
+        max_elapsed: Time(60 * SECOND),
+        ..RetrySettings::default()
+    };
+    start_route(
+        RouteSettings {
+            retry,
+            ..route("r")
+        },
+        queue.clone(),
+        dispatcher,
+    );
     (0..20).for_each(|number| queue.publish(&number.to_string()));
     sleep(6 * 3600 * SECOND).await;
-    assert_eq!(queue.ended(), [], "it is away for six hours, longer than any budget");
+    assert_eq!(
+        queue.ended(),
+        [],
+        "it is away for six hours, longer than any budget"
+    );
     is_back.store(true, Ordering::Relaxed);
     sleep(2 * 3600 * SECOND).await;
-    assert!(queue.ended().iter().all(|(_, verdict, _)| *verdict == Verdict::Done));
+    assert!(
+        queue
+            .ended()
+            .iter()
+            .all(|(_, verdict, _)| *verdict == Verdict::Done)
+    );
     assert_eq!(queue.ended().len(), 20);
 }
 
@@ -213,9 +315,14 @@ async fn a_route_that_ends_ends_the_process_with_an_error() {
             &readiness,
             &shutdown,
         );
-        let ended = timeout(60 * SECOND, stopped).await.expect("the process ends");
+        let ended = timeout(60 * SECOND, stopped)
+            .await
+            .expect("the process ends");
         let said = ended.expect_err("with an error").to_string();
-        assert!(said.contains("the task of route r ended"), "{broken:?}: {said}");
+        assert!(
+            said.contains("the task of route r ended"),
+            "{broken:?}: {said}"
+        );
         assert!(!readiness.get(), "{broken:?}");
         shutdown.finish().await;
     }
@@ -224,18 +331,31 @@ async fn a_route_that_ends_ends_the_process_with_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_route_that_ends_with_its_process_is_no_error() {
-    let shutdown = start_route(route("r"), FakeQueue::default(), ScriptedDispatcher::done_after(SECOND));
+    let shutdown = start_route(
+        route("r"),
+        FakeQueue::default(),
+        ScriptedDispatcher::done_after(SECOND),
+    );
     sleep(SECOND).await;
     shutdown.finish().await;
-    assert!(timeout(SECOND, shutdown.critical_task_ended()).await.is_err());
+    assert!(
+        timeout(SECOND, shutdown.critical_task_ended())
+            .await
+            .is_err()
+    );
 }
 
 /// Opens the embedded queue in this folder, with the machine's clock.
 async fn embedded(folder: &Path) -> queues::Opened {
     let path = folder.join("queue.db");
-    let yaml = format!("fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}", path.display());
+    let yaml = format!(
+        "fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}",
+        path.display()
+    );
     let tree = SettingsTree::parse(Path::new("application.yml"), &yaml, []).unwrap();
-    queues::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock)).await.unwrap()
+    queues::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock))
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +364,11 @@ async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
     const BRIEF: Duration = Duration::from_secs(3);
     let folder = tempfile::tempdir().unwrap();
     let queue = embedded(folder.path()).await;
-    queue.intake.publish(queue::conformance::event("E", "slow")).await.unwrap();
+    queue
+        .intake
+        .publish(queue::conformance::event("E", "slow"))
+        .await
+        .unwrap();
     let count = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&count);
     let dispatcher = ScriptedDispatcher::new(move |_| {
@@ -258,12 +382,26 @@ async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
     let routes = Routes(vec![route("r")]);
     let selection = RouteSelection::everything();
     let clock = Arc::new(SystemClock);
-    let joined = join_routes(&routes, &selection, vec![opened], &queue.source, clock, BRIEF).await.unwrap();
+    let joined = join_routes(
+        &routes,
+        &selection,
+        vec![opened],
+        &queue.source,
+        clock,
+        BRIEF,
+    )
+    .await
+    .unwrap();
     let shutdown = Shutdown::manual(SECOND);
     joined.start(&shutdown);
     let is_done = async || {
         let stories = queue.stores.history().find("slow", 1).await.unwrap();
-        stories.iter().any(|story| story.steps.iter().any(|step| format!("{step:?}").contains("Done")))
+        stories.iter().any(|story| {
+            story
+                .steps
+                .iter()
+                .any(|step| format!("{step:?}").contains("Done"))
+        })
     };
     let done = async {
         while !is_done().await {

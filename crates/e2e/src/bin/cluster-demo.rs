@@ -27,7 +27,10 @@ async fn main() -> ExitCode {
         "all",
         "match: {}, start: beginning, retry: { initial: 200ms, max-delay: 2s, max-elapsed: 1h }",
     );
-    let mut deployment = Deployment::start(Plan { sync_always: true, ..Plan::new(routes) });
+    let mut deployment = Deployment::start(Plan {
+        sync_always: true,
+        ..Plan::new(routes)
+    });
     describe(&deployment);
     single_events(&deployment, &sink).await;
     let load = Load::paced(&deployment.urls(), 8, PAUSE);
@@ -47,7 +50,9 @@ fn describe(deployment: &Deployment) {
         table.add_row([server.name.clone(), id(server.pid()), server.url()]);
     }
     for service in deployment.gateways.iter().chain(&deployment.dispatchers) {
-        let place = service.webhook.map_or("pulls from NATS".to_owned(), |_| service.url());
+        let place = service
+            .webhook
+            .map_or("pulls from NATS".to_owned(), |_| service.url());
         table.add_row([service.name.clone(), id(service.pid()), place]);
     }
     println!("{table}\n");
@@ -72,9 +77,17 @@ async fn single_events(deployment: &Deployment, sink: &Sink) {
         let event = events.any();
         let gateway = &deployment.gateways[number % deployment.gateways.len()];
         let sender = Sender::new(gateway.url(), Retry::Connection).unwrap();
-        let answer = sender.send(&SANDBOX.sign(event.body).unwrap()).await.answer.unwrap();
+        let answer = sender
+            .send(&SANDBOX.sign(event.body).unwrap())
+            .await
+            .answer
+            .unwrap();
         until("it is delivered", PATIENCE, || sink.len() > number).await;
-        let seen = sink.requests()[number].header("ce-id").get(..8).unwrap_or_default().to_owned();
+        let seen = sink.requests()[number]
+            .header("ce-id")
+            .get(..8)
+            .unwrap_or_default()
+            .to_owned();
         let answer = format!(
             "{} eventId {}...",
             answer.status,
@@ -96,7 +109,10 @@ async fn kill_in_turn(deployment: &mut Deployment, load: &Load) {
     let leader = deployment.leader().unwrap();
     let name = deployment.servers.servers[leader].name.clone();
     deployment.servers.servers[leader].kill();
-    tell(load, &format!("kill -9 {name}, which leads the stream of events"));
+    tell(
+        load,
+        &format!("kill -9 {name}, which leads the stream of events"),
+    );
     tokio::time::sleep(Duration::from_secs(8)).await;
     deployment.servers.start_all().unwrap();
     tell(load, &format!("{name} is back"));

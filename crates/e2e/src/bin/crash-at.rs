@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use event_model::{Accounts, SystemClock, Timestamp};
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Lifecycle, Outcome, Route, RouteFilter, Settlement,
-    Source, Start, Stores, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Lifecycle, Outcome, Route, RouteFilter,
+    Settlement, Source, Start, Stores, Verdict,
 };
 use tokio::time::timeout;
 use verifier::{KeyRing, Reverifier, SealKeys};
@@ -25,7 +25,9 @@ const IN_TIME: Duration = Duration::from_secs(20);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [store, act, point] = &args[..] else { bail!("expected a store, an act and a point") };
+    let [store, act, point] = &args[..] else {
+        bail!("expected a store, an act and a point")
+    };
     let queue = open(store, act == "key-unknown").await?;
     let route = Route {
         name: "r".to_owned(),
@@ -67,7 +69,11 @@ async fn open(store: &str, verifies: bool) -> anyhow::Result<Queue> {
         Some(("file", path)) => {
             let options = queue_embedded::Options::new(path);
             let queue = Arc::new(queue_embedded::Embedded::open(options, clock)?);
-            Ok(Queue { source: queue.clone(), stores: queue.clone(), lifecycle: queue })
+            Ok(Queue {
+                source: queue.clone(),
+                stores: queue.clone(),
+                lifecycle: queue,
+            })
         }
         Some(("nats", url)) => {
             let mut options = queue_nats::Options::new([url]);
@@ -76,17 +82,24 @@ async fn open(store: &str, verifies: bool) -> anyhow::Result<Queue> {
                 let ring = Arc::new(KeyRing::new([])?);
                 let seals = SealKeys::default();
                 options.key_retry = Duration::from_secs(1);
-                options.verifier = Some(Arc::new(Reverifier::new(ring, Accounts::default(), seals)));
+                options.verifier =
+                    Some(Arc::new(Reverifier::new(ring, Accounts::default(), seals)));
             }
             let queue = Arc::new(queue_nats::JetStream::open(options, clock).await?);
-            Ok(Queue { source: queue.clone(), stores: Arc::clone(queue.stores()), lifecycle: queue })
+            Ok(Queue {
+                source: queue.clone(),
+                stores: Arc::clone(queue.stores()),
+                lifecycle: queue,
+            })
         }
         _ => bail!("expected file:PATH or nats:URL, not {store}"),
     }
 }
 
 async fn next(consumer: &mut dyn Consumer) -> anyhow::Result<Delivery> {
-    let deliveries = timeout(IN_TIME, consumer.next(1)).await.context("no delivery")??;
+    let deliveries = timeout(IN_TIME, consumer.next(1))
+        .await
+        .context("no delivery")??;
     deliveries.into_iter().next().context("no delivery")
 }
 
@@ -109,14 +122,30 @@ async fn settle(delivery: Delivery, act: &str) -> anyhow::Result<()> {
         status: None,
         detail: None,
     };
-    delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await?;
+    delivery
+        .ticket
+        .settle(Settlement {
+            verdict,
+            asked: true,
+            attempt,
+        })
+        .await?;
     Ok(())
 }
 
 async fn redrive(stores: &dyn Stores) -> anyhow::Result<()> {
     let letters = stores.dead_letters();
-    let listed = letters.list(DeadQuery { limit: 10, ..DeadQuery::default() }).await?;
+    let listed = letters
+        .list(DeadQuery {
+            limit: 10,
+            ..DeadQuery::default()
+        })
+        .await?;
     let ids: Vec<u64> = listed.iter().map(|letter| letter.id).collect();
-    letters.redrive(&ids, None).await.into_iter().collect::<Result<(), _>>()?;
+    letters
+        .redrive(&ids, None)
+        .await
+        .into_iter()
+        .collect::<Result<(), _>>()?;
     Ok(())
 }

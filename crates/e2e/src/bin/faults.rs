@@ -1,6 +1,9 @@
 //! Faults at random for a given time, and then a check of the invariants.
 
-#![expect(clippy::print_stdout, reason = "its report is for people, or as JSON for machines")]
+#![expect(
+    clippy::print_stdout,
+    reason = "its report is for people, or as JSON for machines"
+)]
 #![expect(clippy::unwrap_used, reason = "a panic is how a run fails")]
 
 use std::collections::BTreeMap;
@@ -128,7 +131,11 @@ async fn main() -> ExitCode {
         wait(&mut random, 500..4000).await;
         let fault = FAULTS[random.usize(..FAULTS.len())];
         if !args.json {
-            println!("{:>5} s  {:>7} accepted  {fault:?}", began.elapsed().as_secs(), load.accepted());
+            println!(
+                "{:>5} s  {:>7} accepted  {fault:?}",
+                began.elapsed().as_secs(),
+                load.accepted()
+            );
         }
         fault.inject(&mut deployment, &mut random).await;
         *counts.entry(fault).or_default() += 1;
@@ -152,28 +159,50 @@ fn report(
         && outcome.lost.is_empty()
         && outcome.invented.is_empty()
         && outcome.again <= allowed;
-    let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    let commit =
-        commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
-    let mut rows: Vec<(String, String)> =
-        faults.iter().map(|(fault, count)| (format!("{fault:?}"), count.to_string())).collect();
+    let commit = Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
+    let commit = commit
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
+    let mut rows: Vec<(String, String)> = faults
+        .iter()
+        .map(|(fault, count)| (format!("{fault:?}"), count.to_string()))
+        .collect();
     rows.extend([
         ("sent".to_owned(), outcome.sent.to_string()),
         ("answered 200".to_owned(), outcome.accepted.to_string()),
         ("delivered".to_owned(), outcome.delivered.to_string()),
         ("lost (I1)".to_owned(), outcome.lost.len().to_string()),
-        ("invented (I2)".to_owned(), outcome.invented.len().to_string()),
-        (format!("delivered again (I3, at most {allowed})"), outcome.again.to_string()),
-        ("drained in (I5)".to_owned(), format!("{:.1?}", outcome.drained_in)),
-        (format!("accept p99 (I5, at most {ACCEPTED_WITHIN:?})"), format!("{accepted_within:.0?}")),
+        (
+            "invented (I2)".to_owned(),
+            outcome.invented.len().to_string(),
+        ),
+        (
+            format!("delivered again (I3, at most {allowed})"),
+            outcome.again.to_string(),
+        ),
+        (
+            "drained in (I5)".to_owned(),
+            format!("{:.1?}", outcome.drained_in),
+        ),
+        (
+            format!("accept p99 (I5, at most {ACCEPTED_WITHIN:?})"),
+            format!("{accepted_within:.0?}"),
+        ),
         ("seed".to_owned(), seed.to_string()),
         ("minutes".to_owned(), args.minutes.to_string()),
         ("commit".to_owned(), commit),
     ]);
     if args.json {
-        let report: serde_json::Map<_, _> =
-            rows.into_iter().map(|(name, value)| (name, json!(value))).collect();
-        println!("{}", json!({ "good": is_whole && is_quick, "report": report }));
+        let report: serde_json::Map<_, _> = rows
+            .into_iter()
+            .map(|(name, value)| (name, json!(value)))
+            .collect();
+        println!(
+            "{}",
+            json!({ "good": is_whole && is_quick, "report": report })
+        );
     } else {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -187,5 +216,9 @@ fn report(
         };
         println!("\n{table}\n\n{verdict}");
     }
-    if is_whole && is_quick { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_whole && is_quick {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -56,8 +56,12 @@ pub async fn settle(
     let drained_in = began.elapsed();
     if !missing.is_empty() {
         let letters = deployment.json(&["dead-letters", "list", "--limit", "100000"]);
-        let dead: HashSet<_> =
-            letters.as_array().unwrap().iter().filter_map(|letter| letter["eventId"].as_str()).collect();
+        let dead: HashSet<_> = letters
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|letter| letter["eventId"].as_str())
+            .collect();
         missing.retain(|id| !dead.contains(id.as_str()));
     }
     rest(deployment).await;
@@ -67,7 +71,11 @@ pub async fn settle(
         accepted: accepted.len(),
         delivered: counts.len(),
         lost: missing,
-        invented: counts.keys().filter(|id| !sent.contains(*id)).cloned().collect(),
+        invented: counts
+            .keys()
+            .filter(|id| !sent.contains(*id))
+            .cloned()
+            .collect(),
         again: counts.values().map(|count| count - 1).sum(),
         drained_in,
         explanation: format!(
@@ -84,8 +92,13 @@ pub async fn settle(
 fn attempts(sink: &Sink, counts: &HashMap<String, usize>) -> BTreeMap<String, usize> {
     let mut attempts = BTreeMap::new();
     for request in sink.requests() {
-        if counts.get(request.header("ce-id")).is_some_and(|count| *count > 1) {
-            *attempts.entry(request.header("fluent-attempt").to_owned()).or_default() += 1;
+        if counts
+            .get(request.header("ce-id"))
+            .is_some_and(|count| *count > 1)
+        {
+            *attempts
+                .entry(request.header("fluent-attempt").to_owned())
+                .or_default() += 1;
         }
     }
     attempts
@@ -95,7 +108,11 @@ fn attempts(sink: &Sink, counts: &HashMap<String, usize>) -> BTreeMap<String, us
 /// come late.
 async fn rest(deployment: &Deployment) {
     let began = Instant::now();
-    let is_at_rest = |route: &Value| ["behind", "waiting", "in-flight"].iter().all(|count| route[count] == 0);
+    let is_at_rest = |route: &Value| {
+        ["behind", "waiting", "in-flight"]
+            .iter()
+            .all(|count| route[count] == 0)
+    };
     while began.elapsed() < REST {
         let output = deployment.command("operator", &["routes", "list", "--json"]);
         let routes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -108,7 +125,11 @@ async fn rest(deployment: &Deployment) {
 
 fn missing(sink: &Sink, accepted: &HashSet<String>) -> Vec<String> {
     let counts = sink.counts();
-    accepted.iter().filter(|id| !counts.contains_key(*id)).cloned().collect()
+    accepted
+        .iter()
+        .filter(|id| !counts.contains_key(*id))
+        .cloned()
+        .collect()
 }
 
 impl Outcome {
@@ -116,10 +137,25 @@ impl Outcome {
     #[track_caller]
     #[expect(clippy::print_stdout, reason = "figures of a test")]
     pub fn assert(&self, again: usize) {
-        println!("{:?}", Self { explanation: String::new(), ..self.clone() });
+        println!(
+            "{:?}",
+            Self {
+                explanation: String::new(),
+                ..self.clone()
+            }
+        );
         assert!(self.accepted > 0, "nothing was accepted");
-        assert!(self.lost.is_empty(), "{} answered 200 and lost: {:?}", self.lost.len(), self.lost);
-        assert!(self.invented.is_empty(), "delivered and never sent: {:?}", self.invented);
+        assert!(
+            self.lost.is_empty(),
+            "{} answered 200 and lost: {:?}",
+            self.lost.len(),
+            self.lost
+        );
+        assert!(
+            self.invented.is_empty(),
+            "delivered and never sent: {:?}",
+            self.invented
+        );
         let explanation = &self.explanation;
         assert!(
             self.again <= again,

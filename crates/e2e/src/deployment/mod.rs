@@ -89,10 +89,18 @@ impl Deployment {
     pub fn start(plan: Plan) -> Self {
         let mut deployment = Self::prepare(plan);
         deployment.make_streams();
-        for service in deployment.gateways.iter_mut().chain(&mut deployment.dispatchers) {
+        for service in deployment
+            .gateways
+            .iter_mut()
+            .chain(&mut deployment.dispatchers)
+        {
             service.start();
         }
-        for service in deployment.gateways.iter_mut().chain(&mut deployment.dispatchers) {
+        for service in deployment
+            .gateways
+            .iter_mut()
+            .chain(&mut deployment.dispatchers)
+        {
             service.wait_until_ready();
         }
         deployment
@@ -106,11 +114,21 @@ impl Deployment {
             more: "include accounts.conf".to_owned(),
             files: accounts(),
             folder: Some(folder.path().join("nats")),
-            places: plan.aside.as_ref().map(|aside| aside.places(plan.servers)).unwrap_or_default(),
+            places: plan
+                .aside
+                .as_ref()
+                .map(|aside| aside.places(plan.servers))
+                .unwrap_or_default(),
             ..nats_server::Options::default()
         };
         let servers = Cluster::start(plan.servers, &options).unwrap();
-        let mut deployment = Self { gateways: Vec::new(), dispatchers: Vec::new(), servers, folder, plan };
+        let mut deployment = Self {
+            gateways: Vec::new(),
+            dispatchers: Vec::new(),
+            servers,
+            folder,
+            plan,
+        };
         let seal = SealPair::generate().unwrap();
         fs::write(deployment.folder.path().join("seal.key"), seal.private).unwrap();
         fs::write(deployment.folder.path().join("seal.pub"), seal.public).unwrap();
@@ -157,7 +175,11 @@ impl Deployment {
     fn dispatcher(&self, number: usize) -> Service {
         let [health] = free_ports();
         let name = format!("dispatcher-{number}");
-        let accounts = if self.plan.api.is_empty() { String::new() } else { self.accounts() };
+        let accounts = if self.plan.api.is_empty() {
+            String::new()
+        } else {
+            self.accounts()
+        };
         let key = SANDBOX.public_base64().unwrap();
         let rest = format!(
             "{accounts}{}  health: {health}\n  seal: {{ public-keys: [{{ file: seal.pub }}] }}\n  routes:\n{}\
@@ -179,7 +201,11 @@ impl Deployment {
         let password = self.password(user);
         let bytes = &self.plan.bytes;
         let replicas = if self.plan.servers >= 3 { 3 } else { 1 };
-        let index = if user == "operator" { "index: operator/history.db\n    " } else { "" };
+        let index = if user == "operator" {
+            "index: operator/history.db\n    "
+        } else {
+            ""
+        };
         let text = format!(
             "fluent-connect:\n  queue:\n    kind: jetstream\n    servers: {servers}\n    user: {user}\n    \
              password: {{ file: {password:?} }}\n    inbox: _INBOX_{user}\n    replicas: {replicas}\n    \
@@ -215,7 +241,9 @@ impl Deployment {
             "environment: sandbox, api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: fluent }}, client-id: {LOGIN}, client-secret: {{ file: fluent }} }} }}",
             fluent.url()
         );
-        let settings = fs::read_to_string(&path).unwrap().replace("environment: sandbox }", &api);
+        let settings = fs::read_to_string(&path)
+            .unwrap()
+            .replace("environment: sandbox }", &api);
         fs::write(&path, settings).unwrap();
         Service::new("reconciler", "stage-reconciler", path, health, None)
     }
@@ -234,7 +262,13 @@ impl Deployment {
     pub fn command(&self, user: &str, args: &[&str]) -> Output {
         let config = self.folder.path().join(format!("{user}.yml"));
         let mut command = Command::new(program("pipeline"));
-        command.args(args).arg("--config").arg(config).stdin(Stdio::null()).output().unwrap()
+        command
+            .args(args)
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     /// Runs a command as the operator with `--json`, and returns its output.
@@ -259,17 +293,23 @@ impl Deployment {
         let mut said = String::new();
         for service in self.gateways.iter().chain(&self.dispatchers) {
             let log = service.log();
-            let wrong = log.lines().filter(|line| line.contains("\"ERROR\"") || line.contains("\"WARN\""));
+            let wrong = log
+                .lines()
+                .filter(|line| line.contains("\"ERROR\"") || line.contains("\"WARN\""));
             wrong.for_each(|line| said += &format!("{}: {line}\n", service.name));
         }
         for server in &self.servers.servers {
-            let answer = server.get("/jsz?consumers=true&config=false").unwrap_or_default();
+            let answer = server
+                .get("/jsz?consumers=true&config=false")
+                .unwrap_or_default();
             let body: Value = answer
                 .split_once("\r\n\r\n")
                 .and_then(|(_, body)| serde_json::from_str(body).ok())
                 .unwrap_or_default();
             let accounts = body["account_details"].as_array().into_iter().flatten();
-            let streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
+            let streams = accounts
+                .filter_map(|account| account["stream_detail"].as_array())
+                .flatten();
             for stream in streams.filter(|stream| stream["name"] == "FLUENT_EVENTS") {
                 for consumer in stream["consumer_detail"].as_array().into_iter().flatten() {
                     said += &format!(
@@ -291,27 +331,39 @@ impl Deployment {
 
     /// Where a gateway's spool is.
     pub fn spool(&self, gateway: usize) -> PathBuf {
-        self.folder.path().join(format!("gateway-{gateway}/spool.db"))
+        self.folder
+            .path()
+            .join(format!("gateway-{gateway}/spool.db"))
     }
 }
 
 /// The shipped accounts and permissions. Each user's password is its name. Added to them is
 /// `root`, who may do everything.
 fn accounts() -> Vec<(String, String)> {
-    let passwords: String =
-        USERS.iter().map(|user| format!("{}_PASSWORD: \"{user}\"\n", user.to_uppercase())).collect();
+    let passwords: String = USERS
+        .iter()
+        .map(|user| format!("{}_PASSWORD: \"{user}\"\n", user.to_uppercase()))
+        .collect();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/nats/accounts.conf");
     let accounts = fs::read_to_string(file).unwrap();
     // One more user, with the permissions of an operator of the servers.
     let root = "users: [\n      { user: root, password: root }\n";
     let accounts = accounts.replacen("users: [\n", root, 1);
-    vec![("passwords.conf".to_owned(), passwords), ("accounts.conf".to_owned(), accounts)]
+    vec![
+        ("passwords.conf".to_owned(), passwords),
+        ("accounts.conf".to_owned(), accounts),
+    ]
 }
 
 /// A program that was built together with this one.
 pub(crate) fn program(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
-    let found = here.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    let found = here
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists());
     found.unwrap_or_else(|| panic!("{name} was not built: cargo build -p e2e --bins"))
 }
 

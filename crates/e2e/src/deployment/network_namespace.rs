@@ -41,11 +41,14 @@ impl NetworkNamespace {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let aside = Self { holder: holder.spawn().ok()? };
+        let aside = Self {
+            holder: holder.spawn().ok()?,
+        };
         let pid = aside.holder.id().to_string();
         // The process enters its namespace a moment after its start.
         let own = std::fs::read_link("/proc/self/ns/net").ok()?;
-        let entered = || std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|its| its != own);
+        let entered =
+            || std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|its| its != own);
         (0..500).find(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
             entered()
@@ -60,33 +63,59 @@ impl NetworkNamespace {
     fn link(&self, name: &str, hub: [u8; 4], aside: [u8; 4]) -> bool {
         let pid = self.holder.id().to_string();
         let address = |octets: [u8; 4]| IpAddr::from(octets).to_string();
-        self.ip("", &format!("link add {name} type veth peer name {name} netns {pid}"))
-            && self.ip("", &format!("address add {}/24 dev {name}", address(hub)))
-            && self.ip(&pid, &format!("address add {}/24 dev {name}", address(aside)))
+        self.ip(
+            "",
+            &format!("link add {name} type veth peer name {name} netns {pid}"),
+        ) && self.ip("", &format!("address add {}/24 dev {name}", address(hub)))
+            && self.ip(
+                &pid,
+                &format!("address add {}/24 dev {name}", address(aside)),
+            )
             && self.ip("", &format!("link set {name} up"))
             && self.ip(&pid, &format!("link set {name} up"))
     }
 
     /// Runs `ip`, in the namespace of a process or in our own. Returns whether it succeeded.
     fn ip(&self, pid: &str, args: &str) -> bool {
-        let mut command = if pid.is_empty() { Command::new("ip") } else { Command::new("nsenter") };
+        let mut command = if pid.is_empty() {
+            Command::new("ip")
+        } else {
+            Command::new("nsenter")
+        };
         if !pid.is_empty() {
             command.args(["--net", "--target", pid, "ip"]);
         }
-        let run = command.args(args.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let run = command
+            .args(args.split(' '))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         run.is_ok_and(|status| status.success())
     }
 
     /// The beginning of a command that runs within the namespace.
     pub fn within(&self) -> Vec<String> {
-        ["nsenter", "--net", "--target", &self.holder.id().to_string()].map(str::to_owned).to_vec()
+        [
+            "nsenter",
+            "--net",
+            "--target",
+            &self.holder.id().to_string(),
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     /// The places of `count` servers: the first one within the namespace, the others outside.
     pub fn places(&self, count: usize) -> Vec<Place> {
-        let hub = Place { address: HUB.into(), within: Vec::new() };
+        let hub = Place {
+            address: HUB.into(),
+            within: Vec::new(),
+        };
         let mut places = vec![hub; count];
-        places[0] = Place { address: ASIDE.into(), within: self.within() };
+        places[0] = Place {
+            address: ASIDE.into(),
+            within: self.within(),
+        };
         places
     }
 
@@ -109,7 +138,10 @@ impl NetworkNamespace {
     /// machine that is not there.
     pub fn lose(&self, said: SaidFrom) {
         let (pid, other) = self.speaker(said);
-        assert!(self.ip(&pid, &format!("neigh replace {other} lladdr {NOBODY} dev nats nud permanent")));
+        assert!(self.ip(
+            &pid,
+            &format!("neigh replace {other} lladdr {NOBODY} dev nats nud permanent")
+        ));
     }
 
     /// Loses no more of it.

@@ -70,7 +70,11 @@ impl Service {
 
     /// Starts the process, without waiting for it.
     pub fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .unwrap();
         let program = program(self.program).into_os_string();
         let mut words = self.within.iter().map(OsString::from).chain([program]);
         let mut command = Command::new(words.next().unwrap());
@@ -81,7 +85,14 @@ impl Service {
             .arg("--config")
             .arg(&self.config)
             .args(&self.args);
-        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        self.child = Some(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap(),
+        );
     }
 
     /// Waits until the service is ready.
@@ -89,7 +100,12 @@ impl Service {
         let began = Instant::now();
         while !self.is_ready() {
             assert!(self.is_running(), "{} ended: {}", self.name, self.log());
-            assert!(began.elapsed() < PATIENCE, "{} is not ready: {}", self.name, self.log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} is not ready: {}",
+                self.name,
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -118,7 +134,9 @@ impl Service {
 
     /// True if its process runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+        self.child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
     /// kill -9.
@@ -132,13 +150,22 @@ impl Service {
     /// Stops the service by SIGTERM, and returns its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
-        kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+        kill_process(
+            Pid::from_raw(child.id().cast_signed()).unwrap(),
+            Signal::TERM,
+        )
+        .unwrap();
         let began = Instant::now();
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(began.elapsed() < PATIENCE, "{} is still running: {}", self.name, self.log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} is still running: {}",
+                self.name,
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -150,16 +177,25 @@ impl Service {
 
     /// The URL for webhooks.
     pub fn url(&self) -> String {
-        let address = self.webhook.map(|address| address.to_string()).unwrap_or_default();
+        let address = self
+            .webhook
+            .map(|address| address.to_string())
+            .unwrap_or_default();
         format!("http://{address}/api/v1/fluent-connect/webhook")
     }
 
     /// The address of its metrics, from its log. Its settings must say `http: "127.0.0.1:0"`.
     pub fn metrics(&self) -> SocketAddr {
         let log = self.log();
-        let said = log.lines().rfind(|line| line.contains("metrics at /metrics")).unwrap();
+        let said = log
+            .lines()
+            .rfind(|line| line.contains("metrics at /metrics"))
+            .unwrap();
         let said: serde_json::Value = serde_json::from_str(said).unwrap();
-        let address = said.pointer("/fields/address").or_else(|| said.get("address")).unwrap();
+        let address = said
+            .pointer("/fields/address")
+            .or_else(|| said.get("address"))
+            .unwrap();
         address.as_str().unwrap().parse().unwrap()
     }
 

@@ -21,7 +21,11 @@ async fn a_signed_webhook_reaches_its_destination_whole() {
         let id = pipeline.accept(&sent).await;
         until("it arrived", || sink.counts().contains_key(&id)).await;
 
-        let request = sink.requests().into_iter().find(|request| request.header("ce-id") == id).unwrap();
+        let request = sink
+            .requests()
+            .into_iter()
+            .find(|request| request.header("ce-id") == id)
+            .unwrap();
         assert_eq!(request.body, sent.body, "the signed bytes, unchanged");
         assert_eq!(request.path, "/all");
         for (name, value) in [
@@ -35,7 +39,10 @@ async fn a_signed_webhook_reaches_its_destination_whole() {
         ] {
             assert_eq!(request.header(name), value, "{name}");
         }
-        assert!(request.headers.get("fluent-signature").is_none(), "whoever holds it could replay it");
+        assert!(
+            request.headers.get("fluent-signature").is_none(),
+            "whoever holds it could replay it"
+        );
         assert!(request.headers.get("flex.signature").is_none());
     }
 }
@@ -44,11 +51,23 @@ async fn a_signed_webhook_reaches_its_destination_whole() {
 async fn one_trace_from_the_answer_to_the_endpoint() {
     let sink = Sink::answering(|_, before| status(if before < 1 { 503 } else { 200 })).await;
     let pipeline = Pipeline::start(&sink.route("all", FAST));
-    let answer = pipeline.sender(Retry::Never).send(&signed("E", "T_1")).await.answer.unwrap();
+    let answer = pipeline
+        .sender(Retry::Never)
+        .send(&signed("E", "T_1"))
+        .await
+        .answer
+        .unwrap();
     until("it was tried twice", || sink.len() == 2).await;
     let trace = answer.body["traceId"].as_str().unwrap();
-    let parents: Vec<String> = sink.requests().iter().map(|r| r.header("traceparent").to_owned()).collect();
-    assert!(parents.iter().all(|parent| parent.contains(trace)), "{trace}: {parents:?}");
+    let parents: Vec<String> = sink
+        .requests()
+        .iter()
+        .map(|r| r.header("traceparent").to_owned())
+        .collect();
+    assert!(
+        parents.iter().all(|parent| parent.contains(trace)),
+        "{trace}: {parents:?}"
+    );
     assert_ne!(parents[0], parents[1], "each attempt is a span of its own");
     until("the log has it", || pipeline.log().contains(trace)).await;
 }
@@ -64,13 +83,32 @@ async fn failures_are_tried_again_and_final_ones_are_kept() {
     })
     .await;
     let pipeline = Pipeline::start(&sink.route("all", FAST));
-    for (reference, arrivals) in [("TWICE", 3), ("NEVER", 1), ("LOGIN", 2), ("MOVED", 2), ("WELL", 1)] {
-        let id = pipeline.accept(&signed("OrderStatusChange", reference)).await;
+    for (reference, arrivals) in [
+        ("TWICE", 3),
+        ("NEVER", 1),
+        ("LOGIN", 2),
+        ("MOVED", 2),
+        ("WELL", 1),
+    ] {
+        let id = pipeline
+            .accept(&signed("OrderStatusChange", reference))
+            .await;
         until(reference, || sink.counts().get(&id) == Some(&arrivals)).await;
     }
-    until("one is dead", || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len() == 1).await;
+    until("one is dead", || {
+        pipeline
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .unwrap()
+            .len()
+            == 1
+    })
+    .await;
     let letter = &pipeline.json(&["dead-letters", "list"])[0];
-    assert_eq!((&letter["reason"], &letter["entity"]), (&json!("permanent"), &json!("ORDER/NEVER")));
+    assert_eq!(
+        (&letter["reason"], &letter["entity"]),
+        (&json!("permanent"), &json!("ORDER/NEVER"))
+    );
     let attempts: Vec<_> = sink
         .requests()
         .iter()
@@ -84,24 +122,52 @@ async fn failures_are_tried_again_and_final_ones_are_kept() {
 async fn routes_get_what_they_match_and_the_rest_is_kept() {
     let sink = Sink::open().await;
     let routes = sink.route("orders", "match: { event: [A, B] }")
-        + &sink
-            .route("status", "match: { entity-type: ORDER, environment: sandbox, retailer: 34, event: B }");
+        + &sink.route(
+            "status",
+            "match: { entity-type: ORDER, environment: sandbox, retailer: 34, event: B }",
+        );
     let pipeline = Pipeline::start(&routes);
     for name in ["A", "B", "C"] {
         pipeline.accept(&signed(name, name)).await;
     }
     until("three arrived", || sink.len() == 3).await;
-    let mut seen: Vec<_> =
-        sink.requests().iter().map(|r| format!("{} {}", r.path, r.header("ce-type"))).collect();
+    let mut seen: Vec<_> = sink
+        .requests()
+        .iter()
+        .map(|r| format!("{} {}", r.path, r.header("ce-type")))
+        .collect();
     seen.sort();
     assert_eq!(seen, ["/orders A", "/orders B", "/status B"]);
-    until("one is unrouted", || pipeline.json(&["unrouted", "list"]).as_array().unwrap().len() == 1).await;
+    until("one is unrouted", || {
+        pipeline
+            .json(&["unrouted", "list"])
+            .as_array()
+            .unwrap()
+            .len()
+            == 1
+    })
+    .await;
     assert_eq!(pipeline.json(&["unrouted", "list"])[0]["event"], "C");
-    assert_eq!(pipeline.json(&["dead-letters", "list"]), json!([]), "unrouted is a list of its own");
+    assert_eq!(
+        pipeline.json(&["dead-letters", "list"]),
+        json!([]),
+        "unrouted is a list of its own"
+    );
 
     let number = pipeline.json(&["unrouted", "list"])[0]["id"].to_string();
-    assert!(!pipeline.command(&["unrouted", "redrive", &number]).status.success(), "to which route?");
-    assert!(pipeline.command(&["unrouted", "redrive", &number, "--to", "orders"]).status.success());
+    assert!(
+        !pipeline
+            .command(&["unrouted", "redrive", &number])
+            .status
+            .success(),
+        "to which route?"
+    );
+    assert!(
+        pipeline
+            .command(&["unrouted", "redrive", &number, "--to", "orders"])
+            .status
+            .success()
+    );
     until("it arrived too", || sink.len() == 4).await;
 }
 
@@ -109,7 +175,8 @@ async fn routes_get_what_they_match_and_the_rest_is_kept() {
 async fn a_hanging_route_delays_no_other() {
     let good = Sink::open().await;
     let hangs = Sink::answering(|_, _| status(HANGS)).await;
-    let routes = good.route("good", "match: {}") + &hangs.route("hangs", "match: {}, concurrency: 2");
+    let routes =
+        good.route("good", "match: {}") + &hangs.route("hangs", "match: {}, concurrency: 2");
     let mut pipeline = Pipeline::start(&routes);
     for number in 0..50 {
         pipeline.accept(&signed("E", &format!("H_{number}"))).await;
@@ -131,14 +198,30 @@ async fn a_panic_and_a_hang_are_failures_like_others() {
     for reference in ["PANIC_1", "HANG_1", "FAIL_1", "GOOD_1"] {
         pipeline.accept(&signed("E", reference)).await;
     }
-    until("three are dead", || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len() == 3).await;
+    until("three are dead", || {
+        pipeline
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .unwrap()
+            .len()
+            == 3
+    })
+    .await;
     let letters = pipeline.json(&["dead-letters", "list"]);
     for letter in letters.as_array().unwrap() {
-        assert_eq!((&letter["reason"], &letter["attempts"]), (&json!("exhausted"), &json!(3)), "{letter}");
+        assert_eq!(
+            (&letter["reason"], &letter["attempts"]),
+            (&json!("exhausted"), &json!(3)),
+            "{letter}"
+        );
     }
     let story = pipeline.json(&["events", "show", "PANIC_1"]);
-    let outcomes: Vec<_> =
-        story[0]["steps"].as_array().unwrap().iter().map(|step| &step["outcome"]).collect();
+    let outcomes: Vec<_> = story[0]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| &step["outcome"])
+        .collect();
     assert_eq!(outcomes, ["panicked", "panicked", "panicked"]);
     let log = pipeline.log();
     assert!(

@@ -16,7 +16,12 @@ const NONE: &str = "    []\n";
 const ENDLESS: usize = 16 << 10;
 
 fn post(signed: &Signed) -> String {
-    request("POST", PATH, &format!("fluent-signature: {}\r\n", signed.sha512), &signed.body)
+    request(
+        "POST",
+        PATH,
+        &format!("fluent-signature: {}\r\n", signed.sha512),
+        &signed.body,
+    )
 }
 
 fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> String {
@@ -30,7 +35,10 @@ fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> String {
 #[track_caller]
 fn check(pipeline: &Pipeline, request: &str, status: u16, says: &str) -> String {
     let answer = http(pipeline.webhook, request);
-    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "expected {status}: {answer}");
+    assert!(
+        answer.starts_with(&format!("HTTP/1.1 {status} ")),
+        "expected {status}: {answer}"
+    );
     assert!(answer.contains(says), "expected {says}: {answer}");
     answer
 }
@@ -41,49 +49,137 @@ fn every_case_has_its_answer() {
     let good = signed("E", "R_1");
     let header = format!("fluent-signature: {}\r\n", good.sha512);
     let nothing = r#"{"error":"not_found"}"#;
-    check(&pipeline, &request("POST", "/", &header, &good.body), 404, nothing);
-    let wrong_method = check(&pipeline, &request("GET", PATH, "", b""), 405, "method_not_allowed");
+    check(
+        &pipeline,
+        &request("POST", "/", &header, &good.body),
+        404,
+        nothing,
+    );
+    let wrong_method = check(
+        &pipeline,
+        &request("GET", PATH, "", b""),
+        405,
+        "method_not_allowed",
+    );
     assert!(wrong_method.contains("allow: POST"), "{wrong_method}");
     let encoded = format!("{header}content-encoding: gzip\r\n");
-    check(&pipeline, &request("POST", PATH, &encoded, &good.body), 415, "unsupported_encoding");
+    check(
+        &pipeline,
+        &request("POST", PATH, &encoded, &good.body),
+        415,
+        "unsupported_encoding",
+    );
     let identity = format!("{header}content-encoding: identity\r\n");
-    check(&pipeline, &request("POST", PATH, &identity, &good.body), 200, r#""duplicate":false"#);
+    check(
+        &pipeline,
+        &request("POST", PATH, &identity, &good.body),
+        200,
+        r#""duplicate":false"#,
+    );
     check(&pipeline, &post(&good), 200, r#""duplicate":true"#);
 
-    check(&pipeline, &request("POST", PATH, "", &good.body), 401, r#"{"error":"unauthorized"}"#);
-    check(&pipeline, &request("POST", PATH, &format!("{header}{header}"), &good.body), 401, "unauthorized");
+    check(
+        &pipeline,
+        &request("POST", PATH, "", &good.body),
+        401,
+        r#"{"error":"unauthorized"}"#,
+    );
+    check(
+        &pipeline,
+        &request("POST", PATH, &format!("{header}{header}"), &good.body),
+        401,
+        "unauthorized",
+    );
     let md5 = format!("flex.signature: {}\r\n", good.md5);
-    check(&pipeline, &request("POST", PATH, &md5, &good.body), 200, r#""duplicate":true"#);
+    check(
+        &pipeline,
+        &request("POST", PATH, &md5, &good.body),
+        200,
+        r#""duplicate":true"#,
+    );
     let both = format!("fluent-signature: AAAA\r\n{md5}");
-    check(&pipeline, &request("POST", PATH, &both, &good.body), 401, "unauthorized");
+    check(
+        &pipeline,
+        &request("POST", PATH, &both, &good.body),
+        401,
+        "unauthorized",
+    );
 
     let other = Events::new("STRANGER", 34, 1).of("E", Shape::Full);
-    check(&pipeline, &post(&SANDBOX.sign(other.body).unwrap()), 403, r#"{"error":"forbidden"}"#);
+    check(
+        &pipeline,
+        &post(&SANDBOX.sign(other.body).unwrap()),
+        403,
+        r#"{"error":"forbidden"}"#,
+    );
     let retailer = Events::new("ACME", 35, 1).of("E", Shape::Full);
-    check(&pipeline, &post(&SANDBOX.sign(retailer.body.clone()).unwrap()), 403, "forbidden");
-    check(&pipeline, &post(&PRODUCTION.sign(retailer.body).unwrap()), 200, r#""duplicate":false"#);
+    check(
+        &pipeline,
+        &post(&SANDBOX.sign(retailer.body.clone()).unwrap()),
+        403,
+        "forbidden",
+    );
+    check(
+        &pipeline,
+        &post(&PRODUCTION.sign(retailer.body).unwrap()),
+        200,
+        r#""duplicate":false"#,
+    );
 
-    let odd = SANDBOX.sign(*br#"{"accountId":"ACME","name":"E"}"#).unwrap();
+    let odd = SANDBOX
+        .sign(*br#"{"accountId":"ACME","name":"E"}"#)
+        .unwrap();
     check(&pipeline, &post(&odd), 200, r#"{"quarantined":true}"#);
-    check(&pipeline, &post(&SANDBOX.sign(*b"not json").unwrap()), 200, "quarantined");
-    assert_eq!(pipeline.json(&["quarantine", "list"]).as_array().unwrap().len(), 2);
+    check(
+        &pipeline,
+        &post(&SANDBOX.sign(*b"not json").unwrap()),
+        200,
+        "quarantined",
+    );
+    assert_eq!(
+        pipeline
+            .json(&["quarantine", "list"])
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
 #[test]
 fn a_malformed_body_can_be_refused_instead() {
     let mut pipeline = Pipeline::prepare(NONE);
     let text = std::fs::read_to_string(pipeline.config()).unwrap();
-    std::fs::write(pipeline.config(), text.replace("body-limit: 64KiB", "malformed: refuse")).unwrap();
+    std::fs::write(
+        pipeline.config(),
+        text.replace("body-limit: 64KiB", "malformed: refuse"),
+    )
+    .unwrap();
     pipeline.run();
-    check(&pipeline, &post(&SANDBOX.sign(*b"not json").unwrap()), 400, r#"{"error":"malformed"}"#);
+    check(
+        &pipeline,
+        &post(&SANDBOX.sign(*b"not json").unwrap()),
+        400,
+        r#"{"error":"malformed"}"#,
+    );
 }
 
 #[test]
 fn the_same_body_in_two_environments_is_two_events() {
     let pipeline = Pipeline::start(NONE);
     let body = Events::new("ACME", 34, 9).of("E", Shape::Full).body;
-    let sandbox = check(&pipeline, &post(&SANDBOX.sign(body.clone()).unwrap()), 200, r#""duplicate":false"#);
-    let production = check(&pipeline, &post(&PRODUCTION.sign(body).unwrap()), 200, r#""duplicate":false"#);
+    let sandbox = check(
+        &pipeline,
+        &post(&SANDBOX.sign(body.clone()).unwrap()),
+        200,
+        r#""duplicate":false"#,
+    );
+    let production = check(
+        &pipeline,
+        &post(&PRODUCTION.sign(body).unwrap()),
+        200,
+        r#""duplicate":false"#,
+    );
     assert_ne!(sandbox, production);
 }
 
@@ -94,27 +190,42 @@ fn bodies_are_bounded() {
         let event = Events::new("ACME", 34, fastrand::u64(..)).of("E", Shape::Thin);
         let text = String::from_utf8(event.body).unwrap();
         let pad = length - text.len() - r#","pad":"""#.len();
-        SANDBOX.sign(format!(r#"{},"pad":"{}"}}"#, text.trim_end_matches('}'), "x".repeat(pad))).unwrap()
+        SANDBOX
+            .sign(format!(
+                r#"{},"pad":"{}"}}"#,
+                text.trim_end_matches('}'),
+                "x".repeat(pad)
+            ))
+            .unwrap()
     };
     check(&pipeline, &post(&padded(64 << 10)), 200, "eventId");
     check(&pipeline, &post(&padded((64 << 10) + 1)), 413, "too_large");
     // Said before the body is sent.
-    let announced = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\ncontent-length: 10000000000\r\n\r\n");
+    let announced =
+        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\ncontent-length: 10000000000\r\n\r\n");
     check(&pipeline, &announced, 413, "connection: close");
     // Not said at all: chunks without end.
     let mut stream = TcpStream::connect(pipeline.webhook).unwrap();
     let signature = format!("fluent-signature: {}", signed("E", "ENDLESS").sha512);
-    write!(stream, "POST {PATH} HTTP/1.1\r\nhost: t\r\n{signature}\r\ntransfer-encoding: chunked\r\n\r\n")
-        .unwrap();
+    write!(
+        stream,
+        "POST {PATH} HTTP/1.1\r\nhost: t\r\n{signature}\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    .unwrap();
     let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let more = (0..ENDLESS).take_while(|_| stream.write_all(chunk.as_bytes()).is_ok()).count();
+    let more = (0..ENDLESS)
+        .take_while(|_| stream.write_all(chunk.as_bytes()).is_ok())
+        .count();
     assert!(more < ENDLESS, "it reads on and on");
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("too_large"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 413 ") && answer.contains("too_large"),
+        "{answer}"
+    );
     let empty = SANDBOX.sign(*b"").unwrap();
     check(&pipeline, &post(&empty), 200, "quarantined");
 }
@@ -124,16 +235,24 @@ fn headers_are_bounded_in_size_number_and_time() {
     let pipeline = Pipeline::start(NONE);
     let large = format!("x-large: {}\r\n", "x".repeat(100_000));
     check(&pipeline, &request("POST", PATH, &large, b"{}"), 431, "");
-    let many: String = (0..100).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let many: String = (0..100)
+        .map(|number| format!("x-{number}: 1\r\n"))
+        .collect();
     check(&pipeline, &request("POST", PATH, &many, b"{}"), 431, "");
 
     for begun in [
         format!("POST {PATH} HTTP/1.1\r\nhost: t\r\n"),
-        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n{{"),
+        format!(
+            "POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n{{"
+        ),
     ] {
         let began = Instant::now();
         check(&pipeline, &begun, 408, r#"{"error":"timeout"}"#);
-        assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() >= Duration::from_secs(4),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }
 
@@ -163,9 +282,14 @@ async fn a_connection_carries_many_requests_and_may_rest_between_them() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     for number in 0..3 {
         // Longer than the header deadline: idle is not slow.
-        let rest = if number == 2 { Duration::from_secs(6) } else { Duration::ZERO };
+        let rest = if number == 2 {
+            Duration::from_secs(6)
+        } else {
+            Duration::ZERO
+        };
         tokio::time::sleep(rest).await;
-        let request = post(&signed("E", &format!("K_{number}"))).replace("connection: close\r\n", "");
+        let request =
+            post(&signed("E", &format!("K_{number}"))).replace("connection: close\r\n", "");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = [0; 1024];
         let length = stream.read(&mut answer).unwrap();
@@ -185,7 +309,9 @@ async fn send_beside_slow_ones(pipeline: &Pipeline, round: usize) -> Duration {
         .collect();
     let began = Instant::now();
     for number in 0..20 {
-        pipeline.accept(&signed("E", &format!("S_{round}_{number}"))).await;
+        pipeline
+            .accept(&signed("E", &format!("S_{round}_{number}")))
+            .await;
     }
     let took = began.elapsed();
     for mut stream in slow {
@@ -226,21 +352,48 @@ async fn refusals_that_anybody_can_cause_are_counted_and_others_written_each_tim
         drop(sender.send(&forged).await);
     }
     for _ in 0..40 {
-        let unknown = "POST /somewhere HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let unknown =
+            "POST /somewhere HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         assert!(http(pipeline.webhook, unknown).starts_with("HTTP/1.1 404"));
     }
     for number in 0..3 {
-        let odd = SANDBOX.sign(format!(r#"{{"accountId":"ACME","name":"{number}"}}"#)).unwrap();
+        let odd = SANDBOX
+            .sign(format!(r#"{{"accountId":"ACME","name":"{number}"}}"#))
+            .unwrap();
         drop(sender.send(&odd).await);
     }
     assert_eq!(pipeline.stop(), Some(0));
     let log = pipeline.log();
-    let lines =
-        |parts: &[&str]| log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
-    assert_eq!(lines(&["\"webhook refused\"", "signature-mismatch", "\"client\":\"127.0.0.1\""]), 1, "{log}");
-    assert_eq!(lines(&["as often again", "signature-mismatch", "\"count\":299", "127.0.0.1"]), 1, "{log}");
+    let lines = |parts: &[&str]| {
+        log.lines()
+            .filter(|line| parts.iter().all(|part| line.contains(part)))
+            .count()
+    };
+    assert_eq!(
+        lines(&[
+            "\"webhook refused\"",
+            "signature-mismatch",
+            "\"client\":\"127.0.0.1\""
+        ]),
+        1,
+        "{log}"
+    );
+    assert_eq!(
+        lines(&[
+            "as often again",
+            "signature-mismatch",
+            "\"count\":299",
+            "127.0.0.1"
+        ]),
+        1,
+        "{log}"
+    );
     assert_eq!(lines(&["\"request refused\"", "not_found"]), 1, "{log}");
-    assert_eq!(lines(&["as often again", "not_found", "\"count\":39"]), 1, "{log}");
+    assert_eq!(
+        lines(&["as often again", "not_found", "\"count\":39"]),
+        1,
+        "{log}"
+    );
     assert_eq!(lines(&["kept in quarantine", "trace_id"]), 3, "{log}");
     assert_eq!(
         lines(&["not finished in time"]) + lines(&["left behind"]),

@@ -42,9 +42,11 @@ async fn headers_come_from_templates_and_secret_files() {
     let rest = "method: PUT, headers: { x-order: \"{{ event.entityRef }}/{{ event.environment }}\", x-key: { file: key } }, auth: { basic: { user: u, password: { file: key } } }";
     let pipeline = with_files(&route(&sink, rest), &[("key", "s3cret\n")]);
     let request = one(&pipeline, &sink, "HD_1").await;
-    for (name, value) in
-        [("x-order", "HD_1/sandbox"), ("x-key", "s3cret"), ("authorization", "Basic dTpzM2NyZXQ=")]
-    {
+    for (name, value) in [
+        ("x-order", "HD_1/sandbox"),
+        ("x-key", "s3cret"),
+        ("authorization", "Basic dTpzM2NyZXQ="),
+    ] {
         assert_eq!(request.header(name), value);
     }
     assert!(!pipeline.log().contains("s3cret"));
@@ -59,14 +61,22 @@ async fn no_event_can_end_a_headers_line() {
         let body = format!(
             r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34","entityRef":"{reference}","attributes":{{"note":"{note}"}}}}"#
         );
-        pipeline.accept(&crate::pipeline::SANDBOX.sign(body).unwrap()).await;
+        pipeline
+            .accept(&crate::pipeline::SANDBOX.sign(body).unwrap())
+            .await;
     }
-    until("the bad one is a dead letter", || pipeline.json(&["dead-letters", "list"]) != json!([])).await;
+    until("the bad one is a dead letter", || {
+        pipeline.json(&["dead-letters", "list"]) != json!([])
+    })
+    .await;
     until("the good one arrived", || sink.len() == 1).await;
     let letter = pipeline.json(&["dead-letters", "list"])[0].clone();
     assert_eq!(letter["reason"], "permanent");
     assert!(sink.requests()[0].headers.get("x-evil").is_none());
-    assert!(!letter.to_string().contains("evil") && !pipeline.log().contains("evil"), "I8");
+    assert!(
+        !letter.to_string().contains("evil") && !pipeline.log().contains("evil"),
+        "I8"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,27 +87,44 @@ async fn a_body_is_what_the_settings_say() {
             "application/json",
             (|request: &Request| request.headers.get("ce-id").is_none()) as fn(&Request) -> bool,
         ),
-        ("format: structured", "application/cloudevents+json", |request| {
-            let event: Value = serde_json::from_slice(&request.body).unwrap();
-            event["id"] == request.header("idempotency-key")
-                && event["specversion"] == "1.0"
-                && event["data"]["entityRef"] == "HD_2"
-        }),
-        ("template: { file: body.json }", "application/json", |request| {
-            let body: Value = serde_json::from_slice(&request.body).unwrap();
-            body == json!({"order": "HD_2", "tags": ["a\"b"], "to": null})
-        }),
-        ("template: { file: body.xml, content-type: text/xml }", "text/xml", |request| {
-            request.body == "<order ref=\"HD_2\">a&lt;b</order>"
-        }),
+        (
+            "format: structured",
+            "application/cloudevents+json",
+            |request| {
+                let event: Value = serde_json::from_slice(&request.body).unwrap();
+                event["id"] == request.header("idempotency-key")
+                    && event["specversion"] == "1.0"
+                    && event["data"]["entityRef"] == "HD_2"
+            },
+        ),
+        (
+            "template: { file: body.json }",
+            "application/json",
+            |request| {
+                let body: Value = serde_json::from_slice(&request.body).unwrap();
+                body == json!({"order": "HD_2", "tags": ["a\"b"], "to": null})
+            },
+        ),
+        (
+            "template: { file: body.xml, content-type: text/xml }",
+            "text/xml",
+            |request| request.body == "<order ref=\"HD_2\">a&lt;b</order>",
+        ),
     ] {
         let sink = Sink::open().await;
         let json = r#"{"order": {{ event.entityRef }}, "tags": [{{ 'a"b' }}], "to": {{ none }}}"#;
         let xml = r#"<order ref="{{ event.entityRef }}">{{ "a<b" }}</order>"#;
-        let pipeline = with_files(&route(&sink, rest), &[("body.json", json), ("body.xml", xml)]);
+        let pipeline = with_files(
+            &route(&sink, rest),
+            &[("body.json", json), ("body.xml", xml)],
+        );
         let request = one(&pipeline, &sink, "HD_2").await;
         assert_eq!(request.header("content-type"), content_type, "{rest}");
-        assert!(check(&request), "{rest}: {}", String::from_utf8_lossy(&request.body));
+        assert!(
+            check(&request),
+            "{rest}: {}",
+            String::from_utf8_lossy(&request.body)
+        );
     }
 }
 
@@ -107,10 +134,15 @@ async fn a_template_that_loops_or_misses_a_field_is_bounded_and_kept() {
     let loops = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
     let missing = "{{ event.attributes.no_such.thing }}";
     for (template, says) in [(loops, "out of fuel"), (missing, "undefined")] {
-        let pipeline =
-            with_files(&route(&sink, "template: { file: t, content-type: text/plain }"), &[("t", template)]);
+        let pipeline = with_files(
+            &route(&sink, "template: { file: t, content-type: text/plain }"),
+            &[("t", template)],
+        );
         pipeline.accept(&signed("E", "T_1")).await;
-        until("it is a dead letter", || pipeline.json(&["dead-letters", "list"]) != json!([])).await;
+        until("it is a dead letter", || {
+            pipeline.json(&["dead-letters", "list"]) != json!([])
+        })
+        .await;
         let story = pipeline.json(&["events", "show", "T_1"]).to_string();
         assert!(story.contains(says), "{story}");
     }
@@ -129,9 +161,13 @@ async fn signatures_are_those_of_standard_webhooks_also_while_a_secret_is_replac
         let webhook = standardwebhooks::Webhook::new(secret).unwrap();
         webhook.verify(&request.body, &request.headers).unwrap();
     }
-    let stranger = standardwebhooks::Webhook::new("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
+    let stranger =
+        standardwebhooks::Webhook::new("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
     assert!(stranger.verify(&request.body, &request.headers).is_err());
-    assert!(request.headers.get("fluent-signature").is_none(), "whoever holds it could replay it");
+    assert!(
+        request.headers.get("fluent-signature").is_none(),
+        "whoever holds it could replay it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,13 +178,19 @@ async fn one_login_serves_all_and_is_renewed_when_it_is_refused() {
         assert_eq!(request.header("authorization"), "Basic aWQ6czNjcmV0");
         assert_eq!(request.body, "grant_type=client_credentials&scope=orders");
         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
-        Response::new(Body::from(format!(r#"{{"access_token":"T{number}","expires_in":3600}}"#)))
+        Response::new(Body::from(format!(
+            r#"{{"access_token":"T{number}","expires_in":3600}}"#
+        )))
     })
     .await;
     let sink = Sink::answering(|request, _| {
         // The first token is taken back after a while.
         let is_old = request.header("authorization") == "Bearer T1";
-        status(if is_old && request.header("ce-subject") == "ORDER/LATE" { 401 } else { 200 })
+        status(if is_old && request.header("ce-subject") == "ORDER/LATE" {
+            401
+        } else {
+            200
+        })
     })
     .await;
     let rest = format!(
@@ -169,43 +211,70 @@ async fn one_login_serves_all_and_is_renewed_when_it_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_endpoint_answers_is_kept_nowhere_unless_asked_for() {
-    let refusal = || Response::builder().status(422).body(Body::from("CANARY-IN-ANSWER")).unwrap();
+    let refusal = || {
+        Response::builder()
+            .status(422)
+            .body(Body::from("CANARY-IN-ANSWER"))
+            .unwrap()
+    };
     let sink = Sink::answering(move |_, _| refusal()).await;
     let pipeline = with_files(&route(&sink, "timeout: 5s"), &[]);
     pipeline.accept(&signed("E", "QUIET")).await;
-    until("it is dead", || pipeline.json(&["dead-letters", "list"]) != json!([])).await;
+    until("it is dead", || {
+        pipeline.json(&["dead-letters", "list"]) != json!([])
+    })
+    .await;
     let story = pipeline.json(&["events", "show", "QUIET"]).to_string();
-    assert!(story.contains("422") && !story.contains("CANARY"), "{story}");
+    assert!(
+        story.contains("422") && !story.contains("CANARY"),
+        "{story}"
+    );
     assert!(!pipeline.log().contains("CANARY"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_mean_what_the_settings_say_and_an_excerpt_is_kept_when_asked_for() {
-    let sink = Sink::answering(|request, before| match (request.header("ce-subject"), before) {
-        ("ORDER/DONE", _) => status(409),
-        ("ORDER/AGAIN", 0) => status(400),
-        ("ORDER/NEVER", _) => Response::builder()
-            .status(404)
-            .body(Body::from("no\r\nsuch ".to_owned() + &"x".repeat(100)))
-            .unwrap(),
-        _ => status(200),
-    })
+    let sink = Sink::answering(
+        |request, before| match (request.header("ce-subject"), before) {
+            ("ORDER/DONE", _) => status(409),
+            ("ORDER/AGAIN", 0) => status(400),
+            ("ORDER/NEVER", _) => Response::builder()
+                .status(404)
+                .body(Body::from("no\r\nsuch ".to_owned() + &"x".repeat(100)))
+                .unwrap(),
+            _ => status(200),
+        },
+    )
     .await;
     let rest = "statuses: { done: [409], again: [400], permanent: [404] }, excerpt: 12";
     let pipeline = with_files(&route(&sink, rest), &[]);
     for reference in ["DONE", "AGAIN", "NEVER"] {
         pipeline.accept(&signed("E", reference)).await;
     }
-    until("one is dead", || pipeline.json(&["dead-letters", "list"]) != json!([])).await;
+    until("one is dead", || {
+        pipeline.json(&["dead-letters", "list"]) != json!([])
+    })
+    .await;
     until("one came again", || sink.len() == 4).await;
     let story = pipeline.json(&["events", "show", "NEVER"]).to_string();
-    assert!(story.contains("the endpoint answered 404: no  such xxx") && !story.contains("xxxx"), "{story}");
+    assert!(
+        story.contains("the endpoint answered 404: no  such xxx") && !story.contains("xxxx"),
+        "{story}"
+    );
     assert!(!pipeline.log().contains("no  such"), "never logged");
     for reference in ["DONE", "AGAIN"] {
-        let is_done = || pipeline.json(&["events", "show", reference])[0]["states"][0]["state"] == "done";
+        let is_done =
+            || pipeline.json(&["events", "show", reference])[0]["states"][0]["state"] == "done";
         until("it is done", is_done).await;
     }
-    assert_eq!(pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(
+        pipeline
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -218,16 +287,28 @@ fn mistakes_are_found_at_the_start() {
         fs::write(pipeline.folder.path().join("broken"), "{% for %}").unwrap();
         let said = pipeline.command(&["serve"]);
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(!said.status.success() && text.contains(says), "expected {says:?} in {text}");
+        assert!(
+            !said.status.success() && text.contains(says),
+            "expected {says:?} in {text}"
+        );
     };
     refuse("auth: { bearer: { file: nowhere } }", "reading");
     refuse("headers: { host: x }", "`host` is not for settings");
-    refuse("headers: { fluent-signature: x }", "`fluent-signature` is not for settings");
+    refuse(
+        "headers: { fluent-signature: x }",
+        "`fluent-signature` is not for settings",
+    );
     refuse("headers: { \"a b\": x }", "can't be one");
     refuse("template: { file: broken }", "line 1");
     refuse("sign: [ { file: broken } ]", "whsec_");
-    refuse("statuses: { done: [200], again: [200] }", "each in one list only");
-    refuse("tls: { certificate: broken }", "certificate and key together");
+    refuse(
+        "statuses: { done: [200], again: [200] }",
+        "each in one list only",
+    );
+    refuse(
+        "tls: { certificate: broken }",
+        "certificate and key together",
+    );
     refuse("excerpt: 5000", "at most 400");
     refuse("method: GET", "POST");
 }

@@ -38,12 +38,18 @@ async fn an_expression_decides_and_one_without_an_answer_is_a_dead_letter() {
     let sink = Sink::open().await;
     let routes = [
         sink.route("stores", &format!("match: {{ event: E, {STORE} }}")),
-        sink.route("large", r#"match: { when: "event.attributes.total > 100" }"#),
+        sink.route(
+            "large",
+            r#"match: { when: "event.attributes.total > 100" }"#,
+        ),
     ];
     let pipeline = Pipeline::start(&routes.concat());
     for (reference, rest) in [
         ("BOTH", r#","attributes":{"store":"S1","total":101}"#),
-        ("LISTED", r#","attributes":[{"name":"store","value":"S2"},{"name":"total","value":7}]"#),
+        (
+            "LISTED",
+            r#","attributes":[{"name":"store","value":"S2"},{"name":"total","value":7}]"#,
+        ),
         ("NEITHER", r#","attributes":{"store":"none","total":1}"#),
         ("NOTHING", ""),
         ("ODD", r#","attributes":{"total":"canary-7f"}"#),
@@ -54,18 +60,27 @@ async fn an_expression_decides_and_one_without_an_answer_is_a_dead_letter() {
     assert_eq!(subjects(&sink, "stores"), ["ORDER/BOTH", "ORDER/LISTED"]);
     assert_eq!(subjects(&sink, "large"), ["ORDER/BOTH"]);
     let dead = || pipeline.json(&["dead-letters", "list"]);
-    until("what can't be decided is kept", || dead().as_array().unwrap().len() == 2).await;
+    until("what can't be decided is kept", || {
+        dead().as_array().unwrap().len() == 2
+    })
+    .await;
     let dead = dead();
     let mut refs = Vec::new();
     for letter in dead.as_array().unwrap() {
-        assert_eq!((&letter["route"], &letter["reason"]), (&json!("large"), &json!("undecided")));
+        assert_eq!(
+            (&letter["route"], &letter["reason"]),
+            (&json!("large"), &json!("undecided"))
+        );
         refs.push(letter["entity"].as_str().unwrap_or_default().to_owned());
     }
     refs.sort_unstable();
     assert_eq!(refs, ["ORDER/NOTHING", "ORDER/ODD"], "{dead}");
     let unrouted = pipeline.json(&["unrouted", "list"]);
     assert_eq!(unrouted.as_array().unwrap().len(), 1, "{unrouted}");
-    assert!(!pipeline.log().contains("canary") && !dead.to_string().contains("canary"), "I8");
+    assert!(
+        !pipeline.log().contains("canary") && !dead.to_string().contains("canary"),
+        "I8"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,21 +88,46 @@ async fn a_redrive_asks_a_mended_expression_and_hears_its_no() {
     let sink = Sink::open().await;
     let route = |when: &str| sink.route("probe", &format!(r#"match: {{ when: '{when}' }}"#));
     let mut pipeline = Pipeline::start(&route(r#"event.attributes.test != "true""#));
-    let wanted = pipeline.accept(&signed("WANTED", r#","attributes":{"store":"S1"}"#)).await;
+    let wanted = pipeline
+        .accept(&signed("WANTED", r#","attributes":{"store":"S1"}"#))
+        .await;
     let other = pipeline.accept(&signed("OTHER", "")).await;
-    let dead = || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len();
+    let dead = || {
+        pipeline
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .unwrap()
+            .len()
+    };
     until("both are undecided", || dead() == 2).await;
     assert_eq!(pipeline.stop(), Some(0));
-    let mended =
-        r#"has(event.attributes.store) && !(has(event.attributes.test) && event.attributes.test == "true")"#;
+    let mended = r#"has(event.attributes.store) && !(has(event.attributes.test) && event.attributes.test == "true")"#;
     pipeline.write_settings(&route(mended));
     pipeline.run();
-    assert!(pipeline.command(&["dead-letters", "redrive", "--all", "--yes"]).status.success());
+    assert!(
+        pipeline
+            .command(&["dead-letters", "redrive", "--all", "--yes"])
+            .status
+            .success()
+    );
     let told = |id: &str| pipeline.json(&["events", "show", id])[0]["steps"].to_string();
-    until("both are done", || told(&wanted).contains("done") && told(&other).contains("done")).await;
-    assert!(told(&other).contains("skipped: the route's match says no now"), "{}", told(&other));
+    until("both are done", || {
+        told(&wanted).contains("done") && told(&other).contains("done")
+    })
+    .await;
+    assert!(
+        told(&other).contains("skipped: the route's match says no now"),
+        "{}",
+        told(&other)
+    );
     assert_eq!(subjects(&sink, "probe"), ["ORDER/WANTED"]);
-    assert!(pipeline.json(&["dead-letters", "list"]).as_array().unwrap().is_empty());
+    assert!(
+        pipeline
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
 }
 
 fn findings(found: &Value) -> Vec<(String, Value, String)> {
@@ -147,7 +187,10 @@ fn a_route_test_says_who_gets_an_event_and_why_others_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_against_a_running_system_says_what_changes() {
     let sink = Sink::open().await;
-    let routes = [sink.route("same", "match: {}"), sink.route("changed", "match: { event: E }")];
+    let routes = [
+        sink.route("same", "match: {}"),
+        sink.route("changed", "match: { event: E }"),
+    ];
     let orphan = "    - { name: gone, match: { event: E }, dispatcher: misbehaving, misbehaving: { millis: 600000 }, concurrency: 1 }\n";
     let pipeline = Pipeline::start(&(routes.concat() + orphan));
     for reference in ["A", "B"] {
@@ -185,30 +228,53 @@ async fn a_check_against_a_running_system_says_what_changes() {
         ]
     );
     let table = pipeline.command(&["check", "--against"]);
-    assert!(String::from_utf8(table.stdout).unwrap().contains("left behind"));
+    assert!(
+        String::from_utf8(table.stdout)
+            .unwrap()
+            .contains("left behind")
+    );
 }
 
 /// What `check --against` finds for the route `changed`: what changes, and for how
 /// many events.
 fn finding(output: &std::process::Output) -> (String, u64) {
-    let found: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let finding = found.as_array().unwrap().iter().find(|finding| finding["route"] == "changed").unwrap();
-    (finding["change"].as_str().unwrap().to_owned(), finding["events"].as_u64().unwrap())
+    let found: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let finding = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|finding| finding["route"] == "changed")
+        .unwrap();
+    (
+        finding["change"].as_str().unwrap().to_owned(),
+        finding["events"].as_u64().unwrap(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_new_match_applies_to_is_counted() {
     let sink = Sink::open().await;
     let pipeline = Pipeline::start(&sink.route("changed", "match: { event: E }"));
-    assert!(pipeline.command(&["routes", "pause", "changed"]).status.success());
+    assert!(
+        pipeline
+            .command(&["routes", "pause", "changed"])
+            .status
+            .success()
+    );
     tokio::time::sleep(queue::PAUSES_WITHIN).await;
     for number in 0..3 {
         pipeline.accept(&signed(&format!("M_{number}"), "")).await;
     }
-    assert_eq!(finding(&pipeline.command(&["check", "--against", "--json"])), ("same".to_owned(), 3));
+    assert_eq!(
+        finding(&pipeline.command(&["check", "--against", "--json"])),
+        ("same".to_owned(), 3)
+    );
     pipeline.write_settings(&sink.route("changed", "match: { event: [E, F] }"));
-    assert_eq!(finding(&pipeline.command(&["check", "--against", "--json"])), ("rematched".to_owned(), 3));
+    assert_eq!(
+        finding(&pipeline.command(&["check", "--against", "--json"])),
+        ("rematched".to_owned(), 3)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,9 +287,15 @@ async fn on_a_cluster_it_is_counted_too() {
         ..Plan::new(sink.route("changed", "match: { event: E }"))
     };
     let deployment = Deployment::start(plan);
-    assert!(deployment.command("operator", &["routes", "pause", "changed"]).status.success());
+    assert!(
+        deployment
+            .command("operator", &["routes", "pause", "changed"])
+            .status
+            .success()
+    );
     tokio::time::sleep(queue::PAUSES_WITHIN).await;
-    let sender = simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
+    let sender =
+        simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
     for number in 0..3 {
         let sent = sender.send(&signed(&format!("M_{number}"), "")).await;
         assert_eq!(sent.answer.unwrap().status, 200);

@@ -51,7 +51,10 @@ impl Group {
     /// How often the kernel killed for memory in it.
     fn kills(&self) -> String {
         let files = ["memory.oom_control", "memory.events"].map(|file| self.0.join(file));
-        let text = files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap();
+        let text = files
+            .iter()
+            .find_map(|file| fs::read_to_string(file).ok())
+            .unwrap();
         let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         kills.unwrap_or_else(|| panic!("{text}")).to_owned()
     }
@@ -84,10 +87,16 @@ async fn besiege(pipeline: &Pipeline, grpc: SocketAddr) -> Vec<TcpStream> {
     let webhook = pipeline.webhook;
     let health = pipeline.health;
     let taken = tokio::task::spawn_blocking(move || {
-        let headers = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nx: {}", "x".repeat(15_000));
+        let headers = format!(
+            "POST {PATH} HTTP/1.1\r\nhost: t\r\nx: {}",
+            "x".repeat(15_000)
+        );
         let signature = "A".repeat(172);
         let head = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: {signature}\r\n");
-        let body = format!("{head}content-length: 2000000\r\n\r\n{}", "x".repeat(1_999_999));
+        let body = format!(
+            "{head}content-length: 2000000\r\n\r\n{}",
+            "x".repeat(1_999_999)
+        );
         let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
         let taken = [
             begin(webhook, WEBHOOKS, headers.as_bytes()),
@@ -102,14 +111,22 @@ async fn besiege(pipeline: &Pipeline, grpc: SocketAddr) -> Vec<TcpStream> {
 
 /// Calls without a token, hundreds on a connection: endless ones, had they been let in.
 async fn call_endlessly(grpc: SocketAddr) {
-    let Ok(channel) = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await else {
+    let Ok(channel) = Endpoint::from_shared(format!("http://{grpc}"))
+        .unwrap()
+        .connect()
+        .await
+    else {
         return;
     };
     let calls = (0..300).map(|_| {
         let mut client = HealthClient::new(channel.clone());
         async move { client.watch(HealthCheckRequest::default()).await.is_ok() }
     });
-    let admitted = futures::future::join_all(calls).await.into_iter().filter(|is_ok| *is_ok).count();
+    let admitted = futures::future::join_all(calls)
+        .await
+        .into_iter()
+        .filter(|is_ok| *is_ok)
+        .count();
     assert_eq!(admitted, 0, "without a token");
 }
 
@@ -126,7 +143,9 @@ async fn every_place_at_every_door_fits_in_the_memory_that_a_gateway_has() {
     let admin = format!("{{ name: admin, file: {token:?}, roles: [admin] }}");
     pipeline.more = format!("  operator: {{ grpc: \"{grpc}\", tokens: [{admin}] }}\n");
     pipeline.write_settings(route);
-    let settings = fs::read_to_string(pipeline.config()).unwrap().replace("64KiB", "2MiB");
+    let settings = fs::read_to_string(pipeline.config())
+        .unwrap()
+        .replace("64KiB", "2MiB");
     fs::write(pipeline.config(), settings).unwrap();
     pipeline.group = Some(group.0.clone());
     pipeline.run();
@@ -134,7 +153,11 @@ async fn every_place_at_every_door_fits_in_the_memory_that_a_gateway_has() {
     let mut good = 0;
     for round in 0..4 {
         let taken = besiege(&pipeline, grpc).await;
-        assert!(taken.len() > WEBHOOKS / 2, "only {} connections were made", taken.len());
+        assert!(
+            taken.len() > WEBHOOKS / 2,
+            "only {} connections were made",
+            taken.len()
+        );
         call_endlessly(grpc).await;
         for number in 0..25 {
             let event = signed("E", &format!("R_{round}_{number}"));
@@ -146,10 +169,16 @@ async fn every_place_at_every_door_fits_in_the_memory_that_a_gateway_has() {
         let file = token.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let file = file.to_str().unwrap();
-            crate::pipeline::command(&config, &["routes", "list", "--server", &server, "--token", file])
+            crate::pipeline::command(
+                &config,
+                &["routes", "list", "--server", &server, "--token", file],
+            )
         });
         let asked = asked.await.unwrap();
-        assert!(asked.status.success(), "an administrator beside them: {asked:?}");
+        assert!(
+            asked.status.success(),
+            "an administrator beside them: {asked:?}"
+        );
     }
     assert!(pipeline.is_running(), "ended: {}", pipeline.log());
     assert_eq!(group.kills(), "0", "killed for memory");

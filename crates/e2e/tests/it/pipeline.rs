@@ -17,7 +17,8 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) use e2e::SANDBOX;
-pub(crate) static PRODUCTION: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
+pub(crate) static PRODUCTION: LazyLock<KeyPair> =
+    LazyLock::new(|| KeyPair::generate(1024).unwrap());
 
 /// A folder with settings, and the service that runs with them.
 #[derive(Debug)]
@@ -109,7 +110,8 @@ fluentcommerce:
     }
 
     pub(crate) fn set_environment(&mut self, name: &str, value: &Path) {
-        self.environment.push((name.to_owned(), value.display().to_string()));
+        self.environment
+            .push((name.to_owned(), value.display().to_string()));
     }
 
     /// Starts the service and waits until it is ready.
@@ -126,10 +128,22 @@ fluentcommerce:
 
     /// Starts the service; it may die at once.
     pub(crate) fn spawn(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .unwrap();
         let mut command = self.program();
-        command.args(["serve", "--json", "--log", "debug,reqwest=info,hyper_util=info", "--config"]);
-        command.arg(self.config()).envs(self.environment.iter().cloned());
+        command.args([
+            "serve",
+            "--json",
+            "--log",
+            "debug,reqwest=info,hyper_util=info",
+            "--config",
+        ]);
+        command
+            .arg(self.config())
+            .envs(self.environment.iter().cloned());
         self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
@@ -137,8 +151,7 @@ fluentcommerce:
     /// there is one.
     fn program(&self) -> Command {
         const ENTER: &str = "echo $$ > \"$GROUP/cgroup.procs\" && exec \"$0\" \"$@\"";
-        const PASS: &str =
-            "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=webhook; exec \"$0\" \"$@\" 3<&0 0</dev/null";
+        const PASS: &str = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=webhook; exec \"$0\" \"$@\" 3<&0 0</dev/null";
         if let Some(group) = &self.group {
             let mut command = Command::new("sh");
             command.args(["-c", ENTER, env!("CARGO_BIN_EXE_pipeline")]);
@@ -157,8 +170,11 @@ fluentcommerce:
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        http(self.health, "GET /readyz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
-            .starts_with("HTTP/1.1 200")
+        http(
+            self.health,
+            "GET /readyz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
+        )
+        .starts_with("HTTP/1.1 200")
     }
 
     /// The process that serves.
@@ -192,7 +208,9 @@ fluentcommerce:
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+        self.child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
     /// SIGTERM, and its exit code.
@@ -248,20 +266,30 @@ impl Drop for Pipeline {
 
 pub(crate) fn command(config: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
-    command.args(args).arg("--config").arg(config).stdin(Stdio::null()).output().unwrap()
+    command
+        .args(args)
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// A signed event about this entity.
 pub(crate) fn signed(name: &str, reference: &str) -> Signed {
     let event = Events::new("ACME", 34, fastrand::u64(..)).of(name, Shape::Full);
-    let body = String::from_utf8(event.body).unwrap().replace(&event.entity_ref, reference);
+    let body = String::from_utf8(event.body)
+        .unwrap()
+        .replace(&event.entity_ref, reference);
     SANDBOX.sign(body).unwrap()
 }
 
 /// Sends raw bytes and reads until the other side closes.
 pub(crate) fn http(address: SocketAddr, request: &str) -> String {
     use std::io::{Read, Write};
-    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return String::new() };
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else {
+        return String::new();
+    };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = Vec::new();
     if stream.write_all(request.as_bytes()).is_ok() {
@@ -278,7 +306,14 @@ pub(crate) fn may_open(descriptors: u64) -> bool {
         e2e::say_not_run(&format!("{descriptors} descriptors are not allowed here"));
         return false;
     }
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )
+    .unwrap();
     true
 }
 

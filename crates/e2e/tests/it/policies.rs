@@ -23,20 +23,33 @@ async fn a_rate_is_kept() {
     for number in 0..45 {
         pipeline.accept(&signed("E", &format!("R_{number}"))).await;
     }
-    let count =
-        |route: &str| sink.requests().iter().filter(|request| request.path == format!("/{route}")).count();
+    let count = |route: &str| {
+        sink.requests()
+            .iter()
+            .filter(|request| request.path == format!("/{route}"))
+            .count()
+    };
     until("the other route is done", || count("fast") == 45).await;
     until("this one too, in its own time", || count("slow") == 45).await;
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(1950), "5 at once, then 40 at 20 a second: {took:?}");
+    assert!(
+        took >= Duration::from_millis(1950),
+        "5 at once, then 40 at 20 a second: {took:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_breaker_leaves_a_failing_destination_alone_and_burns_no_attempts() {
     let is_back = Arc::new(AtomicBool::new(false));
     let back = Arc::clone(&is_back);
-    let sink =
-        Sink::answering(move |_, _| status(if back.load(Ordering::Relaxed) { 200 } else { 503 })).await;
+    let sink = Sink::answering(move |_, _| {
+        status(if back.load(Ordering::Relaxed) {
+            200
+        } else {
+            503
+        })
+    })
+    .await;
     let policy = "match: {}, concurrency: 1, breaker: { failures: 3, cooldown: 400ms, max-cooldown: 400ms }, retry: { initial: 100ms, max-delay: 200ms, max-elapsed: 1h }";
     let pipeline = Pipeline::start(&sink.route("all", policy));
     for number in 0..30 {
@@ -47,12 +60,21 @@ async fn a_breaker_leaves_a_failing_destination_alone_and_burns_no_attempts() {
     let before = sink.len();
     let began = Instant::now();
     until("it asked again", || sink.len() >= before + 4).await;
-    assert!(began.elapsed() >= Duration::from_millis(3 * 400), "four attempts are three rests apart");
+    assert!(
+        began.elapsed() >= Duration::from_millis(3 * 400),
+        "four attempts are three rests apart"
+    );
     is_back.store(true, Ordering::Relaxed);
     until("all arrived", || sink.counts().len() == 30).await;
-    until("it closed", || pipeline.log().contains("the destination is back")).await;
+    until("it closed", || {
+        pipeline.log().contains("the destination is back")
+    })
+    .await;
     let first_time = sink.counts().values().filter(|count| **count == 1).count();
-    assert!(first_time >= 20, "{first_time} of 30 needed one attempt: the others stood for them");
+    assert!(
+        first_time >= 20,
+        "{first_time} of 30 needed one attempt: the others stood for them"
+    );
     assert_eq!(pipeline.json(&["dead-letters", "list"]), json!([]));
 }
 
@@ -73,7 +95,10 @@ async fn one_event_that_fails_for_ever_delays_no_other() {
         pipeline.accept(&signed("E", &reference)).await;
         let is_there = || {
             sink.requests().iter().any(|sent| {
-                sent.body.as_ref().windows(reference.len()).any(|part| part == reference.as_bytes())
+                sent.body
+                    .as_ref()
+                    .windows(reference.len())
+                    .any(|part| part == reference.as_bytes())
             })
         };
         // The one that fails would keep it for an hour.
@@ -84,14 +109,21 @@ async fn one_event_that_fails_for_ever_delays_no_other() {
 
 fn state(found: &Value, route: &str) -> bool {
     let routes = found.as_array().unwrap();
-    routes.iter().find(|state| state["name"] == route).unwrap()["paused"].as_bool().unwrap()
+    routes.iter().find(|state| state["name"] == route).unwrap()["paused"]
+        .as_bool()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_route_holds_its_events_until_it_is_resumed() {
     let sink = Sink::open().await;
     let mut pipeline = Pipeline::start(&sink.route("all", "match: {}"));
-    assert!(pipeline.command(&["routes", "pause", "all"]).status.success());
+    assert!(
+        pipeline
+            .command(&["routes", "pause", "all"])
+            .status
+            .success()
+    );
     tokio::time::sleep(PAUSES_WITHIN).await;
     pipeline.accept(&signed("E", "P_1")).await;
     assert!(state(&pipeline.json(&["routes", "list"]), "all"));
@@ -100,9 +132,18 @@ async fn a_paused_route_holds_its_events_until_it_is_resumed() {
     pipeline.accept(&signed("E", "P_2")).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(sink.len(), 0, "also after a restart");
-    assert!(pipeline.command(&["routes", "resume", "all"]).status.success());
+    assert!(
+        pipeline
+            .command(&["routes", "resume", "all"])
+            .status
+            .success()
+    );
     until("both arrived", || sink.len() == 2).await;
-    assert!(sink.requests().iter().all(|request| request.header("fluent-attempt") == "1"));
+    assert!(
+        sink.requests()
+            .iter()
+            .all(|request| request.header("fluent-attempt") == "1")
+    );
     let unknown = pipeline.command(&["routes", "pause", "nowhere"]);
     assert_eq!(unknown.status.code(), Some(1));
 }
@@ -110,17 +151,35 @@ async fn a_paused_route_holds_its_events_until_it_is_resumed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_the_operator_pauses_every_dispatcher() {
     let sink = Sink::open().await;
-    let plan = Plan { servers: 1, gateways: 1, ..Plan::new(sink.route("all", "match: {}")) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 1,
+        ..Plan::new(sink.route("all", "match: {}"))
+    };
     let deployment = Deployment::start(plan);
     let paused = deployment.command("operator", &["routes", "pause", "all"]);
     assert!(paused.status.success(), "{paused:?}");
     tokio::time::sleep(PAUSES_WITHIN).await;
-    let sender = simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
-    assert_eq!(sender.send(&signed("E", "P_1")).await.answer.unwrap().status, 200);
+    let sender =
+        simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
+    assert_eq!(
+        sender
+            .send(&signed("E", "P_1"))
+            .await
+            .answer
+            .unwrap()
+            .status,
+        200
+    );
     assert!(state(&deployment.json(&["routes", "list"]), "all"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(sink.len(), 0);
-    assert!(deployment.command("operator", &["routes", "resume", "all"]).status.success());
+    assert!(
+        deployment
+            .command("operator", &["routes", "resume", "all"])
+            .status
+            .success()
+    );
     until("it arrived", || sink.len() == 1).await;
     assert_eq!(sink.requests()[0].header("fluent-attempt"), "1");
 }
@@ -131,7 +190,12 @@ fn working(found: &Value, route: &str) -> Vec<(Value, Value)> {
     let working = state["working"].as_array().unwrap();
     working
         .iter()
-        .map(|working| (working["breaker"]["state"].clone(), working["throttled"].clone()))
+        .map(|working| {
+            (
+                working["breaker"]["state"].clone(),
+                working["throttled"].clone(),
+            )
+        })
         .collect()
 }
 
@@ -142,40 +206,66 @@ const PACED: &str = "match: {}, rate: { events: 1, per: 60s, burst: 1 }";
 async fn what_holds_a_route_back_is_seen() {
     let fails = Sink::answering(|_, _| status(503)).await;
     let well = Sink::open().await;
-    let routes = fails.route("fails", HELD) + &well.route("paced", PACED) + &well.route("well", "match: {}");
+    let routes =
+        fails.route("fails", HELD) + &well.route("paced", PACED) + &well.route("well", "match: {}");
     let pipeline = Pipeline::start(&routes);
     for number in 0..4 {
         pipeline.accept(&signed("E", &format!("S_{number}"))).await;
     }
     let stand = |route: &str| working(&pipeline.json(&["routes", "list"]), route);
-    until("it is left alone", || stand("fails") == [(json!("open"), json!(false))]).await;
-    until("it is held", || stand("paced") == [(json!("closed"), json!(true))]).await;
+    until("it is left alone", || {
+        stand("fails") == [(json!("open"), json!(false))]
+    })
+    .await;
+    until("it is held", || {
+        stand("paced") == [(json!("closed"), json!(true))]
+    })
+    .await;
     assert_eq!(stand("well"), [(json!("closed"), json!(false))]);
     let said = pipeline.command(&["routes", "list"]).stdout;
     let said = String::from_utf8(said).unwrap();
-    for expected in ["fails: left alone until 20", "held to its rate", "delivering"] {
+    for expected in [
+        "fails: left alone until 20",
+        "held to its rate",
+        "delivering",
+    ] {
         assert!(said.contains(expected), "{said}");
     }
     let mut pipeline = pipeline;
     pipeline.kill();
-    assert_eq!(working(&pipeline.json(&["routes", "list"]), "fails"), [], "who died says nothing");
+    assert_eq!(
+        working(&pipeline.json(&["routes", "list"]), "fails"),
+        [],
+        "who died says nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_it_is_seen_of_every_process() {
     let fails = Sink::answering(|_, _| status(503)).await;
-    let plan = Plan { servers: 1, gateways: 1, ..Plan::new(fails.route("fails", HELD)) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 1,
+        ..Plan::new(fails.route("fails", HELD))
+    };
     let mut deployment = Deployment::start(plan);
     let stand = |deployment: &Deployment| working(&deployment.json(&["routes", "list"]), "fails");
     let both = vec![(json!("closed"), json!(false)); 2];
     until("both deliver", || stand(&deployment) == both).await;
-    let sender = simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
+    let sender =
+        simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
     for number in 0..20 {
         let sent = sender.send(&signed("E", &format!("C_{number}"))).await;
         assert_eq!(sent.answer.unwrap().status, 200);
     }
-    until("somebody leaves it alone", || stand(&deployment).contains(&(json!("open"), json!(false)))).await;
-    deployment.dispatchers.iter_mut().for_each(|dispatcher| assert_eq!(dispatcher.stop(), Some(0)));
+    until("somebody leaves it alone", || {
+        stand(&deployment).contains(&(json!("open"), json!(false)))
+    })
+    .await;
+    deployment
+        .dispatchers
+        .iter_mut()
+        .for_each(|dispatcher| assert_eq!(dispatcher.stop(), Some(0)));
     assert_eq!(stand(&deployment), [], "who is gone says nothing");
 }
 
@@ -190,9 +280,14 @@ async fn neighbours(queue: &str, send: impl AsyncFn(String), sinks: &[Sink; 4]) 
         until("the good one has it", || sinks[0].counts().len() > number).await;
         took.push(began.elapsed());
     }
-    assert!(sinks[1..].iter().all(|sink| !sink.is_empty()), "the others were asked too");
+    assert!(
+        sinks[1..].iter().all(|sink| !sink.is_empty()),
+        "the others were asked too"
+    );
     let [p50, p99] = [50, 99].map(|percent| e2e::ledger::percentile(&took, percent));
-    println!("{queue}: from accepted to delivered beside three bad routes, p50 {p50:?}, p99 {p99:?}");
+    println!(
+        "{queue}: from accepted to delivered beside three bad routes, p50 {p50:?}, p99 {p99:?}"
+    );
     p50
 }
 
@@ -206,7 +301,14 @@ async fn neighbourhood() -> ([Sink; 4], String) {
     ];
     let names = ["good", "hangs", "slow", "fails"];
     let all = "match: {}, start: beginning, concurrency: 4";
-    (sinks.clone(), names.iter().zip(&sinks).map(|(name, sink)| sink.route(name, all)).collect())
+    (
+        sinks.clone(),
+        names
+            .iter()
+            .zip(&sinks)
+            .map(|(name, sink)| sink.route(name, all))
+            .collect(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,8 +323,14 @@ async fn a_route_that_hangs_is_slow_or_fails_delays_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_it_delays_no_other_either() {
     let (sinks, routes) = neighbourhood().await;
-    let deployment = Deployment::start(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
-    let sender = simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
+    let deployment = Deployment::start(Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(routes)
+    });
+    let sender =
+        simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
     let send = async |reference: String| {
         let answer = sender.send(&signed("E", &reference)).await.answer.unwrap();
         assert_eq!(answer.status, 200);

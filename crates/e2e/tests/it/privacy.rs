@@ -21,9 +21,15 @@ async fn what_a_body_holds_is_in_no_log_span_or_metric() {
         response
     })
     .await;
-    let routes = sink.route("all", "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }",
+    );
     let mut pipeline = Pipeline::prepare(&routes);
-    pipeline.more = format!("{}  operator: {{ http: \"{metrics}\" }}\n", recorded_at(collector.grpc));
+    pipeline.more = format!(
+        "{}  operator: {{ http: \"{metrics}\" }}\n",
+        recorded_at(collector.grpc)
+    );
     pipeline.write_settings(&routes);
     pipeline.run();
     let event = json!({
@@ -44,13 +50,40 @@ async fn what_a_body_holds_is_in_no_log_span_or_metric() {
         "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nconnection: close\r\nfluent-signature: {CANARY}\r\nx: {CANARY}\r\ncontent-length: 13\r\n\r\n{CANARY}"
     );
     assert!(http(pipeline.webhook, &forged).starts_with("HTTP/1.1 401"));
-    until("it is dead", || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len() == 1).await;
-    assert!(!pipeline.json(&["dead-letters", "list"]).to_string().contains(CANARY));
-    assert!(!pipeline.json(&["events", "show", "HD_1"]).to_string().contains(CANARY));
-    let scrape = http(metrics, "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
-    assert!(scrape.contains("fluent_attempts_total") && !scrape.contains(CANARY), "{scrape}");
+    until("it is dead", || {
+        pipeline
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .unwrap()
+            .len()
+            == 1
+    })
+    .await;
+    assert!(
+        !pipeline
+            .json(&["dead-letters", "list"])
+            .to_string()
+            .contains(CANARY)
+    );
+    assert!(
+        !pipeline
+            .json(&["events", "show", "HD_1"])
+            .to_string()
+            .contains(CANARY)
+    );
+    let scrape = http(
+        metrics,
+        "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
+    );
+    assert!(
+        scrape.contains("fluent_attempts_total") && !scrape.contains(CANARY),
+        "{scrape}"
+    );
     assert_eq!(pipeline.stop(), Some(0));
-    assert!(collector.has("POST webhook") && collector.has("permanent"), "spans are there");
+    assert!(
+        collector.has("POST webhook") && collector.has("permanent"),
+        "spans are there"
+    );
     assert!(!collector.has(CANARY), "{:#?}", collector.spans());
     let log = pipeline.log();
     assert!(
@@ -62,15 +95,23 @@ async fn what_a_body_holds_is_in_no_log_span_or_metric() {
 
 /// Everything that the servers keep beside bodies: subjects and headers of every stream.
 async fn kept_beside_bodies(deployment: &Deployment) -> String {
-    let options = async_nats::ConnectOptions::with_user_and_password("root".to_owned(), "root".to_owned());
+    let options =
+        async_nats::ConnectOptions::with_user_and_password("root".to_owned(), "root".to_owned());
     let client = options.connect(deployment.servers.urls()).await.unwrap();
     let jetstream = async_nats::jetstream::new(client);
     let mut kept = String::new();
-    for name in ["FLUENT_EVENTS", "FLUENT_RETRIES", "FLUENT_DEAD", "FLUENT_ATTEMPTS"] {
+    for name in [
+        "FLUENT_EVENTS",
+        "FLUENT_RETRIES",
+        "FLUENT_DEAD",
+        "FLUENT_ATTEMPTS",
+    ] {
         let stream = jetstream.get_stream(name).await.unwrap();
         let state = stream.cached_info().state.clone();
         for sequence in state.first_sequence..=state.last_sequence {
-            let Ok(message) = stream.get_raw_message(sequence).await else { continue };
+            let Ok(message) = stream.get_raw_message(sequence).await else {
+                continue;
+            };
             kept += &format!("{name} {} {:?}\n", message.subject, message.headers);
             // The history is a message's whole body, and has no event's.
             if name == "FLUENT_ATTEMPTS" {
@@ -85,7 +126,9 @@ async fn kept_beside_bodies(deployment: &Deployment) -> String {
 async fn a_dead_letter_on_the_servers_says_nothing_of_its_body() {
     let sink = Sink::answering(|_, before| {
         let mut response = status(if before < 1 { 503 } else { 422 });
-        response.headers_mut().insert("x-why", CANARY.parse().unwrap());
+        response
+            .headers_mut()
+            .insert("x-why", CANARY.parse().unwrap());
         *response.body_mut() = axum::body::Body::from(CANARY);
         response
     })
@@ -94,8 +137,12 @@ async fn a_dead_letter_on_the_servers_says_nothing_of_its_body() {
         "all",
         "match: {}, start: beginning, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }",
     );
-    let mut deployment =
-        Deployment::start(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
+    let mut deployment = Deployment::start(Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(routes)
+    });
     let event = json!({
         "id": "1", "name": "E", "accountId": "ACME", "retailerId": "34", "entityRef": "HD_1",
         "attributes": {"email": CANARY}, "meta": CANARY,
@@ -109,14 +156,28 @@ async fn a_dead_letter_on_the_servers_says_nothing_of_its_body() {
     );
     assert!(http(deployment.gateways[0].webhook.unwrap(), &request).starts_with("HTTP/1.1 200"));
     until("it is dead", || {
-        deployment.json(&["dead-letters", "list"]).as_array().is_some_and(|letters| letters.len() == 1)
+        deployment
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .is_some_and(|letters| letters.len() == 1)
     })
     .await;
     let kept = kept_beside_bodies(&deployment).await;
-    assert!(kept.contains("FLUENT_DEAD fluent.dead.all") && kept.contains("permanent"), "{kept}");
+    assert!(
+        kept.contains("FLUENT_DEAD fluent.dead.all") && kept.contains("permanent"),
+        "{kept}"
+    );
     assert!(!kept.contains(CANARY), "{kept}");
-    for service in deployment.gateways.iter_mut().chain(&mut deployment.dispatchers) {
+    for service in deployment
+        .gateways
+        .iter_mut()
+        .chain(&mut deployment.dispatchers)
+    {
         assert_eq!(service.stop(), Some(0));
-        assert!(!service.log().is_empty() && !service.log().contains(CANARY), "{}", service.log());
+        assert!(
+            !service.log().is_empty() && !service.log().contains(CANARY),
+            "{}",
+            service.log()
+        );
     }
 }

@@ -51,7 +51,11 @@ struct Proxied {
 impl Kind {
     /// Its program; what it is called, and Debian's package of it.
     fn program(self) -> anyhow::Result<Command> {
-        let name = if matches!(self, Self::Haproxy) { "haproxy" } else { "nginx" };
+        let name = if matches!(self, Self::Haproxy) {
+            "haproxy"
+        } else {
+            "nginx"
+        };
         debian::command(name, name)
     }
 
@@ -64,19 +68,34 @@ impl Kind {
 
     /// The shipped file, with the addresses of this test.
     fn config(self, listen: SocketAddr, gateway: &Pipeline, folder: &Path) -> String {
-        let name = if matches!(self, Self::Haproxy) { "haproxy.cfg" } else { "nginx.conf" };
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/cluster").join(name);
+        let name = if matches!(self, Self::Haproxy) {
+            "haproxy.cfg"
+        } else {
+            "nginx.conf"
+        };
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../config/cluster")
+            .join(name);
         let shipped = fs::read_to_string(shipped).unwrap();
         let changes = match self {
             Self::Haproxy => vec![
                 ("bind :8080", format!("bind {listen}")),
-                ("check port 8081", format!("check port {}", gateway.health.port())),
+                (
+                    "check port 8081",
+                    format!("check port {}", gateway.health.port()),
+                ),
                 ("gateway-1:8080", gateway.webhook.to_string()),
                 ("gateway-2:8080", gateway.webhook.to_string()),
             ],
             Self::Nginx => vec![
                 ("listen 8080", format!("listen {listen}")),
-                ("http {", format!("http {{\n  client_body_temp_path {};", folder.join("bodies").display())),
+                (
+                    "http {",
+                    format!(
+                        "http {{\n  client_body_temp_path {};",
+                        folder.join("bodies").display()
+                    ),
+                ),
                 ("gateway-1:8080", gateway.webhook.to_string()),
                 ("gateway-2:8080", gateway.webhook.to_string()),
             ],
@@ -93,7 +112,10 @@ impl Kind {
             Self::Nginx => {
                 let pid = config.with_file_name("pid");
                 let globals = format!("daemon off; pid {};", pid.display());
-                command.arg("-c").arg(config).args(["-e", "stderr", "-g", &globals])
+                command
+                    .arg("-c")
+                    .arg(config)
+                    .args(["-e", "stderr", "-g", &globals])
             }
         };
         command.stdin(Stdio::null());
@@ -103,14 +125,20 @@ impl Kind {
     /// Both of them, or nothing where this proxy is not installed.
     fn start(self) -> Option<Proxied> {
         let (Ok(program), Ok(checking)) = (self.program(), self.program()) else {
-            say_not_run(&format!("{self:?} is not installed here, and can't be fetched"));
+            say_not_run(&format!(
+                "{self:?} is not installed here, and can't be fetched"
+            ));
             return None;
         };
         let mut gateway = Pipeline::prepare("    - { name: all, match: {}, dispatcher: log }\n");
-        let trusts = format!("trusted-proxies: [127.0.0.1], client-address: {}", self.client_address());
+        let trusts = format!(
+            "trusted-proxies: [127.0.0.1], client-address: {}",
+            self.client_address()
+        );
         let settings = fs::read_to_string(gateway.config()).unwrap();
         // As large as nginx lets through.
-        let settings = settings.replace("body-limit: 64KiB", &format!("body-limit: 2MiB, {trusts}"));
+        let settings =
+            settings.replace("body-limit: 64KiB", &format!("body-limit: 2MiB, {trusts}"));
         fs::write(gateway.config(), settings).unwrap();
         gateway.run();
         let folder = tempfile::tempdir().unwrap();
@@ -118,13 +146,32 @@ impl Kind {
         let config = folder.path().join("config");
         fs::write(&config, self.config(address, &gateway, folder.path())).unwrap();
         let mut check = self.command(checking, &config);
-        let check = check.arg(if matches!(self, Self::Haproxy) { "-c" } else { "-t" }).output().unwrap();
+        let check = check
+            .arg(if matches!(self, Self::Haproxy) {
+                "-c"
+            } else {
+                "-t"
+            })
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&check.stderr).into_owned();
-        assert!(check.status.success() && !said.to_lowercase().contains("warn"), "{said}");
+        assert!(
+            check.status.success() && !said.to_lowercase().contains("warn"),
+            "{said}"
+        );
         let log = File::create(folder.path().join("log")).unwrap();
         let mut command = self.command(program, &config);
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let proxied = Proxied { address, gateway, folder, child };
+        let child = command
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let proxied = Proxied {
+            address,
+            gateway,
+            folder,
+            child,
+        };
         proxied.wait_until_ready();
         Some(proxied)
     }
@@ -134,7 +181,10 @@ impl Proxied {
     fn wait_until_ready(&self) {
         let began = Instant::now();
         let good = signed("E", "FIRST");
-        while !self.send(Ipv4Addr::LOCALHOST, &request(&good.sha512, &good.body)).contains(" 200 ") {
+        while !self
+            .send(Ipv4Addr::LOCALHOST, &request(&good.sha512, &good.body))
+            .contains(" 200 ")
+        {
             let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
             assert!(began.elapsed() < PATIENCE, "{log}");
             std::thread::sleep(Duration::from_millis(50));
@@ -151,7 +201,9 @@ impl Proxied {
     fn send(&self, from: Ipv4Addr, request: &[u8]) -> String {
         let mut answer = String::new();
         if let Ok(mut stream) = self.connect(from) {
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
             let _ = stream.write_all(request);
             let _ = stream.read_to_string(&mut answer);
         }
@@ -181,18 +233,30 @@ async fn send(address: SocketAddr, signed: Signed) -> (Option<u16>, Duration) {
     let began = Instant::now();
     let answer = async {
         let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
-        stream.write_all(&request(&signed.sha512, &signed.body)).await.ok()?;
+        stream
+            .write_all(&request(&signed.sha512, &signed.body))
+            .await
+            .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
         answer.split(' ').nth(1)?.parse().ok()
     };
-    let status = tokio::time::timeout(Duration::from_secs(14), answer).await.ok().flatten();
+    let status = tokio::time::timeout(Duration::from_secs(14), answer)
+        .await
+        .ok()
+        .flatten();
     (status, began.elapsed())
 }
 
 /// Sends so many, one after each pause; what was answered, in order of the time it took.
-async fn send_paced(address: SocketAddr, count: usize, pause: Duration) -> Vec<(Option<u16>, Duration)> {
-    let all: Vec<_> = (0..count).map(|number| signed("E", &format!("R_{number}"))).collect();
+async fn send_paced(
+    address: SocketAddr,
+    count: usize,
+    pause: Duration,
+) -> Vec<(Option<u16>, Duration)> {
+    let all: Vec<_> = (0..count)
+        .map(|number| signed("E", &format!("R_{number}")))
+        .collect();
     let mut pace = tokio::time::interval(pause);
     let mut sending = tokio::task::JoinSet::new();
     for signed in all {
@@ -207,7 +271,10 @@ async fn send_paced(address: SocketAddr, count: usize, pause: Duration) -> Vec<(
 async fn takes_honest_traffic(kind: Kind) {
     let Some(proxied) = kind.start() else { return };
     let answers = send_paced(proxied.address, HONEST, Duration::from_millis(1)).await;
-    let good = answers.iter().filter(|(status, _)| *status == Some(200)).count();
+    let good = answers
+        .iter()
+        .filter(|(status, _)| *status == Some(200))
+        .count();
     assert_eq!(good, HONEST, "{:?}", answers.last());
     // What is refused names who sent it, not the proxy.
     let forged = request(&"A".repeat(172), b"{\"accountId\":\"ACME\"}");
@@ -245,14 +312,27 @@ async fn takes_good_ones_beside_slow_ones(kind: Kind) {
     let Some(proxied) = kind.start() else { return };
     let headers = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: A");
     let body = request(&"A".repeat(172), b"");
-    let body = String::from_utf8(body).unwrap().replace("length: 0", "length: 9000");
+    let body = String::from_utf8(body)
+        .unwrap()
+        .replace("length: 0", "length: 9000");
     for begun in [headers, body] {
         let slow = be_slow(&proxied, begun.as_bytes());
         let answers = send_paced(proxied.address, 150, Duration::from_millis(33)).await;
-        let good = answers.iter().filter(|(status, _)| *status == Some(200)).count();
+        let good = answers
+            .iter()
+            .filter(|(status, _)| *status == Some(200))
+            .count();
         let p99 = answers[answers.len() * 99 / 100].1;
-        println!("{kind:?}, {} slow: {good} of {} good, p99 {p99:?}", slow.len(), answers.len());
-        assert!(good * 10 >= answers.len() * 8, "{good} of {}", answers.len());
+        println!(
+            "{kind:?}, {} slow: {good} of {} good, p99 {p99:?}",
+            slow.len(),
+            answers.len()
+        );
+        assert!(
+            good * 10 >= answers.len() * 8,
+            "{good} of {}",
+            answers.len()
+        );
     }
 }
 

@@ -10,8 +10,7 @@ use crate::SANDBOX;
 use crate::pipeline::{Pipeline, free_ports, http, signed, until};
 use crate::sink::Sink;
 
-const SKIP: &str =
-    "match: {}, start: beginning, same-id: skip, retry: { initial: 100ms, max-delay: 1s, max-elapsed: 1h }";
+const SKIP: &str = "match: {}, start: beginning, same-id: skip, retry: { initial: 100ms, max-delay: 1s, max-elapsed: 1h }";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The same event, made anew for a retry: its id and name, and another body.
@@ -25,7 +24,10 @@ fn is_skipped(story: &Value, route: &str, other: &str) -> bool {
     let steps = story["steps"].as_array().unwrap();
     let says = format!("skipped: event {other} ");
     steps.iter().any(|step| {
-        step["route"] == route && step["detail"].as_str().is_some_and(|detail| detail.starts_with(&says))
+        step["route"] == route
+            && step["detail"]
+                .as_str()
+                .is_some_and(|detail| detail.starts_with(&says))
     })
 }
 
@@ -41,7 +43,10 @@ async fn two_bodies_of_one_event_are_counted_and_shown_and_a_route_may_have_one_
     pipeline.run();
     let first = signed("OrderStatusChange", "TOLD_TWICE");
     let one_id = pipeline.accept(&first).await;
-    until("the first is delivered", || one.len() == 1 && both.len() == 1).await;
+    until("the first is delivered", || {
+        one.len() == 1 && both.len() == 1
+    })
+    .await;
     let again = pipeline.accept(&made_anew(&first)).await;
     assert_ne!(one_id, again);
     until("the second is skipped on one route", || {
@@ -60,54 +65,99 @@ async fn two_bodies_of_one_event_are_counted_and_shown_and_a_route_may_have_one_
     assert_eq!(stories[0]["same-id"][0]["id"], one_id, "{stories}");
     let text = pipeline.command(&["events", "show", &one_id]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    assert!(text.contains(&format!("same id   {again}, arrived at ")), "{text}");
-    let scrape = http(metrics, "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
-    let counts = |name: &str| scrape.lines().any(|line| line.starts_with(name) && line.ends_with(" 1"));
+    assert!(
+        text.contains(&format!("same id   {again}, arrived at ")),
+        "{text}"
+    );
+    let scrape = http(
+        metrics,
+        "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
+    );
+    let counts = |name: &str| {
+        scrape
+            .lines()
+            .any(|line| line.starts_with(name) && line.ends_with(" 1"))
+    };
     assert!(counts("fluent_webhooks_same_id_total{"), "{scrape}");
     assert!(counts("fluent_attempts_skipped_total{"), "{scrape}");
 
     // A retry of the very same bytes is a duplicate, as ever, and counts as no other.
-    let answer = pipeline.sender(Retry::Never).send(&first).await.answer.unwrap();
+    let answer = pipeline
+        .sender(Retry::Never)
+        .send(&first)
+        .await
+        .answer
+        .unwrap();
     assert_eq!(answer.body["duplicate"], true);
     let replayed = pipeline.json(&["replay", "--route", "one", "--from", "1h", "--yes"]);
-    assert_eq!(replayed["replayed"], 0, "the route is done with both: {replayed}");
-    pipeline.json(&["replay", "--route", "one", "--from", "1h", "--again", "--yes"]);
+    assert_eq!(
+        replayed["replayed"], 0,
+        "the route is done with both: {replayed}"
+    );
+    pipeline.json(&[
+        "replay", "--route", "one", "--from", "1h", "--again", "--yes",
+    ]);
     until("a person wants both", || one.len() == 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_two_gateways_may_each_have_one_of_them() {
     let sink = Sink::open().await;
-    let plan = Plan { servers: 1, gateways: 2, dispatchers: 2, ..Plan::new(sink.route("one", SKIP)) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 2,
+        dispatchers: 2,
+        ..Plan::new(sink.route("one", SKIP))
+    };
     let deployment = Deployment::start(plan);
-    let senders: Vec<_> =
-        deployment.urls().into_iter().map(|url| Sender::new(url, Retry::Connection).unwrap()).collect();
+    let senders: Vec<_> = deployment
+        .urls()
+        .into_iter()
+        .map(|url| Sender::new(url, Retry::Connection).unwrap())
+        .collect();
     let mut pairs = Vec::new();
     for number in 0..20 {
         let first = signed("OrderStatusChange", &format!("TWICE_{number}"));
         let second = made_anew(&first);
         let (a, b) = tokio::join!(senders[0].send(&first), senders[1].send(&second));
-        let id =
-            |sent: simulator::Attempted| sent.answer.unwrap().body["eventId"].as_str().unwrap().to_owned();
+        let id = |sent: simulator::Attempted| {
+            sent.answer.unwrap().body["eventId"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         pairs.push((id(a), id(b)));
     }
-    until_within("of each pair one is delivered and one skipped", PATIENCE, || {
-        pairs.iter().all(|(a, b)| {
-            let stories = [a, b].map(|id| deployment.json(&["events", "show", id])[0].clone());
-            is_skipped(&stories[0], "one", b) != is_skipped(&stories[1], "one", a)
-        })
-    })
+    until_within(
+        "of each pair one is delivered and one skipped",
+        PATIENCE,
+        || {
+            pairs.iter().all(|(a, b)| {
+                let stories = [a, b].map(|id| deployment.json(&["events", "show", id])[0].clone());
+                is_skipped(&stories[0], "one", b) != is_skipped(&stories[1], "one", a)
+            })
+        },
+    )
     .await;
     assert_eq!(sink.len(), pairs.len(), "one of each");
     for service in deployment.gateways.iter().chain(&deployment.dispatchers) {
-        assert!(!service.log().contains("Permissions Violation"), "{}", service.log());
+        assert!(
+            !service.log().contains("Permissions Violation"),
+            "{}",
+            service.log()
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dispatcher_that_may_not_mark_says_so_and_does_not_start() {
     let sink = Sink::open().await;
-    let plan = Plan { servers: 1, gateways: 0, dispatchers: 1, ..Plan::new(sink.route("one", SKIP)) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 0,
+        dispatchers: 1,
+        ..Plan::new(sink.route("one", SKIP))
+    };
     let mut deployment = Deployment::prepare(plan);
     let accounts = deployment.folder.path().join("nats/nats-1/accounts.conf");
     let shipped = std::fs::read_to_string(&accounts).unwrap();
@@ -122,5 +172,8 @@ async fn a_dispatcher_that_may_not_mark_says_so_and_does_not_start() {
     dispatcher.start();
     until_within("it ends", PATIENCE, || !dispatcher.is_running()).await;
     let log = dispatcher.log();
-    assert!(log.contains("route one says `same-id: skip`") && log.contains("`fluent.same-id.>`"), "{log}");
+    assert!(
+        log.contains("route one says `same-id: skip`") && log.contains("`fluent.same-id.>`"),
+        "{log}"
+    );
 }

@@ -29,10 +29,22 @@ fn an_unknown_key_names_the_nearest_spelling_and_its_line() {
     refuse(
         "body-limit",
         "body-limt",
-        &["application.yml:6", "unknown key `body-limt`", "did you mean `body-limit`?"],
+        &[
+            "application.yml:6",
+            "unknown key `body-limt`",
+            "did you mean `body-limit`?",
+        ],
     );
-    refuse("accounts:", "acounts:", &["application.yml:3", "did you mean `accounts`?"]);
-    refuse("match: {}", "match: { evnt: A }", &["application.yml:10", "did you mean `event`?"]);
+    refuse(
+        "accounts:",
+        "acounts:",
+        &["application.yml:3", "did you mean `accounts`?"],
+    );
+    refuse(
+        "match: {}",
+        "match: { evnt: A }",
+        &["application.yml:10", "did you mean `event`?"],
+    );
     refuse(
         "dispatcher: log",
         "dispatcher: log, log: { lvl: 1 }",
@@ -42,86 +54,177 @@ fn an_unknown_key_names_the_nearest_spelling_and_its_line() {
 
 #[test]
 fn a_key_that_is_not_built_yet_is_refused_by_name() {
-    refuse("match: {}", "match: {}, order: entity", &["`order` is planned"]);
+    refuse(
+        "match: {}",
+        "match: {}, order: entity",
+        &["`order` is planned"],
+    );
 }
 
 #[test]
 fn a_mistake_in_an_expression_is_pointed_at() {
     let when = |text: &str| format!("match: {{ when: {text:?} }}");
     let misspelt = when("has(event.attributes.store) && evnt.name == 'E'");
-    refuse("match: {}", &misspelt, &["application.yml:10", "nothing is called `evnt`", "line 1, column 32"]);
-    refuse("match: {}", &when("event.name == "), &["application.yml:10", "column 15"]);
-    refuse("match: {}", &when("event.name.startswith('E')"), &["no function is called `startswith`"]);
+    refuse(
+        "match: {}",
+        &misspelt,
+        &[
+            "application.yml:10",
+            "nothing is called `evnt`",
+            "line 1, column 32",
+        ],
+    );
+    refuse(
+        "match: {}",
+        &when("event.name == "),
+        &["application.yml:10", "column 15"],
+    );
+    refuse(
+        "match: {}",
+        &when("event.name.startswith('E')"),
+        &["no function is called `startswith`"],
+    );
 }
 
 #[test]
 fn a_clusters_settings_are_read_as_strictly() {
-    refuse("queue: {", "queue: { kind: jetstream,", &["application.yml:7", "unknown key `path`"]);
-    refuse("queue: {", "queue: { kind: kafka,", &["expected `embedded` or `jetstream`"]);
-    refuse("health:", "spool: {}\n  health:", &["application.yml:8", "an embedded queue"]);
-    refuse("health:", "acknowledge: queue\n  health:", &["application.yml:8", "leaves no choice"]);
+    refuse(
+        "queue: {",
+        "queue: { kind: jetstream,",
+        &["application.yml:7", "unknown key `path`"],
+    );
+    refuse(
+        "queue: {",
+        "queue: { kind: kafka,",
+        &["expected `embedded` or `jetstream`"],
+    );
+    refuse(
+        "health:",
+        "spool: {}\n  health:",
+        &["application.yml:8", "an embedded queue"],
+    );
+    refuse(
+        "health:",
+        "acknowledge: queue\n  health:",
+        &["application.yml:8", "leaves no choice"],
+    );
     // What was the path is the inbox here: the first mistake is named.
     let jet_stream = |rest: &str| format!("queue: {{ kind: jetstream, {rest}, inbox:");
     for (rest, says) in [
         ("servers: [host]", "expected a list of URLs"),
         ("servers: ['nats://user:word@host']", "without a password"),
         ("servers: ['nats://h:1'], replicas: 2", "expected 1, 3 or 5"),
-        ("servers: ['nats://h:1'], user: x", "user and password together"),
+        (
+            "servers: ['nats://h:1'], user: x",
+            "user and password together",
+        ),
         ("servers: ['nats://h:1']", "expected letters, digits"),
     ] {
-        refuse("queue: { path:", &jet_stream(rest), &["application.yml:7", says]);
+        refuse(
+            "queue: { path:",
+            &jet_stream(rest),
+            &["application.yml:7", says],
+        );
     }
 }
 
 #[test]
 fn a_clusters_dispatcher_needs_the_keys_it_verifies_with() {
     const ROUTES: &str = "    - { name: all, match: {}, dispatcher: log }\n";
-    let deployment =
-        Deployment::prepare(Plan { servers: 1, gateways: 0, dispatchers: 1, ..Plan::new(ROUTES) });
+    let deployment = Deployment::prepare(Plan {
+        servers: 1,
+        gateways: 0,
+        dispatchers: 1,
+        ..Plan::new(ROUTES)
+    });
     let path = deployment.folder.path().join("dispatcher-0.yml");
     let good = fs::read_to_string(&path).unwrap();
     let check = |text: &str| {
         fs::write(&path, text).unwrap();
         let mut dispatcher = Command::new(env!("CARGO_BIN_EXE_stage-dispatcher"));
-        let output = dispatcher.args(["--check", "--config"]).arg(&path).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = dispatcher
+            .args(["--check", "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     assert_eq!(check(&good).0, Some(0));
     let (without_keys, _) = good.split_once("fluentcommerce:").unwrap();
     let (code, said) = check(without_keys);
     assert_eq!(code, Some(78));
-    assert!(said.contains("fluent-webhook-keys") && said.contains("reverify: false"), "{said}");
+    assert!(
+        said.contains("fluent-webhook-keys") && said.contains("reverify: false"),
+        "{said}"
+    );
     let believing = without_keys.replace("kind: jetstream", "kind: jetstream\n    reverify: false");
-    assert_eq!(check(&believing).0, Some(0), "who says so believes the streams");
+    assert_eq!(
+        check(&believing).0,
+        Some(0),
+        "who says so believes the streams"
+    );
     let private = good.replace("seal.pub", "seal.key");
     let (code, said) = check(&private);
     assert_eq!(code, Some(78));
-    assert!(said.contains("public-keys") && said.contains("PRIVATE key"), "{said}");
+    assert!(
+        said.contains("public-keys") && said.contains("PRIVATE key"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_wrong_value_says_what_was_expected_and_not_what_was_found() {
     refuse("64KiB", "lots", &["body-limit", "expected a size"]);
-    refuse("retailers: [34]", "retailers: true", &["application.yml:4", "retailers"]);
-    refuse("environment: sandbox", "environment: staging", &["application.yml:4", "sandbox"]);
-    refuse("dispatcher: log", "dispatcher: http, http: { url: 'ftp://x' }", &["http.url", "https://"]);
-    refuse("dispatcher: log", "dispatcher: http", &["missing field `url`"]);
-    refuse("fluent-connect:", "fluent-connect: [", &["application.yml:", "not YAML"]);
+    refuse(
+        "retailers: [34]",
+        "retailers: true",
+        &["application.yml:4", "retailers"],
+    );
+    refuse(
+        "environment: sandbox",
+        "environment: staging",
+        &["application.yml:4", "sandbox"],
+    );
+    refuse(
+        "dispatcher: log",
+        "dispatcher: http, http: { url: 'ftp://x' }",
+        &["http.url", "https://"],
+    );
+    refuse(
+        "dispatcher: log",
+        "dispatcher: http",
+        &["missing field `url`"],
+    );
+    refuse(
+        "fluent-connect:",
+        "fluent-connect: [",
+        &["application.yml:", "not YAML"],
+    );
 }
 
 #[test]
 fn a_key_that_is_none_is_refused_and_never_shown() {
     let key = SANDBOX.public_base64().unwrap();
     refuse(&key, "rubbish", &["sydney_sandbox", "not a public key"]);
-    let private: String =
-        SANDBOX.private_pem().unwrap().lines().filter(|line| !line.starts_with("--")).collect();
+    let private: String = SANDBOX
+        .private_pem()
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with("--"))
+        .collect();
     let pipeline = Pipeline::prepare("    []\n");
     let text = fs::read_to_string(pipeline.config()).unwrap();
     fs::write(pipeline.config(), text.replace(&key, &private)).unwrap();
     let output = pipeline.command(&["serve"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78));
-    assert!(said.contains("PRIVATE key") && said.contains("application.yml:14"), "{said}");
+    assert!(
+        said.contains("PRIVATE key") && said.contains("application.yml:14"),
+        "{said}"
+    );
     assert!(!said.contains(&private[..24]), "{said}");
     // P-256: openssl ecparam -genkey -name prime256v1 | openssl ec -pubout
     refuse(
@@ -140,8 +243,14 @@ fn a_key_that_is_none_is_refused_and_never_shown() {
 #[test]
 fn what_could_be_a_secret_in_the_wrong_place_is_not_shown() {
     for (from, to) in [
-        ("dispatcher: log", "dispatcher: 'https://hooks.example.com/S3CR3T'"),
-        ("dispatcher: log", "dispatcher: http, http: { 'https://hooks.example.com/S3CR3T': }"),
+        (
+            "dispatcher: log",
+            "dispatcher: 'https://hooks.example.com/S3CR3T'",
+        ),
+        (
+            "dispatcher: log",
+            "dispatcher: http, http: { 'https://hooks.example.com/S3CR3T': }",
+        ),
         (
             "fluent-webhook-keys:",
             "fluent-webhook-keys:\n    'S3CR3T/MIICdgIBADANBgkqhkiG9w0BAQEFAASCAmAwggJc': x",
@@ -159,10 +268,22 @@ fn what_could_be_a_secret_in_the_wrong_place_is_not_shown() {
 
 #[test]
 fn nothing_is_ignored_or_widened_in_silence() {
-    refuse("\nfluentcommerce:", "\n---\nfluentcommerce:", &["a second document"]);
+    refuse(
+        "\nfluentcommerce:",
+        "\n---\nfluentcommerce:",
+        &["a second document"],
+    );
     refuse("retailers: [34]", "retailers: ", &["retailers"]);
-    refuse("body-limit: 64KiB", "signature-headers: { sha512: [] }", &["at least one header for each kind"]);
-    refuse("body-limit: 64KiB", "signature-headers: { md5: [Fluent-Signature] }", &["none of them twice"]);
+    refuse(
+        "body-limit: 64KiB",
+        "signature-headers: { sha512: [] }",
+        &["at least one header for each kind"],
+    );
+    refuse(
+        "body-limit: 64KiB",
+        "signature-headers: { md5: [Fluent-Signature] }",
+        &["none of them twice"],
+    );
     refuse(
         "dispatcher: log",
         "dispatcher: http, http: { url: 'http://169.254.169.254/' }",
@@ -181,7 +302,11 @@ fn a_secret_does_not_leave_in_clear_unless_that_is_said() {
             let output = pipeline.command(&[command]);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(78), "{said}");
-            for part in ["application.yml:10", "http.auth", "allow-plaintext-credentials: true"] {
+            for part in [
+                "application.yml:10",
+                "http.auth",
+                "allow-plaintext-credentials: true",
+            ] {
                 assert!(said.contains(part), "expected {part:?} in {said}");
             }
         }
@@ -190,11 +315,23 @@ fn a_secret_does_not_leave_in_clear_unless_that_is_said() {
 
 #[test]
 fn what_does_not_fit_together_is_refused() {
-    refuse("dispatcher: log", "dispatcher: lgo", &["no dispatcher is called `lgo`", "did you mean `log`?"]);
+    refuse(
+        "dispatcher: log",
+        "dispatcher: lgo",
+        &["no dispatcher is called `lgo`", "did you mean `log`?"],
+    );
     let mistaken = "dispatcher: htpp, http: { url: 'https://x.example/' }";
-    refuse("dispatcher: log", mistaken, &["no dispatcher is called `htpp`", "did you mean `http`?"]);
+    refuse(
+        "dispatcher: log",
+        mistaken,
+        &["no dispatcher is called `htpp`", "did you mean `http`?"],
+    );
     let twice = "    - { name: orders, match: {}, dispatcher: log }\nfluentcommerce:";
-    refuse("\nfluentcommerce:", twice, &["two routes are called `orders`"]);
+    refuse(
+        "\nfluentcommerce:",
+        twice,
+        &["two routes are called `orders`"],
+    );
     refuse(
         "region: sydney, environment: production",
         "region: dublin, environment: production",
@@ -206,9 +343,17 @@ fn what_does_not_fit_together_is_refused() {
 #[test]
 fn the_environment_overrides_and_is_named_in_errors() {
     let mut pipeline = Pipeline::prepare("    - { name: orders, match: {}, dispatcher: log }\n");
-    pipeline.set_environment("FLUENT_CONNECT__ROUTES__0__NAME", std::path::Path::new("renamed"));
+    pipeline.set_environment(
+        "FLUENT_CONNECT__ROUTES__0__NAME",
+        std::path::Path::new("renamed"),
+    );
     pipeline.run();
-    assert!(pipeline.json(&["routes", "list"]).to_string().contains("renamed"));
+    assert!(
+        pipeline
+            .json(&["routes", "list"])
+            .to_string()
+            .contains("renamed")
+    );
     for (name, value, says) in [
         ("FLUENT_CONNECT__WEBHOOK__LISTN", "x", "unknown key `listn`"),
         (
@@ -216,7 +361,11 @@ fn the_environment_overrides_and_is_named_in_errors() {
             "nowhere",
             "environment variable FLUENT_CONNECT__WEBHOOK__LISTEN",
         ),
-        ("FLUENT_CONNECT__ROUTES__7__NAME", "x", "`7` is not an index of a list of 1"),
+        (
+            "FLUENT_CONNECT__ROUTES__7__NAME",
+            "x",
+            "`7` is not an index of a list of 1",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_pipeline"))
             .args(["check", "--config"])
@@ -244,9 +393,13 @@ fn what_a_table_names_must_be_there_and_another_binarys_routes_are_its_own() {
     let output = pipeline.command(&["check"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(said.contains("application.yml:") && said.contains("gone.json"), "{said}");
+    assert!(
+        said.contains("application.yml:") && said.contains("gone.json"),
+        "{said}"
+    );
 
-    let pipeline = Pipeline::prepare("    - { name: a, match: {}, dispatcher: email, email: { to: x } }\n");
+    let pipeline =
+        Pipeline::prepare("    - { name: a, match: {}, dispatcher: email, email: { to: x } }\n");
     let output = pipeline.command(&["check"]);
     assert_eq!(output.status.code(), Some(78), "{output:?}");
     let output = pipeline.command(&["check", "--partly"]);
@@ -256,26 +409,48 @@ fn what_a_table_names_must_be_there_and_another_binarys_routes_are_its_own() {
 
 #[test]
 fn a_secret_in_the_wrong_place_is_never_repeated() {
-    for secret in ["0123456789abcdef0123456789abcdef", "wJalrXUtnFEMIK7MDENGbPxR", "correcthorsebattery9"] {
-        for auth in [format!("auth: {secret}"), format!("auth: {{ {secret}: x }}"), format!("{secret}: x")] {
+    for secret in [
+        "0123456789abcdef0123456789abcdef",
+        "wJalrXUtnFEMIK7MDENGbPxR",
+        "correcthorsebattery9",
+    ] {
+        for auth in [
+            format!("auth: {secret}"),
+            format!("auth: {{ {secret}: x }}"),
+            format!("{secret}: x"),
+        ] {
             let to = format!("dispatcher: http, http: {{ url: 'https://x.example', {auth} }}");
-            for to in [to, format!("dispatcher: {secret}"), format!("start: {secret}, dispatcher: log")] {
-                let pipeline = Pipeline::prepare("    - { name: orders, match: {}, dispatcher: log }\n");
+            for to in [
+                to,
+                format!("dispatcher: {secret}"),
+                format!("start: {secret}, dispatcher: log"),
+            ] {
+                let pipeline =
+                    Pipeline::prepare("    - { name: orders, match: {}, dispatcher: log }\n");
                 let text = fs::read_to_string(pipeline.config()).unwrap();
                 fs::write(pipeline.config(), text.replace("dispatcher: log", &to)).unwrap();
                 let output = pipeline.command(&["check"]);
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert_eq!(output.status.code(), Some(78), "{said}");
-                assert!(said.contains("application.yml:10") && !said.contains(secret), "{said}");
+                assert!(
+                    said.contains("application.yml:10") && !said.contains(secret),
+                    "{said}"
+                );
             }
         }
     }
-    refuse("dispatcher: log", "start: nwo, dispatcher: log", &["unknown value `nwo`", "`now`"]);
+    refuse(
+        "dispatcher: log",
+        "start: nwo, dispatcher: log",
+        &["unknown value `nwo`", "`now`"],
+    );
 }
 
 #[test]
 fn a_file_that_nobody_wrote_by_hand_is_refused_with_its_line_and_quickly() {
-    let nested: String = (0..3000).map(|depth| format!("{}k:\n", " ".repeat(depth))).collect();
+    let nested: String = (0..3000)
+        .map(|depth| format!("{}k:\n", " ".repeat(depth)))
+        .collect();
     let flow = format!("a: {}1{}", "[".repeat(5000), "]".repeat(5000));
     let mixed = format!("{}{}", "- ".repeat(60), "[".repeat(60));
     let large = format!("fluent-connect:\n{}", "  # filled up\n".repeat(4 << 20));

@@ -19,7 +19,11 @@ use crate::sink::{Sink, status};
 const GONE_WITHIN: Duration = Duration::from_secs(90);
 
 fn alerts(list: &Value) -> Vec<&str> {
-    list.as_array().unwrap().iter().map(|line| line["alert"].as_str().unwrap()).collect()
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["alert"].as_str().unwrap())
+        .collect()
 }
 
 /// What is needed now, and the exit code.
@@ -29,20 +33,29 @@ fn now(pipeline: &Pipeline) -> (Value, Option<i32>) {
 
 fn of_account(account: &str, reference: &str) -> Signed {
     let body = String::from_utf8(signed("E", reference).body.to_vec()).unwrap();
-    SANDBOX.sign(body.replace("\"ACME\"", &format!("\"{account}\""))).unwrap()
+    SANDBOX
+        .sign(body.replace("\"ACME\"", &format!("\"{account}\"")))
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_that_fails_is_said_now_and_a_dead_letter_when_there_is_time() {
     let sink = Sink::answering(|request, _| {
-        status(if request.header("ce-subject") == "ORDER/NEVER" { 422 } else { 503 })
+        status(if request.header("ce-subject") == "ORDER/NEVER" {
+            422
+        } else {
+            503
+        })
     });
     let sink = sink.await;
     let retry = "retry: { initial: 100ms, max-delay: 200ms, max-elapsed: 1h }";
     let other = Sink::open().await;
     let routes = format!(
         "{}{}",
-        sink.route("fails", &format!("match: {{ event: [BAD, DEAD] }}, {retry}")),
+        sink.route(
+            "fails",
+            &format!("match: {{ event: [BAD, DEAD] }}, {retry}")
+        ),
         other.route("works", "match: { event: GOOD }")
     );
     let pipeline = Pipeline::start(&routes);
@@ -51,16 +64,29 @@ async fn a_route_that_fails_is_said_now_and_a_dead_letter_when_there_is_time() {
     assert_eq!(now(&pipeline).0["now"], Value::Array(Vec::new()));
 
     pipeline.accept(&signed("BAD", "B_1")).await;
-    until("it is seen that nothing goes well", || now(&pipeline).1 == Some(3)).await;
+    until("it is seen that nothing goes well", || {
+        now(&pipeline).1 == Some(3)
+    })
+    .await;
     let (said, _) = now(&pipeline);
     assert_eq!(alerts(&said["now"]), ["FluentRouteFails"], "{said}");
-    assert!(said["now"][0]["text"].as_str().unwrap().starts_with("route fails: the last"), "{said}");
-    assert_eq!(said["now"][0]["runbook"], "docs/runbook/FluentRouteFails.md");
+    assert!(
+        said["now"][0]["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("route fails: the last"),
+        "{said}"
+    );
+    assert_eq!(
+        said["now"][0]["runbook"],
+        "docs/runbook/FluentRouteFails.md"
+    );
     assert_eq!(said["well"], false);
     let words = pipeline.command(&["status"]);
     let text = String::from_utf8_lossy(&words.stdout).into_owned();
     assert!(
-        text.contains("needs somebody now") && text.contains("see docs/runbook/FluentRouteFails.md"),
+        text.contains("needs somebody now")
+            && text.contains("see docs/runbook/FluentRouteFails.md"),
         "{text}"
     );
     assert!(words.stderr.is_empty(), "an answer is no error: {words:?}");
@@ -71,12 +97,23 @@ async fn a_route_that_fails_is_said_now_and_a_dead_letter_when_there_is_time() {
     let later = |pipeline: &Pipeline| alerts(&now(pipeline).0["later"]).contains(&"FluentUnrouted");
     until("what no route matched is for later", || later(&pipeline)).await;
     assert_eq!(now(&pipeline).1, Some(0));
-    assert_eq!(pipeline.command(&["status", "--strict"]).status.code(), Some(3));
+    assert_eq!(
+        pipeline.command(&["status", "--strict"]).status.code(),
+        Some(3)
+    );
     let elsewhere = pipeline.command(&["status", "--server", "http://127.0.0.1:9"]);
-    assert_eq!(elsewhere.status.code(), Some(1), "it could not be asked: {elsewhere:?}");
+    assert_eq!(
+        elsewhere.status.code(),
+        Some(1),
+        "it could not be asked: {elsewhere:?}"
+    );
     assert_eq!(pipeline.stop(), Some(0));
     let (said, code) = now(&pipeline);
-    assert_eq!((alerts(&said["now"])[0], code), ("FluentNobodyServes", Some(3)), "{said}");
+    assert_eq!(
+        (alerts(&said["now"])[0], code),
+        ("FluentNobodyServes", Some(3)),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +122,14 @@ async fn a_name_that_does_not_exist_is_an_error_with_the_nearest() {
     let pipeline = Pipeline::start(&sink.route("orders", "match: {}"));
     for args in [
         vec!["dead-letters", "list", "--route", "ordres"],
-        vec!["dead-letters", "redrive", "--all", "--yes", "--route", "ordres"],
+        vec![
+            "dead-letters",
+            "redrive",
+            "--all",
+            "--yes",
+            "--route",
+            "ordres",
+        ],
         vec!["deliveries", "--route", "ordres"],
         vec!["tail", "--route", "ordres"],
         vec!["replay", "--route", "ordres", "--from", "1h", "--yes"],
@@ -96,22 +140,54 @@ async fn a_name_that_does_not_exist_is_an_error_with_the_nearest() {
         let said = pipeline.command(&args);
         assert_eq!(said.status.code(), Some(1), "{args:?}: {said:?}");
         let words = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(words.contains("`ordres`") && words.contains("did you mean `orders`"), "{args:?}: {words}");
+        assert!(
+            words.contains("`ordres`") && words.contains("did you mean `orders`"),
+            "{args:?}: {words}"
+        );
     }
     for args in [
         vec!["dead-letters", "list", "--account", "acme"],
-        vec!["dead-letters", "discard", "--all", "--yes", "--account", "acme"],
+        vec![
+            "dead-letters",
+            "discard",
+            "--all",
+            "--yes",
+            "--account",
+            "acme",
+        ],
         vec!["deliveries", "--account", "acme"],
         vec!["tail", "--account", "acme"],
-        vec!["replay", "--route", "orders", "--account", "acme", "--from", "1h", "--yes"],
+        vec![
+            "replay",
+            "--route",
+            "orders",
+            "--account",
+            "acme",
+            "--from",
+            "1h",
+            "--yes",
+        ],
     ] {
         let said = pipeline.command(&args);
         assert_eq!(said.status.code(), Some(1), "{args:?}: {said:?}");
         let words = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(words.contains("`acme`") && words.contains("did you mean `ACME`"), "{args:?}: {words}");
+        assert!(
+            words.contains("`acme`") && words.contains("did you mean `ACME`"),
+            "{args:?}: {words}"
+        );
     }
-    assert!(pipeline.command(&["dead-letters", "list", "--route", "orders"]).status.success());
-    assert!(pipeline.command(&["dead-letters", "list", "--account", "ACME"]).status.success());
+    assert!(
+        pipeline
+            .command(&["dead-letters", "list", "--route", "orders"])
+            .status
+            .success()
+    );
+    assert!(
+        pipeline
+            .command(&["dead-letters", "list", "--account", "ACME"])
+            .status
+            .success()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,16 +197,38 @@ async fn genuine_webhooks_that_are_refused_are_seen_and_what_is_alike_is_kept() 
     let sender = pipeline.sender(Retry::Never);
     let mut answers = Vec::new();
     for account in ["acme", "A CME ", "STRANGER", "ACMEE", "ev\\u001b[31mil"] {
-        let answer = sender.send(&of_account(account, "MINE_1")).await.answer.unwrap();
+        let answer = sender
+            .send(&of_account(account, "MINE_1"))
+            .await
+            .answer
+            .unwrap();
         answers.push((answer.status, answer.body.to_string()));
     }
-    let production = PRODUCTION.sign(signed("E", "MINE_2").body.to_vec()).unwrap();
-    assert_eq!(sender.send(&production).await.answer.unwrap().status, 200, "it is listed there, too");
+    let production = PRODUCTION
+        .sign(signed("E", "MINE_2").body.to_vec())
+        .unwrap();
+    assert_eq!(
+        sender.send(&production).await.answer.unwrap().status,
+        200,
+        "it is listed there, too"
+    );
     assert_eq!(answers[0].0, 403);
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "nothing tells them apart: {answers:?}");
+    assert!(
+        answers.iter().all(|answer| *answer == answers[0]),
+        "nothing tells them apart: {answers:?}"
+    );
 
-    let held = || pipeline.json(&["refused", "list"]).as_array().unwrap().len();
-    until("those that differ by case and spaces are held", || held() == 2).await;
+    let held = || {
+        pipeline
+            .json(&["refused", "list"])
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    until("those that differ by case and spaces are held", || {
+        held() == 2
+    })
+    .await;
     let names = |said: &Value| said["now"].to_string();
     until("their accounts are named", || {
         let (said, code) = now(&pipeline);
@@ -143,15 +241,28 @@ async fn genuine_webhooks_that_are_refused_are_seen_and_what_is_alike_is_kept() 
         text.contains("account `acme` (sandbox) were refused") && text.contains("`ACME` is listed"),
         "{text}"
     );
-    assert!(text.contains("`STRANGER`") && text.contains("it is not listed"), "{text}");
-    assert!(!text.contains("\\u001b") && text.contains("\\\\u{1b}"), "escaped: {text}");
+    assert!(
+        text.contains("`STRANGER`") && text.contains("it is not listed"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("\\u001b") && text.contains("\\\\u{1b}"),
+        "escaped: {text}"
+    );
     let log = pipeline.log();
-    assert!(log.contains("genuine webhooks of an account are refused") && !log.contains("STRANGER"), "{log}");
+    assert!(
+        log.contains("genuine webhooks of an account are refused") && !log.contains("STRANGER"),
+        "{log}"
+    );
 
     // Mended as Fluent spells it: what was held is admitted.
     assert_eq!(pipeline.stop(), Some(0));
     let settings = fs::read_to_string(pipeline.config()).unwrap();
-    fs::write(pipeline.config(), settings.replace("name: ACME,", "name: acme,")).unwrap();
+    fs::write(
+        pipeline.config(),
+        settings.replace("name: ACME,", "name: acme,"),
+    )
+    .unwrap();
     pipeline.run();
     let rechecked = pipeline.command(&["refused", "recheck", "--yes"]);
     assert!(rechecked.status.success(), "{rechecked:?}");
@@ -170,11 +281,22 @@ fn without_routes(deployment: &Deployment) {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_it_is_well_without_routes_in_its_settings_and_names_who_is_gone() {
     let sink = Sink::open().await;
-    let plan = Plan { gateways: 2, ..Plan::new(sink.route("all", "match: {}, start: beginning")) };
+    let plan = Plan {
+        gateways: 2,
+        ..Plan::new(sink.route("all", "match: {}, start: beginning"))
+    };
     let mut deployment = Deployment::start(plan);
     without_routes(&deployment);
     let sender = Sender::new(deployment.urls().remove(0), Retry::Connection).unwrap();
-    assert_eq!(sender.send(&signed("E", "C_1")).await.answer.unwrap().status, 200);
+    assert_eq!(
+        sender
+            .send(&signed("E", "C_1"))
+            .await
+            .answer
+            .unwrap()
+            .status,
+        200
+    );
     let ask = |deployment: &Deployment| {
         let output = deployment.command("operator", &["status", "--json"]);
         // While a leader is chosen it may not be possible to ask.
@@ -201,12 +323,25 @@ async fn on_a_cluster_it_is_well_without_routes_in_its_settings_and_names_who_is
     loop {
         let (said, code) = ask(&deployment);
         let words = said["now"].to_string();
-        let is_said =
-            ["gateway on ", "dispatcher on ", "it does not answer"].iter().all(|word| words.contains(word));
+        let is_said = ["gateway on ", "dispatcher on ", "it does not answer"]
+            .iter()
+            .all(|word| words.contains(word));
         if is_said && code == Some(3) {
-            assert!(words.contains("FluentProcessGone") && words.contains("FluentServerGone"), "{said}");
+            assert!(
+                words.contains("FluentProcessGone") && words.contains("FluentServerGone"),
+                "{said}"
+            );
             let gone = |process: &&Value| process["state"] == "gone";
-            assert_eq!(said["processes"].as_array().unwrap().iter().filter(gone).count(), 2, "{said}");
+            assert_eq!(
+                said["processes"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(gone)
+                    .count(),
+                2,
+                "{said}"
+            );
             break;
         }
         assert!(began.elapsed() < GONE_WITHIN, "{said}");
@@ -215,10 +350,30 @@ async fn on_a_cluster_it_is_well_without_routes_in_its_settings_and_names_who_is
     let checked = deployment.command("admin", &["cluster", "check"]);
     let words = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert_eq!(checked.status.code(), Some(1), "{checked:?}");
-    assert!(words.contains(&url) && words.contains("it does not answer"), "{words}");
+    assert!(
+        words.contains(&url) && words.contains("it does not answer"),
+        "{words}"
+    );
     let processes = deployment.json(&["processes", "list"]);
-    let gone = processes.as_array().unwrap().iter().find(|process| process["state"] == "gone").unwrap();
+    let gone = processes
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|process| process["state"] == "gone")
+        .unwrap();
     let id = gone["id"].as_str().unwrap();
-    assert!(deployment.command("operator", &["processes", "forget", id]).status.success());
-    assert_eq!(deployment.json(&["processes", "list"]).as_array().unwrap().len(), 3);
+    assert!(
+        deployment
+            .command("operator", &["processes", "forget", id])
+            .status
+            .success()
+    );
+    assert_eq!(
+        deployment
+            .json(&["processes", "list"])
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
 }

@@ -19,23 +19,38 @@ fn renew(folder: &Path) -> reqwest::Certificate {
 }
 
 fn client(trusted: &reqwest::Certificate) -> reqwest::Client {
-    let client = reqwest::Client::builder().tls_certs_only([trusted.clone()]).no_proxy();
+    let client = reqwest::Client::builder()
+        .tls_certs_only([trusted.clone()])
+        .no_proxy();
     client.pool_max_idle_per_host(0).build().unwrap()
 }
 
 async fn send(pipeline: &Pipeline, client: &reqwest::Client) -> Option<u16> {
     let signed = signed("E", "TLS");
     let url = pipeline.url().replace("http://", "https://");
-    let request = client.post(url).header("fluent-signature", &signed.sha512).body(signed.body);
-    request.send().await.ok().map(|answer| answer.status().as_u16())
+    let request = client
+        .post(url)
+        .header("fluent-signature", &signed.sha512)
+        .body(signed.body);
+    request
+        .send()
+        .await
+        .ok()
+        .map(|answer| answer.status().as_u16())
 }
 
 /// One that has a certificate, and what it shows.
 fn with_tls() -> (Pipeline, reqwest::Certificate) {
     let mut pipeline = Pipeline::prepare("    - { name: all, match: {}, dispatcher: log }\n");
     let shown = renew(pipeline.folder.path());
-    pipeline.set_environment("FLUENT_CONNECT__WEBHOOK__TLS__CERTIFICATE", Path::new("webhook.pem"));
-    pipeline.set_environment("FLUENT_CONNECT__WEBHOOK__TLS__KEY", Path::new("webhook.key"));
+    pipeline.set_environment(
+        "FLUENT_CONNECT__WEBHOOK__TLS__CERTIFICATE",
+        Path::new("webhook.pem"),
+    );
+    pipeline.set_environment(
+        "FLUENT_CONNECT__WEBHOOK__TLS__KEY",
+        Path::new("webhook.key"),
+    );
     pipeline.run();
     (pipeline, shown)
 }
@@ -45,9 +60,16 @@ fn with_tls() -> (Pipeline, reqwest::Certificate) {
 fn begin_handshakes(to: SocketAddr, count: usize, addresses: u8) -> Vec<TcpStream> {
     let begin = |number: usize| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
-        let from = Ipv4Addr::new(127, 0, 2, 1 + u8::try_from(number % usize::from(addresses)).ok()?);
+        let from = Ipv4Addr::new(
+            127,
+            0,
+            2,
+            1 + u8::try_from(number % usize::from(addresses)).ok()?,
+        );
         socket.bind(&SocketAddr::from((from, 0)).into()).ok()?;
-        socket.connect_timeout(&to.into(), Duration::from_secs(5)).ok()?;
+        socket
+            .connect_timeout(&to.into(), Duration::from_secs(5))
+            .ok()?;
         let mut stream = TcpStream::from(socket);
         if number.is_multiple_of(2) {
             let _ = stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
@@ -67,11 +89,16 @@ async fn handshakes_that_never_end_keep_nobody_out() {
     let client = client(&shown);
     for addresses in [1, 50] {
         let to = pipeline.webhook;
-        let begun =
-            tokio::task::spawn_blocking(move || begin_handshakes(to, COUNT, addresses)).await.unwrap();
+        let begun = tokio::task::spawn_blocking(move || begin_handshakes(to, COUNT, addresses))
+            .await
+            .unwrap();
         assert!(begun.len() > COUNT / 2, "{} of {COUNT}", begun.len());
         for number in 0..50 {
-            assert_eq!(send(&pipeline, &client).await, Some(200), "{number}, from {addresses}");
+            assert_eq!(
+                send(&pipeline, &client).await,
+                Some(200),
+                "{number}, from {addresses}"
+            );
         }
     }
 }
@@ -83,7 +110,12 @@ async fn a_certificate_is_shown_and_read_again_when_it_changes() {
     let first = client(&first_shown);
     assert_eq!(send(&pipeline, &first).await, Some(200));
     assert_eq!(
-        pipeline.sender(simulator::Retry::Never).send(&signed("E", "PLAIN")).await.answer.map(|a| a.status),
+        pipeline
+            .sender(simulator::Retry::Never)
+            .send(&signed("E", "PLAIN"))
+            .await
+            .answer
+            .map(|a| a.status),
         None
     );
 
@@ -94,9 +126,17 @@ async fn a_certificate_is_shown_and_read_again_when_it_changes() {
     let second = client(&renew(&folder));
     let began = Instant::now();
     while send(&pipeline, &second).await != Some(200) {
-        assert!(began.elapsed() < Duration::from_secs(60), "{}", pipeline.log());
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{}",
+            pipeline.log()
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     // A client that was here before would resume its session.
-    assert_eq!(send(&pipeline, &client(&first_shown)).await, None, "the one before is not shown any more");
+    assert_eq!(
+        send(&pipeline, &client(&first_shown)).await,
+        None,
+        "the one before is not shown any more"
+    );
 }

@@ -18,7 +18,9 @@ pub(crate) fn fields_of(
     json: &[u8],
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, ExactValue>, ViewError> {
-    match read(json, |reading, json| json.deserialize_map(Selection { reading, is_wanted }))? {
+    match read(json, |reading, json| {
+        json.deserialize_map(Selection { reading, is_wanted })
+    })? {
         (_, true) => Err(ViewError::Repeated),
         (fields, false) => Ok(fields),
     }
@@ -50,7 +52,11 @@ impl<'de, W: Fn(&str) -> bool> Visitor<'de> for Selection<'_, '_, W> {
                 fields.insert(key.into_owned(), object.next_value_seed(Seed(reading))?);
                 continue;
             }
-            let depth = if key == ATTRIBUTES { Depth::Attributes } else { Depth::Other };
+            let depth = if key == ATTRIBUTES {
+                Depth::Attributes
+            } else {
+                Depth::Other
+            };
             let passed = object.next_value_seed(Unwanted { reading, depth })?;
             is_name_repeated |= matches!(passed, Passed::WithNameTwice);
         }
@@ -169,7 +175,11 @@ impl<'de> Visitor<'de> for Unwanted<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let is_of_attributes = self.depth == Depth::Attributes;
-        let element = self.at(if is_of_attributes { Depth::Attribute } else { Depth::Other });
+        let element = self.at(if is_of_attributes {
+            Depth::Attribute
+        } else {
+            Depth::Other
+        });
         let mut names = BTreeSet::new();
         let mut is_name_repeated = false;
         while let Some(passed) = list.next_element_seed(element)? {
@@ -177,7 +187,11 @@ impl<'de> Visitor<'de> for Unwanted<'_, '_> {
                 is_name_repeated |= !names.insert(name);
             }
         }
-        Ok(if is_name_repeated { Passed::WithNameTwice } else { Passed::Other })
+        Ok(if is_name_repeated {
+            Passed::WithNameTwice
+        } else {
+            Passed::Other
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {

@@ -16,7 +16,10 @@ fn a_value_is_the_same_however_it_is_written() {
         ("12e2", "1200"),
         ("9405511899560000000001.0", "9405511899560000000001"),
     ] {
-        assert!(number(one).is_same_value(other) && number(other).is_same_value(one), "{one} {other}");
+        assert!(
+            number(one).is_same_value(other) && number(other).is_same_value(one),
+            "{one} {other}"
+        );
     }
     for (one, other) in [
         ("1.1", "1.01"),
@@ -39,7 +42,10 @@ fn a_value_is_the_same_however_it_is_written() {
     ] {
         assert!(!number(one).is_same_value(other), "{one} {other}");
     }
-    assert!(number("10").is_same_value("1e+01"), "an exponent may begin with 0");
+    assert!(
+        number("10").is_same_value("1e+01"),
+        "an exponent may begin with 0"
+    );
 }
 
 #[test]
@@ -64,8 +70,13 @@ fn every_number_is_the_text_that_was_written() {
         assert_eq!(ExactValue::parse(text.as_bytes()).unwrap(), number(text));
     }
     let list: Vec<_> = texts.iter().map(|text| number(text)).collect();
-    let nested = format!(r#" {{"1": "2", "\"3": [ {} ], "t": true, "4\\": {{"5": -6}}}}"#, texts.join(" , "));
-    let ExactValue::Table(fields) = ExactValue::parse(nested.as_bytes()).unwrap() else { panic!() };
+    let nested = format!(
+        r#" {{"1": "2", "\"3": [ {} ], "t": true, "4\\": {{"5": -6}}}}"#,
+        texts.join(" , ")
+    );
+    let ExactValue::Table(fields) = ExactValue::parse(nested.as_bytes()).unwrap() else {
+        panic!()
+    };
     assert_eq!(fields["\"3"], ExactValue::List(list));
     assert_eq!(fields["4\\"].get("5"), Some(&number("-6")));
     assert_eq!(fields["1"], "2".into());

@@ -22,19 +22,48 @@ async fn answering(login: &'static str, answer: String) -> (Client, Arc<AtomicUs
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, login, Arc::clone(&answer), Arc::clone(&counted)));
+            tokio::spawn(serve(
+                stream,
+                login,
+                Arc::clone(&answer),
+                Arc::clone(&counted),
+            ));
         }
     });
-    let limits = Limits { timeout: Duration::from_secs(5), ..limits() };
-    (client_at(&base, Arc::new(|| Ok("secret".to_owned())), limits, ledger()), posted)
+    let limits = Limits {
+        timeout: Duration::from_secs(5),
+        ..limits()
+    };
+    (
+        client_at(
+            &base,
+            Arc::new(|| Ok("secret".to_owned())),
+            limits,
+            ledger(),
+        ),
+        posted,
+    )
 }
 
-async fn serve(mut stream: TcpStream, login: &'static str, answer: Arc<String>, posted: Arc<AtomicUsize>) {
+async fn serve(
+    mut stream: TcpStream,
+    login: &'static str,
+    answer: Arc<String>,
+    posted: Arc<AtomicUsize>,
+) {
     let mut request = vec![0; 1 << 14];
-    let Ok(read @ 1..) = stream.read(&mut request).await else { return };
+    let Ok(read @ 1..) = stream.read(&mut request).await else {
+        return;
+    };
     if String::from_utf8_lossy(&request[..read]).contains("/oauth/token") {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", login.len());
-        stream.write_all(format!("{head}{login}").as_bytes()).await.unwrap();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            login.len()
+        );
+        stream
+            .write_all(format!("{head}{login}").as_bytes())
+            .await
+            .unwrap();
         return;
     }
     posted.fetch_add(1, Ordering::Relaxed);
@@ -57,13 +86,37 @@ async fn post(login: &'static str, answer: &str) -> Result<(), ApiError> {
 async fn an_event_that_was_answered_with_success_is_posted() {
     let many: String = (0..200).map(|n| format!("x-{n}: v\r\n")).collect();
     for (what, answer) in [
-        ("breaks off", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok".to_owned()),
-        ("trickles", "HTTP/1.1 200 OK\r\nx: trickle\r\ncontent-length: 999\r\n\r\n".to_owned()),
-        ("broken chunks", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned()),
-        ("too long", format!("HTTP/1.1 200 OK\r\ncontent-length: 5000000\r\n\r\n{}", "x".repeat(5_000_000))),
-        ("many headers", format!("HTTP/1.1 200 OK\r\n{many}content-length: 0\r\n\r\n")),
-        ("folded", "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n".to_owned()),
-        ("no JSON", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{{".to_owned()),
+        (
+            "breaks off",
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok".to_owned(),
+        ),
+        (
+            "trickles",
+            "HTTP/1.1 200 OK\r\nx: trickle\r\ncontent-length: 999\r\n\r\n".to_owned(),
+        ),
+        (
+            "broken chunks",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(),
+        ),
+        (
+            "too long",
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: 5000000\r\n\r\n{}",
+                "x".repeat(5_000_000)
+            ),
+        ),
+        (
+            "many headers",
+            format!("HTTP/1.1 200 OK\r\n{many}content-length: 0\r\n\r\n"),
+        ),
+        (
+            "folded",
+            "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        ),
+        (
+            "no JSON",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{{".to_owned(),
+        ),
     ] {
         let posted = post(LOGIN, &answer).await;
         assert!(posted.is_ok(), "{what}: {posted:?}");
@@ -73,9 +126,15 @@ async fn an_event_that_was_answered_with_success_is_posted() {
 #[tokio::test]
 async fn a_rate_limit_with_success_is_none_also_behind_a_byte_order_mark() {
     let body = "\u{feff}{\"errors\": [{\"extensions\": {\"code\": \"C0011E\"}}]}";
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let limited = post("\u{feff}{\"access_token\": \"t\"}", &answer).await;
-    assert!(matches!(limited, Err(ApiError::RateLimited { .. })), "{limited:?}");
+    assert!(
+        matches!(limited, Err(ApiError::RateLimited { .. })),
+        "{limited:?}"
+    );
 }
 
 #[tokio::test]
@@ -88,14 +147,25 @@ async fn a_failure_stays_one_whatever_its_body_is() {
 async fn an_answers_numbers_are_what_fluent_wrote() {
     let asked = async |data: &str| {
         let body = format!(r#"{{"data":{data}}}"#);
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let (client, _) = answering(LOGIN, answer).await;
-        client.graphql(&Query::parse("{ a }").unwrap(), &Map::new()).await
+        client
+            .graphql(&Query::parse("{ a }").unwrap(), &Map::new())
+            .await
     };
     let data = r#"{"a":{"id":9405511899560000000001,"price":1.10,"e":1e300}}"#;
     assert_eq!(asked(data).await.unwrap().as_str(), data);
     for nothing in ["null", r#"{"a":null}"#, "{}", "[]"] {
-        assert!(matches!(asked(nothing).await, Err(ApiError::NotFound)), "{nothing}");
+        assert!(
+            matches!(asked(nothing).await, Err(ApiError::NotFound)),
+            "{nothing}"
+        );
     }
-    assert!(matches!(asked(r#"{"a":1,"a":2}"#).await, Err(ApiError::Unreadable(_))));
+    assert!(matches!(
+        asked(r#"{"a":1,"a":2}"#).await,
+        Err(ApiError::Unreadable(_))
+    ));
 }

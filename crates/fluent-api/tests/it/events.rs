@@ -23,26 +23,44 @@ async fn an_event_that_is_posted_reaches_the_order() {
     let fluent = fluent().await;
     let order = fluent.world().place_order();
     for mode in [Mode::Async, Mode::Sync] {
-        client(&fluent).post_event(&label(&order.entity.reference), mode).await.unwrap();
+        client(&fluent)
+            .post_event(&label(&order.entity.reference), mode)
+            .await
+            .unwrap();
     }
     assert_eq!(fluent.world().posted().len(), 2);
-    assert_eq!(fluent.world().posted()[0]["attributes"]["trackingNumber"], "TRK1");
-    let now = fluent.world().order(&order.entity.id, std::time::Duration::ZERO).unwrap();
+    assert_eq!(
+        fluent.world().posted()[0]["attributes"]["trackingNumber"],
+        "TRK1"
+    );
+    let now = fluent
+        .world()
+        .order(&order.entity.id, std::time::Duration::ZERO)
+        .unwrap();
     assert_eq!(now.attributes["trackingNumber"], "TRK1");
 }
 
 #[test]
 fn an_attribute_is_posted_digit_by_digit() {
     let written = r#"{"id":9405511899560000000001,"price":1.10}"#;
-    let event = NewEvent { attributes: serde_json::from_str(written).unwrap(), ..NewEvent::default() };
+    let event = NewEvent {
+        attributes: serde_json::from_str(written).unwrap(),
+        ..NewEvent::default()
+    };
     assert!(serde_json::to_string(&event).unwrap().contains(written));
 }
 
 #[tokio::test]
 async fn an_event_that_fluent_will_never_take_is_refused() {
     let fluent = fluent().await;
-    let nameless = NewEvent { name: String::new(), ..label("CC_1") };
-    let refused = client(&fluent).post_event(&nameless, Mode::Async).await.unwrap_err();
+    let nameless = NewEvent {
+        name: String::new(),
+        ..label("CC_1")
+    };
+    let refused = client(&fluent)
+        .post_event(&nameless, Mode::Async)
+        .await
+        .unwrap_err();
     assert!(matches!(refused, ApiError::Refused { status: 400, .. }) && !refused.is_transient());
 }
 
@@ -57,7 +75,11 @@ async fn the_log_is_read_page_by_page() {
     }
     let client = client(&fluent);
     let mut found = Vec::new();
-    let mut query = EventQuery { name: Some("OrderBooked".to_owned()), count: 2, ..EventQuery::default() };
+    let mut query = EventQuery {
+        name: Some("OrderBooked".to_owned()),
+        count: 2,
+        ..EventQuery::default()
+    };
     loop {
         let page = client.events(&query).await.unwrap();
         query.start += u32::try_from(page.results.len()).unwrap();
@@ -68,7 +90,10 @@ async fn the_log_is_read_page_by_page() {
     }
     refs.reverse();
     assert_eq!(
-        found.iter().map(|record| record.context.entity_ref.clone().unwrap()).collect::<Vec<_>>(),
+        found
+            .iter()
+            .map(|record| record.context.entity_ref.clone().unwrap())
+            .collect::<Vec<_>>(),
         refs,
         "the newest first"
     );

@@ -49,8 +49,13 @@ async fn ask_fifty(
     ledger: &Arc<MemoryLedger>,
 ) -> Vec<Result<(), ApiError>> {
     // A try that is cut off counts as failed: the speed of this machine must not decide.
-    let patient = Limits { timeout: PATIENCE, wait: PATIENCE, ..limits() };
-    let processes = (0..50).map(|_| client_by(fluent, password.read(), patient, Arc::clone(ledger)));
+    let patient = Limits {
+        timeout: PATIENCE,
+        wait: PATIENCE,
+        ..limits()
+    };
+    let processes =
+        (0..50).map(|_| client_by(fluent, password.read(), patient, Arc::clone(ledger)));
     let processes: Vec<_> = processes.collect();
     until_decided(&processes).await
 }
@@ -61,12 +66,16 @@ async fn until_decided(processes: &[Client]) -> Vec<Result<(), ApiError>> {
         loop {
             match ask(process).await {
                 // For a while, a client reports that its last try to log in took too long.
-                Err(ApiError::LoginBusy | ApiError::TimedOut) => sleep(Duration::from_millis(50)).await,
+                Err(ApiError::LoginBusy | ApiError::TimedOut) => {
+                    sleep(Duration::from_millis(50)).await
+                }
                 decided => return decided,
             }
         }
     });
-    timeout(PATIENCE, join_all(deciding)).await.expect("each is answered")
+    timeout(PATIENCE, join_all(deciding))
+        .await
+        .expect("each is answered")
 }
 
 fn minutes_pass(minutes: u64) {
@@ -74,12 +83,15 @@ fn minutes_pass(minutes: u64) {
 }
 
 #[tokio::test]
-async fn two_tries_fail_over_all_processes_and_then_it_rests_until_the_time_or_the_secret_changes() {
+async fn two_tries_fail_over_all_processes_and_then_it_rests_until_the_time_or_the_secret_changes()
+{
     let fluent = fluent().await;
     let ledger = ledger();
     let password = Password::new("wrong");
     for restart in 0..10 {
-        let refused = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
+        let refused = ask(&process(&fluent, &password, &ledger))
+            .await
+            .unwrap_err();
         match (restart, &refused) {
             (0 | 1, ApiError::Login { status: 400 }) => {}
             (2.., ApiError::LoginRests { wait }) => assert_eq!(*wait, Duration::from_mins(16)),
@@ -89,13 +101,22 @@ async fn two_tries_fail_over_all_processes_and_then_it_rests_until_the_time_or_t
     }
     assert_eq!(fluent.calls().failed_logins, 2);
     minutes_pass(15);
-    assert!(matches!(ask(&process(&fluent, &password, &ledger)).await, Err(ApiError::LoginRests { .. })));
+    assert!(matches!(
+        ask(&process(&fluent, &password, &ledger)).await,
+        Err(ApiError::LoginRests { .. })
+    ));
     minutes_pass(1);
-    assert!(matches!(ask(&process(&fluent, &password, &ledger)).await, Err(ApiError::Login { .. })));
+    assert!(matches!(
+        ask(&process(&fluent, &password, &ledger)).await,
+        Err(ApiError::Login { .. })
+    ));
     assert_eq!(fluent.calls().failed_logins, 3);
     password.change(LOGIN);
     ask(&process(&fluent, &password, &ledger)).await.unwrap();
-    assert_eq!((fluent.calls().failed_logins, fluent.calls().locked_logins), (3, 0));
+    assert_eq!(
+        (fluent.calls().failed_logins, fluent.calls().locked_logins),
+        (3, 0)
+    );
 }
 
 #[tokio::test]
@@ -106,7 +127,10 @@ async fn of_fifty_processes_that_begin_with_a_wrong_password_two_try() {
     fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(50));
     let asked = ask_fifty(&fluent, &password, &ledger).await;
     assert!(asked.iter().all(Result::is_err));
-    assert_eq!((fluent.calls().logins, fluent.calls().failed_logins), (2, 2));
+    assert_eq!(
+        (fluent.calls().logins, fluent.calls().failed_logins),
+        (2, 2)
+    );
 }
 
 #[tokio::test]
@@ -118,7 +142,10 @@ async fn of_fifty_that_begin_with_the_right_one_each_works_soon() {
     for asked in ask_fifty(&fluent, &password, &ledger).await {
         asked.unwrap();
     }
-    assert_eq!((fluent.calls().logins, fluent.calls().failed_logins), (50, 0));
+    assert_eq!(
+        (fluent.calls().logins, fluent.calls().failed_logins),
+        (50, 0)
+    );
 }
 
 #[tokio::test]
@@ -126,7 +153,9 @@ async fn a_password_that_was_good_and_is_changed_at_fluent_fails_twice() {
     let fluent = fluent().await;
     let ledger = ledger();
     let password = Password::new(LOGIN);
-    let processes: Vec<_> = (0..20).map(|_| process(&fluent, &password, &ledger)).collect();
+    let processes: Vec<_> = (0..20)
+        .map(|_| process(&fluent, &password, &ledger))
+        .collect();
     for asked in until_decided(&processes).await {
         asked.unwrap();
     }
@@ -145,14 +174,24 @@ async fn a_failure_of_fluent_is_no_failed_login_and_single_sign_on_is_understood
     let password = Password::new(LOGIN);
     fluent.behave(|behaviour| behaviour.fail_logins_with = Some(503));
     for _ in 0..5 {
-        let failed = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
-        assert!(matches!(failed, ApiError::Server { status: 503, .. }), "{failed}");
+        let failed = ask(&process(&fluent, &password, &ledger))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(failed, ApiError::Server { status: 503, .. }),
+            "{failed}"
+        );
     }
     // Maintenance, a proxy in between, a wrong address.
     for status in [302, 403, 404, 405, 500] {
         fluent.behave(|behaviour| behaviour.fail_logins_with = Some(status));
-        let failed = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
-        assert!(matches!(failed, ApiError::Server { .. }), "{status}: {failed}");
+        let failed = ask(&process(&fluent, &password, &ledger))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(failed, ApiError::Server { .. }),
+            "{status}: {failed}"
+        );
     }
     fluent.behave(|behaviour| behaviour.fail_logins_with = None);
     ask(&process(&fluent, &password, &ledger)).await.unwrap();
@@ -160,10 +199,18 @@ async fn a_failure_of_fluent_is_no_failed_login_and_single_sign_on_is_understood
     password.change("wrong");
     fluent.behave(|behaviour| behaviour.single_sign_on = true);
     for _ in 0..2 {
-        let refused = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
-        assert!(matches!(refused, ApiError::Login { status: 500 }), "{refused}");
+        let refused = ask(&process(&fluent, &password, &ledger))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refused, ApiError::Login { status: 500 }),
+            "{refused}"
+        );
     }
-    assert!(matches!(ask(&process(&fluent, &password, &ledger)).await, Err(ApiError::LoginRests { .. })));
+    assert!(matches!(
+        ask(&process(&fluent, &password, &ledger)).await,
+        Err(ApiError::LoginRests { .. })
+    ));
 }
 
 #[tokio::test]
@@ -172,7 +219,9 @@ async fn where_nobody_listens_there_is_no_try() {
     let ledger = ledger();
     let password = Password::new(LOGIN);
     let address = fluent.url().trim_start_matches("http://").parse().unwrap();
-    let clients: Vec<_> = (0..4).map(|_| process(&fluent, &password, &ledger)).collect();
+    let clients: Vec<_> = (0..4)
+        .map(|_| process(&fluent, &password, &ledger))
+        .collect();
     drop(fluent);
     for client in &clients {
         let failed = ask(client).await.unwrap_err();
@@ -197,7 +246,10 @@ async fn a_refused_refresh_is_no_failed_login() {
         // Past half of its life, when it is renewed.
         sleep(Duration::from_millis(2200)).await;
     }
-    assert_eq!((fluent.calls().refreshes, fluent.calls().failed_logins), (3, 0));
+    assert_eq!(
+        (fluent.calls().refreshes, fluent.calls().failed_logins),
+        (3, 0)
+    );
 }
 
 #[tokio::test]
@@ -211,7 +263,11 @@ async fn a_caller_that_gives_up_leaves_no_try_without_its_end() {
         let _ = timeout(Duration::from_millis(60), ask(&client)).await;
     }
     ask(&process(&fluent, &password, &ledger)).await.unwrap();
-    assert_eq!(fluent.calls().without_account, 0, "every login names the account");
+    assert_eq!(
+        fluent.calls().without_account,
+        0,
+        "every login names the account"
+    );
 }
 
 #[tokio::test]
@@ -220,7 +276,10 @@ async fn what_is_written_down_says_nothing_of_who_and_what() {
     let ledger = ledger();
     let password = Password::new("hunter2-wrong");
     let _ = ask(&process(&fluent, &password, &ledger)).await;
-    let written = ledger.records().into_iter().map(|(name, record)| format!("{name} {record}"));
+    let written = ledger
+        .records()
+        .into_iter()
+        .map(|(name, record)| format!("{name} {record}"));
     let written = written.collect::<Vec<_>>().concat();
     assert!(written.contains("fingerprint"), "{written}");
     let digests = ["hunter2-wrong", LOGIN].map(|text| {
@@ -231,7 +290,13 @@ async fn what_is_written_down_says_nothing_of_who_and_what() {
             hex
         })
     });
-    for secret in ["hunter2-wrong", LOGIN, "ACME", &digests[0][..16], &digests[1][..16]] {
+    for secret in [
+        "hunter2-wrong",
+        LOGIN,
+        "ACME",
+        &digests[0][..16],
+        &digests[1][..16],
+    ] {
         assert!(!written.contains(secret), "{written}");
     }
 }

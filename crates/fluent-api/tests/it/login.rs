@@ -59,10 +59,17 @@ async fn a_login_that_is_refused_is_not_tried_again_at_once() {
     let client = client_with(&fluent, "wrong", limits());
     for refused in join_all((0..10).map(|_| ask(&client))).await {
         let refused = refused.unwrap_err();
-        assert!(matches!(refused, ApiError::Login { status: 400 }), "{refused}");
+        assert!(
+            matches!(refused, ApiError::Login { status: 400 }),
+            "{refused}"
+        );
         assert!(refused.is_transient() && refused.wait().is_some());
     }
-    assert_eq!(fluent.calls().logins, 1, "an account may be locked for trying");
+    assert_eq!(
+        fluent.calls().logins,
+        1,
+        "an account may be locked for trying"
+    );
 }
 
 #[tokio::test]
@@ -73,5 +80,9 @@ async fn a_new_token_that_is_refused_too_makes_nobody_log_in_again_at_once() {
     for _ in 0..10 {
         assert!(ask(&client).await.is_err());
     }
-    assert_eq!(fluent.calls().logins, 2, "one, and one more for the first refusal");
+    assert_eq!(
+        fluent.calls().logins,
+        2,
+        "one, and one more for the first refusal"
+    );
 }

@@ -18,7 +18,9 @@ use jiff::Timestamp;
 use simulator::api::{Fluent, LOGIN, World};
 
 pub(crate) async fn fluent() -> Fluent {
-    Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap()
+    Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34))
+        .await
+        .unwrap()
 }
 
 /// Longer than any of these takes on a busy machine.

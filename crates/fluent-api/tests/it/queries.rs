@@ -26,11 +26,20 @@ async fn an_order_is_found_with_what_was_asked_for() {
     let fluent = fluent().await;
     let order = fluent.world().place_order();
     let query = Query::parse(ORDER).unwrap();
-    let found = client(&fluent).graphql(&query, &variables(&order.entity.id)).await.unwrap();
+    let found = client(&fluent)
+        .graphql(&query, &variables(&order.entity.id))
+        .await
+        .unwrap();
     let found = as_json(&found);
     assert_eq!(found["orderById"]["ref"], order.entity.reference);
-    assert_eq!(found["orderById"]["customer"]["firstName"], order.first_name);
-    assert_eq!(found["orderById"]["items"]["edges"][1]["node"]["quantity"], 2);
+    assert_eq!(
+        found["orderById"]["customer"]["firstName"],
+        order.first_name
+    );
+    assert_eq!(
+        found["orderById"]["items"]["edges"][1]["node"]["quantity"],
+        2
+    );
 }
 
 #[tokio::test]
@@ -47,8 +56,14 @@ async fn older_entities_are_found_by_their_id() {
         ("locationById", world.make("LOCATION", "ACTIVE")),
     ] {
         let text = format!("query ($id: ID!) {{ {field}(id: $id) {{ ref status }} }}");
-        let found = client.graphql(&Query::parse(&text).unwrap(), &variables(&made.id)).await.unwrap();
-        assert_eq!(as_json(&found)[field], json!({"ref": made.reference, "status": made.status}));
+        let found = client
+            .graphql(&Query::parse(&text).unwrap(), &variables(&made.id))
+            .await
+            .unwrap();
+        assert_eq!(
+            as_json(&found)[field],
+            json!({"ref": made.reference, "status": made.status})
+        );
     }
 }
 
@@ -60,13 +75,23 @@ async fn newer_entities_are_found_by_their_ref() {
         ("RETURN_ORDER", "returnOrder", ", retailer: { id: 34 }"),
         ("BILLING_ACCOUNT", "billingAccount", ""),
         ("INVOICE", "invoice", ""),
-        ("INVENTORY_POSITION", "inventoryPosition", r#", catalogue: { ref: "DEFAULT:34" }"#),
+        (
+            "INVENTORY_POSITION",
+            "inventoryPosition",
+            r#", catalogue: { ref: "DEFAULT:34" }"#,
+        ),
     ] {
         let made = fluent.world().make(kind, "CREATED");
         let text = format!("query ($ref: String!) {{ {field}(ref: $ref{more}) {{ id status }} }}");
         let variables = Map::from_iter([("ref".to_owned(), json!(made.reference))]);
-        let found = client.graphql(&Query::parse(&text).unwrap(), &variables).await.unwrap();
-        assert_eq!(as_json(&found)[field], json!({"id": made.id, "status": "CREATED"}));
+        let found = client
+            .graphql(&Query::parse(&text).unwrap(), &variables)
+            .await
+            .unwrap();
+        assert_eq!(
+            as_json(&found)[field],
+            json!({"id": made.id, "status": "CREATED"})
+        );
     }
 }
 
@@ -76,21 +101,43 @@ async fn what_is_too_complex_or_too_large_for_fluent_is_not_asked_again() {
     let client = client(&fluent);
     let order = fluent.world().place_order();
     let refused = async |fields: u32| {
-        let aliases: String = (0..fields).map(|number| format!(" f{number}: ref")).collect();
-        let query = Query::parse(&format!("query ($id: ID!) {{ orderById(id: $id) {{{aliases} }} }}"));
-        client.graphql(&query.unwrap(), &variables(&order.entity.id)).await.err()
+        let aliases: String = (0..fields)
+            .map(|number| format!(" f{number}: ref"))
+            .collect();
+        let query = Query::parse(&format!(
+            "query ($id: ID!) {{ orderById(id: $id) {{{aliases} }} }}"
+        ));
+        client
+            .graphql(&query.unwrap(), &variables(&order.entity.id))
+            .await
+            .err()
     };
-    assert!(refused(11_110).await.is_none(), "with the order itself, as much as there may be");
+    assert!(
+        refused(11_110).await.is_none(),
+        "with the order itself, as much as there may be"
+    );
     let error = refused(11_111).await.unwrap();
-    assert!(matches!(error, ApiError::TooComplex) && !error.is_transient(), "{error}");
-    assert_eq!(error.to_string(), "the query is too large or too complex for Fluent (C0001E)");
+    assert!(
+        matches!(error, ApiError::TooComplex) && !error.is_transient(),
+        "{error}"
+    );
+    assert_eq!(
+        error.to_string(),
+        "the query is too large or too complex for Fluent (C0001E)"
+    );
 
     // A query is limited when it is parsed; with its variables it may still be larger than 2 MB.
     let large = format!("{{ a }} #{}", "x".repeat(1 << 20));
     assert!(matches!(Query::parse(&large), Err(QueryError::TooLong)));
     let query = Query::parse(ORDER).unwrap();
-    let error = client.graphql(&query, &variables(&"1".repeat(2 << 20))).await.unwrap_err();
-    assert!(matches!(error, ApiError::Refused { status: 413, .. }) && !error.is_transient(), "{error}");
+    let error = client
+        .graphql(&query, &variables(&"1".repeat(2 << 20)))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ApiError::Refused { status: 413, .. }) && !error.is_transient(),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -98,25 +145,46 @@ async fn what_is_not_there_or_not_yet_is_not_found() {
     let fluent = fluent().await;
     let client = client(&fluent);
     let query = Query::parse(ORDER).unwrap();
-    let missing = client.graphql(&query, &variables("nobody")).await.unwrap_err();
-    assert!(matches!(missing, ApiError::NotFound) && missing.is_transient(), "{missing}");
+    let missing = client
+        .graphql(&query, &variables("nobody"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(missing, ApiError::NotFound) && missing.is_transient(),
+        "{missing}"
+    );
     fluent.behave(|behaviour| behaviour.invisible_for = Duration::from_hours(1));
     let order = fluent.world().place_order();
-    let early = client.graphql(&query, &variables(&order.entity.id)).await.unwrap_err();
+    let early = client
+        .graphql(&query, &variables(&order.entity.id))
+        .await
+        .unwrap_err();
     assert!(matches!(early, ApiError::NotFound), "{early}");
     fluent.behave(|behaviour| behaviour.invisible_for = Duration::ZERO);
-    client.graphql(&query, &variables(&order.entity.id)).await.unwrap();
+    client
+        .graphql(&query, &variables(&order.entity.id))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn what_fluent_says_is_not_repeated() {
     let fluent = fluent().await;
     let query = Query::parse("{ orderById(id: 1) { secretOfSomebody } }").unwrap();
-    let refused = client(&fluent).graphql(&query, &Map::new()).await.unwrap_err();
+    let refused = client(&fluent)
+        .graphql(&query, &Map::new())
+        .await
+        .unwrap_err();
     assert!(matches!(refused, ApiError::Refused { .. }) && !refused.is_transient());
-    assert!(!refused.to_string().contains("secretOfSomebody"), "{refused}");
+    assert!(
+        !refused.to_string().contains("secretOfSomebody"),
+        "{refused}"
+    );
     fluent.behave(|behaviour| behaviour.fail_next = 1);
-    let failed = client(&fluent).graphql(&query, &Map::new()).await.unwrap_err();
+    let failed = client(&fluent)
+        .graphql(&query, &Map::new())
+        .await
+        .unwrap_err();
     assert_eq!(failed.to_string(), "Fluent failed: status 500, code S0001E");
     assert!(failed.is_transient());
 }
@@ -126,9 +194,15 @@ async fn what_a_proxy_says_is_not_fluents_last_word() {
     let fluent = fluent().await;
     let client = client(&fluent);
     let query = Query::parse("{ __typename }").unwrap();
-    for (status, is_transient) in
-        [(302, true), (403, true), (404, true), (408, true), (502, true), (400, false), (413, false)]
-    {
+    for (status, is_transient) in [
+        (302, true),
+        (403, true),
+        (404, true),
+        (408, true),
+        (502, true),
+        (400, false),
+        (413, false),
+    ] {
         fluent.behave(|behaviour| (behaviour.fail_next, behaviour.fail_with) = (1, status));
         let error = client.graphql(&query, &Map::new()).await.unwrap_err();
         assert_eq!(error.is_transient(), is_transient, "{status}: {error}");
@@ -156,10 +230,15 @@ fn a_query_that_can_t_be_asked_is_refused_with_its_place() {
 #[test]
 fn a_variable_has_the_type_that_is_declared() {
     let query =
-        Query::parse("query ($n: Int!, $id: ID!, $on: Boolean) { a(n: $n, id: $id, on: $on) }").unwrap();
+        Query::parse("query ($n: Int!, $id: ID!, $on: Boolean) { a(n: $n, id: $id, on: $on) }")
+            .unwrap();
     let value = |name: &str, text: &str| query.value(name, text.to_owned());
     assert_eq!(value("n", "34"), json!(34));
     assert_eq!(value("id", "34"), json!("34"));
     assert_eq!(value("on", "true"), json!(true));
-    assert_eq!(value("n", "no number"), json!("no number"), "Fluent will say so");
+    assert_eq!(
+        value("n", "no number"),
+        json!("no number"),
+        "Fluent will say so"
+    );
 }

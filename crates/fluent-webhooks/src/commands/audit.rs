@@ -13,11 +13,14 @@ const LONGEST: usize = 120;
 
 pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
-    let answer = api.list_audit(v1::ListAuditRequest { page_size: limit }).await;
+    let answer = api
+        .list_audit(v1::ListAuditRequest { page_size: limit })
+        .await;
     let entries = output::answered(answer)?.entries;
     if common.json {
         let describe = |entry: &v1::AuditEntry| {
-            let request: serde_json::Value = serde_json::from_str(&entry.request).unwrap_or_default();
+            let request: serde_json::Value =
+                serde_json::from_str(&entry.request).unwrap_or_default();
             json!({
                 "at": when::json(entry.at.as_ref()),
                 "who": entry.who,
@@ -45,8 +48,22 @@ pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyho
             shortened(&entry.request),
         ]
     };
-    let header = ["at", "who", "action", "touched", "failed", "outcome", "ids", "failed ids", "request"];
-    output::table(&header, entries.iter().map(row).collect(), "nothing was changed");
+    let header = [
+        "at",
+        "who",
+        "action",
+        "touched",
+        "failed",
+        "outcome",
+        "ids",
+        "failed ids",
+        "request",
+    ];
+    output::table(
+        &header,
+        entries.iter().map(row).collect(),
+        "nothing was changed",
+    );
     Ok(())
 }
 

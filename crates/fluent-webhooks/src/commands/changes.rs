@@ -50,8 +50,17 @@ pub(crate) async fn run(common: Common) -> anyhow::Result<()> {
             finding.means.to_owned(),
         ]
     };
-    let header = ["route", "events not looked at", "begun", "what a restart does"];
-    output::table(&header, findings.iter().map(row).collect(), "no routes, here or there");
+    let header = [
+        "route",
+        "events not looked at",
+        "begun",
+        "what a restart does",
+    ];
+    output::table(
+        &header,
+        findings.iter().map(row).collect(),
+        "no routes, here or there",
+    );
     Ok(())
 }
 
@@ -79,7 +88,13 @@ fn new(route: &RouteSettings, stored: u64) -> Finding {
         Start::Now => (0, "begins, with the first event after the restart"),
         Start::Beginning => (stored, "begins, with the oldest event kept"),
     };
-    Finding { route: route.name.clone(), change: Change::New, events, begun: 0, means }
+    Finding {
+        route: route.name.clone(),
+        change: Change::New,
+        events,
+        begun: 0,
+        means,
+    }
 }
 
 fn known_before(route: &RouteSettings, state: &RouteState) -> Finding {
@@ -89,12 +104,21 @@ fn known_before(route: &RouteSettings, state: &RouteState) -> Finding {
             means: "matches anew: its new match applies to all that it has not looked at",
             ..finding(state, Change::Rematched)
         },
-        _ => Finding { means: "goes on", ..finding(state, Change::Same) },
+        _ => Finding {
+            means: "goes on",
+            ..finding(state, Change::Same)
+        },
     }
 }
 
 fn finding(state: &RouteState, change: Change) -> Finding {
     let route = state.name.clone();
     let begun = state.waiting + state.in_flight;
-    Finding { route, change, events: state.behind, begun, means: "" }
+    Finding {
+        route,
+        change,
+        events: state.behind,
+        begun,
+        means: "",
+    }
 }

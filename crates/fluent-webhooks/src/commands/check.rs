@@ -7,8 +7,8 @@ use grpc::GrpcServer;
 use queue::{MatchFields, Start};
 use serde_json::json;
 use settings::{
-    EmbeddedSettings, Gateway, MIN_DEDUP_WINDOW, QueueSettings, ReconcileSettings, RouteSettings, Routes,
-    SettingsTree,
+    EmbeddedSettings, Gateway, MIN_DEDUP_WINDOW, QueueSettings, ReconcileSettings, RouteSettings,
+    Routes, SettingsTree,
 };
 use verifier::{KeyRing, PublicKey};
 
@@ -25,17 +25,31 @@ pub(crate) async fn run(
     let tree = open::tree(&common.config)?;
     let gateway = tree.gateway()?;
     let queue = tree.queue_to_deliver()?;
-    let routes = if partly { tree.routes_of(registry)? } else { tree.routes(Some(registry))? };
+    let routes = if partly {
+        tree.routes_of(registry)?
+    } else {
+        tree.routes(Some(registry))?
+    };
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     let reconcile = tree.reconcile(&routes)?;
     let small_file = small_file(&queue).into_iter().collect();
-    let warnings = [gateway.proxies.warnings(), routes.warnings(), tree.warnings()?, small_file].concat();
+    let warnings = [
+        gateway.proxies.warnings(),
+        routes.warnings(),
+        tree.warnings()?,
+        small_file,
+    ]
+    .concat();
     // The files that the settings name must be there, too: secrets, templates, certificates.
-    tree.operator()?.as_ref().map(GrpcServer::check).transpose()?;
+    tree.operator()?
+        .as_ref()
+        .map(GrpcServer::check)
+        .transpose()?;
     let everything = RouteSelection::everything();
     let shared = ProcessResources::by(&tree)?.shared;
-    let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
+    let opened =
+        dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
     opened.map_err(|error| dispatcher::located(&tree, error))?;
     if common.json && online {
         return logins::run(common, &tree).await;
@@ -56,7 +70,10 @@ pub(crate) async fn run(
             "warnings": warnings,
         }));
     }
-    output::line(format!("{} is valid. This would run:\n", common.config.display()));
+    output::line(format!(
+        "{} is valid. This would run:\n",
+        common.config.display()
+    ));
     describe_gateway(&gateway);
     for (name, what) in retired_keys(&gateway.keys, &queue) {
         output::line(format!("  retired key   {name}: {what}"));
@@ -66,28 +83,53 @@ pub(crate) async fn run(
     if let Some(reconcile) = &reconcile {
         describe_reconcile(reconcile);
     }
-    warnings.iter().for_each(|warning| output::line(format!("warning: {warning}")));
-    if online { logins::run(common, &tree).await } else { Ok(()) }
+    warnings
+        .iter()
+        .for_each(|warning| output::line(format!("warning: {warning}")));
+    if online {
+        logins::run(common, &tree).await
+    } else {
+        Ok(())
+    }
 }
 
 fn describe_gateway(gateway: &Gateway) {
-    output::line(format!("Webhooks are accepted by POST at http://{}{}", gateway.listen, gateway.path));
+    output::line(format!(
+        "Webhooks are accepted by POST at http://{}{}",
+        gateway.listen, gateway.path
+    ));
     let enabled: Vec<_> = gateway
         .signatures
         .enabled
         .iter()
-        .map(|algorithm| format!("{algorithm} in {}", gateway.signatures.headers(*algorithm).join(" or ")))
+        .map(|algorithm| {
+            format!(
+                "{algorithm} in {}",
+                gateway.signatures.headers(*algorithm).join(" or ")
+            )
+        })
         .collect();
     output::line(format!("  signed with   {}", enabled.join(", then ")));
-    output::line(format!("  sent by       {}", gateway.account_names.join(", ")));
+    output::line(format!(
+        "  sent by       {}",
+        gateway.account_names.join(", ")
+    ));
     for (name, key) in gateway.keys.keys() {
         output::line(format!("  key           {name}: {}", describe_key(key)));
     }
 }
 
 fn describe_key(key: &PublicKey) -> String {
-    let weak = if key.is_weak() { ", short by today's advice" } else { "" };
-    format!("RSA {} bits{weak}, sha256 {}", key.bits(), &key.fingerprint()[..16])
+    let weak = if key.is_weak() {
+        ", short by today's advice"
+    } else {
+        ""
+    };
+    format!(
+        "RSA {} bits{weak}, sha256 {}",
+        key.bits(),
+        &key.fingerprint()[..16]
+    )
 }
 
 /// The name of each key that is out of use, with the purpose that it still has.
@@ -95,10 +137,17 @@ fn retired_keys(keys: &KeyRing, queue: &QueueSettings) -> Vec<(String, String)> 
     let is_asked = matches!(queue, QueueSettings::JetStream(queue) if queue.reverify);
     let purpose = match is_asked {
         true => "admits nothing, and proves what is stored: keep it as long as that is",
-        false => "admits nothing, and nothing else asks for it: what this queue keeps is not verified again",
+        false => {
+            "admits nothing, and nothing else asks for it: what this queue keeps is not verified again"
+        }
     };
     keys.retired()
-        .map(|(name, key)| (name.to_string(), format!("{}; {purpose}", describe_key(key))))
+        .map(|(name, key)| {
+            (
+                name.to_string(),
+                format!("{}; {purpose}", describe_key(key)),
+            )
+        })
         .collect()
 }
 
@@ -111,14 +160,18 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
         QueueSettings::JetStream(queue) => {
             let servers = queue.servers.join(", ");
             let replicas = queue.replicas;
-            output::line(format!("\nEvents are kept in NATS, on {replicas} of {servers}"));
+            output::line(format!(
+                "\nEvents are kept in NATS, on {replicas} of {servers}"
+            ));
             (queue.retention, queue.dedup_window)
         }
     };
     if let Some(spool) = tree.spool(queue)? {
         let path = spool.path.display();
         let keep = spool.keep.0.as_secs() / 60;
-        output::line(format!("  and before    in the spool {path}, for {keep} minutes more"));
+        output::line(format!(
+            "  and before    in the spool {path}, for {keep} minutes more"
+        ));
     }
     output::line(format!(
         "  settled ones  for {} hours or up to {} MiB; ids for {} hours",
@@ -133,7 +186,9 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
         ));
     }
     match tree.health()? {
-        Some(address) => output::line(format!("Health is answered at http://{address}/livez and /readyz")),
+        Some(address) => output::line(format!(
+            "Health is answered at http://{address}/livez and /readyz"
+        )),
         None => output::line("Health is answered nowhere (fluent-connect.health is not set)"),
     }
     describe_telemetry(tree)
@@ -142,14 +197,17 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
 /// The rates, in events a second, at which ids are known for the whole dedup window, and for as
 /// long as Fluent sends an event again.
 fn rates_held(queue: &EmbeddedSettings) -> [f64; 2] {
-    [queue.dedup_window.0, MIN_DEDUP_WINDOW].map(|window| queues::rate_held(queue.retention, window))
+    [queue.dedup_window.0, MIN_DEDUP_WINDOW]
+        .map(|window| queues::rate_held(queue.retention, window))
 }
 
 /// A rate below one event a second is less than most shops have.
 const FEW: f64 = 1.0;
 
 fn small_file(queue: &QueueSettings) -> Option<String> {
-    let QueueSettings::Embedded(queue) = queue else { return None };
+    let QueueSettings::Embedded(queue) = queue else {
+        return None;
+    };
     let [_, least] = rates_held(queue);
     (least < FEW).then(|| {
         format!(
@@ -167,7 +225,10 @@ fn describe_telemetry(tree: &SettingsTree) -> anyhow::Result<()> {
     match telemetry.otlp {
         Some(otlp) => {
             let percent = telemetry.traces.sample * 100.0;
-            output::line(format!("Traces and metrics go to {}, {percent} % of the traces", otlp.endpoint));
+            output::line(format!(
+                "Traces and metrics go to {}, {percent} % of the traces",
+                otlp.endpoint
+            ));
         }
         None => output::line("Traces go nowhere (fluent-connect.telemetry.otlp is not set)"),
     }
@@ -175,7 +236,10 @@ fn describe_telemetry(tree: &SettingsTree) -> anyhow::Result<()> {
 }
 
 fn describe_routes(routes: &[RouteSettings]) {
-    output::line(format!("\n{} route(s); what none of them matches is kept as unrouted:", routes.len()));
+    output::line(format!(
+        "\n{} route(s); what none of them matches is kept as unrouted:",
+        routes.len()
+    ));
     let rows = routes.iter().map(|route| {
         let start = match route.start {
             Start::Now => "now",
@@ -196,11 +260,21 @@ fn describe_routes(routes: &[RouteSettings]) {
             ),
         ]
     });
-    output::table(&["route", "gets", "by", "at once", "limits", "from", "retries"], rows.collect(), "  none");
+    output::table(
+        &[
+            "route", "gets", "by", "at once", "limits", "from", "retries",
+        ],
+        rows.collect(),
+        "  none",
+    );
 }
 
 fn describe_reconcile(reconcile: &ReconcileSettings) {
-    let accounts: Vec<_> = reconcile.accounts.iter().map(|account| &*account.name).collect();
+    let accounts: Vec<_> = reconcile
+        .accounts
+        .iter()
+        .map(|account| &*account.name)
+        .collect();
     output::line(format!(
         "\nFluent's log of {} is compared with what came, every {:?}: {}",
         accounts.join(", "),
@@ -211,9 +285,15 @@ fn describe_reconcile(reconcile: &ReconcileSettings) {
 
 /// The dispatcher of a route, its questions to Fluent, and its outcome hooks.
 fn by(route: &RouteSettings) -> String {
-    let asks = route.enrich.as_ref().map(|enrich| format!(" with {}", enrich.query.display()));
+    let asks = route
+        .enrich
+        .as_ref()
+        .map(|enrich| format!(" with {}", enrich.query.display()));
     let confirms = route.confirm.map(|_| " once Fluent confirms it".to_owned());
-    let told = [("success", &route.on_success), ("dead letter", &route.on_dead_letter)];
+    let told = [
+        ("success", &route.on_success),
+        ("dead letter", &route.on_dead_letter),
+    ];
     let told = told
         .into_iter()
         .filter_map(|(of, then)| Some(format!("; {of} told by {}", then.as_ref()?.dispatcher)));
@@ -223,10 +303,21 @@ fn by(route: &RouteSettings) -> String {
 
 /// The limits on a route's attempts in each process.
 fn limits(route: &RouteSettings) -> String {
-    let rate = route.rate.map(|rate| format!("{} in {:?}, {} at once", rate.events, rate.per.0, rate.burst));
-    let breaker = route.breaker.map(|breaker| format!("breaker after {} failed events", breaker.failures));
+    let rate = route.rate.map(|rate| {
+        format!(
+            "{} in {:?}, {} at once",
+            rate.events, rate.per.0, rate.burst
+        )
+    });
+    let breaker = route
+        .breaker
+        .map(|breaker| format!("breaker after {} failed events", breaker.failures));
     let limits: Vec<String> = rate.into_iter().chain(breaker).collect();
-    if limits.is_empty() { "none".to_owned() } else { limits.join("; ") }
+    if limits.is_empty() {
+        "none".to_owned()
+    } else {
+        limits.join("; ")
+    }
 }
 
 pub(crate) fn in_words(terms: &MatchFields) -> String {
@@ -243,9 +334,18 @@ pub(crate) fn in_words(terms: &MatchFields) -> String {
     .into_iter()
     .filter(|(_, wanted)| !wanted.is_empty() && **wanted != [Origin::Webhook.as_str()])
     .map(|(field, wanted)| format!("{field} {}", wanted.join("|")))
-    .chain(terms.when.as_ref().map(|when| format!("when {}", when.text())))
+    .chain(
+        terms
+            .when
+            .as_ref()
+            .map(|when| format!("when {}", when.text())),
+    )
     .collect();
-    if said.is_empty() { "everything".to_owned() } else { said.join(", ") }
+    if said.is_empty() {
+        "everything".to_owned()
+    } else {
+        said.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -255,8 +355,12 @@ mod tests {
     /// The described keys that are out of use, in settings with this queue.
     fn retired(queue: &str) -> Vec<(String, String)> {
         let folder = tempfile::tempdir().unwrap();
-        let [old, new] =
-            [(); 2].map(|()| simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap());
+        let [old, new] = [(); 2].map(|()| {
+            simulator::KeyPair::generate(1024)
+                .unwrap()
+                .public_base64()
+                .unwrap()
+        });
         let text = format!(
             "fluent-connect: {{ queue: {queue} }}\nfluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \
              [{{ key: {old:?}, retired: true }}, {{ key: {new:?} }}] }} }}\n"
@@ -274,7 +378,10 @@ mod tests {
         assert_eq!(asked.len(), 1, "{asked:?}");
         assert_eq!(asked[0].0, "sydney_sandbox");
         assert!(asked[0].1.contains("proves what is stored"), "{asked:?}");
-        for queue in [&*format!("{{ {servers}, reverify: false }}"), "{ path: queue.db }"] {
+        for queue in [
+            &*format!("{{ {servers}, reverify: false }}"),
+            "{ path: queue.db }",
+        ] {
             let found = retired(queue);
             assert!(found[0].1.contains("nothing else asks for it"), "{found:?}");
         }

@@ -5,7 +5,9 @@ use clap::Subcommand;
 use event_model::{Clock, SystemClock};
 use operator::CERTIFICATE_ENDS_SOON;
 use queue::{ServerState, StoresHealth};
-use queues::cluster::{Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState};
+use queues::cluster::{
+    Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState,
+};
 use serde_json::{Value, json};
 use settings::QueueSettings;
 
@@ -32,9 +34,10 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     let cluster = Cluster::connect(&queues::nats_options(&settings, "cluster")).await?;
     let (report, route_ports) = match command {
         Command::Init => (cluster.init().await?, None),
-        Command::Check { route_port } => {
-            (cluster.check().await?, Some(cluster.route_ports(route_port).await))
-        }
+        Command::Check { route_port } => (
+            cluster.check().await?,
+            Some(cluster.route_ports(route_port).await),
+        ),
     };
     let health = cluster.health().await?;
     if common.json {
@@ -42,16 +45,34 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     } else {
         describe(&report, &health, route_ports.as_deref())
     }
-    let open = route_ports.iter().flatten().filter(|port| port.access == RouteAccess::Open);
-    let open: Vec<_> = open.map(|port| format!("{} ({})", port.server, port.address)).collect();
+    let open = route_ports
+        .iter()
+        .flatten()
+        .filter(|port| port.access == RouteAccess::Open);
+    let open: Vec<_> = open
+        .map(|port| format!("{} ({})", port.server, port.address))
+        .collect();
     if !open.is_empty() {
-        let rest = if report.is_good() { String::new() } else { format!("; and {report}") };
-        bail!("anybody may join as a server: {} {}{rest}", open.join(", "), WHAT_TO_DO);
+        let rest = if report.is_good() {
+            String::new()
+        } else {
+            format!("; and {report}")
+        };
+        bail!(
+            "anybody may join as a server: {} {}{rest}",
+            open.join(", "),
+            WHAT_TO_DO
+        );
     }
     let ending = route_ports.iter().flatten().filter(|port| ends_soon(port));
-    let ending: Vec<_> = ending.map(|port| format!("{} ({})", port.server, port.address)).collect();
+    let ending: Vec<_> = ending
+        .map(|port| format!("{} ({})", port.server, port.address))
+        .collect();
     if report.is_good() && !ending.is_empty() {
-        bail!("certificates end soon: {}; see docs/how-to/renew-nats-certificates.md", ending.join(", "));
+        bail!(
+            "certificates end soon: {}; see docs/how-to/renew-nats-certificates.md",
+            ending.join(", ")
+        );
     }
     let gone: Vec<_> = health
         .servers
@@ -61,7 +82,10 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         .collect();
     // Streams can be made while a server is gone.
     if matches!(command, Command::Check { .. }) && report.is_good() && !gone.is_empty() {
-        bail!("the streams are as they are to be, and {} does not answer", gone.join(", "));
+        bail!(
+            "the streams are as they are to be, and {} does not answer",
+            gone.join(", ")
+        );
     }
     if !report.is_good() {
         bail!("the cluster is not what it is to be: {report}");
@@ -75,21 +99,42 @@ fn describe(report: &Report, health: &StoresHealth, route_ports: Option<&[RouteP
         let (state, more) = in_words(stream);
         let messages = stream.messages.to_string();
         let size = format!("{:.1} MiB", stream.bytes as f64 / f64::from(1 << 20));
-        vec![stream.name.to_string(), state.to_owned(), messages, size, stream.purpose.to_owned(), more]
+        vec![
+            stream.name.to_string(),
+            state.to_owned(),
+            messages,
+            size,
+            stream.purpose.to_owned(),
+            more,
+        ]
     });
-    output::table(&["stream", "state", "messages", "size", "for", "differs"], rows.collect(), "no streams");
+    output::table(
+        &["stream", "state", "messages", "size", "for", "differs"],
+        rows.collect(),
+        "no streams",
+    );
     output::line("");
     let rows = health.servers.iter().map(|server| {
         let (state, more) = server_in_words(&server.state);
         vec![server.name.clone(), state.to_owned(), more]
     });
     output::table(&["server", "state", ""], rows.collect(), "no servers");
-    let Some(route_ports) = route_ports else { return };
+    let Some(route_ports) = route_ports else {
+        return;
+    };
     output::line("");
     let rows = route_ports.iter().map(|port| {
         let (_, state, detail) = access_in_words(port.access);
-        let ends = port.certificate_ends_at.map(|at| at.strftime("%Y-%m-%d").to_string());
-        let ends = ends.map(|day| if ends_soon(port) { format!("SOON: {day}") } else { day });
+        let ends = port
+            .certificate_ends_at
+            .map(|at| at.strftime("%Y-%m-%d").to_string());
+        let ends = ends.map(|day| {
+            if ends_soon(port) {
+                format!("SOON: {day}")
+            } else {
+                day
+            }
+        });
         vec![
             port.server.clone(),
             port.address.clone(),
@@ -98,16 +143,29 @@ fn describe(report: &Report, health: &StoresHealth, route_ports: Option<&[RouteP
             detail.to_owned(),
         ]
     });
-    let head = ["server", "port for servers", "to a stranger", "certificate ends", ""];
+    let head = [
+        "server",
+        "port for servers",
+        "to a stranger",
+        "certificate ends",
+        "",
+    ];
     output::table(&head, rows.collect(), "no servers");
-    if route_ports.iter().any(|port| port.access == RouteAccess::Certificate) {
+    if route_ports
+        .iter()
+        .any(|port| port.access == RouteAccess::Certificate)
+    {
         output::line(WHAT_SERVERS_LOG);
     }
 }
 
 fn in_words(stream: &StreamReport) -> (&'static str, String) {
     let list = |drifts: &[queues::cluster::Drift]| {
-        drifts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        drifts
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
     };
     match &stream.state {
         StreamState::Good => ("good", String::new()),
@@ -122,15 +180,20 @@ fn server_in_words(state: &ServerState) -> (&'static str, String) {
     match state {
         ServerState::Well => ("well", String::new()),
         ServerState::Gone => ("gone", "it does not answer".to_owned()),
-        ServerState::Behind(streams) => {
-            ("behind", format!("degraded: its copy of {} is not complete", streams.join(", ")))
-        }
+        ServerState::Behind(streams) => (
+            "behind",
+            format!(
+                "degraded: its copy of {} is not complete",
+                streams.join(", ")
+            ),
+        ),
     }
 }
 
 /// True if the certificate of the port should be renewed.
 fn ends_soon(port: &RoutePort) -> bool {
-    port.certificate_ends_at.is_some_and(|at| at < SystemClock.now() + CERTIFICATE_ENDS_SOON)
+    port.certificate_ends_at
+        .is_some_and(|at| at < SystemClock.now() + CERTIFICATE_ENDS_SOON)
 }
 
 /// Advice about a port for servers that asks for too little.

@@ -47,7 +47,10 @@ async fn retry(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, &shutdown).await?;
-    let request = v1::RetryDeliveryRequest { event, route: route.unwrap_or_default() };
+    let request = v1::RetryDeliveryRequest {
+        event,
+        route: route.unwrap_or_default(),
+    };
     let retried = output::answered(api.retry_delivery(request).await)?;
     if common.json {
         return output::json(&json!({ "id": retried.event_id, "routes": retried.routes }));
@@ -119,7 +122,11 @@ async fn list(common: Common, args: ListArgs, shutdown: Shutdown) -> anyhow::Res
     let mut page_token = String::new();
     while attempts.len() < args.limit {
         let page_size = u32::try_from((args.limit - attempts.len()).min(1000))?;
-        let request = v1::ListDeliveriesRequest { filter: Some(filter.clone()), page_size, page_token };
+        let request = v1::ListDeliveriesRequest {
+            filter: Some(filter.clone()),
+            page_size,
+            page_token,
+        };
         let page = output::answered(api.list_deliveries(request).await)?;
         attempts.extend(page.attempts);
         page_token = page.next_page_token;
@@ -131,8 +138,14 @@ async fn list(common: Common, args: ListArgs, shutdown: Shutdown) -> anyhow::Res
     if common.json {
         return output::json(&attempts.iter().map(describe).collect::<Vec<_>>());
     }
-    let header = ["ended", "route", "event", "entity", "attempt", "outcome", "took", "why"];
-    output::table(&header, attempts.iter().map(row).collect(), "no attempts, or none that the filter leaves");
+    let header = [
+        "ended", "route", "event", "entity", "attempt", "outcome", "took", "why",
+    ];
+    output::table(
+        &header,
+        attempts.iter().map(row).collect(),
+        "no attempts, or none that the filter leaves",
+    );
     Ok(())
 }
 
@@ -152,14 +165,21 @@ fn row(attempt: &v1::Attempt) -> Vec<String> {
 /// Shows attempts as they end, until it is told to stop.
 pub(crate) async fn tail(common: Common, filter: Filter, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
-    let request = v1::WatchDeliveriesRequest { filter: Some(filter.wire()) };
+    let request = v1::WatchDeliveriesRequest {
+        filter: Some(filter.wire()),
+    };
     let mut attempts = output::answered(api.watch_deliveries(request).await)?;
     let draining = shutdown.draining();
     while let Some(next) = draining.run_until_cancelled(attempts.message()).await {
         match next {
-            Ok(Some(message)) => message.attempts.iter().try_for_each(|attempt| tell(&common, attempt))?,
+            Ok(Some(message)) => message
+                .attempts
+                .iter()
+                .try_for_each(|attempt| tell(&common, attempt))?,
             Ok(None) => return Ok(()),
-            Err(status) if status.code() == Code::Unavailable && draining.is_cancelled() => return Ok(()),
+            Err(status) if status.code() == Code::Unavailable && draining.is_cancelled() => {
+                return Ok(());
+            }
             Err(status) => bail!(output::said(&status)),
         }
     }
@@ -189,7 +209,11 @@ fn tell(common: &Common, attempt: &v1::Attempt) -> anyhow::Result<()> {
 
 fn ended(attempt: &v1::Attempt) -> String {
     let started = attempt.started_at.as_ref().and_then(grpc::timestamp_of);
-    let took = attempt.took.as_ref().and_then(grpc::duration_of).unwrap_or_default();
+    let took = attempt
+        .took
+        .as_ref()
+        .and_then(grpc::duration_of)
+        .unwrap_or_default();
     let ended = started.and_then(|started| started.checked_add(took).ok());
     ended.map(output::time).unwrap_or_default()
 }
@@ -202,7 +226,9 @@ fn number(attempt: &v1::Attempt) -> String {
 }
 
 pub(crate) fn outcome(attempt: &v1::Attempt) -> String {
-    let status = attempt.status.map_or(String::new(), |status| format!(" {status}"));
+    let status = attempt
+        .status
+        .map_or(String::new(), |status| format!(" {status}"));
     match attempt.outcome.as_str() {
         "done" => format!("{}{status}", attempt.outcome.green()),
         "permanent" | "panicked" | "died" => format!("{}{status}", attempt.outcome.red()),
@@ -211,7 +237,11 @@ pub(crate) fn outcome(attempt: &v1::Attempt) -> String {
 }
 
 pub(crate) fn took(attempt: &v1::Attempt) -> String {
-    let took = attempt.took.as_ref().and_then(grpc::duration_of).unwrap_or_default();
+    let took = attempt
+        .took
+        .as_ref()
+        .and_then(grpc::duration_of)
+        .unwrap_or_default();
     format!("{took:.1?}")
 }
 
@@ -226,7 +256,11 @@ fn describe(attempt: &v1::Attempt) -> Value {
 
 /// An attempt without its event, which the output has elsewhere.
 pub(crate) fn step(attempt: &v1::Attempt) -> Value {
-    let took = attempt.took.as_ref().and_then(grpc::duration_of).unwrap_or_default();
+    let took = attempt
+        .took
+        .as_ref()
+        .and_then(grpc::duration_of)
+        .unwrap_or_default();
     json!({
         "route": attempt.route,
         "redrive": attempt.redrive,

@@ -40,7 +40,11 @@ pub(crate) enum Command {
 /// Interval at which `index --follow` catches up.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    common: Common,
+    command: Command,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     match command {
         Command::Show { reference, limit } => show(common, reference, limit, &shutdown).await,
         Command::Body { event } => body(common, event, &shutdown).await,
@@ -59,12 +63,18 @@ async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Res
     let took_ms = u64::try_from(began.elapsed().as_millis())?;
     match common.json {
         true => output::json(&serde_json::json!({ "tookMs": took_ms }))?,
-        false => {
-            output::line(format!("the index is up to date, after {:.1} s", began.elapsed().as_secs_f64()))
-        }
+        false => output::line(format!(
+            "the index is up to date, after {:.1} s",
+            began.elapsed().as_secs_f64()
+        )),
     }
     let draining = shutdown.draining();
-    while follow && draining.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
+    while follow
+        && draining
+            .run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY))
+            .await
+            .is_some()
+    {
         // Servers that are away come back.
         if let Err(error) = stores.history().catch_up().await {
             output::line(format!("not up to date: {error}"));
@@ -83,9 +93,17 @@ async fn body(common: Common, event: String, shutdown: &Shutdown) -> anyhow::Res
     output::bytes(&found.body)
 }
 
-async fn show(common: Common, reference: String, limit: u32, shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn show(
+    common: Common,
+    reference: String,
+    limit: u32,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, shutdown).await?;
-    let request = v1::ShowEventsRequest { reference: reference.clone(), limit };
+    let request = v1::ShowEventsRequest {
+        reference: reference.clone(),
+        limit,
+    };
     let stories = output::answered(api.show_events(request).await)?.stories;
     if common.json {
         return output::json(&stories.iter().map(describe).collect::<Vec<_>>());
@@ -137,7 +155,11 @@ fn state(outcome: &v1::RouteOutcome) -> Value {
 }
 
 fn tell(story: &v1::EventStory) {
-    let entity = if story.entity.is_empty() { "(no entity)" } else { &story.entity };
+    let entity = if story.entity.is_empty() {
+        "(no entity)"
+    } else {
+        &story.entity
+    };
     output::line(format!(
         "{}  {}  {}",
         output::plain(&story.name).bold(),
@@ -156,12 +178,18 @@ fn tell(story: &v1::EventStory) {
     for other in &story.same_id {
         let id = &other.event_id;
         let at = when::text(other.received_at.as_ref());
-        let how = if other.origin == "reconciled" { "found in Fluent's log" } else { "arrived" };
+        let how = if other.origin == "reconciled" {
+            "found in Fluent's log"
+        } else {
+            "arrived"
+        };
         output::line(format!("  same id   {id}, {how} at {at}, has another body"));
     }
     if story.history_since.is_some() {
         let since = when::text(story.history_since.as_ref());
-        output::line(format!("  history   begins at {since}: what became of it before is not kept"));
+        output::line(format!(
+            "  history   begins at {since}: what became of it before is not kept"
+        ));
     }
     for step in &story.attempts {
         output::line(format!("  {}", attempt(step)));
@@ -173,9 +201,16 @@ fn tell(story: &v1::EventStory) {
 }
 
 fn attempt(step: &v1::Attempt) -> String {
-    let again = if step.redrive > 0 { format!(" (redrive {})", step.redrive) } else { String::new() };
-    let detail =
-        if step.detail.is_empty() { String::new() } else { format!(": {}", output::plain(&step.detail)) };
+    let again = if step.redrive > 0 {
+        format!(" (redrive {})", step.redrive)
+    } else {
+        String::new()
+    };
+    let detail = if step.detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", output::plain(&step.detail))
+    };
     format!(
         "{}  {}{again} attempt {}: {} in {}{detail}",
         when::text(step.started_at.as_ref()),
@@ -187,11 +222,21 @@ fn attempt(step: &v1::Attempt) -> String {
 }
 
 fn stands(outcome: &v1::RouteOutcome) -> String {
-    let v1::RouteOutcome { route, state, due, letter, reason } = outcome;
+    let v1::RouteOutcome {
+        route,
+        state,
+        due,
+        letter,
+        reason,
+    } = outcome;
     match state.as_str() {
         "done" => format!("{route}: {}", "done".green()),
         "in-flight" => format!("{route}: being attempted"),
-        "waiting" => format!("{route}: {} until {}", "waiting".yellow(), when::text(due.as_ref())),
+        "waiting" => format!(
+            "{route}: {} until {}",
+            "waiting".yellow(),
+            when::text(due.as_ref())
+        ),
         "dead" => format!("{route}: {} {letter} ({reason})", "dead letter".red()),
         "not-reached" => format!("{route}: not reached yet"),
         "unknown" => format!("{route}: {}", "unknown".yellow()),

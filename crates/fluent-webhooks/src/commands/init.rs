@@ -29,12 +29,17 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let text = settings_for(&args.account, &args.region, args.environment)?;
     if args.config.exists() {
-        bail!("{} is there already; give another with --config", args.config.display());
+        bail!(
+            "{} is there already; give another with --config",
+            args.config.display()
+        );
     }
     if let Some(folder) = args.config.parent() {
-        private_files::create_folder(folder).with_context(|| format!("making {}", folder.display()))?;
+        private_files::create_folder(folder)
+            .with_context(|| format!("making {}", folder.display()))?;
     }
-    private_files::write(&args.config, text).with_context(|| format!("writing {}", args.config.display()))?;
+    private_files::write(&args.config, text)
+        .with_context(|| format!("writing {}", args.config.display()))?;
     let key = KeyName::new(&*args.region, args.environment);
     output::line(format!("wrote {}", args.config.display()));
     output::line(format!(
@@ -45,8 +50,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn settings_for(account: &str, region: &str, environment: Environment) -> anyhow::Result<String> {
-    let plain =
-        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    let plain = |text: &str| {
+        !text.is_empty()
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    };
     if !plain(account) || !plain(region) {
         bail!("expected an account and a region of letters, digits, `_`, `-` and `.`");
     }
@@ -67,15 +76,27 @@ mod tests {
     fn what_init_writes_is_valid_once_the_key_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("application.yml");
-        std::fs::write(&config, settings_for("ACME", "sydney", Environment::Sandbox).unwrap()).unwrap();
+        std::fs::write(
+            &config,
+            settings_for("ACME", "sydney", Environment::Sandbox).unwrap(),
+        )
+        .unwrap();
         std::fs::create_dir(folder.path().join("keys")).unwrap();
-        let key = simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap();
+        let key = simulator::KeyPair::generate(1024)
+            .unwrap()
+            .public_base64()
+            .unwrap();
         std::fs::write(folder.path().join("keys/sydney_sandbox.pem"), key).unwrap();
 
         let tree = SettingsTree::load(&config, []).unwrap();
-        assert_eq!(tree.gateway().unwrap().account_names, ["ACME (sydney_sandbox)"]);
+        assert_eq!(
+            tree.gateway().unwrap().account_names,
+            ["ACME (sydney_sandbox)"]
+        );
         assert_eq!(tree.routes(Some(&crate::registry())).unwrap().0.len(), 2);
-        let settings::QueueSettings::Embedded(queue) = tree.queue().unwrap() else { panic!("not embedded") };
+        let settings::QueueSettings::Embedded(queue) = tree.queue().unwrap() else {
+            panic!("not embedded")
+        };
         assert!(queue.path.starts_with(folder.path()));
         assert!(tree.health().unwrap().is_some());
     }
@@ -85,8 +106,9 @@ mod tests {
         let files = |folder: &str| {
             let folder = std::path::Path::new(CONFIG).join(folder);
             let entries = std::fs::read_dir(folder).unwrap();
-            let mut names: Vec<_> =
-                entries.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+            let mut names: Vec<_> = entries
+                .map(|file| file.unwrap().file_name().into_string().unwrap())
+                .collect();
             names.sort();
             names
         };
@@ -104,18 +126,34 @@ mod tests {
             ]
         );
         // Read by e2e's tests of stops.
-        assert_eq!(files("systemd"), ["fluent-webhooks.service", "fluent-webhooks.socket"]);
+        assert_eq!(
+            files("systemd"),
+            ["fluent-webhooks.service", "fluent-webhooks.socket"]
+        );
         // Read below; those of load balancers by e2e's proxies.
         assert_eq!(
             files("cluster"),
-            ["admin.yml", "dispatcher.yml", "gateway.yml", "haproxy.cfg", "nginx.conf", "operator.yml"]
+            [
+                "admin.yml",
+                "dispatcher.yml",
+                "gateway.yml",
+                "haproxy.cfg",
+                "nginx.conf",
+                "operator.yml"
+            ]
         );
         // Read by e2e's servers, and by those of docker-compose.yml.
         assert_eq!(files("nats"), ["accounts.conf", "nats.conf"]);
         // Read by e2e's Prometheus; the collector's and Grafana's by those of docker-compose.yml.
         assert_eq!(
             files("observe"),
-            ["alerts.test.yml", "alerts.yml", "collector.yml", "grafana", "prometheus.yml"]
+            [
+                "alerts.test.yml",
+                "alerts.yml",
+                "collector.yml",
+                "grafana",
+                "prometheus.yml"
+            ]
         );
     }
 
@@ -124,53 +162,107 @@ mod tests {
         let folder = std::path::Path::new(CONFIG).join("integrations");
         let mut templates = Vec::new();
         let mut read = String::new();
-        for file in std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()) {
-            if file.extension().is_some_and(|extension| extension == "json" || extension == "graphql") {
+        for file in std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+        {
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "json" || extension == "graphql")
+            {
                 templates.push(file.file_name().unwrap().to_string_lossy().into_owned());
                 continue;
             }
-            let routes = SettingsTree::load(&file, []).unwrap().routes(Some(&crate::registry())).unwrap().0;
+            let routes = SettingsTree::load(&file, [])
+                .unwrap()
+                .routes(Some(&crate::registry()))
+                .unwrap()
+                .0;
             assert!(!routes.is_empty(), "{}", file.display());
             read.push_str(&std::fs::read_to_string(&file).unwrap());
         }
         assert_eq!(templates.len(), 9);
-        let is_read = |name: &String| [" ", "\n"].iter().any(|end| read.contains(&format!(": {name}{end}")));
-        templates.iter().for_each(|name| assert!(is_read(name), "{name}"));
+        let is_read = |name: &String| {
+            [" ", "\n"]
+                .iter()
+                .any(|end| read.contains(&format!(": {name}{end}")))
+        };
+        templates
+            .iter()
+            .for_each(|name| assert!(is_read(name), "{name}"));
     }
 
     #[test]
     fn the_clusters_settings_are_valid() {
         let read = |name: &str, environment: &[(&str, &str)]| {
-            let environment =
-                environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            SettingsTree::load(&std::path::Path::new(CONFIG).join("cluster").join(name), environment).unwrap()
+            let environment = environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            SettingsTree::load(
+                &std::path::Path::new(CONFIG).join("cluster").join(name),
+                environment,
+            )
+            .unwrap()
         };
-        let key = simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap();
-        let key = [("FLUENTCOMMERCE__FLUENT_WEBHOOK_KEYS__SYDNEY_SANDBOX", key.as_str())];
+        let key = simulator::KeyPair::generate(1024)
+            .unwrap()
+            .public_base64()
+            .unwrap();
+        let key = [(
+            "FLUENTCOMMERCE__FLUENT_WEBHOOK_KEYS__SYDNEY_SANDBOX",
+            key.as_str(),
+        )];
         let gateway = read("gateway.yml", &key);
-        assert_eq!(gateway.gateway().unwrap().account_names, ["ACME (sydney_sandbox)"]);
+        assert_eq!(
+            gateway.gateway().unwrap().account_names,
+            ["ACME (sydney_sandbox)"]
+        );
         assert!(gateway.spool(&gateway.queue().unwrap()).unwrap().is_some());
         let proxies = gateway.gateway().unwrap().proxies;
         assert_eq!(proxies.address_from(), settings::AddressFrom::ProxyProtocol);
-        assert!(proxies.contains("10.94.17.10".parse().unwrap()), "the load balancer's");
+        assert!(
+            proxies.contains("10.94.17.10".parse().unwrap()),
+            "the load balancer's"
+        );
         assert!(!proxies.contains("10.94.17.11".parse().unwrap()) && proxies.warnings().is_empty());
         let compose = std::fs::read_to_string(format!("{CONFIG}/../docker-compose.yml")).unwrap();
-        assert!(compose.contains("ipv4_address: 10.94.17.10"), "it is where the gateways expect it");
+        assert!(
+            compose.contains("ipv4_address: 10.94.17.10"),
+            "it is where the gateways expect it"
+        );
         let dispatcher = read("dispatcher.yml", &[]);
-        assert_eq!(dispatcher.routes(Some(&crate::registry())).unwrap().0.len(), 1);
+        assert_eq!(
+            dispatcher.routes(Some(&crate::registry())).unwrap().0.len(),
+            1
+        );
         for name in ["gateway.yml", "dispatcher.yml", "operator.yml", "admin.yml"] {
-            let tree = if name == "gateway.yml" { read(name, &key) } else { read(name, &[]) };
-            let settings::QueueSettings::JetStream(queue) = tree.queue().unwrap() else { panic!("{name}") };
+            let tree = if name == "gateway.yml" {
+                read(name, &key)
+            } else {
+                read(name, &[])
+            };
+            let settings::QueueSettings::JetStream(queue) = tree.queue().unwrap() else {
+                panic!("{name}")
+            };
             let user = name.trim_end_matches(".yml");
-            assert_eq!((queue.user.as_deref(), &*queue.inbox), (Some(user), &*format!("_INBOX_{user}")));
+            assert_eq!(
+                (queue.user.as_deref(), &*queue.inbox),
+                (Some(user), &*format!("_INBOX_{user}"))
+            );
             let accounts = std::fs::read_to_string(format!("{CONFIG}/nats/accounts.conf")).unwrap();
-            assert!(accounts.contains(&format!("\"_INBOX_{user}.>\"")), "{user} has an inbox");
+            assert!(
+                accounts.contains(&format!("\"_INBOX_{user}.>\"")),
+                "{user} has an inbox"
+            );
         }
     }
 
     #[test]
     fn the_shipped_settings_are_what_init_writes() {
         let shipped = include_str!("../../../../config/application.yml");
-        assert_eq!(shipped, settings_for("ACME", "sydney", Environment::Sandbox).unwrap());
+        assert_eq!(
+            shipped,
+            settings_for("ACME", "sydney", Environment::Sandbox).unwrap()
+        );
     }
 }

@@ -104,21 +104,40 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
-        Command::List { filter, limit, after } => {
+        Command::List {
+            filter,
+            limit,
+            after,
+        } => {
             let letters = letters(&mut api, wire(which, filter), limit, after).await?;
             list(&common, &letters, which)
         }
         Command::Show { id, body } => {
-            let answer = api.get_dead_letter(v1::GetDeadLetterRequest { id, body }).await;
-            show(&common, &output::answered(answer)?.letter.unwrap_or_default(), body)
+            let answer = api
+                .get_dead_letter(v1::GetDeadLetterRequest { id, body })
+                .await;
+            show(
+                &common,
+                &output::answered(answer)?.letter.unwrap_or_default(),
+                body,
+            )
         }
-        Command::Redrive { selection, to } => redrive(&common, &mut api, which, selection, to).await,
+        Command::Redrive { selection, to } => {
+            redrive(&common, &mut api, which, selection, to).await
+        }
         Command::Discard { selection } => {
             let selection = chosen(&mut api, which, selection, "Remove", " for good").await?;
             if selection.is_none() {
-                return progress::ended(&common, &v1::Tally::default(), "removed", "; there was nothing");
+                return progress::ended(
+                    &common,
+                    &v1::Tally::default(),
+                    "removed",
+                    "; there was nothing",
+                );
             }
-            let answer = api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection }).await;
+            let answer = api
+                .discard_dead_letters(v1::DiscardDeadLettersRequest { selection })
+                .await;
             let tally = progress::follow(&common, answer, "removing").await?;
             progress::ended(&common, &tally, "removed", "")
         }
@@ -137,9 +156,17 @@ async fn redrive(
     }
     let selection = chosen(api, which, selection, "Deliver", " again").await?;
     if selection.is_none() {
-        return progress::ended(common, &v1::Tally::default(), "redriven", "; there was nothing");
+        return progress::ended(
+            common,
+            &v1::Tally::default(),
+            "redriven",
+            "; there was nothing",
+        );
     }
-    let request = v1::RedriveDeadLettersRequest { selection, to: to.unwrap_or_default() };
+    let request = v1::RedriveDeadLettersRequest {
+        selection,
+        to: to.unwrap_or_default(),
+    };
     let answer = api.redrive_dead_letters(request).await;
     let tally = progress::follow(common, answer, "handing over").await?;
     let hint = "; `fluent-webhooks events show REF` tells what becomes of them";
@@ -155,7 +182,12 @@ async fn chosen(
     what: &str,
     how: &str,
 ) -> anyhow::Result<Option<v1::DeadLetterSelection>> {
-    let LetterArgs { ids, all, filter, yes } = selection;
+    let LetterArgs {
+        ids,
+        all,
+        filter,
+        yes,
+    } = selection;
     if !all && wire(which, filter.clone()) != wire(which, Filter::default()) {
         bail!("a filter is for --all: expected numbers, or --all with a filter");
     }
@@ -166,7 +198,9 @@ async fn chosen(
         return Ok(Some(v1::DeadLetterSelection { ids, filter: None }));
     }
     let filter = wire(which, filter);
-    let request = v1::CountDeadLettersRequest { filter: Some(filter.clone()) };
+    let request = v1::CountDeadLettersRequest {
+        filter: Some(filter.clone()),
+    };
     let v1::CountDeadLettersResponse { count, up_to } =
         output::answered(api.count_dead_letters(request).await)?;
     if count == 0 {
@@ -174,7 +208,10 @@ async fn chosen(
     }
     output::confirm(&format!("{what} {count} event(s){how}?"), yes)?;
     let filter = Some(v1::DeadLetterFilter { up_to, ..filter });
-    Ok(Some(v1::DeadLetterSelection { ids: Vec::new(), filter }))
+    Ok(Some(v1::DeadLetterSelection {
+        ids: Vec::new(),
+        filter,
+    }))
 }
 
 fn wire(which: LetterChoice, filter: Filter) -> v1::DeadLetterFilter {
@@ -201,7 +238,11 @@ async fn letters(
     let mut page_token = after.to_string();
     while letters.len() < limit && !page_token.is_empty() {
         let page_size = u32::try_from((limit - letters.len()).min(PAGE))?;
-        let request = v1::ListDeadLettersRequest { filter: Some(filter.clone()), page_size, page_token };
+        let request = v1::ListDeadLettersRequest {
+            filter: Some(filter.clone()),
+            page_size,
+            page_token,
+        };
         let page = output::answered(api.list_dead_letters(request).await)?;
         letters.extend(page.letters);
         page_token = page.next_page_token;
@@ -231,14 +272,27 @@ fn list(common: &Common, letters: &[v1::DeadLetter], which: LetterChoice) -> any
         LetterChoice::Dead => "no dead letters",
         LetterChoice::Unrouted => "nothing is unrouted",
     };
-    let header = ["id", "route", "reason", "event", "entity", "account", "attempts", "since", "last failure"];
+    let header = [
+        "id",
+        "route",
+        "reason",
+        "event",
+        "entity",
+        "account",
+        "attempts",
+        "since",
+        "last failure",
+    ];
     output::table(&header, letters.iter().map(row).collect(), nothing);
     Ok(())
 }
 
 /// `<entityType>/<entityRef>` of an event, if it has a ref.
 pub(crate) fn entity(event: &v1::Event) -> Option<String> {
-    let entity = event.entity.as_ref().filter(|entity| !entity.r#ref.is_empty())?;
+    let entity = event
+        .entity
+        .as_ref()
+        .filter(|entity| !entity.r#ref.is_empty())?;
     Some(format!("{}/{}", entity.r#type, entity.r#ref))
 }
 
@@ -264,14 +318,20 @@ fn describe(letter: &v1::DeadLetter) -> Value {
 fn show(common: &Common, letter: &v1::DeadLetter, body: bool) -> anyhow::Result<()> {
     let mut described = describe(letter);
     if body {
-        let bytes = letter.event.as_ref().map(|event| event.body.clone()).unwrap_or_default();
+        let bytes = letter
+            .event
+            .as_ref()
+            .map(|event| event.body.clone())
+            .unwrap_or_default();
         described["body"] = json!(String::from_utf8_lossy(&bytes));
     }
     if common.json {
         return output::json(&described);
     }
     for (key, value) in described.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         output::line(format!("{key:<12} {}", output::plain(&text)));
     }
     Ok(())

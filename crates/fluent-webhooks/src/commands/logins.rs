@@ -29,7 +29,9 @@ pub(crate) async fn run(common: &Common, tree: &SettingsTree) -> anyhow::Result<
     let mut refused = 0;
     for account in accounts {
         let environment = account.environment.as_str();
-        let client = apis.of(&account.name, environment).context("an account without its client")?;
+        let client = apis
+            .of(&account.name, environment)
+            .context("an account without its client")?;
         let answer = client.log_in().await;
         refused += usize::from(answer.is_err());
         shown.push(json!({
@@ -45,7 +47,11 @@ pub(crate) async fn run(common: &Common, tree: &SettingsTree) -> anyhow::Result<
         true => output::json(&json!({ "logins": shown }))?,
         false => {
             output::line("\nLogins at Fluent, each tried once:");
-            output::table(&["account", "environment", "what Fluent answered"], rows, "  none");
+            output::table(
+                &["account", "environment", "what Fluent answered"],
+                rows,
+                "  none",
+            );
         }
     }
     if refused > 0 {
@@ -58,8 +64,13 @@ pub(crate) async fn run(common: &Common, tree: &SettingsTree) -> anyhow::Result<
 
 fn in_words(answer: Result<Duration, ApiError>) -> String {
     match answer {
-        Ok(lasts) => format!("accepted; its token is used for {} minutes", lasts.as_secs() / 60),
-        Err(error @ (ApiError::LoginRests { .. } | ApiError::LoginBusy)) => format!("not tried: {error}"),
+        Ok(lasts) => format!(
+            "accepted; its token is used for {} minutes",
+            lasts.as_secs() / 60
+        ),
+        Err(error @ (ApiError::LoginRests { .. } | ApiError::LoginBusy)) => {
+            format!("not tried: {error}")
+        }
         Err(error) => telemetry::Chain(&error).to_string(),
     }
 }
@@ -73,7 +84,8 @@ enum Counting {
 
 impl Counting {
     async fn open(tree: &SettingsTree) -> anyhow::Result<Self> {
-        const WHY: &str = "no login was tried: failed ones are counted in the queue, over all processes";
+        const WHY: &str =
+            "no login was tried: failed ones are counted in the queue, over all processes";
         let queue = tree.queue()?;
         let clock = Arc::new(SystemClock);
         match &queue {
@@ -82,7 +94,9 @@ impl Counting {
                 Ok(Self::Own(Box::new(opened)))
             }
             _ => {
-                let stores = queues::open_stores(&queue, false, clock).await.context(WHY)?;
+                let stores = queues::open_stores(&queue, false, clock)
+                    .await
+                    .context(WHY)?;
                 Ok(Self::Beside(stores))
             }
         }

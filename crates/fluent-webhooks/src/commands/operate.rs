@@ -17,7 +17,9 @@ use crate::{open, stage};
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
     let read = |tree| Plan::read(args.config.clone(), tree);
     let check = |plan: &Plan| GrpcServer::check(&plan.operator);
-    stage::run(args, read, check, async |plan, shutdown| plan.run(&shutdown).await)
+    stage::run(args, read, check, async |plan, shutdown| {
+        plan.run(&shutdown).await
+    })
 }
 
 /// All settings, read before anything is opened.
@@ -36,7 +38,12 @@ impl Plan {
         // Keys and routes are read again for each call. Mistakes in them are reported now.
         let _ = (tree.gateway()?, tree.routes(None)?);
         let observed = Observed::read(&tree)?;
-        Ok(Self { config, queue, operator, observed })
+        Ok(Self {
+            config,
+            queue,
+            operator,
+            observed,
+        })
     }
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
@@ -44,16 +51,29 @@ impl Plan {
         let door = GrpcServer::bind(&self.operator, shutdown).await?;
         let opening = queues::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not wait for a queue that is away.
-        let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
+        let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else {
+            return Ok(());
+        };
         let stores = stores?;
         let settings = open::settings(&self.config);
         let audit = self.operator.audit.clone();
-        let operator =
-            Operator::new(Arc::clone(&stores), settings, audit, Arc::new(SystemClock), shutdown.clone());
-        door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
+        let operator = Operator::new(
+            Arc::clone(&stores),
+            settings,
+            audit,
+            Arc::new(SystemClock),
+            shutdown.clone(),
+        );
+        door.serve(
+            Routes::new(operator.clone().service()),
+            readiness.clone(),
+            shutdown,
+        )?;
         shutdown.spawn_detached(process::show_routes(Arc::clone(&stores), None));
         shutdown.spawn_detached(operator.clone().watch_machinery());
-        let presence = self.observed.report("operator", stores, &readiness, None, shutdown);
+        let presence = self
+            .observed
+            .report("operator", stores, &readiness, None, shutdown);
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
             () = stage::be_ready(&readiness, async || operator.check_well().await) => {}

@@ -38,7 +38,9 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
                 bail!("no process is called {id}: see `processes list`");
             }
             let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));
-            let begun = audit.begin(&api::whoami(), "ForgetProcess", json!({ "id": id })).await;
+            let begun = audit
+                .begin(&api::whoami(), "ForgetProcess", json!({ "id": id }))
+                .await;
             let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
             forget_process(stores.facts(), &id).await?;
             begun.end(1, 0, "done").await;

@@ -44,25 +44,41 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    common: Common,
+    command: Command,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
         Command::List { limit, after } => {
-            let request = v1::ListQuarantinedRequest { page_size: limit, page_token: after.to_string() };
-            list(&common, &output::answered(api.list_quarantined(request).await)?.bodies)
+            let request = v1::ListQuarantinedRequest {
+                page_size: limit,
+                page_token: after.to_string(),
+            };
+            list(
+                &common,
+                &output::answered(api.list_quarantined(request).await)?.bodies,
+            )
         }
         Command::Show { id, body } => {
-            let answer = api.get_quarantined(v1::GetQuarantinedRequest { id, body }).await;
+            let answer = api
+                .get_quarantined(v1::GetQuarantinedRequest { id, body })
+                .await;
             show(&output::answered(answer)?.body.unwrap_or_default(), body)
         }
         Command::Discard { ids, yes } => {
             output::confirm(&format!("Remove {} body(ies) for good?", ids.len()), yes)?;
-            let answer = api.discard_quarantined(v1::DiscardQuarantinedRequest { ids }).await;
+            let answer = api
+                .discard_quarantined(v1::DiscardQuarantinedRequest { ids })
+                .await;
             let tally = output::answered(answer)?.tally.unwrap_or_default();
             progress::ended(&common, &tally, "removed", "")
         }
         Command::Redrive { ids } => {
-            let answer = api.redrive_quarantined(v1::RedriveQuarantinedRequest { ids }).await;
+            let answer = api
+                .redrive_quarantined(v1::RedriveQuarantinedRequest { ids })
+                .await;
             let tally = output::answered(answer)?.tally.unwrap_or_default();
             progress::ended(&common, &tally, "published", "")
         }
@@ -83,7 +99,11 @@ fn list(common: &Common, bodies: &[v1::Quarantined]) -> anyhow::Result<()> {
         ]
     };
     let rows = bodies.iter().map(row).collect();
-    output::table(&["id", "reason", "key", "size", "arrived"], rows, "the quarantine is empty");
+    output::table(
+        &["id", "reason", "key", "size", "arrived"],
+        rows,
+        "the quarantine is empty",
+    );
     Ok(())
 }
 

@@ -43,7 +43,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
     if common.server.is_given() {
-        bail!("Fluent is asked with the logins of these settings, and not at a server: leave out --server");
+        bail!(
+            "Fluent is asked with the logins of these settings, and not at a server: leave out --server"
+        );
     }
     if common.json && !args.yes && !args.dry_run {
         bail!("with --json nobody is asked: say --dry-run, or --yes");
@@ -52,11 +54,20 @@ pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
     let reconciling = Reconciling::required(&tree)?;
     let stores = open::stores(&common.config).await?;
     if !common.json {
-        reconciling.routes.warnings().iter().for_each(|warning| output::line(format!("warning: {warning}")));
+        reconciling
+            .routes
+            .warnings()
+            .iter()
+            .for_each(|warning| output::line(format!("warning: {warning}")));
     }
     let apis = dispatcher::fluent_accounts(&tree, Arc::clone(&stores) as _)?;
     let reconciler = reconciling.on(&*stores, &apis);
-    let work = Work { common: &common, args: &args, window: window(&args, reconciler.latest())?, reconciler };
+    let work = Work {
+        common: &common,
+        args: &args,
+        window: window(&args, reconciler.latest())?,
+        reconciler,
+    };
     let accounts = accounts(&reconciling.settings.accounts, args.account.as_deref())?;
     if !args.yes || args.dry_run {
         let found = work.compare(&accounts, false).await?;
@@ -74,7 +85,10 @@ pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
 /// The time to compare, which ends at `latest`.
 fn window(args: &Args, latest: Timestamp) -> anyhow::Result<Window> {
     let until = args.until.map_or(latest, |until| until.time().min(latest));
-    let window = Window { from: args.from.time(), until };
+    let window = Window {
+        from: args.from.time(),
+        until,
+    };
     if window.is_empty() {
         let from = output::time(window.from);
         let latest = output::time(latest);
@@ -110,9 +124,12 @@ impl Work<'_> {
         let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
         let (found, compared) = self.compare_some(accounts, true).await;
         let outcome = if compared.is_ok() { "done" } else { "failed" };
-        begun.end(found.tally.admitted, found.tally.kept_out, outcome).await;
+        begun
+            .end(found.tally.admitted, found.tally.kept_out, outcome)
+            .await;
         found.show(self.common)?;
-        compared.context("what is shown was admitted before that; asking again goes on from there")?;
+        compared
+            .context("what is shown was admitted before that; asking again goes on from there")?;
         match found.tally.kept_out {
             0 => Ok(()),
             out => bail!(
@@ -121,7 +138,11 @@ impl Work<'_> {
         }
     }
 
-    async fn compare(&self, accounts: &[&ApiAccount], admits: bool) -> anyhow::Result<MissingPrinter> {
+    async fn compare(
+        &self,
+        accounts: &[&ApiAccount],
+        admits: bool,
+    ) -> anyhow::Result<MissingPrinter> {
         let (found, compared) = self.compare_some(accounts, admits).await;
         compared.map(|()| found)
     }
@@ -139,9 +160,15 @@ impl Work<'_> {
         let mut found = MissingPrinter::new(self.args.limit, self.window, bar);
         let mut tally = Summary::default();
         let mut compared = Ok(());
-        let mode = Mode { admits, is_unknown: self.args.unknown };
+        let mode = Mode {
+            admits,
+            is_unknown: self.args.unknown,
+        };
         for account in accounts {
-            compared = self.reconciler.compare(account, self.window, mode, &mut tally, &mut found).await;
+            compared = self
+                .reconciler
+                .compare(account, self.window, mode, &mut tally, &mut found)
+                .await;
             found.before += seconds;
             if compared.is_err() {
                 break;
@@ -176,26 +203,59 @@ impl Observer for MissingPrinter {
     }
 
     fn read(&mut self, until: Timestamp) {
-        self.bar.set_position(self.before + seconds(Window { until, ..self.window }));
+        self.bar.set_position(
+            self.before
+                + seconds(Window {
+                    until,
+                    ..self.window
+                }),
+        );
     }
 }
 
 impl MissingPrinter {
     fn new(limit: usize, window: Window, bar: ProgressBar) -> Self {
-        Self { shown: Vec::new(), limit, tally: Summary::default(), window, before: 0, bar }
+        Self {
+            shown: Vec::new(),
+            limit,
+            tally: Summary::default(),
+            window,
+            before: 0,
+            bar,
+        }
     }
 
     fn show(&self, common: &Common) -> anyhow::Result<()> {
         if common.json {
             return output::json(&json!({ "missing": self.shown, "tally": self.tally }));
         }
-        let Summary { logged, received, missing, admitted, .. } = self.tally;
-        let header = ["account", "event", "about", "Fluent's id", "logged at", "sending", "here"];
-        output::table(&header, self.shown.iter().map(row).collect(), "nothing is missing");
+        let Summary {
+            logged,
+            received,
+            missing,
+            admitted,
+            ..
+        } = self.tally;
+        let header = [
+            "account",
+            "event",
+            "about",
+            "Fluent's id",
+            "logged at",
+            "sending",
+            "here",
+        ];
+        output::table(
+            &header,
+            self.shown.iter().map(row).collect(),
+            "nothing is missing",
+        );
         if missing > self.shown.len() as u64 {
             output::line(format!("and {} more", missing - self.shown.len() as u64));
         }
-        output::line(format!("\n{logged} logged by Fluent, {received} of them came, {missing} did not"));
+        output::line(format!(
+            "\n{logged} logged by Fluent, {received} of them came, {missing} did not"
+        ));
         if admitted > 0 {
             output::line(format!("{admitted} admitted"));
         }

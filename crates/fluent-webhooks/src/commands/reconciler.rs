@@ -12,7 +12,12 @@ use crate::reconciling::Reconciling;
 use crate::stage;
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
-    stage::run(args, Plan::read, |_| Ok(()), async |plan, shutdown| plan.run(&shutdown).await)
+    stage::run(
+        args,
+        Plan::read,
+        |_| Ok(()),
+        async |plan, shutdown| plan.run(&shutdown).await,
+    )
 }
 
 /// All settings, read before anything is opened.
@@ -30,19 +35,35 @@ impl Plan {
         // Reads the logins, too.
         ProcessResources::by(&tree)?;
         let observed = Observed::read(&tree)?;
-        Ok(Self { tree, queue, reconciling, observed })
+        Ok(Self {
+            tree,
+            queue,
+            reconciling,
+            observed,
+        })
     }
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-reconciler", shutdown).await?;
         let opening = queues::open_stores(&self.queue, false, Arc::new(SystemClock));
         // A signal must not wait for a queue that is away.
-        let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
+        let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else {
+            return Ok(());
+        };
         let stores = stores?;
         let apis = dispatcher::fluent_accounts(&self.tree, Arc::clone(&stores) as _)?;
-        self.reconciling.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        let presence =
-            self.observed.report("reconciler", Arc::clone(&stores) as _, &readiness, None, shutdown);
+        self.reconciling
+            .routes
+            .warnings()
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
+        let presence = self.observed.report(
+            "reconciler",
+            Arc::clone(&stores) as _,
+            &readiness,
+            None,
+            shutdown,
+        );
         let is_well = async || stores.history().complete_since().await.is_ok();
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}

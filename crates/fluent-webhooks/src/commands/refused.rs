@@ -32,12 +32,22 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    common: Common,
+    command: Command,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
         Command::List { limit, after } => {
-            let request = v1::ListRefusedRequest { page_size: limit, page_token: after.to_string() };
-            list(&common, &output::answered(api.list_refused(request).await)?.refused)
+            let request = v1::ListRefusedRequest {
+                page_size: limit,
+                page_token: after.to_string(),
+            };
+            list(
+                &common,
+                &output::answered(api.list_refused(request).await)?.refused,
+            )
         }
         Command::Explain { id } => {
             let answer = api.explain_refused(v1::ExplainRefusedRequest { id }).await;
@@ -48,13 +58,20 @@ pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) ->
 }
 
 async fn recheck(common: &Common, api: &mut Api, yes: bool) -> anyhow::Result<()> {
-    let answer = api.recheck_refused(v1::RecheckRefusedRequest { admit: false }).await;
+    let answer = api
+        .recheck_refused(v1::RecheckRefusedRequest { admit: false })
+        .await;
     let found = progress::follow(common, answer, "verifying").await?;
     if found.done == 0 {
         return progress::ended(common, &found, "verify now", "; nothing was done");
     }
-    output::confirm(&format!("{} refused event(s) now verify: admit them?", found.done), yes)?;
-    let answer = api.recheck_refused(v1::RecheckRefusedRequest { admit: true }).await;
+    output::confirm(
+        &format!("{} refused event(s) now verify: admit them?", found.done),
+        yes,
+    )?;
+    let answer = api
+        .recheck_refused(v1::RecheckRefusedRequest { admit: true })
+        .await;
     let admitted = progress::follow(common, answer, "admitting").await?;
     progress::ended(common, &admitted, "admitted", "")
 }
@@ -73,7 +90,11 @@ fn list(common: &Common, refused: &[v1::Refused]) -> anyhow::Result<()> {
         ]
     };
     let header = ["id", "reason", "account that it names", "size", "arrived"];
-    output::table(&header, refused.iter().map(row).collect(), "nothing that was refused is held");
+    output::table(
+        &header,
+        refused.iter().map(row).collect(),
+        "nothing that was refused is held",
+    );
     Ok(())
 }
 
@@ -95,12 +116,19 @@ fn explain(common: &Common, answer: v1::ExplainRefusedResponse) -> anyhow::Resul
         described["explanation"] = answer.explanation.into();
         return output::json(&described);
     }
-    let verdict = if answer.admissible { "it would be admitted now" } else { "it would be refused again" };
+    let verdict = if answer.admissible {
+        "it would be admitted now"
+    } else {
+        "it would be refused again"
+    };
     output::line(format!(
         "{}, arrived {}: {verdict}",
         refused.reason,
         when::text(refused.received_at.as_ref())
     ));
-    answer.explanation.lines().for_each(|line| output::line(format!("  {}", output::plain(line))));
+    answer
+        .explanation
+        .lines()
+        .for_each(|line| output::line(format!("  {}", output::plain(line))));
     Ok(())
 }

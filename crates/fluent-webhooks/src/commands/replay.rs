@@ -56,10 +56,22 @@ pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyho
     if args.dry_run || counted.done == 0 {
         return progress::ended(&common, &counted, "matched", "; nothing was done");
     }
-    let but = if args.again { "" } else { ", but for those that it is done with" };
-    let question = format!("Deliver {} event(s) to {} once more{but}?", counted.done, args.route);
+    let but = if args.again {
+        ""
+    } else {
+        ", but for those that it is done with"
+    };
+    let question = format!(
+        "Deliver {} event(s) to {} once more{but}?",
+        counted.done, args.route
+    );
     output::confirm(&question, args.yes)?;
-    let answer = api.replay(v1::ReplayRequest { dry_run: false, ..request }).await;
+    let answer = api
+        .replay(v1::ReplayRequest {
+            dry_run: false,
+            ..request
+        })
+        .await;
     let replayed = progress::follow(&common, answer, "handing over").await?;
     progress::ended(&common, &replayed, "replayed", &unknown(replayed.unknown))
 }

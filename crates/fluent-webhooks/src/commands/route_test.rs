@@ -26,9 +26,16 @@ pub(crate) fn run(common: &Common, file: &Path, environment: Environment) -> any
     let routes = open::tree(&common.config)?.routes(None)?;
     let event = event(open::body(file)?, environment)?;
     let mut findings: Vec<Finding> = routes.0.iter().map(|route| find(route, &event)).collect();
-    if findings.iter().all(|finding| finding.matches == Some(false)) {
+    if findings
+        .iter()
+        .all(|finding| finding.matches == Some(false))
+    {
         let why = vec!["no route gets it: it is kept where a person can see it".to_owned()];
-        findings.push(Finding { route: UNROUTED.to_owned(), matches: Some(true), why });
+        findings.push(Finding {
+            route: UNROUTED.to_owned(),
+            matches: Some(true),
+            why,
+        });
     }
     if common.json {
         return output::json(&findings);
@@ -39,9 +46,17 @@ pub(crate) fn run(common: &Common, file: &Path, environment: Environment) -> any
             Some(false) => "no",
             None => "dead letter",
         };
-        vec![finding.route.clone(), gets.to_owned(), finding.why.join("; ")]
+        vec![
+            finding.route.clone(),
+            gets.to_owned(),
+            finding.why.join("; "),
+        ]
     };
-    output::table(&["route", "gets it", "why"], findings.iter().map(row).collect(), "");
+    output::table(
+        &["route", "gets it", "why"],
+        findings.iter().map(row).collect(),
+        "",
+    );
     Ok(())
 }
 
@@ -68,8 +83,15 @@ fn event(body: Vec<u8>, environment: Environment) -> anyhow::Result<Event> {
 
 fn find(route: &RouteSettings, event: &Event) -> Finding {
     let (matches, why) = match route.terms.mismatches(event) {
-        Ok(misses) => (Some(misses.is_empty()), misses.iter().map(ToString::to_string).collect()),
+        Ok(misses) => (
+            Some(misses.is_empty()),
+            misses.iter().map(ToString::to_string).collect(),
+        ),
         Err(why) => (None, vec![why.to_string()]),
     };
-    Finding { route: route.name.clone(), matches, why }
+    Finding {
+        route: route.name.clone(),
+        matches,
+        why,
+    }
 }

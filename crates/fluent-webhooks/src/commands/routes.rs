@@ -53,21 +53,38 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    common: Common,
+    command: Command,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     if let Command::Test { event, environment } = &command {
         return route_test::run(&common, event, *environment);
     }
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
         Command::Test { .. } => Ok(()),
-        Command::Pause { route, lasts, reason } => {
+        Command::Pause {
+            route,
+            lasts,
+            reason,
+        } => {
             let lasts = lasts.map(grpc::duration);
             let reason = reason.unwrap_or_default();
-            output::answered(api.pause_route(v1::PauseRouteRequest { route, lasts, reason }).await)?;
+            output::answered(
+                api.pause_route(v1::PauseRouteRequest {
+                    route,
+                    lasts,
+                    reason,
+                })
+                .await,
+            )?;
             output::done(&common, "paused", 1)
         }
         Command::Resume { route } => {
-            let request = v1::ResumeRouteRequest { route: route.clone() };
+            let request = v1::ResumeRouteRequest {
+                route: route.clone(),
+            };
             let resumed = output::answered(api.resume_route(request).await)?;
             tell_resumed(&common, &route, &resumed)
         }
@@ -76,15 +93,25 @@ pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) ->
             list(&common, &routes)
         }
         Command::Forget { route, yes } => {
-            output::confirm(&format!("Forget route {route} and what it had still to deliver?"), yes)?;
+            output::confirm(
+                &format!("Forget route {route} and what it had still to deliver?"),
+                yes,
+            )?;
             output::answered(api.forget_route(v1::ForgetRouteRequest { route }).await)?;
             output::done(&common, "forgotten", 1)
         }
     }
 }
 
-fn tell_resumed(common: &Common, route: &str, resumed: &v1::ResumeRouteResponse) -> anyhow::Result<()> {
-    let v1::ResumeRouteResponse { was_paused, breakers } = resumed;
+fn tell_resumed(
+    common: &Common,
+    route: &str,
+    resumed: &v1::ResumeRouteResponse,
+) -> anyhow::Result<()> {
+    let v1::ResumeRouteResponse {
+        was_paused,
+        breakers,
+    } = resumed;
     if common.json {
         return output::json(&json!({
             "resumed": u32::from(*was_paused),
@@ -92,11 +119,17 @@ fn tell_resumed(common: &Common, route: &str, resumed: &v1::ResumeRouteResponse)
             "breakersClosed": breakers,
         }));
     }
-    let paused = if *was_paused { "it was paused, and delivers again" } else { "it was not paused" };
+    let paused = if *was_paused {
+        "it was paused, and delivers again"
+    } else {
+        "it was not paused"
+    };
     let breaker = match breakers {
         0 => String::new(),
         1 => "; its breaker was open, and its destination is asked at once".to_owned(),
-        many => format!("; its breaker was open in {many} processes, and its destination is asked at once"),
+        many => format!(
+            "; its breaker was open in {many} processes, and its destination is asked at once"
+        ),
     };
     output::line(format!("route {route}: {paused}{breaker}"));
     Ok(())
@@ -116,8 +149,19 @@ pub(crate) fn list(common: &Common, routes: &[v1::Route]) -> anyhow::Result<()> 
             coloured(&route.summary),
         ]
     };
-    let header = ["route", "not looked at", "waiting for a retry", "in flight", "dead letters", "state"];
-    output::table(&header, routes.iter().map(row).collect(), "no route has run yet");
+    let header = [
+        "route",
+        "not looked at",
+        "waiting for a retry",
+        "in flight",
+        "dead letters",
+        "state",
+    ];
+    output::table(
+        &header,
+        routes.iter().map(row).collect(),
+        "no route has run yet",
+    );
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod tests {
     #[test]
     fn the_committed_schema_is_that_of_the_settings() {
         let schema = serde_json::to_string_pretty(&settings::schema(&crate::registry())).unwrap();
-        expect_file!["../../../../config/application.schema.json"].assert_eq(&format!("{schema}\n"));
+        expect_file!["../../../../config/application.schema.json"]
+            .assert_eq(&format!("{schema}\n"));
     }
 }

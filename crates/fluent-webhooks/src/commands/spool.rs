@@ -56,18 +56,40 @@ async fn list(common: &Common) -> anyhow::Result<()> {
         let one = |(id, spool): &(String, SpoolWatermark)| json!({ "id": id, "host": spool.host, "drainedTo": spool.drained_to.to_string(), "closed": spool.is_closed });
         return output::json(&spools.iter().map(one).collect::<Vec<_>>());
     }
-    let row = |(id, SpoolWatermark { host, drained_to, is_closed })| {
-        let state = if is_closed { "closed, and empty" } else { "open" };
-        vec![id, output::plain(&host), output::time(drained_to), state.to_owned()]
+    let row = |(
+        id,
+        SpoolWatermark {
+            host,
+            drained_to,
+            is_closed,
+        },
+    )| {
+        let state = if is_closed {
+            "closed, and empty"
+        } else {
+            "open"
+        };
+        vec![
+            id,
+            output::plain(&host),
+            output::time(drained_to),
+            state.to_owned(),
+        ]
     };
     let rows = spools.into_iter().map(row).collect();
-    output::table(&["spool", "of", "drained up to", "state"], rows, "no spool has said anything");
+    output::table(
+        &["spool", "of", "drained up to", "state"],
+        rows,
+        "no spool has said anything",
+    );
     Ok(())
 }
 
 fn here(common: &Common) -> anyhow::Result<()> {
     match common.server.is_given() {
-        true => bail!("this works on the queue of these settings, and not at a server: leave out --server"),
+        true => bail!(
+            "this works on the queue of these settings, and not at a server: leave out --server"
+        ),
         false => Ok(()),
     }
 }
@@ -75,13 +97,20 @@ fn here(common: &Common) -> anyhow::Result<()> {
 async fn forget(common: &Common, id: &str, yes: bool) -> anyhow::Result<()> {
     here(common)?;
     let stores = open::stores(&common.config).await?;
-    if !facts::spools(stores.facts()).await?.iter().any(|(known, _)| known == id) {
+    if !facts::spools(stores.facts())
+        .await?
+        .iter()
+        .any(|(known, _)| known == id)
+    {
         bail!("no spool is called {id}: see `spool list`");
     }
-    let question = format!("Give up the spool {id}? What it still holds may be admitted a second time.");
+    let question =
+        format!("Give up the spool {id}? What it still holds may be admitted a second time.");
     output::confirm(&question, yes)?;
     let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));
-    let begun = audit.begin(&api::whoami(), "ForgetSpool", json!({ "id": id })).await;
+    let begun = audit
+        .begin(&api::whoami(), "ForgetSpool", json!({ "id": id }))
+        .await;
     let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
     facts::forget_spool(stores.facts(), id).await?;
     begun.end(1, 0, "done").await;
@@ -110,12 +139,30 @@ fn status(common: &Common, path: Option<PathBuf>) -> anyhow::Result<()> {
             "oldestUnsent": state.oldest_unsent.map(|time| time.to_string()),
         }));
     }
-    let oldest = state.oldest_unsent.map_or(String::new(), |time| format!(", the oldest of {time:.0}"));
-    output::line(format!("{}: {:.1} MiB", path.display(), state.bytes as f64 / f64::from(1 << 20)));
-    output::line(format!("  {:>9} not yet acknowledged by the queue{oldest}", state.unsent));
-    output::line(format!("  {:>9} acknowledged, to be read back before they go", state.unconfirmed));
-    output::line(format!("  {:>9} set aside: damaged, or larger than the queue takes", state.set_aside));
-    output::line(format!("  {:>9} bodies for the quarantine", state.quarantined));
+    let oldest = state
+        .oldest_unsent
+        .map_or(String::new(), |time| format!(", the oldest of {time:.0}"));
+    output::line(format!(
+        "{}: {:.1} MiB",
+        path.display(),
+        state.bytes as f64 / f64::from(1 << 20)
+    ));
+    output::line(format!(
+        "  {:>9} not yet acknowledged by the queue{oldest}",
+        state.unsent
+    ));
+    output::line(format!(
+        "  {:>9} acknowledged, to be read back before they go",
+        state.unconfirmed
+    ));
+    output::line(format!(
+        "  {:>9} set aside: damaged, or larger than the queue takes",
+        state.set_aside
+    ));
+    output::line(format!(
+        "  {:>9} bodies for the quarantine",
+        state.quarantined
+    ));
     Ok(())
 }
 
@@ -147,7 +194,10 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
         );
     }
     if drained.left > 0 {
-        bail!("{} rows are left: damaged, or larger than the queue takes", drained.left);
+        bail!(
+            "{} rows are left: damaged, or larger than the queue takes",
+            drained.left
+        );
     }
     Ok(())
 }

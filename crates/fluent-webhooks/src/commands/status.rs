@@ -20,12 +20,15 @@ pub(crate) async fn run(common: Common, strict: bool, shutdown: Shutdown) -> any
         describe(&common, &status)?;
     }
     let is_needed = !status.now.is_empty() || strict && !status.later.is_empty();
-    if is_needed { bail!(NeedsAttention) } else { Ok(()) }
+    if is_needed {
+        bail!(NeedsAttention)
+    } else {
+        Ok(())
+    }
 }
 
 fn as_json(status: &v1::GetStatusResponse) -> Value {
-    let line =
-        |line: &v1::StatusLine| json!({ "alert": line.alert, "text": line.text, "runbook": line.runbook });
+    let line = |line: &v1::StatusLine| json!({ "alert": line.alert, "text": line.text, "runbook": line.runbook });
     let process = |process: &v1::Process| {
         json!({
             "id": process.id,
@@ -68,16 +71,24 @@ fn describe(common: &Common, status: &v1::GetStatusResponse) -> anyhow::Result<(
     }
     output::line("");
     routes::list(common, &status.routes)?;
-    let rows = status.processes.iter().filter(|process| process.state != "closed").map(|process| {
-        vec![
-            process.kind.clone(),
-            format!("{}:{}", output::plain(&process.host), process.pid),
-            process.state.clone(),
-            process.version.clone(),
-        ]
-    });
+    let rows = status
+        .processes
+        .iter()
+        .filter(|process| process.state != "closed")
+        .map(|process| {
+            vec![
+                process.kind.clone(),
+                format!("{}:{}", output::plain(&process.host), process.pid),
+                process.state.clone(),
+                process.version.clone(),
+            ]
+        });
     output::line("");
-    output::table(&["process", "where", "state", "version"], rows.collect(), "no process is at work");
+    output::table(
+        &["process", "where", "state", "version"],
+        rows.collect(),
+        "no process is at work",
+    );
     Ok(())
 }
 

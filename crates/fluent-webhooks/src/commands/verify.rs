@@ -38,7 +38,11 @@ fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
         .collect::<anyhow::Result<Vec<_>>>()?
         .into_iter()
         .collect();
-    let inbound = Inbound { body: open::body(&args.body)?.into(), headers, received_at: SystemClock.now() };
+    let inbound = Inbound {
+        body: open::body(&args.body)?.into(),
+        headers,
+        received_at: SystemClock.now(),
+    };
     let diagnosis = diagnose_webhook(&gateway, inbound);
     if common.json {
         output::json(
@@ -59,6 +63,8 @@ fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
 }
 
 fn header(line: &str) -> anyhow::Result<(String, String)> {
-    let (name, value) = line.split_once(':').context("expected --header 'fluent-signature: <base64>'")?;
+    let (name, value) = line
+        .split_once(':')
+        .context("expected --header 'fluent-signature: <base64>'")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }

@@ -34,15 +34,24 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
-    pub(super) async fn open(world: &World, story: Story, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let endpoints = Self { story, seen: Arc::default() };
+    pub(super) async fn open(
+        world: &World,
+        story: Story,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
+        let endpoints = Self {
+            story,
+            seen: Arc::default(),
+        };
         let listener = listen(world.endpoints).await?;
         shutdown.spawn_detached(endpoints.clone().serve(listener));
         let late = endpoints.clone();
         let address = world.warehouse;
         // Bound now, so that nobody else takes the port, and listening only once it is back.
         let socket = TcpSocket::new_v4()?;
-        socket.bind(address).with_context(|| format!("taking {address}"))?;
+        socket
+            .bind(address)
+            .with_context(|| format!("taking {address}"))?;
         shutdown.spawn_detached(async move {
             sleep(DOWN).await;
             if let Ok(listener) = socket.listen(1024) {
@@ -69,7 +78,9 @@ impl Endpoints {
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on {address}"))
 }
 
 async fn answer(
@@ -78,11 +89,19 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, &'static str) {
-    let header =
-        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let endpoint = uri.path().trim_start_matches('/').to_owned();
     if endpoint == LOGIN {
-        return (StatusCode::OK, r#"{"access_token":"demo","expires_in":3600}"#);
+        return (
+            StatusCode::OK,
+            r#"{"access_token":"demo","expires_in":3600}"#,
+        );
     }
     // In binary mode an event's attributes are headers, in structured mode they
     // are in the body.
@@ -93,7 +112,11 @@ async fn answer(
     };
     let id = header("idempotency-key");
     let subject = attribute("subject");
-    let reference = subject.split('/').next_back().unwrap_or_default().to_owned();
+    let reference = subject
+        .split('/')
+        .next_back()
+        .unwrap_or_default()
+        .to_owned();
     let before = endpoints.count(&id);
     let status = match () {
         () if reference.starts_with(FAILS_TWICE) && before < 2 => StatusCode::SERVICE_UNAVAILABLE,
@@ -104,7 +127,11 @@ async fn answer(
         () if endpoint == PICKUP && !cloud_event["name"].is_string() => StatusCode::BAD_REQUEST,
         () => StatusCode::OK,
     };
-    let answer = if endpoint == PICKUP { r#"{"messageId":"M-1"}"# } else { "" };
+    let answer = if endpoint == PICKUP {
+        r#"{"messageId":"M-1"}"#
+    } else {
+        ""
+    };
     let delivered = Delivered {
         id,
         endpoint,

@@ -13,8 +13,14 @@ macro_rules! samples {
     };
 }
 
-const ROUTES: [(&str, &str); 6] =
-    samples!["warehouse.yml", "carrier.yml", "erp.yml", "commerce.yml", "notification.yml", "pickup.yml"];
+const ROUTES: [(&str, &str); 6] = samples![
+    "warehouse.yml",
+    "carrier.yml",
+    "erp.yml",
+    "commerce.yml",
+    "notification.yml",
+    "pickup.yml"
+];
 
 const TEMPLATES: [(&str, &str); 9] = samples![
     "warehouse.json",
@@ -39,20 +45,30 @@ const SECRETS: [(&str, &str); 6] = [
 ];
 
 /// Shorter times than production's, since a demo is over before those.
-const IMPATIENT: [(&str, &str); 2] =
-    [("max-delay: 10m", "max-delay: 2s"), ("max-cooldown: 1m", "max-cooldown: 5s")];
+const IMPATIENT: [(&str, &str); 2] = [
+    ("max-delay: 10m", "max-delay: 2s"),
+    ("max-cooldown: 1m", "max-cooldown: 5s"),
+];
 
 /// All routes, as YAML under `routes:`.
 pub(super) fn routes(endpoints: SocketAddr, warehouse: SocketAddr) -> String {
-    let each = ROUTES.iter().map(|(_, text)| text.split_once("  routes:\n").map_or("", |(_, routes)| routes));
+    let each = ROUTES.iter().map(|(_, text)| {
+        text.split_once("  routes:\n")
+            .map_or("", |(_, routes)| routes)
+    });
     let mut routes: String = each.collect();
     for (from, to) in IMPATIENT {
         routes = routes.replace(from, to);
     }
-    routes = routes.replace("https://warehouse.example.com", &format!("http://{warehouse}/warehouse"));
+    routes = routes.replace(
+        "https://warehouse.example.com",
+        &format!("http://{warehouse}/warehouse"),
+    );
     for host in ["carrier", "erp", "shop", "messages"] {
-        routes =
-            routes.replace(&format!("https://{host}.example.com"), &format!("http://{endpoints}/{host}"));
+        routes = routes.replace(
+            &format!("https://{host}.example.com"),
+            &format!("http://{endpoints}/{host}"),
+        );
     }
     routes
 }
@@ -61,8 +77,14 @@ pub(super) fn routes(endpoints: SocketAddr, warehouse: SocketAddr) -> String {
 pub(super) fn write_files(folder: &Path) -> anyhow::Result<()> {
     let secrets = folder.join("secrets");
     fs::create_dir_all(&secrets).with_context(|| format!("making {}", secrets.display()))?;
-    let files = TEMPLATES.iter().map(|(name, text)| (folder.join(name), text));
-    for (path, text) in files.chain(SECRETS.iter().map(|(name, text)| (secrets.join(name), text))) {
+    let files = TEMPLATES
+        .iter()
+        .map(|(name, text)| (folder.join(name), text));
+    for (path, text) in files.chain(
+        SECRETS
+            .iter()
+            .map(|(name, text)| (secrets.join(name), text)),
+    ) {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())

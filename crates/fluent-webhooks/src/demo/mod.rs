@@ -82,11 +82,19 @@ async fn cancelled(shutdown: &Shutdown) {
 }
 
 fn introduce(world: &World) {
-    line("fluent-webhooks demo: signed webhooks in, deliveries out, and nothing lost on the way.\n");
-    line(format!("  keys, settings, queue   {}", world.folder.display()));
+    line(
+        "fluent-webhooks demo: signed webhooks in, deliveries out, and nothing lost on the way.\n",
+    );
+    line(format!(
+        "  keys, settings, queue   {}",
+        world.folder.display()
+    ));
     line(format!("  webhooks are sent to    {}", world.webhook_url()));
     line(format!("  Fluent's API is at      http://{}", world.api));
-    line(format!("  endpoints listen at     http://{}", world.endpoints));
+    line(format!(
+        "  endpoints listen at     http://{}",
+        world.endpoints
+    ));
     line(format!(
         "  the warehouse at        http://{} is down for the first {} s: longer than Fluent would try",
         world.warehouse,
@@ -96,16 +104,26 @@ fn introduce(world: &World) {
 }
 
 /// Sends the script; kills the service in the middle and starts it again.
-async fn play(world: &World, story: &Story, pipeline: &mut Pipeline) -> anyhow::Result<Vec<script::Sent>> {
+async fn play(
+    world: &World,
+    story: &Story,
+    pipeline: &mut Pipeline,
+) -> anyhow::Result<Vec<script::Sent>> {
     let lost = script::lose(world);
-    story.tell("lost", &format!("OrderAwaitingCollection  {lost}: Fluent did not get through, and gave up"));
+    story.tell(
+        "lost",
+        &format!("OrderAwaitingCollection  {lost}: Fluent did not get through, and gave up"),
+    );
     let scenes = script::write(world)?;
     let sender = Sender::new(world.webhook_url(), Retry::Connection)?;
     let middle = scenes.len() / 2;
     let mut sent = Vec::new();
     for (number, scene) in scenes.into_iter().enumerate() {
         if number == middle {
-            story.tell("killed", "the service, with kill -9, while events wait in it");
+            story.tell(
+                "killed",
+                "the service, with kill -9, while events wait in it",
+            );
             pipeline.kill().await?;
             pipeline.restart(story);
         }
@@ -114,12 +132,16 @@ async fn play(world: &World, story: &Story, pipeline: &mut Pipeline) -> anyhow::
         sent.push(script::Sent::new(scene, attempted));
         sleep(Duration::from_millis(60)).await;
     }
-    pipeline.ready().await.context("the service did not come back after it was killed")?;
+    pipeline
+        .ready()
+        .await
+        .context("the service did not come back after it was killed")?;
     Ok(sent)
 }
 
 async fn until_delivered(world: &World, story: &Story, sent: &[script::Sent]) {
-    let is_told = || verdict::posted(world) > verdict::enriched(sent) && !story.recovered().is_empty();
+    let is_told =
+        || verdict::posted(world) > verdict::enriched(sent) && !story.recovered().is_empty();
     while !(sent.iter().all(|sent| verdict::is_delivered(story, sent)) && is_told()) {
         sleep(Duration::from_millis(100)).await;
     }
@@ -142,8 +164,15 @@ fn invite(world: &World, pipeline: &Pipeline) -> anyhow::Result<()> {
         "quarantine list",
         "check",
     ] {
-        line(format!("  {} {command} --config {}", pipeline.program().display(), world.config().display()));
+        line(format!(
+            "  {} {command} --config {}",
+            pipeline.program().display(),
+            world.config().display()
+        ));
     }
-    line(format!("\nIts log is {}. Ctrl-C ends the demo.", world.log().display()));
+    line(format!(
+        "\nIts log is {}. Ctrl-C ends the demo.",
+        world.log().display()
+    ));
     Ok(())
 }

@@ -35,7 +35,13 @@ impl Pipeline {
         let log = world.log();
         File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let child = spawn(&program, &config, &log)?;
-        let mut pipeline = Self { child, program, config, log, health: world.health };
+        let mut pipeline = Self {
+            child,
+            program,
+            config,
+            log,
+            health: world.health,
+        };
         pipeline.ready().await?;
         Ok(pipeline)
     }
@@ -65,10 +71,16 @@ impl Pipeline {
         let began = Instant::now();
         while !ask_ready(self.health).await {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the service ended with {status}; its log is {}", self.log.display());
+                bail!(
+                    "the service ended with {status}; its log is {}",
+                    self.log.display()
+                );
             }
             if began.elapsed() > PATIENCE {
-                bail!("the service is not ready after {PATIENCE:?}; its log is {}", self.log.display());
+                bail!(
+                    "the service is not ready after {PATIENCE:?}; its log is {}",
+                    self.log.display()
+                );
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -77,22 +89,38 @@ impl Pipeline {
 
     /// SIGTERM: the service finishes its deliveries in progress.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let id = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(id) = id {
             kill_process(id, Signal::TERM).context("stopping the service")?;
         }
-        let status = timeout(PATIENCE, self.child.wait()).await.context("the service does not stop")??;
+        let status = timeout(PATIENCE, self.child.wait())
+            .await
+            .context("the service does not stop")??;
         if !status.success() {
-            bail!("the service ended with {status}; its log is {}", self.log.display());
+            bail!(
+                "the service ended with {status}; its log is {}",
+                self.log.display()
+            );
         }
         Ok(())
     }
 }
 
 fn spawn(program: &Path, config: &Path, log: &Path) -> anyhow::Result<Child> {
-    let log = File::options().append(true).open(log).with_context(|| format!("opening {}", log.display()))?;
+    let log = File::options()
+        .append(true)
+        .open(log)
+        .with_context(|| format!("opening {}", log.display()))?;
     Command::new(program)
-        .args(["serve", "--log", "debug,hyper_util=info,reqwest=info", "--config"])
+        .args([
+            "serve",
+            "--log",
+            "debug,hyper_util=info,reqwest=info",
+            "--config",
+        ])
         .arg(config)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -107,10 +135,14 @@ fn spawn(program: &Path, config: &Path, log: &Path) -> anyhow::Result<Child> {
 async fn ask_ready(health: SocketAddr) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(health).await?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n").await?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n")
+            .await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         std::io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
     };
-    timeout(Duration::from_secs(1), ask).await.is_ok_and(|answer| answer.unwrap_or(false))
+    timeout(Duration::from_secs(1), ask)
+        .await
+        .is_ok_and(|answer| answer.unwrap_or(false))
 }

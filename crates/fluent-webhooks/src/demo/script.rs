@@ -43,7 +43,10 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn headers(&self) -> [(&'static str, &str); 2] {
-        [("fluent-signature", &self.signed.sha512), ("flex.signature", &self.signed.md5)]
+        [
+            ("fluent-signature", &self.signed.sha512),
+            ("flex.signature", &self.signed.md5),
+        ]
     }
 }
 
@@ -57,7 +60,11 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new(scene: Scene, attempted: Attempted) -> Self {
-        Self { scene, attempts: attempted.attempts, answer: attempted.answer }
+        Self {
+            scene,
+            attempts: attempted.attempts,
+            answer: attempted.answer,
+        }
     }
 
     pub(super) fn status(&self) -> u16 {
@@ -69,13 +76,19 @@ impl Sent {
     }
 
     pub(super) fn is_duplicate(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| answer.body["duplicate"] == true)
+        self.answer
+            .as_ref()
+            .is_some_and(|answer| answer.body["duplicate"] == true)
     }
 }
 
 /// All webhooks of the demo, in their order.
 pub(super) fn write(world: &World) -> anyhow::Result<Vec<Scene>> {
-    let mut author = Author { world, events: Events::new(ACCOUNT, 34, 2026), scenes: Vec::new() };
+    let mut author = Author {
+        world,
+        events: Events::new(ACCOUNT, 34, 2026),
+        scenes: Vec::new(),
+    };
     author.everyday()?;
     author.collections()?;
     author.trouble()?;
@@ -89,8 +102,12 @@ pub(super) fn write(world: &World) -> anyhow::Result<Vec<Scene>> {
 /// Makes an order whose webhook Fluent could not send: it is only in Fluent's log.
 pub(super) fn lose(world: &World) -> String {
     let order = world.orders.place_order();
-    let _never_sent =
-        world.orders.webhook_of("OrderAwaitingCollection", &order, Duration::ZERO, Sending::Failed);
+    let _never_sent = world.orders.webhook_of(
+        "OrderAwaitingCollection",
+        &order,
+        Duration::ZERO,
+        Sending::Failed,
+    );
     order.entity.reference
 }
 
@@ -123,8 +140,10 @@ impl Author<'_> {
     fn collections(&mut self) -> anyhow::Result<()> {
         for _ in 0..2 {
             let order = self.world.orders.place_order();
-            let signed =
-                self.world.sandbox.sign(self.world.orders.webhook("OrderAwaitingCollection", &order))?;
+            let signed = self
+                .world
+                .sandbox
+                .sign(self.world.orders.webhook("OrderAwaitingCollection", &order))?;
             let about = "thin: Fluent's API says who to write to, and hears that it was done";
             self.add(
                 "OrderAwaitingCollection",
@@ -137,7 +156,12 @@ impl Author<'_> {
         Ok(())
     }
 
-    fn delivered(&mut self, name: &str, shape: Shape, endpoint: &'static str) -> anyhow::Result<()> {
+    fn delivered(
+        &mut self,
+        name: &str,
+        shape: Shape,
+        endpoint: &'static str,
+    ) -> anyhow::Result<()> {
         self.event(name, shape, None, "", Outcome::Delivered(endpoint))
     }
 
@@ -158,7 +182,13 @@ impl Author<'_> {
             "its endpoint answers 422",
             Outcome::DeadLetter,
         )?;
-        self.event("InventoryChanged", Shape::Thin, None, "no route matches it", Outcome::Unrouted)
+        self.event(
+            "InventoryChanged",
+            Shape::Thin,
+            None,
+            "no route matches it",
+            Outcome::Unrouted,
+        )
     }
 
     /// Webhooks that should not be accepted.
@@ -198,8 +228,16 @@ impl Author<'_> {
             signed,
             Outcome::Refused(403),
         );
-        let odd = self.world.sandbox.sign(format!(r#"{{"accountId":"{ACCOUNT}","entityRef":"NO_ID_1"}}"#))?;
-        self.add("(no name)", "NO_ID_1", "genuine, but without id and name", odd, Outcome::Quarantined);
+        let odd = self.world.sandbox.sign(format!(
+            r#"{{"accountId":"{ACCOUNT}","entityRef":"NO_ID_1"}}"#
+        ))?;
+        self.add(
+            "(no name)",
+            "NO_ID_1",
+            "genuine, but without id and name",
+            odd,
+            Outcome::Quarantined,
+        );
         Ok(())
     }
 
@@ -233,7 +271,14 @@ impl Author<'_> {
         Ok(())
     }
 
-    fn add(&mut self, name: &str, reference: &str, about: &'static str, signed: Signed, outcome: Outcome) {
+    fn add(
+        &mut self,
+        name: &str,
+        reference: &str,
+        about: &'static str,
+        signed: Signed,
+        outcome: Outcome,
+    ) {
         self.scenes.push(Scene {
             name: name.to_owned(),
             reference: reference.to_owned(),

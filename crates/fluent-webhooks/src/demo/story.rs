@@ -35,7 +35,10 @@ pub(super) struct Delivered {
 
 impl Story {
     pub(super) fn begin(began: Instant) -> Self {
-        Self(Arc::new(Inner { began, delivered: Mutex::default() }))
+        Self(Arc::new(Inner {
+            began,
+            delivered: Mutex::default(),
+        }))
     }
 
     /// Prints a line that is not about one event.
@@ -60,26 +63,55 @@ impl Story {
         } else {
             String::new()
         };
-        let about = if scene.about.is_empty() { String::new() } else { format!("  ({})", scene.about) };
+        let about = if scene.about.is_empty() {
+            String::new()
+        } else {
+            format!("  ({})", scene.about)
+        };
         self.print(
             "sent",
             color,
-            &format!("{:<39} {:<14} {answer}{again}{about}", scene.name, scene.reference),
+            &format!(
+                "{:<39} {:<14} {answer}{again}{about}",
+                scene.name, scene.reference
+            ),
         );
     }
 
     pub(super) fn delivered(&self, delivered: Delivered) {
-        let Delivered { endpoint, name, reference, attempt, status, is_reconciled, .. } = &delivered;
-        let found = if *is_reconciled { ", found in Fluent's log" } else { "" };
-        let (what, color) =
-            if *status == 200 { ("delivered", AnsiColors::Green) } else { ("failed", AnsiColors::Yellow) };
-        let answer = if *status == 200 { String::new() } else { format!(": the endpoint answered {status}") };
+        let Delivered {
+            endpoint,
+            name,
+            reference,
+            attempt,
+            status,
+            is_reconciled,
+            ..
+        } = &delivered;
+        let found = if *is_reconciled {
+            ", found in Fluent's log"
+        } else {
+            ""
+        };
+        let (what, color) = if *status == 200 {
+            ("delivered", AnsiColors::Green)
+        } else {
+            ("failed", AnsiColors::Yellow)
+        };
+        let answer = if *status == 200 {
+            String::new()
+        } else {
+            format!(": the endpoint answered {status}")
+        };
         self.print(
             what,
             color,
             &format!("{name:<39} {reference:<14} to /{endpoint}, attempt {attempt}{found}{answer}"),
         );
-        self.all().entry(delivered.id.clone()).or_default().push(delivered);
+        self.all()
+            .entry(delivered.id.clone())
+            .or_default()
+            .push(delivered);
     }
 
     /// The requests about this event.
@@ -90,7 +122,9 @@ impl Story {
     /// The requests about reconciled events that were answered 200.
     pub(super) fn recovered(&self) -> Vec<Delivered> {
         let all: Vec<Delivered> = self.all().values().flatten().cloned().collect();
-        all.into_iter().filter(|delivered| delivered.is_reconciled && delivered.status == 200).collect()
+        all.into_iter()
+            .filter(|delivered| delivered.is_reconciled && delivered.status == 200)
+            .collect()
     }
 
     /// The ids of all events that an endpoint has got.
@@ -99,11 +133,18 @@ impl Story {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<String, Vec<Delivered>>> {
-        self.0.delivered.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .delivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn print(&self, what: &str, color: AnsiColors, about: &str) {
         let at = self.0.began.elapsed().as_secs_f32();
-        line(format!("{:>6} {} {about}", format!("{at:.1}s").dimmed(), format!("{what:<9}").color(color)));
+        line(format!(
+            "{:>6} {} {about}",
+            format!("{at:.1}s").dimmed(),
+            format!("{what:<9}").color(color)
+        ));
     }
 }

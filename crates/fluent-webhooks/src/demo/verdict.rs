@@ -23,14 +23,22 @@ impl Verdict {
             output::line(format!("ok: {}", self.counts));
             return Ok(());
         }
-        self.problems.iter().for_each(|problem| output::line(format!("wrong: {problem}")));
-        bail!("{} thing(s) did not come out as they should", self.problems.len())
+        self.problems
+            .iter()
+            .for_each(|problem| output::line(format!("wrong: {problem}")));
+        bail!(
+            "{} thing(s) did not come out as they should",
+            self.problems.len()
+        )
     }
 }
 
 /// True if nothing more is expected about this webhook.
 pub(super) fn is_delivered(story: &Story, sent: &Sent) -> bool {
-    let answered = |status| sent.event_id().is_some_and(|id| story.of(id).iter().any(|d| d.status == status));
+    let answered = |status| {
+        sent.event_id()
+            .is_some_and(|id| story.of(id).iter().any(|d| d.status == status))
+    };
     match sent.scene.outcome {
         Outcome::Delivered(_) => sent.status() != 200 || answered(200),
         Outcome::DeadLetter => sent.status() != 200 || answered(422),
@@ -45,7 +53,9 @@ fn has_arrived(story: &Story, sent: &Sent) -> bool {
 
 /// The number of deliveries whose route asks Fluent's API and posts an event back.
 pub(super) fn enriched(sent: &[Sent]) -> usize {
-    sent.iter().filter(|sent| sent.scene.outcome == Outcome::Delivered(PICKUP)).count()
+    sent.iter()
+        .filter(|sent| sent.scene.outcome == Outcome::Delivered(PICKUP))
+        .count()
 }
 
 /// The number of events that were posted to Fluent with the endpoint's answer.
@@ -53,7 +63,9 @@ pub(super) fn posted(world: &World) -> usize {
     let posted = world.orders.posted();
     posted
         .iter()
-        .filter(|event| event["name"] == "CustomerNotified" && event["attributes"]["messageId"] == "M-1")
+        .filter(|event| {
+            event["name"] == "CustomerNotified" && event["attributes"]["messageId"] == "M-1"
+        })
         .count()
 }
 
@@ -61,14 +73,24 @@ pub(super) fn posted(world: &World) -> usize {
 pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow::Result<Verdict> {
     let stores = open::stores(&world.config()).await?;
     let kept = Kept::wait_for(&*stores, sent).await?;
-    let mut problems: Vec<String> = sent.iter().filter_map(|sent| problem(story, sent)).collect();
+    let mut problems: Vec<String> = sent
+        .iter()
+        .filter_map(|sent| problem(story, sent))
+        .collect();
     problems.extend(kept.problems(sent));
     let recovered = story.recovered();
     if recovered.len() != 1 {
-        problems.push(format!("{} deliveries were recovered from Fluent's log, expected 1", recovered.len()));
+        problems.push(format!(
+            "{} deliveries were recovered from Fluent's log, expected 1",
+            recovered.len()
+        ));
     }
     let found = recovered.iter().map(|delivered| &*delivered.id);
-    let known: Vec<&str> = sent.iter().filter_map(Sent::event_id).chain(found).collect();
+    let known: Vec<&str> = sent
+        .iter()
+        .filter_map(Sent::event_id)
+        .chain(found)
+        .collect();
     problems.extend(
         story
             .ids()
@@ -79,7 +101,9 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
     let asked = enriched(sent) + recovered.len();
     let told = posted(world);
     if asked != told {
-        problems.push(format!("{told} answers were posted back to Fluent, expected {asked}"));
+        problems.push(format!(
+            "{told} answers were posted back to Fluent, expected {asked}"
+        ));
     }
     summarize(story, sent, &recovered);
     let count = |wanted: &dyn Fn(&Sent) -> bool| sent.iter().filter(|sent| wanted(sent)).count();
@@ -99,18 +123,28 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
 }
 
 fn problem(story: &Story, sent: &Sent) -> Option<String> {
-    let said = |what: String| Some(format!("{} {}: {what}", sent.scene.name, sent.scene.reference));
+    let said = |what: String| {
+        Some(format!(
+            "{} {}: {what}",
+            sent.scene.name, sent.scene.reference
+        ))
+    };
     let expected = match sent.scene.outcome {
         Outcome::Refused(status) => status,
         _ => 200,
     };
     if sent.status() != expected {
-        return said(format!("expected the answer {expected}, got {}", sent.status()));
+        return said(format!(
+            "expected the answer {expected}, got {}",
+            sent.status()
+        ));
     }
     match sent.scene.outcome {
         Outcome::Delivered(endpoint) => {
             let arrived = story.of(sent.event_id()?);
-            let done = arrived.iter().find(|d| d.endpoint == endpoint && d.status == 200);
+            let done = arrived
+                .iter()
+                .find(|d| d.endpoint == endpoint && d.status == 200);
             let failed = arrived.iter().filter(|d| d.status != 200).count();
             match done {
                 None => said(format!("never arrived at /{endpoint}")),
@@ -120,7 +154,9 @@ fn problem(story: &Story, sent: &Sent) -> Option<String> {
                 Some(_) => None,
             }
         }
-        Outcome::Duplicate if !sent.is_duplicate() => said("was not known as a duplicate".to_owned()),
+        Outcome::Duplicate if !sent.is_duplicate() => {
+            said("was not known as a duplicate".to_owned())
+        }
         _ => None,
     }
 }
@@ -148,18 +184,43 @@ impl Kept {
     }
 
     async fn look(stores: &dyn Stores) -> anyhow::Result<Self> {
-        let letters = stores.dead_letters().list(DeadQuery { limit: 1000, ..DeadQuery::default() }).await?;
-        let unrouted = letters.iter().filter(|letter| letter.route == UNROUTED).count();
+        let letters = stores
+            .dead_letters()
+            .list(DeadQuery {
+                limit: 1000,
+                ..DeadQuery::default()
+            })
+            .await?;
+        let unrouted = letters
+            .iter()
+            .filter(|letter| letter.route == UNROUTED)
+            .count();
         let quarantined = stores.quarantine().list(0, 1000).await?.len();
-        Ok(Self { dead: letters.len() - unrouted, unrouted, quarantined })
+        Ok(Self {
+            dead: letters.len() - unrouted,
+            unrouted,
+            quarantined,
+        })
     }
 
     fn problems(&self, sent: &[Sent]) -> Vec<String> {
-        let expected = |outcome| sent.iter().filter(|sent| sent.scene.outcome == outcome).count();
+        let expected = |outcome| {
+            sent.iter()
+                .filter(|sent| sent.scene.outcome == outcome)
+                .count()
+        };
         [
             ("dead letters", self.dead, expected(Outcome::DeadLetter)),
-            ("unrouted events", self.unrouted, expected(Outcome::Unrouted)),
-            ("quarantined bodies", self.quarantined, expected(Outcome::Quarantined)),
+            (
+                "unrouted events",
+                self.unrouted,
+                expected(Outcome::Unrouted),
+            ),
+            (
+                "quarantined bodies",
+                self.quarantined,
+                expected(Outcome::Quarantined),
+            ),
         ]
         .into_iter()
         .filter(|(_, found, expected)| found != expected)
@@ -199,7 +260,11 @@ fn summarize(story: &Story, sent: &[Sent], recovered: &[Delivered]) {
         ]
     });
     let rows = rows.chain(found).collect();
-    output::table(&["event", "entity", "answer", "sent", "became"], rows, "nothing was sent");
+    output::table(
+        &["event", "entity", "answer", "sent", "became"],
+        rows,
+        "nothing was sent",
+    );
     output::line("");
 }
 
@@ -208,8 +273,11 @@ fn became(story: &Story, sent: &Sent) -> String {
         Outcome::Delivered(endpoint) => {
             let arrived = sent.event_id().map(|id| story.of(id)).unwrap_or_default();
             let done = arrived.iter().find(|d| d.status == 200);
-            let also =
-                if endpoint == PICKUP { ", with what Fluent's API said; and Fluent was told" } else { "" };
+            let also = if endpoint == PICKUP {
+                ", with what Fluent's API said; and Fluent was told"
+            } else {
+                ""
+            };
             done.map_or("NOT delivered".to_owned(), |d| {
                 format!("delivered to /{endpoint} at attempt {}{also}", d.attempt)
             })

@@ -95,7 +95,14 @@ impl World {
     }
 
     fn settings(&self) -> String {
-        let Self { webhook, health, endpoints, warehouse, api, .. } = self;
+        let Self {
+            webhook,
+            health,
+            endpoints,
+            warehouse,
+            api,
+            ..
+        } = self;
         let login = simulator::api::LOGIN;
         let late = LATE.as_secs();
         let integrations = integrations::routes(*endpoints, *warehouse);
@@ -136,7 +143,8 @@ fluentcommerce:
 /// Refuses a folder that is neither empty nor a demo's, since the demo clears it.
 fn refuse_others(folder: &Path) -> anyhow::Result<()> {
     let is_empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
-    let is_ours = fs::read_to_string(folder.join("application.yml")).is_ok_and(|text| text.starts_with(MARK));
+    let is_ours =
+        fs::read_to_string(folder.join("application.yml")).is_ok_and(|text| text.starts_with(MARK));
     anyhow::ensure!(
         is_empty || is_ours,
         "{} holds something that is not a demo's: give another with --folder",
@@ -151,6 +159,11 @@ fn free_ports() -> anyhow::Result<[SocketAddr; 5]> {
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()
         .context("looking for free ports")?;
-    let ports: Vec<SocketAddr> = held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-    ports.try_into().map_err(|_| anyhow::anyhow!("five ports were asked for"))
+    let ports: Vec<SocketAddr> = held
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<Result<_, _>>()?;
+    ports
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("five ports were asked for"))
 }

@@ -32,8 +32,15 @@ impl Door {
         let name: event_model::KeyName = "sydney_sandbox".parse().unwrap();
         let public = PublicKey::parse(&key.public_base64().unwrap()).unwrap();
         let ring = Arc::new(KeyRing::new([(name.clone(), public)]).unwrap());
-        let account = Account { name: "ACME".to_owned(), key: name, retailers: None };
-        let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock));
+        let account = Account {
+            name: "ACME".to_owned(),
+            key: name,
+            retailers: None,
+        };
+        let queue = Embedded::open(
+            Options::new(folder.path().join("queue.db")),
+            Arc::new(SystemClock),
+        );
         let ports = Ports {
             verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
             accounts: Arc::new(Accounts::new([account])),
@@ -53,29 +60,40 @@ impl Door {
         let router = gateway::router(ports, &bounds);
         let serving = gateway::serve(listener, None, router, bounds, senders, shutdown.clone());
         shutdown.spawn_detached(serving);
-        Self { address, key, _folder: folder }
+        Self {
+            address,
+            key,
+            _folder: folder,
+        }
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         stream
     }
 
     /// The beginning of a signed request's head, and its body.
     pub(crate) fn signed(&self, number: usize, pad: &str) -> (String, String) {
-        let body =
-            format!(r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","pad":"{pad}"}}"#);
+        let body = format!(
+            r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","pad":"{pad}"}}"#
+        );
         let signed = self.key.sign(body.clone()).unwrap().sha512;
-        (format!("POST {PATH} HTTP/1.1\r\nfluent-signature: {signed}\r\n"), body)
+        (
+            format!("POST {PATH} HTTP/1.1\r\nfluent-signature: {signed}\r\n"),
+            body,
+        )
     }
 
     /// Sends a request with these headers, and returns the answer.
     pub(crate) fn send(&self, number: usize, headers: &str) -> String {
         let (head, body) = self.signed(number, "");
         let length = body.len();
-        let request =
-            format!("{head}host: t\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "{head}host: t\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        );
         let mut stream = self.connect();
         let _ = stream.write_all(request.as_bytes());
         answer(stream)

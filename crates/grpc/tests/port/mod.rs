@@ -54,7 +54,11 @@ impl Port {
         let key = folder.path().join("key");
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        let tls = OperatorTls { certificate, key, client_ca: None };
+        let tls = OperatorTls {
+            certificate,
+            key,
+            client_ca: None,
+        };
         Self::serve(folder, Some(tls), Some(made.cert.pem()), for_long()).await
     }
 
@@ -73,12 +77,21 @@ impl Port {
             audit: PathBuf::new(),
         };
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        let door = GrpcServer::bind(&settings, &shutdown).await.unwrap().with_unknown_times(unknown);
+        let door = GrpcServer::bind(&settings, &shutdown)
+            .await
+            .unwrap()
+            .with_unknown_times(unknown);
         let address = door.address().unwrap();
         let readiness = Readiness::new(&shutdown);
         readiness.set(true);
-        door.serve(Routes::default(), readiness.clone(), &shutdown).unwrap();
-        let port = Self { address, authority, readiness, _folder: Some(folder) };
+        door.serve(Routes::default(), readiness.clone(), &shutdown)
+            .unwrap();
+        let port = Self {
+            address,
+            authority,
+            readiness,
+            _folder: Some(folder),
+        };
         port.wait_until_serving().await;
         port
     }
@@ -94,21 +107,35 @@ impl Port {
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        let Some(authority) = &self.authority else { return Self::channel_to(self.address).await };
+        let Some(authority) = &self.authority else {
+            return Self::channel_to(self.address).await;
+        };
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
         endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
 
     pub(crate) async fn channel_to(address: SocketAddr) -> Channel {
-        Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+        Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
     }
 
     /// A call that only a known caller may make, and that goes on until one side ends it.
-    pub(crate) async fn watch(&self, channel: Channel) -> Result<Streaming<HealthCheckResponse>, Status> {
+    pub(crate) async fn watch(
+        &self,
+        channel: Channel,
+    ) -> Result<Streaming<HealthCheckResponse>, Status> {
         let mut request = Request::new(HealthCheckRequest::default());
-        request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
-        Ok(HealthClient::new(channel).watch(request).await?.into_inner())
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+        Ok(HealthClient::new(channel)
+            .watch(request)
+            .await?
+            .into_inner())
     }
 
     /// A call with a good token, on a connection of its own, is answered.
@@ -119,9 +146,17 @@ impl Port {
     }
 
     /// A call that began before reports the change of health.
-    pub(crate) async fn says_after(&self, watching: &mut Streaming<HealthCheckResponse>, is_ready: bool) {
+    pub(crate) async fn says_after(
+        &self,
+        watching: &mut Streaming<HealthCheckResponse>,
+        is_ready: bool,
+    ) {
         self.readiness.set(is_ready);
-        let wanted = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let wanted = if is_ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         let said = async {
             while let Some(answer) = watching.message().await? {
                 if answer.status() as i32 == wanted as i32 {
@@ -141,25 +176,41 @@ impl Port {
 
 fn for_long() -> UnknownTimes {
     let hour = Duration::from_hours(1);
-    UnknownTimes { handshake: hour, admitted: hour, oldest: hour }
+    UnknownTimes {
+        handshake: hour,
+        admitted: hour,
+        oldest: hour,
+    }
 }
 
 fn admin(folder: &Path) -> TokenSettings {
     let file = folder.join("token");
     std::fs::write(&file, TOKEN).unwrap();
-    TokenSettings { name: "admin".to_owned(), file, roles: vec![Role::Admin] }
+    TokenSettings {
+        name: "admin".to_owned(),
+        file,
+        roles: vec![Role::Admin],
+    }
 }
 
 /// Raises the limit of descriptors: both sides of each connection are in this process.
 fn allow_many_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
 }
 
 /// A connection from the address of this number on this machine, with `said` sent on it.
 pub(crate) fn connect_from(number: u8, port: &Port, said: &[u8]) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, number), 0)).into()).unwrap();
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, number), 0)).into())
+        .unwrap();
     socket.connect(&port.address.into()).unwrap();
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -167,7 +218,10 @@ pub(crate) fn connect_from(number: u8, port: &Port, said: &[u8]) -> TcpStream {
     stream
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's own, which ends with it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own, which ends with it"
+)]
 pub(crate) fn spawn<T: Send + 'static>(
     doing: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
@@ -195,7 +249,9 @@ pub(crate) async fn counted(port: &Port) -> (SocketAddr, Arc<AtomicUsize>) {
 
 /// The health that an unknown caller is answered.
 pub(crate) async fn check(channel: &Channel) -> Result<i32, Status> {
-    let answer = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await?;
+    let answer = HealthClient::new(channel.clone())
+        .check(HealthCheckRequest::default())
+        .await?;
     Ok(answer.into_inner().status)
 }
 

@@ -24,7 +24,10 @@ pub(super) struct LogFile {
 
 impl LogFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, max_bytes: MAX_BYTES }
+        Self {
+            path,
+            max_bytes: MAX_BYTES,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -52,7 +55,10 @@ impl LogFile {
     /// The file, locked against other writers until it is closed.
     fn open_alone(&self) -> io::Result<File> {
         loop {
-            let file = private_files::open_options().create(true).append(true).open(&self.path)?;
+            let file = private_files::open_options()
+                .create(true)
+                .append(true)
+                .open(&self.path)?;
             private_files::close_to_others(&file)?;
             file.lock()?;
             // Another process may have rotated it during the wait for the lock.
@@ -84,12 +90,19 @@ impl LogFile {
     }
 
     /// The newest lines that `read` understands, the newest first.
-    pub(super) fn newest<T>(&self, limit: usize, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Vec<T>> {
+    pub(super) fn newest<T>(
+        &self,
+        limit: usize,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
         let mut found = Vec::new();
         let mut left = LOOK_BACK;
-        let files = std::iter::once(self.path.clone()).chain((1..=KEPT).map(|number| self.older(number)));
+        let files =
+            std::iter::once(self.path.clone()).chain((1..=KEPT).map(|number| self.older(number)));
         for path in files {
-            let Some(bytes) = end_of(&path, left)? else { break };
+            let Some(bytes) = end_of(&path, left)? else {
+                break;
+            };
             left -= bytes.len() as u64;
             // A line that is cut at the beginning of the bytes can't be read, and is left out.
             let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(&read);
@@ -125,7 +138,10 @@ mod tests {
     #[test]
     fn what_may_operate_can_not_fill_the_disk_and_the_newest_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let log = LogFile { max_bytes: 100, ..LogFile::new(folder.path().join("audit.jsonl")) };
+        let log = LogFile {
+            max_bytes: 100,
+            ..LogFile::new(folder.path().join("audit.jsonl"))
+        };
         for line in 0..1000_u64 {
             log.append(format!("{line:09}\n").as_bytes()).unwrap();
         }
@@ -137,7 +153,11 @@ mod tests {
         assert!(sizes.iter().all(|size| *size <= 100), "{sizes:?}");
         assert_eq!(log.newest(3, number).unwrap(), [999, 998, 997]);
         let all = log.newest(1000, number).unwrap();
-        assert!(all.len() > 70 && all.is_sorted_by(|a, b| *a == b + 1), "across files: {}", all.len());
+        assert!(
+            all.len() > 70 && all.is_sorted_by(|a, b| *a == b + 1),
+            "across files: {}",
+            all.len()
+        );
     }
 
     #[test]
@@ -146,10 +166,14 @@ mod tests {
         let path = folder.path().join("audit.jsonl");
         std::thread::scope(|scope| {
             for writer in 0..4_u64 {
-                let log = LogFile { max_bytes: 1000, ..LogFile::new(path.clone()) };
+                let log = LogFile {
+                    max_bytes: 1000,
+                    ..LogFile::new(path.clone())
+                };
                 scope.spawn(move || {
                     (0..100).for_each(|line| {
-                        log.append(format!("{:09}\n", writer * 100 + line).as_bytes()).unwrap()
+                        log.append(format!("{:09}\n", writer * 100 + line).as_bytes())
+                            .unwrap()
                     });
                 });
             }

@@ -64,14 +64,22 @@ pub struct OpenEntry {
 impl Audit {
     /// Writes to this file, which is created when there is something to write.
     pub fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        Self { file: LogFile::new(path), clock }
+        Self {
+            file: LogFile::new(path),
+            clock,
+        }
     }
 
     /// Writes that `who` begins an action.
     ///
     /// # Errors
     /// If it can't be written: then the action must not be done.
-    pub async fn begin(&self, who: &str, action: &str, request: Value) -> Result<OpenEntry, Status> {
+    pub async fn begin(
+        &self,
+        who: &str,
+        action: &str,
+        request: Value,
+    ) -> Result<OpenEntry, Status> {
         let line = AuditLine {
             at: self.clock.now(),
             who: who.to_owned(),
@@ -85,10 +93,18 @@ impl Audit {
         };
         let audit = self.clone();
         let first = line.clone();
-        let written = spawn_blocking(move || audit.write(&first)).await.map_err(io::Error::other);
-        written.and_then(|written| written).map_err(|error| self.not_written(&error))?;
+        let written = spawn_blocking(move || audit.write(&first))
+            .await
+            .map_err(io::Error::other);
+        written
+            .and_then(|written| written)
+            .map_err(|error| self.not_written(&error))?;
         tracing::info!(who, action, "begun by a person");
-        Ok(OpenEntry { audit: self.clone(), line, is_over: false })
+        Ok(OpenEntry {
+            audit: self.clone(),
+            line,
+            is_over: false,
+        })
     }
 
     fn not_written(&self, error: &io::Error) -> Status {
@@ -114,11 +130,18 @@ impl Audit {
 impl OpenEntry {
     /// Writes the end of the action.
     pub async fn end(self, touched: u64, failed: u64, outcome: &str) {
-        self.end_with(&AffectedItems::default(), touched, failed, outcome).await;
+        self.end_with(&AffectedItems::default(), touched, failed, outcome)
+            .await;
     }
 
     /// Writes the end of the action, with the affected ids.
-    pub(crate) async fn end_with(mut self, ids: &AffectedItems, touched: u64, failed: u64, outcome: &str) {
+    pub(crate) async fn end_with(
+        mut self,
+        ids: &AffectedItems,
+        touched: u64,
+        failed: u64,
+        outcome: &str,
+    ) {
         self.is_over = true;
         (self.line.touched_ids, self.line.failed_ids) = (ids.done.text(), ids.failed.text());
         (self.line.touched, self.line.failed) = (touched, failed);
@@ -126,7 +149,14 @@ impl OpenEntry {
         self.line.at = self.audit.clock.now();
         let audit = self.audit.clone();
         let line = self.line.clone();
-        tracing::info!(who = line.who, action = line.action, touched, failed, outcome, "ended");
+        tracing::info!(
+            who = line.who,
+            action = line.action,
+            touched,
+            failed,
+            outcome,
+            "ended"
+        );
         if let Ok(Err(error)) = spawn_blocking(move || audit.write(&line)).await {
             tracing::error!(%error, "the end of something is not in the audit log, where its beginning is");
         }
@@ -153,11 +183,15 @@ fn shortened(mut request: Value) -> Value {
 /// Cuts long texts, except for ids: their ranges have a bound of their own.
 fn shorten_texts(value: &mut Value) {
     match value {
-        Value::Object(fields) => {
-            fields.iter_mut().filter(|(name, _)| *name != IDS).for_each(|(_, value)| shorten_texts(value))
-        }
+        Value::Object(fields) => fields
+            .iter_mut()
+            .filter(|(name, _)| *name != IDS)
+            .for_each(|(_, value)| shorten_texts(value)),
         Value::String(text) if text.len() > MAX_TEXT => {
-            let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            let end = (0..=MAX_TEXT)
+                .rev()
+                .find(|end| text.is_char_boundary(*end))
+                .unwrap_or(0);
             *text = format!("{}... ({} bytes)", &text[..end], text.len());
         }
         _ => {}
@@ -197,13 +231,22 @@ mod tests {
     #[test]
     fn a_long_text_keeps_nothing_else_out_and_all_numbers_are_in() {
         let many: Vec<u64> = (0..10_000).map(|id| id * 3).collect();
-        let request =
-            json!({ "selection": named_ids(&many), "to": "r", "reason": "ö".repeat(100_000), "up": null });
+        let request = json!({ "selection": named_ids(&many), "to": "r", "reason": "ö".repeat(100_000), "up": null });
         let written = shortened(request);
-        assert_eq!(written["selection"][IDS].as_str().unwrap().split(", ").count(), many.len());
+        assert_eq!(
+            written["selection"][IDS]
+                .as_str()
+                .unwrap()
+                .split(", ")
+                .count(),
+            many.len()
+        );
         assert_eq!(written["to"], "r");
         let reason = written["reason"].as_str().unwrap();
-        assert!(reason.len() < 600 && reason.ends_with("... (200000 bytes)"), "{reason}");
+        assert!(
+            reason.len() < 600 && reason.ends_with("... (200000 bytes)"),
+            "{reason}"
+        );
         assert!(written.get("up").is_none());
     }
 }

@@ -59,7 +59,11 @@ pub(crate) struct AffectedItems {
 impl AffectedItems {
     /// Notes the result for one id.
     pub(crate) fn note(&mut self, id: u64, is_done: bool) {
-        if is_done { self.done.add(id) } else { self.failed.add(id) }
+        if is_done {
+            self.done.add(id)
+        } else {
+            self.failed.add(id)
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use event_model::Timestamp;
 use queue::processes::ProcessSeen;
-use queue::{BreakerState, QueueError, RouteState, ServerState, SpoolWatermark, StoresHealth, UNROUTED};
+use queue::{
+    BreakerState, QueueError, RouteState, ServerState, SpoolWatermark, StoresHealth, UNROUTED,
+};
 use telemetry::alerts::{self, Alert};
 
 use crate::routes::paused_in_words;
@@ -79,14 +81,21 @@ pub(crate) struct StatusLine {
 
 /// The lines, in the order of the table of alerts.
 pub(crate) fn lines(known: &Known) -> Vec<StatusLine> {
-    let mut lines = Lines { known, lines: Vec::new() };
+    let mut lines = Lines {
+        known,
+        lines: Vec::new(),
+    };
     lines.of_processes();
     lines.of_refused_accounts();
     lines.of_routes();
     lines.of_machinery();
     lines.of_what_waits_for_people();
     let mut lines = lines.lines;
-    let place = |line: &StatusLine| alerts::all().iter().position(|alert| alert.name == line.alert.name);
+    let place = |line: &StatusLine| {
+        alerts::all()
+            .iter()
+            .position(|alert| alert.name == line.alert.name)
+    };
     lines.sort_by_key(place);
     lines
 }
@@ -109,7 +118,10 @@ impl Lines<'_> {
         let now = self.known.now;
         for process in &self.known.processes {
             let report = &process.report;
-            let who = format!("{} on {} (process {})", report.kind, report.host, report.pid);
+            let who = format!(
+                "{} on {} (process {})",
+                report.kind, report.host, report.pid
+            );
             if process.is_gone(now) && since(process.seen_at, now) < REMEMBERED {
                 let seen = self.ago(process.seen_at);
                 let id = &process.id;
@@ -121,12 +133,25 @@ impl Lines<'_> {
             if !process.is_running(now) {
                 continue;
             }
-            if !report.is_ready && !report.is_stopping && since(report.started_at, now) > BEGINS_WITHIN {
-                self.say(&alerts::NOT_READY, format!("{who}: it says that it can't do its work"));
+            if !report.is_ready
+                && !report.is_stopping
+                && since(report.started_at, now) > BEGINS_WITHIN
+            {
+                self.say(
+                    &alerts::NOT_READY,
+                    format!("{who}: it says that it can't do its work"),
+                );
             }
-            for disk in report.disks.iter().filter(|disk| share(disk.used, disk.total) > DISK_FILLS) {
+            for disk in report
+                .disks
+                .iter()
+                .filter(|disk| share(disk.used, disk.total) > DISK_FILLS)
+            {
                 let full = percent(share(disk.used, disk.total));
-                self.say(&alerts::DISK_FILLS, format!("{who}: the disk at {} is {full} full", disk.path));
+                self.say(
+                    &alerts::DISK_FILLS,
+                    format!("{who}: the disk at {} is {full} full", disk.path),
+                );
             }
             if let Some(address) = &report.untrusted_proxy {
                 let text = format!(
@@ -142,7 +167,11 @@ impl Lines<'_> {
                         format!("{who}: the certificate {} has ended", end.file),
                     );
                 } else if left < CERTIFICATE_ENDS_SOON {
-                    let text = format!("{who}: the certificate {} ends in {}", end.file, in_words(left));
+                    let text = format!(
+                        "{who}: the certificate {} ends in {}",
+                        end.file,
+                        in_words(left)
+                    );
                     self.say(&alerts::CERTIFICATE_ENDS, text);
                 }
             }
@@ -158,10 +187,18 @@ impl Lines<'_> {
         }
         let accepts = |process: &&ProcessSeen| matches!(&*process.report.kind, "gateway" | "serve");
         let is_known = !self.known.are_processes_unread;
-        if is_known && !self.known.processes.iter().filter(accepts).any(|process| process.is_running(now)) {
+        if is_known
+            && !self
+                .known
+                .processes
+                .iter()
+                .filter(accepts)
+                .any(|process| process.is_running(now))
+        {
             self.say(
                 &alerts::NOBODY_SERVES,
-                "no gateway, and no `serve`, is at work on this queue: webhooks are lost".to_owned(),
+                "no gateway, and no `serve`, is at work on this queue: webhooks are lost"
+                    .to_owned(),
             );
         }
     }
@@ -169,13 +206,21 @@ impl Lines<'_> {
     fn of_refused_accounts(&mut self) {
         let mut counted: BTreeMap<_, (u64, Timestamp, Option<&String>)> = BTreeMap::new();
         // A process that has ended may be mended: the next webhook will show it.
-        let open = self.known.processes.iter().filter(|process| !process.report.is_closed);
+        let open = self
+            .known
+            .processes
+            .iter()
+            .filter(|process| !process.report.is_closed);
         let all = open.flat_map(|process| &process.report.refused);
-        for refused in all.filter(|refused| since(refused.last_at, self.known.now) < REFUSED_LATELY) {
+        for refused in all.filter(|refused| since(refused.last_at, self.known.now) < REFUSED_LATELY)
+        {
             let whose = (&refused.account, &refused.environment, &refused.reason);
             let entry = counted.entry(whose).or_insert((0, refused.last_at, None));
-            *entry =
-                (entry.0 + refused.count, entry.1.max(refused.last_at), entry.2.or(refused.nearest.as_ref()));
+            *entry = (
+                entry.0 + refused.count,
+                entry.1.max(refused.last_at),
+                entry.2.or(refused.nearest.as_ref()),
+            );
         }
         for ((account, environment, reason), (count, last_at, nearest)) in counted {
             let hint = match (&**reason, nearest) {
@@ -200,7 +245,12 @@ impl Lines<'_> {
         for route in routes() {
             self.of_route(route);
         }
-        for name in known.listed.iter().flatten().filter(|_| known.unreadable.is_none()) {
+        for name in known
+            .listed
+            .iter()
+            .flatten()
+            .filter(|_| known.unreadable.is_none())
+        {
             if !routes().any(|route| route.name == *name) {
                 let text = format!("route {name}: it is in the settings, and has never run");
                 self.say(&alerts::ROUTE_NOT_RUN, text);
@@ -213,7 +263,10 @@ impl Lines<'_> {
         let now = self.known.now;
         if route.paused {
             let pause = paused_in_words(route.pause.as_ref());
-            let text = format!("route {name}: {pause}, with {} event(s) not looked at", route.behind);
+            let text = format!(
+                "route {name}: {pause}, with {} event(s) not looked at",
+                route.behind
+            );
             return self.say(&alerts::ROUTE_PAUSED, text);
         }
         let is_wanted = self.is_wanted(name);
@@ -234,7 +287,11 @@ impl Lines<'_> {
             self.say(&alerts::ROUTE_FAILS, text);
         }
         let is_open = |breaker: &BreakerState| *breaker != BreakerState::Closed;
-        if route.working.iter().any(|working| is_open(&working.breaker)) {
+        if route
+            .working
+            .iter()
+            .any(|working| is_open(&working.breaker))
+        {
             let text = format!(
                 "route {name}: its destination fails and is left alone; `routes resume {name}` asks at once"
             );
@@ -256,13 +313,22 @@ impl Lines<'_> {
     fn is_wanted(&self, route: &str) -> Option<bool> {
         // A process that is stopped or gone may come back. After a day its routes count no more.
         let now = self.known.now;
-        let of_others =
-            self.known.processes.iter().filter(|process| since(process.seen_at, now) < REMEMBERED);
-        let mut others = of_others.flat_map(|process| &process.report.routes).peekable();
+        let of_others = self
+            .known
+            .processes
+            .iter()
+            .filter(|process| since(process.seen_at, now) < REMEMBERED);
+        let mut others = of_others
+            .flat_map(|process| &process.report.routes)
+            .peekable();
         if self.known.listed.is_none() && others.peek().is_none() {
             return None;
         }
-        let is_listed = self.known.listed.as_ref().is_some_and(|listed| listed.contains(route));
+        let is_listed = self
+            .known
+            .listed
+            .as_ref()
+            .is_some_and(|listed| listed.contains(route));
         Some(is_listed || others.any(|other| other == route))
     }
 
@@ -279,7 +345,10 @@ impl Lines<'_> {
             Err(error) => {
                 self.say(
                     &alerts::QUEUE_AWAY,
-                    format!("the queue's servers can't be asked: {}", telemetry::Chain(error)),
+                    format!(
+                        "the queue's servers can't be asked: {}",
+                        telemetry::Chain(error)
+                    ),
                 );
             }
             Ok(health) => {
@@ -328,7 +397,12 @@ impl Lines<'_> {
     fn of_what_waits_for_people(&mut self) {
         let known = self.known;
         for silent in &known.silent {
-            let SilentEvent { account, environment, name, last_at } = silent;
+            let SilentEvent {
+                account,
+                environment,
+                name,
+                last_at,
+            } = silent;
             let last = self.ago(*last_at);
             self.say(
                 &alerts::SILENCE,
@@ -336,13 +410,36 @@ impl Lines<'_> {
             );
         }
         for (alert, count, what, command) in [
-            (&alerts::DEAD_LETTERS, known.dead_letters, "dead letter(s)", "dead-letters"),
-            (&alerts::QUARANTINED, known.quarantined, "genuine webhook(s) that are not events", "quarantine"),
-            (&alerts::REFUSED_HELD, known.refused, "refused webhook(s) are held", "refused"),
-            (&alerts::UNROUTED, known.unrouted, "event(s) that no route matched", "unrouted"),
+            (
+                &alerts::DEAD_LETTERS,
+                known.dead_letters,
+                "dead letter(s)",
+                "dead-letters",
+            ),
+            (
+                &alerts::QUARANTINED,
+                known.quarantined,
+                "genuine webhook(s) that are not events",
+                "quarantine",
+            ),
+            (
+                &alerts::REFUSED_HELD,
+                known.refused,
+                "refused webhook(s) are held",
+                "refused",
+            ),
+            (
+                &alerts::UNROUTED,
+                known.unrouted,
+                "event(s) that no route matched",
+                "unrouted",
+            ),
         ] {
             if count > 0 {
-                self.say(alert, format!("{count} {what}: `fluent-webhooks {command} list`"));
+                self.say(
+                    alert,
+                    format!("{count} {what}: `fluent-webhooks {command} list`"),
+                );
             }
         }
     }

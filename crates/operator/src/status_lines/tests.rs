@@ -19,11 +19,20 @@ fn process(kind: &str, seen: i64, change: impl FnOnce(&mut ProcessReport)) -> Pr
         ..ProcessReport::default()
     };
     change(&mut report);
-    ProcessSeen { id: format!("{kind}.1"), report, seen_at: at(seen) }
+    ProcessSeen {
+        id: format!("{kind}.1"),
+        report,
+        seen_at: at(seen),
+    }
 }
 
 fn working(breaker: BreakerState) -> Vec<RouteProcessStatus> {
-    vec![RouteProcessStatus { route: "r".to_owned(), process: "h:1".to_owned(), breaker, throttled: false }]
+    vec![RouteProcessStatus {
+        route: "r".to_owned(),
+        process: "h:1".to_owned(),
+        breaker,
+        throttled: false,
+    }]
 }
 
 fn route(name: &str, change: impl FnOnce(&mut RouteState)) -> RouteState {
@@ -49,11 +58,16 @@ fn well() -> Known {
     Known {
         now: at(0),
         listed: None,
-        routes: vec![route("r", |_| {}), route(UNROUTED, |route| route.working.clear())],
+        routes: vec![
+            route("r", |_| {}),
+            route(UNROUTED, |route| route.working.clear()),
+        ],
         failing: BTreeMap::new(),
         processes: vec![
             process("gateway", -5, |_| {}),
-            process("dispatcher", -5, |report| report.routes.push("r".to_owned())),
+            process("dispatcher", -5, |report| {
+                report.routes.push("r".to_owned())
+            }),
             process("operator", -500, |report| report.is_closed = true),
         ],
         spools: Vec::new(),
@@ -93,7 +107,9 @@ fn a_route_is_of_others_of_nobody_or_not_wanted_any_more() {
     let nobody = |known: &mut Known| known.routes[0].working.clear();
     check(nobody, &["FluentRouteNotRun"], "route r: nobody runs it");
     let forgotten = |known: &mut Known| {
-        known.routes.push(route("old", |route| route.working.clear()));
+        known
+            .routes
+            .push(route("old", |route| route.working.clear()));
     };
     check(forgotten, &["FluentRouteForgotten"], "routes forget old");
     let restarting = |known: &mut Known| {
@@ -107,21 +123,37 @@ fn a_route_is_of_others_of_nobody_or_not_wanted_any_more() {
     };
     check(nobody_has_any, &["FluentRouteNotRun"], "nobody runs it");
     let listed = |known: &mut Known| known.listed = Some(["r", "new"].map(str::to_owned).into());
-    check(listed, &["FluentRouteNotRun"], "route new: it is in the settings, and has never run");
+    check(
+        listed,
+        &["FluentRouteNotRun"],
+        "route new: it is in the settings, and has never run",
+    );
 }
 
 #[test]
 fn a_route_is_late_by_age_but_not_for_one_event_that_waits() {
     let old = Some(at(-960));
-    check(|known| (known.routes[0].oldest, known.routes[0].waiting) = (old, 1), &[], "");
+    check(
+        |known| (known.routes[0].oldest, known.routes[0].waiting) = (old, 1),
+        &[],
+        "",
+    );
     check(
         |known| (known.routes[0].oldest, known.routes[0].waiting) = (old, 11),
         &["FluentRouteLate"],
         "16 min ago",
     );
-    check(|known| (known.routes[0].oldest, known.routes[0].behind) = (old, 1), &["FluentRouteLate"], "");
+    check(
+        |known| (known.routes[0].oldest, known.routes[0].behind) = (old, 1),
+        &["FluentRouteLate"],
+        "",
+    );
     let paused = |known: &mut Known| {
-        (known.routes[0].oldest, known.routes[0].behind, known.routes[0].paused) = (old, 1, true);
+        (
+            known.routes[0].oldest,
+            known.routes[0].behind,
+            known.routes[0].paused,
+        ) = (old, 1, true);
     };
     check(paused, &["FluentRoutePaused"], "paused, with 1 event");
 }
@@ -129,9 +161,17 @@ fn a_route_is_late_by_age_but_not_for_one_event_that_waits() {
 #[test]
 fn who_is_gone_is_named_until_it_is_forgotten_or_a_day_has_passed() {
     check(|known| known.processes[1].seen_at = at(-59), &[], "");
-    check(|known| known.processes[1].seen_at = at(-200), &["FluentProcessGone"], "dispatcher on h");
+    check(
+        |known| known.processes[1].seen_at = at(-200),
+        &["FluentProcessGone"],
+        "dispatcher on h",
+    );
     check(|known| known.processes[1].seen_at = at(-90_000), &[], "");
-    check(|known| known.processes[0].seen_at = at(-200), &["FluentNobodyServes", "FluentProcessGone"], "");
+    check(
+        |known| known.processes[0].seen_at = at(-200),
+        &["FluentNobodyServes", "FluentProcessGone"],
+        "",
+    );
 }
 
 /// Everything that is wrong has a line with the words of the table.
@@ -153,9 +193,15 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
             process("dispatcher", -5, |report| {
                 report.is_ready = false;
                 report.untrusted_proxy = Some("10.0.0.5".to_owned());
-                report.disks = vec![DiskUsage { path: "/data".to_owned(), used: 95, total: 100 }];
-                report.certificates =
-                    vec![CertificateEnd { file: "c.pem".to_owned(), ends_at: at(3 * 86_400) }];
+                report.disks = vec![DiskUsage {
+                    path: "/data".to_owned(),
+                    used: 95,
+                    total: 100,
+                }];
+                report.certificates = vec![CertificateEnd {
+                    file: "c.pem".to_owned(),
+                    ends_at: at(3 * 86_400),
+                }];
                 report.logins = vec![RestingLogin {
                     account: "ACME".to_owned(),
                     environment: "sandbox".to_owned(),
@@ -173,14 +219,29 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         ],
         spools: vec![(
             "s".to_owned(),
-            SpoolWatermark { host: "h".to_owned(), drained_to: at(-900), is_closed: false },
+            SpoolWatermark {
+                host: "h".to_owned(),
+                drained_to: at(-900),
+                is_closed: false,
+            },
         )],
         health: Ok(StoresHealth {
             servers: vec![
-                ServerHealth { name: "n1".to_owned(), state: ServerState::Gone },
-                ServerHealth { name: "n2".to_owned(), state: ServerState::Behind(vec!["E".to_owned()]) },
+                ServerHealth {
+                    name: "n1".to_owned(),
+                    state: ServerState::Gone,
+                },
+                ServerHealth {
+                    name: "n2".to_owned(),
+                    state: ServerState::Behind(vec!["E".to_owned()]),
+                },
             ],
-            usage: vec![StoreUsage { name: "E".to_owned(), used: 8, limit: Some(10), has_settled: false }],
+            usage: vec![StoreUsage {
+                name: "E".to_owned(),
+                used: 8,
+                limit: Some(10),
+                has_settled: false,
+            }],
         }),
         silent: vec![SilentEvent {
             account: "ACME".to_owned(),
@@ -195,7 +256,10 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         ..well()
     };
     let mut found = names(&everything);
-    let away = Known { health: Err(QueueError::unavailable("asking", "gone")), ..well() };
+    let away = Known {
+        health: Err(QueueError::unavailable("asking", "gone")),
+        ..well()
+    };
     assert_eq!(names(&away), ["FluentQueueAway"]);
     found.extend(names(&away));
     let expected = alerts::all().into_iter().filter(|alert| alert.is_in_status);
@@ -203,10 +267,19 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         assert!(found.contains(&alert.name), "{} has no line", alert.name);
     }
     for name in &found {
-        let alert = alerts::all().into_iter().find(|alert| alert.name == *name).expect("in the table");
-        assert!(alert.is_in_status, "{name} has a line, and the table does not know it");
+        let alert = alerts::all()
+            .into_iter()
+            .find(|alert| alert.name == *name)
+            .expect("in the table");
+        assert!(
+            alert.is_in_status,
+            "{name} has a line, and the table does not know it"
+        );
     }
-    let said: String = lines(&everything).into_iter().map(|line| line.text).collect();
+    let said: String = lines(&everything)
+        .into_iter()
+        .map(|line| line.text)
+        .collect();
     for words in [
         "3 genuine webhook(s) of account `acme` (sandbox) were refused, the last 60 s ago; `ACME` is listed",
         "the disk at /data is 95 % full",
@@ -216,6 +289,9 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    let first = lines(&everything).into_iter().map(|line| line.alert.urgency).next();
+    let first = lines(&everything)
+        .into_iter()
+        .map(|line| line.alert.urgency)
+        .next();
     assert_eq!(first, Some(Urgency::Now));
 }

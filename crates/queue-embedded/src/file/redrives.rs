@@ -42,7 +42,10 @@ fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
         Some(place) => place,
         None => {
             // The first id: there has been no letter yet.
-            sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', ?1)", [least])?;
+            sql.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', ?1)",
+                [least],
+            )?;
             least
         }
     };

@@ -14,15 +14,21 @@ pub(crate) fn insert(sql: &Connection, position: i64, event: &Event) -> rusqlite
     sql.prepare_cached(
         "INSERT OR REPLACE INTO refs (position, entity, root, fluent) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute(params![position, entity.map(digest), root.map(digest), fluent.map(digest)])
+    .execute(params![
+        position,
+        entity.map(digest),
+        root.map(digest),
+        fluent.map(digest)
+    ])
     .map(drop)
 }
 
 pub(crate) fn remove(sql: &Connection, position: i64) -> rusqlite::Result<()> {
-    sql.prepare_cached("DELETE FROM refs WHERE position = ?1")?.execute([position]).map(drop)
+    sql.prepare_cached("DELETE FROM refs WHERE position = ?1")?
+        .execute([position])
+        .map(drop)
 }
 
 /// All columns are digests. `root` is set only if it differs from `entity`; `fluent` is of
 /// Fluent's own event id.
-pub(crate) const TABLE: &str =
-    "CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER, fluent INTEGER);";
+pub(crate) const TABLE: &str = "CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER, fluent INTEGER);";

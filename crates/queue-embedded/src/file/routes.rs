@@ -6,7 +6,8 @@ use sqlite_file::rows::nanos;
 
 /// The pause of a route; `None` if there is none, or its time has passed.
 pub(crate) fn pause_of(sql: &Connection, route: &str, now: i64) -> rusqlite::Result<Option<Pause>> {
-    let text: Option<String> = value(sql, "SELECT pause FROM routes WHERE name = ?1", route)?.flatten();
+    let text: Option<String> =
+        value(sql, "SELECT pause FROM routes WHERE name = ?1", route)?.flatten();
     pause(text.as_deref(), now)
 }
 
@@ -25,9 +26,17 @@ pub(crate) fn paused_until(pause: &Pause) -> i64 {
 }
 
 /// Pauses a route, or resumes it with `None`. Returns whether the route exists.
-pub(crate) fn set_pause(sql: &Connection, route: &str, pause: Option<&Pause>) -> rusqlite::Result<bool> {
+pub(crate) fn set_pause(
+    sql: &Connection,
+    route: &str,
+    pause: Option<&Pause>,
+) -> rusqlite::Result<bool> {
     let text = pause.map(|pause| serde_json::to_string(pause).unwrap_or_default());
-    sql.execute("UPDATE routes SET pause = ?2 WHERE name = ?1", params![route, text]).map(|rows| rows == 1)
+    sql.execute(
+        "UPDATE routes SET pause = ?2 WHERE name = ?1",
+        params![route, text],
+    )
+    .map(|rows| rows == 1)
 }
 
 /// The time at which somebody last asked for the destination to be tried at once.
@@ -38,13 +47,18 @@ pub(crate) fn asked_again(sql: &Connection, route: &str) -> rusqlite::Result<i64
 /// Records that somebody asks for the destination to be tried at once. Returns whether the route
 /// exists.
 pub(crate) fn ask_again(sql: &Connection, route: &str, now: i64) -> rusqlite::Result<bool> {
-    sql.execute("UPDATE routes SET asked_again = ?2 WHERE name = ?1", params![route, now])
-        .map(|rows| rows == 1)
+    sql.execute(
+        "UPDATE routes SET asked_again = ?2 WHERE name = ?1",
+        params![route, now],
+    )
+    .map(|rows| rows == 1)
 }
 
 /// Records the digest of a route's filter.
 pub(crate) fn set_filter(sql: &Connection, id: i64, digest: &str) -> rusqlite::Result<()> {
-    sql.prepare_cached("UPDATE routes SET filter = ?2 WHERE id = ?1")?.execute(params![id, digest]).map(drop)
+    sql.prepare_cached("UPDATE routes SET filter = ?2 WHERE id = ?1")?
+        .execute(params![id, digest])
+        .map(drop)
 }
 
 fn value<T: rusqlite::types::FromSql>(
@@ -52,5 +66,7 @@ fn value<T: rusqlite::types::FromSql>(
     text: &str,
     route: &str,
 ) -> rusqlite::Result<Option<T>> {
-    sql.prepare_cached(text)?.query_row([route], |row| row.get(0)).optional()
+    sql.prepare_cached(text)?
+        .query_row([route], |row| row.get(0))
+        .optional()
 }

@@ -103,8 +103,15 @@ CREATE TABLE refused (
 ";
 
 /// Every table of this format.
-pub(crate) const ALL: [&str; 7] =
-    [TABLES, refs::TABLE, quarantine::TABLE, counters::ROUTES, REFUSED, counters::COUNTERS, counters::GAPS];
+pub(crate) const ALL: [&str; 7] = [
+    TABLES,
+    refs::TABLE,
+    quarantine::TABLE,
+    counters::ROUTES,
+    REFUSED,
+    counters::COUNTERS,
+    counters::GAPS,
+];
 
 /// The kind of a queue's file.
 pub(crate) const QUEUE: FileKind = FileKind {
@@ -119,11 +126,13 @@ pub(crate) const QUEUE: FileKind = FileKind {
 
 /// The newest position ever assigned, even if its event was removed.
 pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
-    let newest: Option<i64> =
-        connection.prepare_cached("SELECT max(position) FROM events")?.query_row([], |row| row.get(0))?;
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(position) FROM events")?
+        .query_row([], |row| row.get(0))?;
     let removed: Option<i64> = meta(connection, "removed_up_to")?;
-    let cursor: Option<i64> =
-        connection.prepare_cached("SELECT max(cursor) FROM routes")?.query_row([], |row| row.get(0))?;
+    let cursor: Option<i64> = connection
+        .prepare_cached("SELECT max(cursor) FROM routes")?
+        .query_row([], |row| row.get(0))?;
     let known = [newest, removed, cursor].into_iter().flatten().max();
     Ok(unsigned(known.unwrap_or(0)))
 }

@@ -30,7 +30,10 @@ impl Consumer for EmbeddedConsumer {
 }
 
 impl EmbeddedConsumer {
-    fn wait_for(&mut self, wanted: DeliveryRequest) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+    fn wait_for(
+        &mut self,
+        wanted: DeliveryRequest,
+    ) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
         async move {
             let mut failed = self.shared.status().watch_failure();
             loop {
@@ -62,10 +65,18 @@ impl EmbeddedConsumer {
 
     /// Takes deliveries from the buffer and asks the writer to record their attempts. `None` if
     /// the buffer has none.
-    fn claim(&self, wanted: DeliveryRequest) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
+    fn claim(
+        &self,
+        wanted: DeliveryRequest,
+    ) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
         let (reply, answer) = oneshot::channel();
         let taken = self.route.take(wanted, |taken| {
-            let claim = Claim::new(Arc::clone(&self.route), Arc::clone(&self.shared), taken, reply);
+            let claim = Claim::new(
+                Arc::clone(&self.route),
+                Arc::clone(&self.shared),
+                taken,
+                reply,
+            );
             self.shared.submit(claim);
         });
         if self.route.wants_more().is_some() || self.route.wants_retries().is_some() {

@@ -63,8 +63,15 @@ impl Lanes {
 
     pub(crate) fn take(&mut self, wanted: DeliveryRequest) -> Vec<ReadyDelivery> {
         match wanted {
-            DeliveryRequest::Probe => self.new.pop().or_else(|| self.pop_retry()).into_iter().collect(),
-            DeliveryRequest::InTurns(permits) => (0..permits).map_while(|_| self.pop_in_turn()).collect(),
+            DeliveryRequest::Probe => self
+                .new
+                .pop()
+                .or_else(|| self.pop_retry())
+                .into_iter()
+                .collect(),
+            DeliveryRequest::InTurns(permits) => {
+                (0..permits).map_while(|_| self.pop_in_turn()).collect()
+            }
         }
     }
 
@@ -117,7 +124,12 @@ struct Lane {
 
 impl Lane {
     fn new(most: usize, most_bytes: usize) -> Self {
-        Self { ready: VecDeque::new(), bytes: 0, most, most_bytes }
+        Self {
+            ready: VecDeque::new(),
+            bytes: 0,
+            most,
+            most_bytes,
+        }
     }
 
     fn push(&mut self, ready: ReadyDelivery) {
@@ -150,7 +162,14 @@ mod tests {
     use crate::reading::ready::Retry;
 
     fn ready(position: u64, is_retry: bool) -> ReadyDelivery {
-        let retry = Retry { redrive: 0, attempt: 1, first_at: 0, deaths: 0, asks_match: false, asked: 1 };
+        let retry = Retry {
+            redrive: 0,
+            attempt: 1,
+            first_at: 0,
+            deaths: 0,
+            asks_match: false,
+            asked: 1,
+        };
         ReadyDelivery {
             position,
             event: Arc::new(event("E", "x")),
@@ -170,8 +189,15 @@ mod tests {
         (11..=12).for_each(|position| lanes.push_new(ready(position, false)));
         lanes.push_retry(ready(1, true));
         assert_eq!(positions(&lanes.take(DeliveryRequest::Probe)), [11]);
-        assert_eq!(positions(&lanes.take(DeliveryRequest::InTurns(3))), [1, 12, 2]);
-        assert_eq!(positions(&lanes.take(DeliveryRequest::Probe)), [3], "nothing is new");
+        assert_eq!(
+            positions(&lanes.take(DeliveryRequest::InTurns(3))),
+            [1, 12, 2]
+        );
+        assert_eq!(
+            positions(&lanes.take(DeliveryRequest::Probe)),
+            [3],
+            "nothing is new"
+        );
         assert_eq!(positions(&lanes.take(DeliveryRequest::InTurns(9))), [4]);
     }
 
@@ -185,6 +211,9 @@ mod tests {
             reads += usize::from(lanes.room_for_retries().is_some());
         }
         assert_eq!(reads, MAX_RETRIES / 2 + 1, "of a half that is empty");
-        assert!(!lanes.is_full_of_new(), "the lane of what is new is free throughout");
+        assert!(
+            !lanes.is_full_of_new(),
+            "the lane of what is new is free throughout"
+        );
     }
 }

@@ -56,7 +56,12 @@ const CURSOR_EVERY: Duration = Duration::from_secs(2);
 
 impl RouteBuffer {
     pub(crate) fn new(id: i64, route: Route, cursor: u64) -> Self {
-        let Route { name, filter, start: _, lease } = route;
+        let Route {
+            name,
+            filter,
+            start: _,
+            lease,
+        } = route;
         let state = State {
             scan: cursor,
             claimed: cursor,
@@ -83,7 +88,11 @@ impl RouteBuffer {
         let before = self.paused_until.swap(until, Ordering::AcqRel);
         if (before == 0) != (until == 0) {
             let paused = until != 0;
-            tracing::warn!(route = self.name, paused, "the route was paused, or goes on");
+            tracing::warn!(
+                route = self.name,
+                paused,
+                "the route was paused, or goes on"
+            );
             self.filled.notify_waiters();
         }
     }
@@ -103,7 +112,11 @@ impl RouteBuffer {
 
     /// Takes deliveries, as `wanted` says; `false` if there are none. `hand_over` runs under the
     /// lock, so that cursors reach the writer in the order in which they were taken.
-    pub(crate) fn take(&self, wanted: DeliveryRequest, hand_over: impl FnOnce(ClaimedDeliveries)) -> bool {
+    pub(crate) fn take(
+        &self,
+        wanted: DeliveryRequest,
+        hand_over: impl FnOnce(ClaimedDeliveries),
+    ) -> bool {
         let mut state = lock(&self.state);
         if state.stale || self.paused_until.load(Ordering::Acquire) != 0 {
             return false;
@@ -179,7 +192,8 @@ impl RouteBuffer {
     pub(crate) fn offer_retries(&self, due: Vec<ReadyDelivery>, next_due: Option<i64>) {
         let mut state = lock(&self.state);
         let any = !due.is_empty();
-        due.into_iter().for_each(|ready| state.ready.push_retry(ready));
+        due.into_iter()
+            .for_each(|ready| state.ready.push_retry(ready));
         // A time that was set in the meantime stays.
         state.next_due = [state.next_due, next_due].into_iter().flatten().min();
         self.tell(any);
@@ -237,7 +251,11 @@ impl State {
     /// Moves the cursor with `picks`; returns it before and after, if it moves.
     fn advance(&mut self, picks: &[ReadyDelivery]) -> Option<(u64, u64)> {
         let before = self.claimed;
-        let newest = picks.iter().filter(|pick| pick.retry.is_none()).map(|pick| pick.position).max();
+        let newest = picks
+            .iter()
+            .filter(|pick| pick.retry.is_none())
+            .map(|pick| pick.position)
+            .max();
         self.claimed = match (self.ready.has_new(), newest) {
             // Everything that the reader has passed is claimed.
             (false, _) => self.scan,

@@ -71,10 +71,17 @@ impl TailReader {
         let more = self.feed_tails(&routes)?;
         for route in &routes {
             if let Some(cursor) = route.idle_cursor() {
-                self.shared.submit(SkipAhead { route: Arc::clone(route), cursor });
+                self.shared.submit(SkipAhead {
+                    route: Arc::clone(route),
+                    cursor,
+                });
             }
         }
-        Ok(if more { Duration::ZERO } else { self.sleep(&routes, next_expiry) })
+        Ok(if more {
+            Duration::ZERO
+        } else {
+            self.sleep(&routes, next_expiry)
+        })
     }
 
     /// Feeds in turn the routes nearest to the end and those furthest behind, for a bounded time:
@@ -152,8 +159,11 @@ impl TailReader {
         if !route.is_stale() {
             return Ok(());
         }
-        let cursor =
-            self.sql.query_row("SELECT cursor FROM routes WHERE id = ?1", [route.id], |row| row.get(0));
+        let cursor = self.sql.query_row(
+            "SELECT cursor FROM routes WHERE id = ?1",
+            [route.id],
+            |row| row.get(0),
+        );
         match cursor.optional()? {
             Some(cursor) => route.reset(unsigned(cursor)),
             None => {
@@ -169,12 +179,18 @@ impl TailReader {
 
     fn feed_retries(&self, route: &RouteBuffer) -> rusqlite::Result<()> {
         let now = self.shared.now();
-        let Some(limit) = route.wants_retries() else { return Ok(()) };
+        let Some(limit) = route.wants_retries() else {
+            return Ok(());
+        };
         if !route.take_due(now) {
             return Ok(());
         }
         let (due, more) = self.due(route, now, limit)?;
-        let next = if more { Some(now) } else { self.next_due(route, now)? };
+        let next = if more {
+            Some(now)
+        } else {
+            self.next_due(route, now)?
+        };
         route.offer_retries(due, next);
         Ok(())
     }
@@ -192,7 +208,11 @@ impl TailReader {
              WHERE d.route = ?1 AND d.in_flight = 0 AND d.at <= ?2 ORDER BY d.at LIMIT ?3"
         );
         let mut statement = self.sql.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![route.id, now, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+        let mut rows = statement.query(params![
+            route.id,
+            now,
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        ])?;
         let mut due = Vec::new();
         let mut count = 0;
         let mut bytes = 0;
@@ -220,7 +240,9 @@ impl TailReader {
 
     fn next_due(&self, route: &RouteBuffer, now: i64) -> rusqlite::Result<Option<i64>> {
         self.sql
-            .prepare_cached("SELECT min(at) FROM deliveries WHERE route = ?1 AND in_flight = 0 AND at > ?2")?
+            .prepare_cached(
+                "SELECT min(at) FROM deliveries WHERE route = ?1 AND in_flight = 0 AND at > ?2",
+            )?
             .query_row(params![route.id, now], |row| row.get(0))
     }
 
@@ -232,12 +254,20 @@ impl TailReader {
         choose: fn(std::vec::IntoIter<u64>) -> Option<u64>,
     ) -> rusqlite::Result<bool> {
         let last = self.shared.last.load(Ordering::Acquire);
-        let scans: Vec<u64> =
-            routes.iter().filter_map(|route| route.wants_more()).filter(|scan| *scan < last).collect();
-        let Some(from) = choose(scans.into_iter()) else { return Ok(false) };
+        let scans: Vec<u64> = routes
+            .iter()
+            .filter_map(|route| route.wants_more())
+            .filter(|scan| *scan < last)
+            .collect();
+        let Some(from) = choose(scans.into_iter()) else {
+            return Ok(false);
+        };
         let (events, end) = self.read(from, last)?;
         for route in routes {
-            if route.scan_with_room().is_some_and(|scan| scan >= from && scan < end) {
+            if route
+                .scan_with_room()
+                .is_some_and(|scan| scan >= from && scan < end)
+            {
                 route.offer(&events, end);
             }
         }
@@ -246,7 +276,9 @@ impl TailReader {
 
     /// Events after `position` in order, and the position up to which was read.
     fn read(&self, position: u64, last: u64) -> rusqlite::Result<Tail> {
-        let recent = lock(&self.shared.recent).after(position, CHUNK).unwrap_or_default();
+        let recent = lock(&self.shared.recent)
+            .after(position, CHUNK)
+            .unwrap_or_default();
         match recent.last() {
             Some((end, _)) => Ok((recent.clone(), *end)),
             None => self.read_file(position, last),
@@ -279,12 +311,22 @@ impl TailReader {
             }
         }
         // The file may have more than `last` says, never less.
-        Ok((events, if count < CHUNK { newest.max(last) } else { newest }))
+        Ok((
+            events,
+            if count < CHUNK {
+                newest.max(last)
+            } else {
+                newest
+            },
+        ))
     }
 
     fn set_aside(&self, position: u64, damaged: &RestoreError) {
         tracing::error!(error = %damaged, position, "damaged event moved to the quarantine; others are not affected");
-        self.shared.submit(QuarantineDamaged { position, shared: Arc::clone(&self.shared) });
+        self.shared.submit(QuarantineDamaged {
+            position,
+            shared: Arc::clone(&self.shared),
+        });
     }
 
     fn sleep(&self, routes: &[Arc<RouteBuffer>], next_expiry: Option<Instant>) -> Duration {
@@ -296,7 +338,12 @@ impl TailReader {
             .map(|at| Duration::from_nanos(u64::try_from(at.saturating_sub(now)).unwrap_or(0)))
             .min();
         let until_expiry = next_expiry.map(|at| at.saturating_duration_since(Instant::now()));
-        [until_due, until_expiry].into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+        [until_due, until_expiry]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(LONGEST_SLEEP)
+            .min(LONGEST_SLEEP)
     }
 }
 

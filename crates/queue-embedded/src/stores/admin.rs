@@ -6,8 +6,8 @@ use std::sync::Arc;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, FactStore, HasFacts, History, Pause, Position, Quarantine, QueueError, RejectedStore,
-    Replayed, RouteState, StoreUsage, Stores, StoresHealth,
+    DeadLetters, FactStore, HasFacts, History, Pause, Position, Quarantine, QueueError,
+    RejectedStore, Replayed, RouteState, StoreUsage, Stores, StoresHealth,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{prefix, signed, unsigned};
@@ -21,14 +21,17 @@ use crate::writing::retention::settled_up_to;
 /// Approximate bytes of bodies that some route has not settled: their share of all bodies, by
 /// positions. A sum would have to read all bodies.
 fn unsettled_bytes(sql: &Connection) -> rusqlite::Result<u64> {
-    let of_pages = |pragma: &str| sql.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
+    let of_pages =
+        |pragma: &str| sql.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
     let used = (of_pages("page_count")? - of_pages("freelist_count")?) * of_pages("page_size")?;
     let (first, last): (Option<i64>, Option<i64>) = sql.query_row(
         "SELECT (SELECT min(position) FROM bodies), (SELECT max(position) FROM bodies)",
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let Some((first, last)) = first.zip(last) else { return Ok(0) };
+    let Some((first, last)) = first.zip(last) else {
+        return Ok(0);
+    };
     let settled = signed(settled_up_to(sql)?);
     let all = unsigned(last - first + 1);
     let open = unsigned((last - settled.max(first - 1)).max(0));
@@ -64,7 +67,10 @@ impl Stores for SqliteStores {
                 limit: None,
                 has_settled: false,
             }];
-            Ok(StoresHealth { servers: Vec::new(), usage })
+            Ok(StoresHealth {
+                servers: Vec::new(),
+                usage,
+            })
         })
     }
 
@@ -90,11 +96,19 @@ impl Stores for SqliteStores {
         let pause = pause.cloned();
         self.write(move |sql, _| {
             let is_there = set_pause(sql, &route, pause.as_ref()).map_err(writing)?;
-            if is_there { Ok(()) } else { Err(no_route(&route)) }
+            if is_there {
+                Ok(())
+            } else {
+                Err(no_route(&route))
+            }
         })
     }
 
-    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+    fn retry_now<'a>(
+        &'a self,
+        route: &'a str,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
         let route = route.to_owned();
         self.write(move |sql, now| {
             let id = id_of(sql, &route)?;
@@ -111,7 +125,11 @@ impl Stores for SqliteStores {
         let route = route.to_owned();
         self.write(move |sql, now| {
             let is_there = ask_again(sql, &route, now).map_err(writing)?;
-            if is_there { Ok(()) } else { Err(no_route(&route)) }
+            if is_there {
+                Ok(())
+            } else {
+                Err(no_route(&route))
+            }
         })
     }
 
@@ -126,9 +144,13 @@ impl Stores for SqliteStores {
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
         let route = route.to_owned();
-        let positions = events.iter().map(|(position, _)| *position).collect::<Vec<_>>();
+        let positions = events
+            .iter()
+            .map(|(position, _)| *position)
+            .collect::<Vec<_>>();
         self.write(move |sql, now| {
-            let replayed = attempts::replay(sql, &route, &positions, again, now).map_err(writing)?;
+            let replayed =
+                attempts::replay(sql, &route, &positions, again, now).map_err(writing)?;
             replayed.ok_or_else(|| no_route(&route))
         })
     }
@@ -140,7 +162,9 @@ fn no_route(route: &str) -> QueueError {
 
 fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
     let id: Option<i64> = sql
-        .query_row("SELECT id FROM routes WHERE name = ?1", [route], |row| row.get(0))
+        .query_row("SELECT id FROM routes WHERE name = ?1", [route], |row| {
+            row.get(0)
+        })
         .optional()
         .map_err(writing)?;
     id.ok_or_else(|| no_route(route))
@@ -149,6 +173,12 @@ fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
 /// Gives up a route's position. Its deliveries are removed in chunks by the process that serves
 /// the file.
 fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
-    let gone = sql.execute("DELETE FROM routes WHERE name = ?1", [route]).map_err(writing)?;
-    if gone == 1 { Ok(()) } else { Err(no_route(route)) }
+    let gone = sql
+        .execute("DELETE FROM routes WHERE name = ?1", [route])
+        .map_err(writing)?;
+    if gone == 1 {
+        Ok(())
+    } else {
+        Err(no_route(route))
+    }
 }

@@ -8,7 +8,9 @@ use queue::{
     ReceivedPage, ReceivedQuery, Replayed, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
-use sqlite_file::rows::{EVENT, event, nanos, packed, position_at, signed, time, unknown, unsigned};
+use sqlite_file::rows::{
+    EVENT, event, nanos, packed, position_at, signed, time, unknown, unsigned,
+};
 
 use crate::file::redrives::{hand_over, known_route};
 
@@ -45,9 +47,13 @@ pub(crate) fn list(sql: &Connection, query: &AttemptQuery) -> rusqlite::Result<A
     let mut before = query.before.map_or(i64::MAX, signed);
     for _ in 0..PAGES {
         let found = ended_before(sql, query, before)?;
-        let Some((last, _)) = found.last() else { return Ok(AttemptPage { next: None, ..page }) };
+        let Some((last, _)) = found.last() else {
+            return Ok(AttemptPage { next: None, ..page });
+        };
         before = *last;
-        let taken = found.into_iter().filter_map(|(_, attempt)| attempt.filter(|it| query.matches(it)));
+        let taken = found
+            .into_iter()
+            .filter_map(|(_, attempt)| attempt.filter(|it| query.matches(it)));
         page.attempts.extend(taken);
         page.next = Some(unsigned(before));
         if page.attempts.len() >= query.limit {
@@ -75,9 +81,13 @@ fn ended_before(
     let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
     let ends: Vec<i64> = sql
         .prepare_cached(&ends)?
-        .query_map(params![before, since, route, outcome, limit], |row| row.get(0))?
+        .query_map(params![before, since, route, outcome, limit], |row| {
+            row.get(0)
+        })?
         .collect::<Result<_, _>>()?;
-    let Some(oldest) = ends.last() else { return Ok(Vec::new()) };
+    let Some(oldest) = ends.last() else {
+        return Ok(Vec::new());
+    };
     let text = format!(
         "SELECT {END}, a.route, a.redrive, a.attempt, a.started_at, a.took, a.outcome, a.status, a.detail, {EVENT}
          FROM attempts a LEFT JOIN events e USING (position) LEFT JOIN bodies b USING (position)
@@ -85,9 +95,10 @@ fn ended_before(
     );
     let mut found: Vec<_> = sql
         .prepare_cached(&text)?
-        .query_map(params![before, oldest, route, outcome, query.reference], |row| {
-            Ok((row.get(0)?, ended(row)?))
-        })?
+        .query_map(
+            params![before, oldest, route, outcome, query.reference],
+            |row| Ok((row.get(0)?, ended(row)?)),
+        )?
         .collect::<rusqlite::Result<_>>()?;
     // A row for the end of the page, also if its last row was not asked for.
     found.push((*oldest, None));
@@ -97,8 +108,12 @@ fn ended_before(
 /// Makes an ended attempt of a row; `None` if its event is gone or damaged. Without its body, an
 /// event has no name.
 fn ended(row: &Row<'_>) -> rusqlite::Result<Option<EndedAttempt>> {
-    let Some(id) = row.get_ref(9)?.as_blob_or_null()? else { return Ok(None) };
-    let Ok(id) = EventId::from_bytes(id) else { return Ok(None) };
+    let Some(id) = row.get_ref(9)?.as_blob_or_null()? else {
+        return Ok(None);
+    };
+    let Ok(id) = EventId::from_bytes(id) else {
+        return Ok(None);
+    };
     let about = match row.get_ref(15)?.as_blob_or_null()? {
         None => EventSummary::default(),
         Some(_) => match event(row, 9)? {
@@ -106,7 +121,11 @@ fn ended(row: &Row<'_>) -> rusqlite::Result<Option<EndedAttempt>> {
             Err(_) => return Ok(None),
         },
     };
-    Ok(Some(EndedAttempt { id, about, step: step(row, 1)? }))
+    Ok(Some(EndedAttempt {
+        id,
+        about,
+        step: step(row, 1)?,
+    }))
 }
 
 pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Result<ReceivedPage> {
@@ -116,7 +135,12 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
     );
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let mut statement = sql.prepare_cached(&text)?;
-    let bounds = params![packed(query.after), nanos(query.from), nanos(query.until), limit];
+    let bounds = params![
+        packed(query.after),
+        nanos(query.from),
+        nanos(query.until),
+        limit
+    ];
     let mut rows = statement.query(bounds)?;
     let mut page = ReceivedPage::default();
     let mut count = 0;
@@ -144,17 +168,25 @@ pub(crate) fn replay(
     again: bool,
     now: i64,
 ) -> rusqlite::Result<Option<Vec<Replayed>>> {
-    let Some(id) = known_route(sql, route)? else { return Ok(None) };
+    let Some(id) = known_route(sql, route)? else {
+        return Ok(None);
+    };
     let one = |position: &Position| {
         let position = packed(*position);
         let stands = stands(sql, id, route, position)?;
-        if stands == Replayed::HandedOver || (again && matches!(stands, Replayed::Done | Replayed::Dead)) {
+        if stands == Replayed::HandedOver
+            || (again && matches!(stands, Replayed::Done | Replayed::Dead))
+        {
             hand_over(sql, id, route, position, false, now)?;
             return Ok(Replayed::HandedOver);
         }
         Ok(stands)
     };
-    positions.iter().map(one).collect::<rusqlite::Result<_>>().map(Some)
+    positions
+        .iter()
+        .map(one)
+        .collect::<rusqlite::Result<_>>()
+        .map(Some)
 }
 
 /// State of an event on a route; `HandedOver` if nothing prevents a replay.

@@ -11,8 +11,8 @@ use queue::{Position, Presence, QueueError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sqlite_file::rows::packed;
 use sqlite_file::{
-    Failure, FileLocation, OpenError, READ_WITHIN, Status, connect_to_read, end_after, lock, open_beside,
-    reading, small_cache,
+    Failure, FileLocation, OpenError, READ_WITHIN, Status, connect_to_read, end_after, lock,
+    open_beside, reading, small_cache,
 };
 
 use crate::file::schema::QUEUE;
@@ -39,17 +39,29 @@ impl SqliteStores {
     /// # Errors
     /// If there is no such file, or it is of another kind or format.
     pub fn open(path: &Path, now: Option<i64>) -> Result<Self, OpenError> {
-        let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let wrap = |source| OpenError::Sqlite {
+            path: path.to_owned(),
+            source,
+        };
         let sql = open_beside(path, &QUEUE)?;
         small_cache(&sql).map_err(wrap)?;
         let to_read = Arc::new(Mutex::new(connect_to_read(path).map_err(wrap)?));
-        Ok(Self { path: path.into(), to_read, to_write: Arc::new(Mutex::new(sql)), now, served: None })
+        Ok(Self {
+            path: path.into(),
+            to_read,
+            to_write: Arc::new(Mutex::new(sql)),
+            now,
+            served: None,
+        })
     }
 
     /// Ties these stores to the writer of the same process: when it must not write, they must
     /// not.
     pub(crate) fn serving(self, status: Arc<Status>, place: Arc<FileLocation>) -> Self {
-        Self { served: Some((status, place)), ..self }
+        Self {
+            served: Some((status, place)),
+            ..self
+        }
     }
 
     /// Runs `read` on a thread that may block.
@@ -78,7 +90,11 @@ impl SqliteStores {
     ) -> BoxFuture<'static, Result<Presence, QueueError>> {
         self.read(move |sql| {
             let found = sql
-                .query_row("SELECT id FROM events WHERE position = ?1", [packed(position)], |row| row.get(0))
+                .query_row(
+                    "SELECT id FROM events WHERE position = ?1",
+                    [packed(position)],
+                    |row| row.get(0),
+                )
                 .optional()
                 .map_err(reading)?;
             let first = "SELECT ifnull(min(position), 0) FROM events";
@@ -87,8 +103,14 @@ impl SqliteStores {
                 Some(found) if found == id.as_bytes() => Ok(Presence::Present),
                 Some(_) => Ok(Presence::Missing),
                 None => {
-                    let first: i64 = sql.query_row(first, [], |row| row.get(0)).map_err(reading)?;
-                    Ok(if packed(position) < first { Presence::Removed } else { Presence::Missing })
+                    let first: i64 = sql
+                        .query_row(first, [], |row| row.get(0))
+                        .map_err(reading)?;
+                    Ok(if packed(position) < first {
+                        Presence::Removed
+                    } else {
+                        Presence::Missing
+                    })
                 }
             }
         })
@@ -109,8 +131,9 @@ impl SqliteStores {
         blocking(move || {
             can_write()?;
             let mut sql = lock(&sql);
-            let transaction =
-                sql.transaction_with_behavior(TransactionBehavior::Immediate).map_err(writing)?;
+            let transaction = sql
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(writing)?;
             let now = match now {
                 Some(now) => now,
                 None => sqlite_now(&transaction).map_err(writing)?,
@@ -146,7 +169,11 @@ pub(crate) fn nanoseconds(time: Duration) -> i64 {
 }
 
 pub(crate) fn sqlite_now(sql: &Connection) -> rusqlite::Result<i64> {
-    sql.query_row("SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER) * 1000000", [], |row| row.get(0))
+    sql.query_row(
+        "SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER) * 1000000",
+        [],
+        |row| row.get(0),
+    )
 }
 
 fn read_within<T>(
@@ -162,8 +189,11 @@ fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, QueueError>> {
     let task = tokio::task::spawn_blocking(work);
-    async move { task.await.map_err(|error| QueueError::unavailable("reading the queue file", error))? }
-        .boxed()
+    async move {
+        task.await
+            .map_err(|error| QueueError::unavailable("reading the queue file", error))?
+    }
+    .boxed()
 }
 
 /// Translates the error of a write. A failed write of this connection says nothing about the
@@ -187,12 +217,16 @@ mod tests {
         let count = |up_to: u64| {
             move |sql: &Connection| {
                 let text = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) SELECT count(*) FROM n";
-                sql.query_row(text, [signed(up_to)], |row| row.get::<_, i64>(0)).map_err(reading)
+                sql.query_row(text, [signed(up_to)], |row| row.get::<_, i64>(0))
+                    .map_err(reading)
             }
         };
         let ended = read_within(&mut sql, Duration::from_millis(50), count(u64::MAX)).unwrap_err();
         let why = std::error::Error::source(&ended).unwrap().to_string();
         assert!(why.contains("took too long"), "{why}");
-        assert_eq!(read_within(&mut sql, READ_WITHIN, count(100_000)).unwrap(), 100_000);
+        assert_eq!(
+            read_within(&mut sql, READ_WITHIN, count(100_000)).unwrap(),
+            100_000
+        );
     }
 }

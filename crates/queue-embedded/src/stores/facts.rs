@@ -31,7 +31,10 @@ impl FactStore for SqliteStores {
         self.write(move |sql, now| set(sql, &name, &value, now).map_err(writing))
     }
 
-    fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
+    fn get_versioned<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
         let name = name.to_owned();
         self.read(move |sql| get_versioned(sql, &name).map_err(reading))
     }
@@ -44,7 +47,9 @@ impl FactStore for SqliteStores {
     ) -> BoxFuture<'a, Result<bool, QueueError>> {
         let name = name.to_owned();
         self.write(move |sql, now| {
-            let current = get_versioned(sql, &name).map_err(writing)?.map_or(0, |(_, version)| version);
+            let current = get_versioned(sql, &name)
+                .map_err(writing)?
+                .map_or(0, |(_, version)| version);
             if current != version {
                 return Ok(false);
             }
@@ -88,14 +93,19 @@ fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes
         return Ok(None);
     }
     let mut statement = sql.prepare_cached("SELECT value, at FROM marks WHERE name = ?1")?;
-    let found = statement.query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)));
-    Ok(found.optional()?.map(|(value, at)| (value.into(), at.cast_unsigned())))
+    let found = statement.query_row([name], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))
+    });
+    Ok(found
+        .optional()?
+        .map(|(value, at)| (value.into(), at.cast_unsigned())))
 }
 
 fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
     sql.execute_batch(TABLE)?;
     let too_old = now.saturating_sub(nanoseconds(MARKED_FOR));
-    sql.prepare_cached("DELETE FROM marks WHERE at < ?1")?.execute([too_old])?;
+    sql.prepare_cached("DELETE FROM marks WHERE at < ?1")?
+        .execute([too_old])?;
     sql.prepare_cached(
         "INSERT INTO marks (name, value, at) VALUES (?1, ?2, ?3)
          ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = max(excluded.at, at + 1)",

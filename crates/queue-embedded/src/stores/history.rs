@@ -3,8 +3,8 @@
 use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use queue::{
-    AttemptPage, AttemptQuery, DeadReason, EventStory, History, QueueError, ReceivedPage, ReceivedQuery,
-    StoryState, StoryStep,
+    AttemptPage, AttemptQuery, DeadReason, EventStory, History, QueueError, ReceivedPage,
+    ReceivedQuery, StoryState, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
 use sqlite_file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
@@ -53,11 +53,18 @@ impl History for SqliteStores {
 
 fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<EventStory>> {
     let found = find_events(sql, reference, limit)?;
-    found.into_iter().map(|(position, event)| story(sql, position, &event)).collect()
+    found
+        .into_iter()
+        .map(|(position, event)| story(sql, position, &event))
+        .collect()
 }
 
 /// The newest events that `reference` names, with their positions.
-fn find_events(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<(i64, Event)>> {
+fn find_events(
+    sql: &Connection,
+    reference: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<(i64, Event)>> {
     let range = prefixes(reference);
     let from = range.map(|(from, _)| from);
     let to = range.map(|(_, to)| to);
@@ -139,10 +146,18 @@ fn state(row: &Row<'_>) -> rusqlite::Result<Option<StoryState>> {
     let letter: Option<i64> = row.get(3)?;
     Ok(match (in_flight, letter) {
         (Some(true), _) => Some(StoryState::InFlight { route }),
-        (Some(false), _) => Some(StoryState::Waiting { route, due: time(row, 2)? }),
+        (Some(false), _) => Some(StoryState::Waiting {
+            route,
+            due: time(row, 2)?,
+        }),
         (None, Some(letter)) => {
-            let reason = DeadReason::from_name(row.get_ref(4)?.as_str()?).ok_or_else(|| unknown(4))?;
-            Some(StoryState::Dead { route, letter: unsigned(letter), reason })
+            let reason =
+                DeadReason::from_name(row.get_ref(4)?.as_str()?).ok_or_else(|| unknown(4))?;
+            Some(StoryState::Dead {
+                route,
+                letter: unsigned(letter),
+                reason,
+            })
         }
         (None, None) if row.get(5)? => Some(StoryState::Done { route }),
         (None, None) if row.get(6)? => Some(StoryState::NotReached { route }),

@@ -16,8 +16,15 @@ impl DeadLetters for SqliteStores {
 
     fn get(&self, id: u64) -> BoxFuture<'_, Result<DeadLetter, QueueError>> {
         self.read(move |sql| {
-            let query = DeadQuery { after: id.saturating_sub(1), limit: 1, ..DeadQuery::default() };
-            let found = list(sql, &query).map_err(reading)?.pop().filter(|letter| letter.id == id);
+            let query = DeadQuery {
+                after: id.saturating_sub(1),
+                limit: 1,
+                ..DeadQuery::default()
+            };
+            let found = list(sql, &query)
+                .map_err(reading)?
+                .pop()
+                .filter(|letter| letter.id == id);
             found.ok_or_else(|| not_found(id))
         })
     }
@@ -32,14 +39,21 @@ impl DeadLetters for SqliteStores {
         to: Option<&'a str>,
     ) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
         let to = to.map(str::to_owned);
-        self.each(ids, move |sql, id, now| redrive(sql, id, to.as_deref(), now))
+        self.each(ids, move |sql, id, now| {
+            redrive(sql, id, to.as_deref(), now)
+        })
     }
 
     fn discard<'a>(&'a self, ids: &'a [u64]) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
         self.each(ids, |sql, id, _| {
-            let gone =
-                sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing)?;
-            if gone == 0 { Err(not_found(id)) } else { Ok(()) }
+            let gone = sql
+                .execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)])
+                .map_err(writing)?;
+            if gone == 0 {
+                Err(not_found(id))
+            } else {
+                Ok(())
+            }
         })
     }
 }
@@ -62,7 +76,9 @@ impl SqliteStores {
         });
         Box::pin(async move {
             // Nothing was changed, so each gets the same error.
-            changed.await.unwrap_or_else(|error| ids.iter().map(|_| Err(error.duplicate())).collect())
+            changed
+                .await
+                .unwrap_or_else(|error| ids.iter().map(|_| Err(error.duplicate())).collect())
         })
     }
 }
@@ -79,7 +95,9 @@ fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>
     let mut after = query.after;
     let mut bytes = 0;
     while letters.len() < query.limit && bytes < PAGE_BYTES {
-        let Some(last) = page(sql, query, after, &mut letters, &mut bytes)? else { break };
+        let Some(last) = page(sql, query, after, &mut letters, &mut bytes)? else {
+            break;
+        };
         after = last;
     }
     Ok(letters)
@@ -131,7 +149,9 @@ fn page(
 /// Makes a dead letter of a row; `None` for an event that no longer matches its digest, which the
 /// tail reader reports.
 fn dead_letter(row: &Row<'_>) -> rusqlite::Result<Option<DeadLetter>> {
-    let Ok(event) = event(row, 7)? else { return Ok(None) };
+    let Ok(event) = event(row, 7)? else {
+        return Ok(None);
+    };
     Ok(Some(DeadLetter {
         id: unsigned(row.get(0)?),
         route: row.get(1)?,
@@ -162,10 +182,13 @@ fn redrive(sql: &Connection, id: u64, to: Option<&str>, now: i64) -> Result<(), 
     let (position, own, reason) = found.ok_or_else(|| not_found(id))?;
     let route = to.unwrap_or(&own);
     let target = known_route(sql, route).map_err(writing)?;
-    let target =
-        target.ok_or_else(|| QueueError::NotFound(format!("route {route} that a dispatcher has served")))?;
+    let target = target.ok_or_else(|| {
+        QueueError::NotFound(format!("route {route} that a dispatcher has served"))
+    })?;
     // A person who names another route wants the event there, whatever that route matches.
     let asks_match = reason == DeadReason::Undecided.as_str() && route == own;
     hand_over(sql, target, route, position, asks_match, now).map_err(writing)?;
-    sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing).map(drop)
+    sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)])
+        .map_err(writing)
+        .map(drop)
 }

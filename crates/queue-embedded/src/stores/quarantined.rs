@@ -25,14 +25,20 @@ impl Quarantine for SqliteStores {
         self.write(move |sql, _| keep(sql, &body).map_err(writing))
     }
 
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
         self.read(move |sql| list(sql, after, limit).map_err(reading))
     }
 
     fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
         self.read(move |sql| {
             let found = list(sql, id.saturating_sub(1), 1).map_err(reading)?.pop();
-            found.filter(|found| found.id == id).ok_or_else(|| not_found(id))
+            found
+                .filter(|found| found.id == id)
+                .ok_or_else(|| not_found(id))
         })
     }
 
@@ -50,7 +56,9 @@ fn not_found(id: u64) -> QueueError {
 }
 
 fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
-    let gone = sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)]).map_err(writing)?;
+    let gone = sql
+        .execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)])
+        .map_err(writing)?;
     if gone == 0 {
         return Err(not_found(id));
     }
@@ -63,7 +71,9 @@ pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<bool, Queu
         return Ok(true);
     }
     let mut last = last_position(sql).map_err(writing)?;
-    insert(sql, &mut last, event).map_err(writing).map(|_| false)
+    insert(sql, &mut last, event)
+        .map_err(writing)
+        .map(|_| false)
 }
 
 fn find_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
@@ -75,8 +85,14 @@ fn find_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
 }
 
 pub(crate) fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
-    let gone = sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)]).map_err(writing)?;
-    if gone == 0 { Err(not_found(id)) } else { Ok(()) }
+    let gone = sql
+        .execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)])
+        .map_err(writing)?;
+    if gone == 0 {
+        Err(not_found(id))
+    } else {
+        Ok(())
+    }
 }
 
 /// The serving process's quarantine: storing a body shares the fsync of the group.
@@ -110,7 +126,11 @@ impl Quarantine for GroupedQuarantine {
         async move { answer.await.unwrap_or(Err(QueueError::Closed)) }.boxed()
     }
 
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
         Quarantine::list(&self.beside, after, limit)
     }
 
@@ -173,16 +193,25 @@ impl Job<QueueJobs> for QuarantineJob {
     }
 
     fn undo(&mut self) {
-        if let QuarantineResult::New(bytes) = std::mem::replace(&mut self.outcome, QuarantineResult::Before) {
+        if let QuarantineResult::New(bytes) =
+            std::mem::replace(&mut self.outcome, QuarantineResult::Before)
+        {
             // The sum may have been calculated anew since.
             let less = |counted: u64| Some(counted.saturating_sub(bytes));
-            let _ = self.shared.quarantined.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            let _ =
+                self.shared
+                    .quarantined
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
     }
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
         let has_room = self.outcome != QuarantineResult::NoRoom;
-        let answer = committed.and(if has_room { Ok(()) } else { Err(QueueError::Full) });
+        let answer = committed.and(if has_room {
+            Ok(())
+        } else {
+            Err(QueueError::Full)
+        });
         let _ = self.reply.send(answer);
     }
 }
@@ -204,9 +233,16 @@ impl Job<QueueJobs> for QuarantineDamaged {
         )?;
         // The id is removed too, so that the same event is stored when it is sent again.
         for table in ["deliveries", "attempts", "dead_letters", "bodies", "refs"] {
-            store.sql.execute(&format!("DELETE FROM {table} WHERE position = ?1"), position)?;
+            store.sql.execute(
+                &format!("DELETE FROM {table} WHERE position = ?1"),
+                position,
+            )?;
         }
-        if store.sql.execute("DELETE FROM events WHERE position = ?1", position)? > 0 {
+        if store
+            .sql
+            .execute("DELETE FROM events WHERE position = ?1", position)?
+            > 0
+        {
             note_removed(store.sql, position[0])?;
         }
         Ok(())
@@ -215,7 +251,9 @@ impl Job<QueueJobs> for QuarantineDamaged {
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
         if committed.is_err() {
             // The event will be read again, and found damaged again.
-            lock(&self.shared.routes).iter().for_each(|route| route.set_stale());
+            lock(&self.shared.routes)
+                .iter()
+                .for_each(|route| route.set_stale());
         }
     }
 }

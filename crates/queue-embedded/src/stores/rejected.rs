@@ -5,7 +5,9 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{Bytes, Event, Headers};
 use futures::future::BoxFuture;
-use queue::{QueueError, REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook};
+use queue::{
+    QueueError, REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook,
+};
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 use sqlite_file::rows::{nanos, signed, time, unsigned};
@@ -25,14 +27,20 @@ impl RejectedStore for SqliteStores {
         self.write(move |sql, now| hold(sql, &webhook, REFUSED_BYTES, now).map_err(writing))
     }
 
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>> {
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>> {
         self.read(move |sql| list(sql, after, limit).map_err(reading))
     }
 
     fn get(&self, id: u64) -> BoxFuture<'_, Result<RejectedWebhook, QueueError>> {
         self.read(move |sql| {
             let found = list(sql, id.saturating_sub(1), 1).map_err(reading)?.pop();
-            found.filter(|found| found.id == id).ok_or_else(|| not_found(id))
+            found
+                .filter(|found| found.id == id)
+                .ok_or_else(|| not_found(id))
         })
     }
 
@@ -58,7 +66,10 @@ fn hold(sql: &Connection, webhook: &RejectedWebhook, most: u64, now: i64) -> rus
     expire(sql, now)?;
     let bytes = signed(webhook.bytes());
     let headers = written(&webhook.inbound.headers);
-    let digest = Sha256::new().chain_update(&headers).chain_update([0]).chain_update(&webhook.inbound.body);
+    let digest = Sha256::new()
+        .chain_update(&headers)
+        .chain_update([0])
+        .chain_update(&webhook.inbound.body);
     let is_new = sql
         .prepare_cached(
             "INSERT OR IGNORE INTO refused (digest, body, headers, bytes, received_at, reason, account)
@@ -87,14 +98,20 @@ fn held(sql: &Connection) -> rusqlite::Result<i64> {
 /// Removes webhooks that were stored for their full time.
 fn expire(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     let before = now.saturating_sub(i64::try_from(REFUSED_FOR.as_nanos()).unwrap_or(i64::MAX));
-    let mut oldest = sql.prepare_cached("SELECT received_at < ?1 FROM refused ORDER BY id LIMIT 1")?;
-    while oldest.query_row([before], |row| row.get(0)).unwrap_or(false) && remove_oldest(sql)? {}
+    let mut oldest =
+        sql.prepare_cached("SELECT received_at < ?1 FROM refused ORDER BY id LIMIT 1")?;
+    while oldest
+        .query_row([before], |row| row.get(0))
+        .unwrap_or(false)
+        && remove_oldest(sql)?
+    {}
     Ok(())
 }
 
 fn remove_oldest(sql: &Connection) -> rusqlite::Result<bool> {
-    let id: Option<i64> =
-        sql.prepare_cached("SELECT min(id) FROM refused")?.query_row([], |row| row.get(0))?;
+    let id: Option<i64> = sql
+        .prepare_cached("SELECT min(id) FROM refused")?
+        .query_row([], |row| row.get(0))?;
     id.map_or(Ok(false), |id| remove(sql, unsigned(id)))
 }
 
@@ -112,8 +129,13 @@ fn remove(sql: &Connection, id: u64) -> rusqlite::Result<bool> {
 
 fn count(sql: &Connection, now: i64) -> rusqlite::Result<RejectedCount> {
     expire(sql, now)?;
-    let webhooks = sql.query_row("SELECT count(*) FROM refused", [], |row| row.get(0)).map(unsigned)?;
-    Ok(RejectedCount { webhooks, bytes: unsigned(held(sql)?) })
+    let webhooks = sql
+        .query_row("SELECT count(*) FROM refused", [], |row| row.get(0))
+        .map(unsigned)?;
+    Ok(RejectedCount {
+        webhooks,
+        bytes: unsigned(held(sql)?),
+    })
 }
 
 fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<RejectedWebhook>> {
@@ -136,13 +158,19 @@ fn refused(row: &Row<'_>) -> rusqlite::Result<RejectedWebhook> {
 }
 
 fn written(headers: &Headers) -> String {
-    let lines: Vec<_> = headers.iter().map(|(name, value)| (name, STANDARD.encode(value))).collect();
+    let lines: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name, STANDARD.encode(value)))
+        .collect();
     serde_json::to_string(&lines).unwrap_or_default()
 }
 
 fn read(text: &str) -> Headers {
     let lines: Vec<(String, String)> = serde_json::from_str(text).unwrap_or_default();
-    lines.into_iter().map(|(name, value)| (name, STANDARD.decode(value).unwrap_or_default())).collect()
+    lines
+        .into_iter()
+        .map(|(name, value)| (name, STANDARD.decode(value).unwrap_or_default()))
+        .collect()
 }
 
 /// The serving process's store of rejected webhooks: it shares the fsync of the group, so that a
@@ -157,18 +185,30 @@ pub(crate) struct GroupedRejected {
 
 impl GroupedRejected {
     pub(crate) fn new(beside: SqliteStores, shared: Arc<Shared>, limit: u64) -> Self {
-        Self { beside, shared, most: REFUSED_BYTES.min(limit / 10) }
+        Self {
+            beside,
+            shared,
+            most: REFUSED_BYTES.min(limit / 10),
+        }
     }
 }
 
 impl RejectedStore for GroupedRejected {
     fn capture(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
         let (reply, answer) = oneshot::channel();
-        self.shared.submit(CaptureJob { webhook, most: self.most, reply });
+        self.shared.submit(CaptureJob {
+            webhook,
+            most: self.most,
+            reply,
+        });
         Box::pin(async move { answer.await.unwrap_or(Err(QueueError::Closed)) })
     }
 
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>> {
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>> {
         RejectedStore::list(&self.beside, after, limit)
     }
 

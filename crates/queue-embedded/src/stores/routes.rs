@@ -32,8 +32,9 @@ pub(crate) fn states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     // One transaction, so that all states are of one moment.
     let sql = sql.unchecked_transaction()?;
     let said: Option<String> = meta(&sql, WORKING)?;
-    let mut working: Vec<RouteProcessStatus> =
-        said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
+    let mut working: Vec<RouteProcessStatus> = said
+        .and_then(|said| serde_json::from_str(&said).ok())
+        .unwrap_or_default();
     working.retain(|working| is_alive(&working.process));
     let now = sqlite_now(&sql)?;
     let last = signed(last_position(&sql)?);
@@ -41,8 +42,17 @@ pub(crate) fn states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     let states = look.query_map([last], |row| {
         let state = state(row)?;
         let pause = pause(row.get_ref(10)?.as_str_or_null()?, now)?;
-        let working = working.iter().filter(|working| working.route == state.name).cloned().collect();
-        Ok(RouteState { working, paused: pause.is_some(), pause, ..state })
+        let working = working
+            .iter()
+            .filter(|working| working.route == state.name)
+            .cloned()
+            .collect();
+        Ok(RouteState {
+            working,
+            paused: pause.is_some(),
+            pause,
+            ..state
+        })
     })?;
     states.collect()
 }
@@ -59,7 +69,11 @@ fn state(row: &Row<'_>) -> rusqlite::Result<RouteState> {
         dead: number(5)?,
         filter: row.get(6)?,
         kept: number(7)?,
-        oldest: [received(8)?, received(9)?].into_iter().flatten().min().and_then(from_nanos),
+        oldest: [received(8)?, received(9)?]
+            .into_iter()
+            .flatten()
+            .min()
+            .and_then(from_nanos),
         paused: false,
         pause: None,
         working: Vec::new(),
@@ -69,7 +83,9 @@ fn state(row: &Row<'_>) -> rusqlite::Result<RouteState> {
 /// Whether a process of this machine still exists. Processes of another machine can't be checked,
 /// and count as alive.
 fn is_alive(process: &str) -> bool {
-    let Some((host, pid)) = process.rsplit_once(':') else { return true };
+    let Some((host, pid)) = process.rsplit_once(':') else {
+        return true;
+    };
     let ours = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     host != ours.trim() || Path::new("/proc").join(pid).exists()
 }

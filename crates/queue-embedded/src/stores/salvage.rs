@@ -25,7 +25,8 @@ pub struct SalvageReport {
 /// settled. Each goes to all routes that match it, so a route that had settled
 /// it gets it again, under the same idempotency key.
 pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<SalvageReport, QueueError> {
-    let sql = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(reading)?;
+    let sql =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(reading)?;
     let mut salvaged = SalvageReport::default();
     for position in 1..=newest(&sql) {
         match unsettled(&sql, position) {
@@ -50,12 +51,21 @@ pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<SalvageReport, 
 
 /// The newest position in any part of the file that can still be read.
 fn newest(sql: &Connection) -> i64 {
-    let ask = |text| sql.query_row(text, [], |row| row.get::<_, Option<i64>>(0)).ok().flatten().unwrap_or(0);
-    ["SELECT max(position) FROM bodies", "SELECT max(position) FROM events", "SELECT max(cursor) FROM routes"]
-        .into_iter()
-        .map(ask)
-        .max()
-        .unwrap_or(0)
+    let ask = |text| {
+        sql.query_row(text, [], |row| row.get::<_, Option<i64>>(0))
+            .ok()
+            .flatten()
+            .unwrap_or(0)
+    };
+    [
+        "SELECT max(position) FROM bodies",
+        "SELECT max(position) FROM events",
+        "SELECT max(cursor) FROM routes",
+    ]
+    .into_iter()
+    .map(ask)
+    .max()
+    .unwrap_or(0)
 }
 
 /// Reason why a row can't be salvaged.
@@ -76,6 +86,9 @@ fn unsettled(sql: &Connection, position: i64) -> Result<Option<Event>, Unreadabl
                 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.position = ?1)
                 OR EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = ?1))"
     );
-    let row = sql.prepare_cached(&text)?.query_row([position], |row| event(row, 0)).optional()?;
+    let row = sql
+        .prepare_cached(&text)?
+        .query_row([position], |row| event(row, 0))
+        .optional()?;
     Ok(row.transpose()?)
 }

@@ -38,7 +38,9 @@ pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes
         return Ok(None);
     }
     let mut statement = sql.prepare_cached("SELECT value FROM same_ids WHERE name = ?1")?;
-    let found = statement.query_row([name], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+    let found = statement
+        .query_row([name], |row| row.get::<_, Vec<u8>>(0))
+        .optional()?;
     Ok(found.map(Into::into))
 }
 
@@ -46,7 +48,9 @@ pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes
 pub(crate) fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
     sql.execute_batch(TABLE)?;
     let before: Option<i64> = sql
-        .prepare_cached(&format!("DELETE FROM same_ids WHERE name = ?1 RETURNING {COST}"))?
+        .prepare_cached(&format!(
+            "DELETE FROM same_ids WHERE name = ?1 RETURNING {COST}"
+        ))?
         .query_map([name], |row| row.get(0))?
         .next()
         .transpose()?;
@@ -84,11 +88,17 @@ pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusql
             if left <= most && row.get::<_, i64>(1)? >= too_old {
                 break;
             }
-            (left, up_to, count) = (left - row.get::<_, i64>(2)?, Some(row.get::<_, i64>(0)?), count + 1);
+            (left, up_to, count) = (
+                left - row.get::<_, i64>(2)?,
+                Some(row.get::<_, i64>(0)?),
+                count + 1,
+            );
         }
     }
     if let Some(up_to) = up_to {
-        transaction.prepare_cached("DELETE FROM same_ids WHERE version <= ?1")?.execute([up_to])?;
+        transaction
+            .prepare_cached("DELETE FROM same_ids WHERE version <= ?1")?
+            .execute([up_to])?;
         set_meta(&transaction, BYTES, left)?;
     }
     transaction.commit()?;
@@ -103,7 +113,11 @@ pub(crate) fn entries(sql: &Connection) -> rusqlite::Result<Vec<Fact>> {
         .query_map([], |row| {
             let value: Vec<u8> = row.get(1)?;
             let set_at = from_nanos(row.get(2)?).unwrap_or_default();
-            Ok(Fact { name: row.get(0)?, value: value.into(), set_at })
+            Ok(Fact {
+                name: row.get(0)?,
+                value: value.into(),
+                set_at,
+            })
         })?
         .collect()
 }
@@ -120,12 +134,17 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     fn names(sql: &Connection) -> Vec<String> {
-        entries(sql).unwrap().into_iter().map(|entry| entry.name).collect()
+        entries(sql)
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect()
     }
 
     fn open() -> Connection {
         let sql = Connection::open_in_memory().unwrap();
-        sql.execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID").unwrap();
+        sql.execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID")
+            .unwrap();
         sql
     }
 
@@ -137,13 +156,30 @@ mod tests {
             set(&sql, &format!("same-id.r.{number}"), b"1", number * hour).unwrap();
         }
         set(&sql, "same-id.r.0", b"2", 10 * hour).unwrap();
-        let options = Options { dedup_window: HOUR * 7, ..Options::new("x") };
+        let options = Options {
+            dedup_window: HOUR * 7,
+            ..Options::new("x")
+        };
         assert!(!forget(&mut sql, &options, 10 * hour).unwrap());
-        assert_eq!(names(&sql)[..2], ["same-id.r.0", "same-id.r.3"], "the window of the settings");
+        assert_eq!(
+            names(&sql)[..2],
+            ["same-id.r.0", "same-id.r.3"],
+            "the window of the settings"
+        );
         let few = signed(bytes(&sql).unwrap().cast_unsigned() * SHARE / 2).cast_unsigned();
-        let options = Options { retention: Retention { age: HOUR, bytes: few }, ..options };
+        let options = Options {
+            retention: Retention {
+                age: HOUR,
+                bytes: few,
+            },
+            ..options
+        };
         assert!(!forget(&mut sql, &options, 10 * hour).unwrap());
-        assert_eq!(names(&sql), ["same-id.r.0", "same-id.r.7", "same-id.r.8", "same-id.r.9"], "half of them");
+        assert_eq!(
+            names(&sql),
+            ["same-id.r.0", "same-id.r.7", "same-id.r.8", "same-id.r.9"],
+            "half of them"
+        );
     }
 
     #[test]
@@ -156,7 +192,10 @@ mod tests {
         }
         let one = bytes(&sql).unwrap();
         assert!((1..400).contains(&one), "{one}");
-        let options = Options { dedup_window: HOUR, ..Options::new("x") };
+        let options = Options {
+            dedup_window: HOUR,
+            ..Options::new("x")
+        };
         forget(&mut sql, &options, nanoseconds(HOUR * 2)).unwrap();
         assert_eq!((bytes(&sql).unwrap(), names(&sql).len()), (0, 0));
     }

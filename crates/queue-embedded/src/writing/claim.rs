@@ -38,7 +38,16 @@ impl Claim {
         taken: ClaimedDeliveries,
         reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
     ) -> Self {
-        Self { route, shared, taken, claimed: Vec::new(), overtaken: false, missed: false, now: 0, reply }
+        Self {
+            route,
+            shared,
+            taken,
+            claimed: Vec::new(),
+            overtaken: false,
+            missed: false,
+            now: 0,
+            reply,
+        }
     }
 }
 
@@ -72,10 +81,23 @@ impl Job<QueueJobs> for Claim {
             let _ = self.reply.send(committed.map(|()| Vec::new()));
             return;
         }
-        let Self { route, shared, taken, claimed, now, reply, .. } = *self;
-        let picks =
-            taken.picks.into_iter().zip(claimed).filter_map(|(pick, is_claimed)| is_claimed.then_some(pick));
-        let deliveries = picks.map(|pick| hand_out(&shared, &route, pick, now)).collect();
+        let Self {
+            route,
+            shared,
+            taken,
+            claimed,
+            now,
+            reply,
+            ..
+        } = *self;
+        let picks = taken
+            .picks
+            .into_iter()
+            .zip(claimed)
+            .filter_map(|(pick, is_claimed)| is_claimed.then_some(pick));
+        let deliveries = picks
+            .map(|pick| hand_out(&shared, &route, pick, now))
+            .collect();
         // If the consumer waits no longer, dropping the deliveries gives them back.
         let _ = reply.send(deliveries);
     }
@@ -89,7 +111,10 @@ pub(crate) fn move_cursor(
     cursor: Option<(u64, u64)>,
 ) -> rusqlite::Result<bool> {
     let Some((from, to)) = cursor else {
-        return store.sql.prepare_cached("SELECT 1 FROM routes WHERE id = ?1")?.exists([route]);
+        return store
+            .sql
+            .prepare_cached("SELECT 1 FROM routes WHERE id = ?1")?
+            .exists([route]);
     };
     store
         .sql
@@ -129,10 +154,20 @@ fn hand_out(
     let position = Position::new(0, pick.position)?;
     let retry = pick.retry;
     let (redrive, attempt) = retry.map_or((0, 1), |retry| (retry.redrive, retry.attempt + 1));
-    let key = LeaseKey { route: route.id, position: pick.position, redrive };
-    let held = OpenLease { attempt, until: Instant::now() + route.lease, route: Arc::clone(route) };
+    let key = LeaseKey {
+        route: route.id,
+        position: pick.position,
+        redrive,
+    };
+    let held = OpenLease {
+        attempt,
+        until: Instant::now() + route.lease,
+        route: Arc::clone(route),
+    };
     lock(&shared.leases).insert(key, held);
-    let first_at = retry.filter(|retry| retry.attempt > 0).map_or(now, |retry| retry.first_at);
+    let first_at = retry
+        .filter(|retry| retry.attempt > 0)
+        .map_or(now, |retry| retry.first_at);
     Ok(Delivery {
         event: pick.event,
         position,

@@ -86,7 +86,9 @@ impl Housekeeping {
         let mut more = true;
         for _ in 0..CHUNKS_FOR_ROOM {
             let over = used_bytes(sql)? > limit / 100 * ROOM_PERCENT;
-            more = self.trimmer.trim(sql, &self.options, self.time, shared.now(), over)?;
+            more = self
+                .trimmer
+                .trim(sql, &self.options, self.time, shared.now(), over)?;
             if !(over && more) {
                 break;
             }
@@ -96,7 +98,9 @@ impl Housekeeping {
 
     /// Writes the report on the routes, for whoever reads the file, if it has changed.
     fn show(&mut self, sql: &Connection, shared: &Shared) -> rusqlite::Result<()> {
-        let Some(look) = lock(&shared.look).clone() else { return Ok(()) };
+        let Some(look) = lock(&shared.look).clone() else {
+            return Ok(());
+        };
         let shown = serde_json::to_string(&look.now()).unwrap_or_default();
         if shown != self.shown {
             set_meta(sql, WORKING, &shown)?;
@@ -116,7 +120,11 @@ impl Housekeeping {
         let full = used > limit;
         let high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
         if high && !self.alarmed {
-            tracing::warn!(used, limit, "the queue file is over {ALARM_PERCENT} % of its retention bytes");
+            tracing::warn!(
+                used,
+                limit,
+                "the queue file is over {ALARM_PERCENT} % of its retention bytes"
+            );
         }
         self.alarmed = high;
         if full && !shared.full.swap(true, Ordering::Relaxed) {
@@ -138,7 +146,9 @@ impl Housekeeping {
         }
         let window = self.options.dedup_window;
         let known_for = ids_known_for(sql, self.time, window)?;
-        shared.ids_known_for.store(known_for.unwrap_or(window).as_secs(), Ordering::Relaxed);
+        shared
+            .ids_known_for
+            .store(known_for.unwrap_or(window).as_secs(), Ordering::Relaxed);
         if let Some(known_for) = known_for.filter(|_| !self.ids_alarmed) {
             tracing::warn!(
                 known_for = known_for.as_secs(),
@@ -161,7 +171,12 @@ struct UsedSpace {
 }
 
 fn dead_letters(sql: &Connection) -> rusqlite::Result<u64> {
-    sql.query_row("SELECT coalesce(sum(dead), 0) FROM dead_counts", [], |row| row.get(0)).map(unsigned)
+    sql.query_row(
+        "SELECT coalesce(sum(dead), 0) FROM dead_counts",
+        [],
+        |row| row.get(0),
+    )
+    .map(unsigned)
 }
 
 #[cfg(test)]

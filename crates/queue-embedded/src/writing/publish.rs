@@ -33,7 +33,13 @@ impl Publish {
         let (reply, answer) = oneshot::channel();
         let waiting = shared.status().begin_waiting(event.body().len())?;
         let event = Arc::new(event);
-        let job = Self { event, shared, answer: Err(QueueError::Closed), reply, _waiting: waiting };
+        let job = Self {
+            event,
+            shared,
+            answer: Err(QueueError::Closed),
+            reply,
+            _waiting: waiting,
+        };
         Ok((job, answer))
     }
 }
@@ -57,13 +63,23 @@ impl Job<QueueJobs> for Publish {
     }
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
-        let Self { event, shared, answer, reply, _waiting } = *self;
+        let Self {
+            event,
+            shared,
+            answer,
+            reply,
+            _waiting,
+        } = *self;
         let receipt = committed.and(answer).and_then(|(row, duplicate)| {
             if !duplicate {
                 lock(&shared.recent).push(row, event);
             }
             let position = Position::new(0, row)?;
-            Ok(Receipt { duplicate, epoch: shared.epoch.clone(), position })
+            Ok(Receipt {
+                duplicate,
+                epoch: shared.epoch.clone(),
+                position,
+            })
         });
         let _ = reply.send(receipt);
     }
@@ -73,7 +89,9 @@ fn known(store: &Store<'_>, event: &Event) -> rusqlite::Result<Option<u64>> {
     store
         .sql
         .prepare_cached("SELECT position FROM events WHERE prefix = ?1 AND id = ?2")?
-        .query_row(params![prefix(&event.id()), event.id().as_bytes()], |row| row.get(0))
+        .query_row(params![prefix(&event.id()), event.id().as_bytes()], |row| {
+            row.get(0)
+        })
         .optional()
         .map(|position| position.map(unsigned))
 }
@@ -83,8 +101,8 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
     *last += 1;
     let position = *last;
     let stored = event.stored();
-    sql.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
-        params![
+    sql.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+        .execute(params![
             signed(position),
             prefix(&event.id()),
             event.id().as_bytes(),
@@ -95,8 +113,7 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
             stored.trace_text(),
             event.fields().entity_ref,
             event.fields().root_entity_ref,
-        ],
-    )?;
+        ])?;
     refs::insert(sql, signed(position), event)?;
     sql.prepare_cached("INSERT INTO bodies VALUES (?1, ?2)")?
         .execute(params![signed(position), &stored.body[..]])?;

@@ -36,11 +36,15 @@ impl QueueTime {
         let clock: i64 = meta(sql, CLOCK)?.unwrap_or(now);
         let away = now.saturating_sub(clock).clamp(0, LONGEST_AWAY);
         let at_start = noted.map_or(now, |noted| noted.saturating_add(away));
-        Ok(Self { at_start, started: running() })
+        Ok(Self {
+            at_start,
+            started: running(),
+        })
     }
 
     pub(crate) fn now(self) -> i64 {
-        self.at_start.saturating_add(running().saturating_sub(self.started))
+        self.at_start
+            .saturating_add(running().saturating_sub(self.started))
     }
 
     /// Records this time together with the clock's: the next process goes on from both, and would
@@ -85,7 +89,8 @@ impl QueueTime {
         if newest.is_some_and(|(position, at)| position >= last || now.saturating_sub(at) < step) {
             return Ok(());
         }
-        sql.prepare_cached("INSERT INTO ages VALUES (?1, ?2)")?.execute(params![last, now])?;
+        sql.prepare_cached("INSERT INTO ages VALUES (?1, ?2)")?
+            .execute(params![last, now])?;
         self.note(sql, clock)
     }
 
@@ -101,7 +106,9 @@ impl QueueTime {
 
 fn running() -> i64 {
     let time = clock_gettime(ClockId::Boottime);
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec)
 }
 
 fn nanos(duration: Duration) -> i64 {
@@ -118,14 +125,18 @@ mod tests {
 
     fn file() -> Connection {
         let sql = Connection::open_in_memory().unwrap();
-        ALL.iter().for_each(|tables| sql.execute_batch(tables).unwrap());
+        ALL.iter()
+            .for_each(|tables| sql.execute_batch(tables).unwrap());
         sql
     }
 
     /// The time of a process that has run for this many seconds, in a file that was new at its
     /// start.
     fn after(seconds: i64) -> QueueTime {
-        QueueTime { at_start: T, started: running() - seconds * SECOND }
+        QueueTime {
+            at_start: T,
+            started: running() - seconds * SECOND,
+        }
     }
 
     /// Seconds by which the time of the next process exceeds the time at the beginning, if it
@@ -140,7 +151,9 @@ mod tests {
         let sql = file();
         after(0).note(&sql, T).unwrap();
         // Nothing is written for a while, except a record of the newest position.
-        after(260).mark(&sql, 1, Duration::from_secs(1), T + 260 * SECOND).unwrap();
+        after(260)
+            .mark(&sql, 1, Duration::from_secs(1), T + 260 * SECOND)
+            .unwrap();
         assert_eq!(went_on(&sql, 280), 280);
         assert_eq!(went_on(&sql, 260 + 7200), 260 + 3600, "an hour at most");
     }

@@ -17,7 +17,11 @@ pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
     let left = left_in_flight(sql)?;
     let transaction = sql.transaction()?;
     let mut last = last_position(&transaction)?;
-    let store = Store { sql: &transaction, last: &mut last, now };
+    let store = Store {
+        sql: &transaction,
+        last: &mut last,
+        now,
+    };
     for left in left {
         resume(&store, &left)?;
     }
@@ -46,7 +50,12 @@ fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<InterruptedAttempt>>
 
 fn resume(store: &Store<'_>, left: &InterruptedAttempt) -> rusqlite::Result<()> {
     let key = left.key;
-    record(store, key, left.attempt, &ended(left.since, store.now, Outcome::Died))?;
+    record(
+        store,
+        key,
+        left.attempt,
+        &ended(left.since, store.now, Outcome::Died),
+    )?;
     if !left.alone {
         return wait_with_one_more_death(store, key);
     }

@@ -60,9 +60,17 @@ impl Trimmer {
         let window = options.dedup_window;
         // Takes the write lock first: a redrive must not come between examining and removing.
         let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        time.mark(&transaction, signed(last_position(&transaction)?), age.min(window), now)?;
+        time.mark(
+            &transaction,
+            signed(last_position(&transaction)?),
+            age.min(window),
+            now,
+        )?;
         let floor = signed(settled_up_to(&transaction)?);
-        let of_age = |age| time.position_of_age(&transaction, age).map(|position| position.min(floor));
+        let of_age = |age| {
+            time.position_of_age(&transaction, age)
+                .map(|position| position.min(floor))
+        };
         let limits = Limits {
             bodies: if over { floor } else { of_age(age)? },
             ids: of_age(if over { window } else { age.max(window) })?,
@@ -74,7 +82,10 @@ impl Trimmer {
         if over && !more {
             more = leave_ids_alone(&transaction, floor)?;
         }
-        if over && !more && self.ids_held(&transaction)? * ID_BYTES > options.retention.bytes / IDS_SHARE {
+        if over
+            && !more
+            && self.ids_held(&transaction)? * ID_BYTES > options.retention.bytes / IDS_SHARE
+        {
             more = self.trim_ids_early(&transaction, of_age(window.min(SENT_AGAIN))?)?;
         }
         transaction.commit()?;
@@ -98,10 +109,16 @@ impl Trimmer {
 
     fn trim_ids(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
         let rows = ids(sql, self.ids_after, limits.ids)?;
-        rows.iter().filter(|row| !row.is_needed).try_for_each(|row| remove_id(sql, row.position))?;
+        rows.iter()
+            .filter(|row| !row.is_needed)
+            .try_for_each(|row| remove_id(sql, row.position))?;
         let is_full = rows.len() == CHUNK;
         // Also if nothing is left, as after a process before this one.
-        let passed = if is_full { rows[CHUNK - 1].position } else { limits.ids };
+        let passed = if is_full {
+            rows[CHUNK - 1].position
+        } else {
+            limits.ids
+        };
         self.ids_after = self.ids_after.max(passed);
         QueueTime::forget_up_to(sql, self.ids_after)?;
         Ok(is_full)
@@ -111,7 +128,8 @@ impl Trimmer {
     /// stay because of their ids are no reason to go on at once.
     fn trim_freed(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
         // Events that no pass has reached yet were not passed over.
-        sql.prepare_cached("DELETE FROM freed WHERE position > ?1")?.execute([self.bodies_after])?;
+        sql.prepare_cached("DELETE FROM freed WHERE position > ?1")?
+            .execute([self.bodies_after])?;
         let rows = pass(
             sql,
             "SELECT f.position, coalesce(e.received_at, 0),
@@ -130,7 +148,8 @@ impl Trimmer {
             // The id is still to be reached by its pass, or is dealt with; a letter that comes
             // back frees it again.
             if row.is_needed || !is_passed || row.position <= limits.ids {
-                sql.prepare_cached("DELETE FROM freed WHERE position = ?1")?.execute([row.position])?;
+                sql.prepare_cached("DELETE FROM freed WHERE position = ?1")?
+                    .execute([row.position])?;
                 has_removed = true;
             }
         }
@@ -143,18 +162,26 @@ impl Trimmer {
     /// the queue is full.
     fn trim_ids_early(&self, sql: &Connection, up_to: i64) -> rusqlite::Result<bool> {
         let rows = ids(sql, self.ids_removed_up_to(sql)?, up_to)?;
-        let Some(last) = rows.last() else { return Ok(false) };
-        rows.iter().filter(|row| !row.is_needed).try_for_each(|row| remove_id(sql, row.position))?;
+        let Some(last) = rows.last() else {
+            return Ok(false);
+        };
+        rows.iter()
+            .filter(|row| !row.is_needed)
+            .try_for_each(|row| remove_id(sql, row.position))?;
         set_meta(sql, WENT_EARLY, last.position)?;
         Ok(true)
     }
 
     /// Position up to which ids are removed, except those of dead letters.
     fn ids_removed_up_to(&self, sql: &Connection) -> rusqlite::Result<i64> {
-        let first: Option<i64> =
-            sql.prepare_cached("SELECT min(position) FROM events")?.query_row([], |row| row.get(0))?;
+        let first: Option<i64> = sql
+            .prepare_cached("SELECT min(position) FROM events")?
+            .query_row([], |row| row.get(0))?;
         let before_first = first.map_or(0, |first| first - 1);
-        Ok(self.ids_after.max(before_first).max(meta(sql, WENT_EARLY)?.unwrap_or(0)))
+        Ok(self
+            .ids_after
+            .max(before_first)
+            .max(meta(sql, WENT_EARLY)?.unwrap_or(0)))
     }
 
     /// Approximate number of ids of settled events.
@@ -169,7 +196,9 @@ pub(crate) fn ids_known_for(
     time: QueueTime,
     window: Duration,
 ) -> rusqlite::Result<Option<Duration>> {
-    let Some(went) = meta::<i64>(sql, WENT_EARLY)? else { return Ok(None) };
+    let Some(went) = meta::<i64>(sql, WENT_EARLY)? else {
+        return Ok(None);
+    };
     let age = time.age_of(sql, went)?;
     Ok(Some(age).filter(|age| *age < window))
 }
@@ -184,7 +213,11 @@ struct EventRow {
 fn pass(sql: &Connection, text: &str, after: i64, up_to: i64) -> rusqlite::Result<Vec<EventRow>> {
     sql.prepare_cached(text)?
         .query_map(params![after, up_to, CHUNK as i64, UNROUTED], |row| {
-            Ok(EventRow { position: row.get(0)?, received_at: row.get(1)?, is_needed: row.get(2)? })
+            Ok(EventRow {
+                position: row.get(0)?,
+                received_at: row.get(1)?,
+                is_needed: row.get(2)?,
+            })
         })?
         .collect()
 }
@@ -209,7 +242,9 @@ pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
         )?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let cursor = unsigned(cursor.unwrap_or(0));
-    Ok(oldest.map_or(cursor, |oldest| cursor.min(unsigned(oldest).saturating_sub(1))))
+    Ok(oldest.map_or(cursor, |oldest| {
+        cursor.min(unsigned(oldest).saturating_sub(1))
+    }))
 }
 
 /// Removes bodies, and returns their number.
@@ -231,16 +266,21 @@ fn remove_bodies(sql: &Connection, rows: &[EventRow], now: i64) -> rusqlite::Res
 }
 
 fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<usize> {
-    let removed = sql.prepare_cached("DELETE FROM bodies WHERE position = ?1")?.execute([position])?;
+    let removed = sql
+        .prepare_cached("DELETE FROM bodies WHERE position = ?1")?
+        .execute([position])?;
     // A dead letter of `unrouted` is stored as long as its event, not longer.
-    sql.prepare_cached("DELETE FROM dead_letters WHERE position = ?1")?.execute([position])?;
+    sql.prepare_cached("DELETE FROM dead_letters WHERE position = ?1")?
+        .execute([position])?;
     Ok(removed)
 }
 
 /// Removes everything but the ids of a chunk of events whose bodies are gone.
 fn leave_ids_alone(sql: &Connection, floor: i64) -> rusqlite::Result<bool> {
     let rows = ids(sql, meta(sql, IDS_ALONE)?.unwrap_or(0), floor)?;
-    let Some(last) = rows.last() else { return Ok(false) };
+    let Some(last) = rows.last() else {
+        return Ok(false);
+    };
     for row in rows.iter().filter(|row| !row.is_needed) {
         remove_history(sql, row.position)?;
         sql.prepare_cached(
@@ -254,14 +294,17 @@ fn leave_ids_alone(sql: &Connection, floor: i64) -> rusqlite::Result<bool> {
 }
 
 fn remove_id(sql: &Connection, position: i64) -> rusqlite::Result<()> {
-    sql.prepare_cached("DELETE FROM events WHERE position = ?1")?.execute([position])?;
+    sql.prepare_cached("DELETE FROM events WHERE position = ?1")?
+        .execute([position])?;
     remove_history(sql, position)?;
     note_removed(sql, position)
 }
 
 fn remove_history(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     refs::remove(sql, position)?;
-    sql.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position]).map(drop)
+    sql.prepare_cached("DELETE FROM attempts WHERE position = ?1")?
+        .execute([position])
+        .map(drop)
 }
 
 /// Records that there was an event at this position, so that the position is never assigned

@@ -31,7 +31,9 @@ impl<T: Send> Job<QueueJobs> for ChangeMark<T> {
         let found = same_ids::get(store.sql, &self.name)?;
         let (answer, change) = (self.decide)(found.as_deref());
         self.answer = Some(answer);
-        change.map_or(Ok(()), |value| same_ids::set(store.sql, &self.name, &value, store.now))
+        change.map_or(Ok(()), |value| {
+            same_ids::set(store.sql, &self.name, &value, store.now)
+        })
     }
 
     fn wakes_reader(&self) -> bool {
@@ -59,8 +61,19 @@ async fn change<T: Send + 'static>(
     decide: Decide<T>,
 ) -> Result<T, QueueError> {
     let (reply, answer) = oneshot::channel();
-    shared.submit(ChangeMark { name, decide, answer: None, is_a_fact, reply });
-    answer.await.ok().transpose()?.flatten().ok_or(QueueError::Closed)
+    shared.submit(ChangeMark {
+        name,
+        decide,
+        answer: None,
+        is_a_fact,
+        reply,
+    });
+    answer
+        .await
+        .ok()
+        .transpose()?
+        .flatten()
+        .ok_or(QueueError::Closed)
 }
 
 pub(crate) async fn claim(
@@ -101,7 +114,8 @@ pub(crate) async fn find_delivered(
     let name = same_id::name(key, route);
     shared.inbox.read(move |sql| {
         let found = same_ids::get(sql, &name).map_err(reading);
-        let _ = reply.send(found.map(|found| found.and_then(|found| same_id::delivered_of(&found))));
+        let _ =
+            reply.send(found.map(|found| found.and_then(|found| same_id::delivered_of(&found))));
     });
     answer.await.unwrap_or(Err(QueueError::Closed))
 }
@@ -126,7 +140,10 @@ mod tests {
     async fn written_by_others(queue: &Embedded) -> i64 {
         let (reply, answer) = oneshot::channel();
         queue.shared.inbox.read(move |sql| {
-            let _ = reply.send(sql.pragma_query_value(None, "data_version", |row| row.get(0)).unwrap());
+            let _ = reply.send(
+                sql.pragma_query_value(None, "data_version", |row| row.get(0))
+                    .unwrap(),
+            );
         });
         answer.await.unwrap()
     }
@@ -150,17 +167,30 @@ mod tests {
         let now = SystemClock.now();
         let key = event.fluent_key();
         let id = event.id();
-        let until = now.saturating_add(Duration::from_mins(1)).unwrap_or(Timestamp::MAX);
+        let until = now
+            .saturating_add(Duration::from_mins(1))
+            .unwrap_or(Timestamp::MAX);
         let marking = async {
             assert_eq!(queue.same_id_delivered(key, "r").await.unwrap(), None);
-            let claim = queue.claim_same_id(key, "r", id, (now, until)).await.unwrap();
-            let Claim::Granted(granted) = claim else { panic!("{claim:?}") };
+            let claim = queue
+                .claim_same_id(key, "r", id, (now, until))
+                .await
+                .unwrap();
+            let Claim::Granted(granted) = claim else {
+                panic!("{claim:?}")
+            };
             queue.release_same_id(key, "r", id, granted).await.unwrap();
             queue.note_same_id_delivered(key, "r", id).await.unwrap();
             assert_eq!(queue.same_id_delivered(key, "r").await.unwrap(), Some(id));
         };
-        timeout(Duration::from_secs(60), marking).await.expect("nobody waits for who reads");
-        assert_eq!(written_by_others(&queue).await, before, "nothing for others to notice");
+        timeout(Duration::from_secs(60), marking)
+            .await
+            .expect("nobody waits for who reads");
+        assert_eq!(
+            written_by_others(&queue).await,
+            before,
+            "nothing for others to notice"
+        );
         drop(done);
         long.await.unwrap();
         queue.close().await;

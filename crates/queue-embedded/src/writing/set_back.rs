@@ -23,12 +23,20 @@ pub(crate) struct LastLook {
 impl LastLook {
     pub(crate) fn now(clock: i64) -> Self {
         let time = clock_gettime(ClockId::Boottime);
-        Self { clock, running: time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec) }
+        Self {
+            clock,
+            running: time
+                .tv_sec
+                .saturating_mul(1_000_000_000)
+                .saturating_add(time.tv_nsec),
+        }
     }
 
     /// Time by which the clock was set back since `before`, in nanoseconds, if it was.
     pub(crate) fn set_back_since(self, before: Self) -> Option<i64> {
-        let expected = before.clock.saturating_add(self.running.saturating_sub(before.running));
+        let expected = before
+            .clock
+            .saturating_add(self.running.saturating_sub(before.running));
         Some(expected.saturating_sub(self.clock)).filter(|by| *by > SET)
     }
 }
@@ -37,8 +45,10 @@ impl LastLook {
 /// longer.
 pub(crate) fn follow(sql: &Connection, shared: &Shared, by: i64) -> rusqlite::Result<()> {
     let transaction = sql.unchecked_transaction()?;
-    let moved = transaction
-        .execute("UPDATE deliveries SET at = at - ?1, first_at = first_at - ?1 WHERE in_flight = 0", [by])?;
+    let moved = transaction.execute(
+        "UPDATE deliveries SET at = at - ?1, first_at = first_at - ?1 WHERE in_flight = 0",
+        [by],
+    )?;
     // Otherwise the next process would move them again.
     set_meta(&transaction, CLOCK, shared.now())?;
     transaction.commit()?;
@@ -47,14 +57,24 @@ pub(crate) fn follow(sql: &Connection, shared: &Shared, by: i64) -> rusqlite::Re
         moved,
         "the clock was set back: what waits waits no longer for it"
     );
-    lock(&shared.routes).iter().for_each(|route| route.set_stale());
+    lock(&shared.routes)
+        .iter()
+        .for_each(|route| route.set_stale());
     shared.wake_tail_reader();
     Ok(())
 }
 
 /// Does the same at the start, when nobody knows how long the machine was off: deliveries must at
 /// least not wait longer than counted from the last write.
-pub(crate) fn follow_since(sql: &Connection, shared: &Shared, written: i64) -> rusqlite::Result<()> {
+pub(crate) fn follow_since(
+    sql: &Connection,
+    shared: &Shared,
+    written: i64,
+) -> rusqlite::Result<()> {
     let by = written.saturating_sub(shared.now());
-    if by > SET { follow(sql, shared, by) } else { Ok(()) }
+    if by > SET {
+        follow(sql, shared, by)
+    } else {
+        Ok(())
+    }
 }

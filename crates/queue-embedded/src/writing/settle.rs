@@ -31,7 +31,13 @@ pub(crate) struct EmbeddedLease {
 
 impl EmbeddedLease {
     pub(crate) fn new(shared: Arc<Shared>, key: LeaseKey, attempt: u32) -> Self {
-        Self { shared, key, attempt, settled: false, was_alone: false }
+        Self {
+            shared,
+            key,
+            attempt,
+            settled: false,
+            was_alone: false,
+        }
     }
 
     async fn change(&mut self, change: Change) -> Result<(), QueueError> {
@@ -54,7 +60,12 @@ impl EmbeddedLease {
 impl Lease for EmbeddedLease {
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
-            let result = self.change(Change::Settle { settlement, was_alone: self.was_alone }).await;
+            let result = self
+                .change(Change::Settle {
+                    settlement,
+                    was_alone: self.was_alone,
+                })
+                .await;
             self.settled = matches!(result, Ok(()) | Err(QueueError::LeaseLost));
             result
         }
@@ -63,7 +74,9 @@ impl Lease for EmbeddedLease {
 
     fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
         let mut leases = lock(&self.shared.leases);
-        let held = leases.get_mut(&self.key).filter(|held| held.attempt == self.attempt);
+        let held = leases
+            .get_mut(&self.key)
+            .filter(|held| held.attempt == self.attempt);
         let answer = match held {
             Some(held) => {
                 held.until = Instant::now() + held.route.lease;
@@ -113,7 +126,10 @@ pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32, count
 }
 
 enum Change {
-    Settle { settlement: Settlement, was_alone: bool },
+    Settle {
+        settlement: Settlement,
+        was_alone: bool,
+    },
     GiveBack(Counts),
     Alone(bool),
 }
@@ -145,16 +161,27 @@ impl Job<QueueJobs> for Settle {
                     uncount(store, self.key)?;
                 }
             }
-            Change::Settle { settlement, was_alone } => {
+            Change::Settle {
+                settlement,
+                was_alone,
+            } => {
                 record(store, self.key, self.attempt, &settlement.attempt)?;
                 if *was_alone {
                     clear(store, self.key)?;
                 }
                 match settlement.verdict {
                     Verdict::Done => remove(store, self.key)?,
-                    Verdict::Again(after) => self.due = Some(wait(store, self.key, after, settlement.asked)?),
+                    Verdict::Again(after) => {
+                        self.due = Some(wait(store, self.key, after, settlement.asked)?)
+                    }
                     Verdict::Dead(reason) => {
-                        bury(store, self.key, self.attempt, reason, settlement.attempt.detail.as_deref())?;
+                        bury(
+                            store,
+                            self.key,
+                            self.attempt,
+                            reason,
+                            settlement.attempt.detail.as_deref(),
+                        )?;
                         remove(store, self.key)?;
                     }
                 }
@@ -174,7 +201,11 @@ impl Job<QueueJobs> for Settle {
             (Change::GiveBack(_), Err(_)) => self.try_again(),
             (Change::Settle { .. }, Err(_)) => {}
         }
-        let answer = committed.and(if self.held { Ok(()) } else { Err(QueueError::LeaseLost) });
+        let answer = committed.and(if self.held {
+            Ok(())
+        } else {
+            Err(QueueError::LeaseLost)
+        });
         if let Some(reply) = self.reply {
             let _ = reply.send(answer);
         }
@@ -184,7 +215,10 @@ impl Job<QueueJobs> for Settle {
 impl Settle {
     fn release(&self) {
         let mut leases = lock(&self.shared.leases);
-        if leases.get(&self.key).is_some_and(|held| held.attempt == self.attempt) {
+        if leases
+            .get(&self.key)
+            .is_some_and(|held| held.attempt == self.attempt)
+        {
             leases.remove(&self.key);
         }
         drop(leases);
@@ -197,15 +231,25 @@ impl Settle {
     /// the tail reader give it back again.
     fn try_again(&self) {
         let Some(route) = self.route() else { return };
-        let held = OpenLease { attempt: self.attempt, until: Instant::now() + TRY_AGAIN, route };
+        let held = OpenLease {
+            attempt: self.attempt,
+            until: Instant::now() + TRY_AGAIN,
+            route,
+        };
         let mut leases = lock(&self.shared.leases);
-        if leases.get(&self.key).is_none_or(|newer| newer.attempt <= self.attempt) {
+        if leases
+            .get(&self.key)
+            .is_none_or(|newer| newer.attempt <= self.attempt)
+        {
             leases.insert(self.key, held);
         }
     }
 
     fn route(&self) -> Option<Arc<RouteBuffer>> {
-        lock(&self.shared.routes).iter().find(|route| route.id == self.key.route).cloned()
+        lock(&self.shared.routes)
+            .iter()
+            .find(|route| route.id == self.key.route)
+            .cloned()
     }
 }
 
@@ -240,9 +284,10 @@ fn claimed(store: &Store<'_>, key: LeaseKey, attempt: u32) -> rusqlite::Result<O
              WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 1 AND attempt = ?4
                 AND EXISTS (SELECT 1 FROM routes WHERE id = ?1)",
         )?
-        .query_row(params![key.route, signed(key.position), key.redrive, attempt], |row| {
-            Ok(Row { since: row.get(0)? })
-        })
+        .query_row(
+            params![key.route, signed(key.position), key.redrive, attempt],
+            |row| Ok(Row { since: row.get(0)? }),
+        )
         .optional()
 }
 
@@ -252,7 +297,12 @@ fn mark_alone(store: &Store<'_>, key: LeaseKey, is_alone: bool) -> rusqlite::Res
         .prepare_cached(
             "UPDATE deliveries SET alone = ?4 WHERE route = ?1 AND position = ?2 AND redrive = ?3",
         )?
-        .execute(params![key.route, signed(key.position), key.redrive, is_alone])
+        .execute(params![
+            key.route,
+            signed(key.position),
+            key.redrive,
+            is_alone
+        ])
         .map(drop)
 }
 
@@ -265,7 +315,13 @@ fn wait(store: &Store<'_>, key: LeaseKey, after: Duration, asked: bool) -> rusql
             "UPDATE deliveries SET in_flight = 0, alone = 0, at = ?4, asked = asked + ?5
              WHERE route = ?1 AND position = ?2 AND redrive = ?3",
         )?
-        .execute(params![key.route, signed(key.position), key.redrive, due, asked])?;
+        .execute(params![
+            key.route,
+            signed(key.position),
+            key.redrive,
+            due,
+            asked
+        ])?;
     Ok(due)
 }
 
@@ -296,7 +352,9 @@ fn uncount(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
 pub(crate) fn remove(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
     store
         .sql
-        .prepare_cached("DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3")?
+        .prepare_cached(
+            "DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+        )?
         .execute(params![key.route, signed(key.position), key.redrive])
         .map(drop)
 }

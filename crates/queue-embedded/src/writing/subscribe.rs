@@ -28,13 +28,25 @@ pub(crate) struct Subscribe {
 impl Subscribe {
     pub(crate) fn new(route: Route, shared: Arc<Shared>) -> (Self, oneshot::Receiver<Reply>) {
         let (reply, answer) = oneshot::channel();
-        (Self { route: Some(route), shared, found: (0, 0), paused_until: 0, asked_again: 0, reply }, answer)
+        (
+            Self {
+                route: Some(route),
+                shared,
+                found: (0, 0),
+                paused_until: 0,
+                asked_again: 0,
+                reply,
+            },
+            answer,
+        )
     }
 }
 
 impl Job<QueueJobs> for Subscribe {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        let Some(route) = &self.route else { return Ok(()) };
+        let Some(route) = &self.route else {
+            return Ok(());
+        };
         self.found = match existing(store, &route.name)? {
             Some(found) => found,
             None => create(store, route)?,
@@ -46,7 +58,9 @@ impl Job<QueueJobs> for Subscribe {
     }
 
     fn finish(mut self: Box<Self>, committed: Result<(), QueueError>) {
-        let Some(route) = self.route.take() else { return };
+        let Some(route) = self.route.take() else {
+            return;
+        };
         let (id, cursor) = self.found;
         let answer = committed.map(|()| {
             let mut routes = lock(&self.shared.routes);
@@ -74,7 +88,10 @@ fn existing(store: &Store<'_>, name: &str) -> rusqlite::Result<Option<(i64, u64)
 
 /// The position before the first event that is still stored.
 fn before_the_first(store: &Store<'_>) -> rusqlite::Result<u64> {
-    let first: Option<i64> = store.sql.query_row("SELECT min(position) FROM bodies", [], |row| row.get(0))?;
+    let first: Option<i64> =
+        store
+            .sql
+            .query_row("SELECT min(position) FROM bodies", [], |row| row.get(0))?;
     Ok(first.map_or(*store.last, |first| unsigned(first - 1)))
 }
 

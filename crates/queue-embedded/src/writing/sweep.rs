@@ -23,7 +23,10 @@ pub(crate) struct Sweeper {
 
 impl Sweeper {
     pub(crate) fn new() -> Self {
-        Self { after: Some((i64::MIN, 0, 0)), seen_version: -1 }
+        Self {
+            after: Some((i64::MIN, 0, 0)),
+            seen_version: -1,
+        }
     }
 
     /// Sweeps one chunk; `true` if there may be more.
@@ -71,7 +74,9 @@ fn remove_some(sql: &mut Connection, route: i64) -> rusqlite::Result<()> {
         .optional()?;
     if let Some((position, redrive)) = last {
         transaction
-            .prepare_cached("DELETE FROM deliveries WHERE route = ?1 AND (position, redrive) <= (?2, ?3)")?
+            .prepare_cached(
+                "DELETE FROM deliveries WHERE route = ?1 AND (position, redrive) <= (?2, ?3)",
+            )?
             .execute([route, position, redrive])?;
     }
     transaction.commit()?;
@@ -88,19 +93,29 @@ fn remove_orphans(sql: &mut Connection, after: Place) -> rusqlite::Result<Option
              FROM deliveries WHERE (route, position, redrive) > (?1, ?2, ?3)
              ORDER BY route, position, redrive LIMIT ?4",
         )?
-        .query_map(params![after.0, after.1, after.2, CHUNK], |row| Ok((place(row)?, row.get(3)?)))?
+        .query_map(params![after.0, after.1, after.2, CHUNK], |row| {
+            Ok((place(row)?, row.get(3)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
-    let orphans: Vec<Place> =
-        rows.iter().filter(|(_, is_orphan)| *is_orphan).map(|(place, _)| *place).collect();
+    let orphans: Vec<Place> = rows
+        .iter()
+        .filter(|(_, is_orphan)| *is_orphan)
+        .map(|(place, _)| *place)
+        .collect();
     if !orphans.is_empty() {
         let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for orphan in &orphans {
             transaction
-                .prepare_cached("DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3")?
+                .prepare_cached(
+                    "DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+                )?
                 .execute(params![orphan.0, orphan.1, orphan.2])?;
         }
         transaction.commit()?;
-        tracing::error!(orphans = orphans.len(), "deliveries whose events are gone were removed");
+        tracing::error!(
+            orphans = orphans.len(),
+            "deliveries whose events are gone were removed"
+        );
     }
     Ok(rows.last().map(|(place, _)| *place))
 }
@@ -129,7 +144,8 @@ mod tests {
     }
 
     fn count(sql: &Connection) -> i64 {
-        sql.query_row("SELECT count(*) FROM deliveries", [], |row| row.get(0)).unwrap()
+        sql.query_row("SELECT count(*) FROM deliveries", [], |row| row.get(0))
+            .unwrap()
     }
 
     /// A file with many deliveries of route `r`, whose events are there or are not.
@@ -148,7 +164,8 @@ mod tests {
         ))
         .unwrap();
         if are_there {
-            sql.execute_batch("INSERT INTO bodies SELECT position, x'00' FROM deliveries").unwrap();
+            sql.execute_batch("INSERT INTO bodies SELECT position, x'00' FROM deliveries")
+                .unwrap();
         }
         assert_eq!(count(&sql), MANY);
         sql
@@ -157,7 +174,11 @@ mod tests {
     async fn until_none(sql: &Connection) {
         let began = Instant::now();
         while count(sql) > 0 {
-            assert!(began.elapsed() < Duration::from_secs(60), "{} are left", count(sql));
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{} are left",
+                count(sql)
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -184,16 +205,24 @@ mod tests {
         let path = folder.path().join("queue.db");
         let sql = file(&path, true).await;
         assert_eq!(sweep(&sql, |_| true), [0; 0], "its route is there");
-        SqliteStores::open(&path, None).unwrap().forget("r").await.unwrap();
+        SqliteStores::open(&path, None)
+            .unwrap()
+            .forget("r")
+            .await
+            .unwrap();
         assert_eq!(count(&sql), MANY, "who forgets does not wait for it");
         assert_eq!(sweep(&sql, |removed| removed.len() < 2), [CHUNK; 2]);
         // The state after a crash; and a new route is created that must not get the remaining
         // rows.
-        sql.execute("INSERT INTO routes (name, cursor) VALUES ('r', 1)", []).unwrap();
+        sql.execute("INSERT INTO routes (name, cursor) VALUES ('r', 1)", [])
+            .unwrap();
         let queue = serve(&path);
         until_none(&sql).await;
         let routes = queue.routes().await.unwrap();
-        assert_eq!(routes.iter().map(|route| route.waiting).collect::<Vec<_>>(), [0]);
+        assert_eq!(
+            routes.iter().map(|route| route.waiting).collect::<Vec<_>>(),
+            [0]
+        );
         queue.close().await;
     }
 

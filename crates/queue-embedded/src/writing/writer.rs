@@ -45,7 +45,12 @@ pub(crate) struct QueueOwner {
 }
 
 impl QueueOwner {
-    pub(crate) fn new(last: u64, shared: Arc<Shared>, housekeeping: Housekeeping, time: QueueTime) -> Self {
+    pub(crate) fn new(
+        last: u64,
+        shared: Arc<Shared>,
+        housekeeping: Housekeeping,
+        time: QueueTime,
+    ) -> Self {
         let now = shared.now();
         Self {
             last,
@@ -70,14 +75,18 @@ impl QueueOwner {
         let version: i64 = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
         let now = Instant::now();
         if version != self.seen_version {
-            self.shared.last.fetch_max(last_position(sql)?, Ordering::AcqRel);
+            self.shared
+                .last
+                .fetch_max(last_position(sql)?, Ordering::AcqRel);
             self.seen_version = version;
             self.sums_at.get_or_insert(now.max(self.summed + SUM_EVERY));
             self.shared.others_wrote.store(true, Ordering::Release);
             self.shared.wake_tail_reader();
         }
         if self.sums_at.is_some_and(|at| at <= now) {
-            self.shared.quarantined.store(quarantine::bytes(sql)?, Ordering::Relaxed);
+            self.shared
+                .quarantined
+                .store(quarantine::bytes(sql)?, Ordering::Relaxed);
             (self.sums_at, self.summed) = (None, now);
         }
         Ok(())
@@ -103,7 +112,11 @@ impl Owner for QueueOwner {
         self.notice_other_writers(sql)?;
         // A release from quarantine by another connection takes a position.
         self.last = self.last.max(self.shared.last.load(Ordering::Acquire));
-        Ok(Store { sql, last: &mut self.last, now: self.now })
+        Ok(Store {
+            sql,
+            last: &mut self.last,
+            now: self.now,
+        })
     }
 
     fn end(&mut self, sql: &Connection) -> rusqlite::Result<()> {
@@ -129,7 +142,12 @@ impl Owner for QueueOwner {
         }
     }
 
-    fn housekeep(&mut self, sql: &mut Connection, log: &mut Log, now: Instant) -> rusqlite::Result<bool> {
+    fn housekeep(
+        &mut self,
+        sql: &mut Connection,
+        log: &mut Log,
+        now: Instant,
+    ) -> rusqlite::Result<bool> {
         self.follow_clock(sql)?;
         self.notice_other_writers(sql)?;
         self.housekeeping.run(sql, &self.shared, log, now)

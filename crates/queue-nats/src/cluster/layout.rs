@@ -9,26 +9,42 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use crate::consuming::OF_BLOCK;
 use crate::names::{
-    ATTEMPTS_SUBJECT, DEAD_SUBJECT, EVENTS_SUBJECT, INFLIGHT_SUBJECT, MARKS_SUBJECT, QUARANTINE_SUBJECT,
-    RECONCILED_SUBJECT, REFUSED_SUBJECT, RETRIES_SUBJECT, SAME_IDS_SUBJECT,
+    ATTEMPTS_SUBJECT, DEAD_SUBJECT, EVENTS_SUBJECT, INFLIGHT_SUBJECT, MARKS_SUBJECT,
+    QUARANTINE_SUBJECT, RECONCILED_SUBJECT, REFUSED_SUBJECT, RETRIES_SUBJECT, SAME_IDS_SUBJECT,
 };
 use crate::options::Layout;
 use crate::streams::{
-    ATTEMPTS, DEAD, INFLIGHT, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, SAME_IDS, Shard, StreamName,
+    ATTEMPTS, DEAD, INFLIGHT, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, SAME_IDS, Shard,
+    StreamName,
 };
 
 /// Every stream and its purpose.
 pub(crate) const STREAMS: [(StreamName, &str); 10] = [
-    (Shard::ONLY.events(), "events, until every route has settled them"),
+    (
+        Shard::ONLY.events(),
+        "events, until every route has settled them",
+    ),
     (RETRIES, "deliveries that wait for their next attempt"),
     (DEAD, "dead letters"),
     (QUARANTINE, "genuine bodies that are not events"),
     (ATTEMPTS, "what happened in every attempt"),
     (INFLIGHT, "attempts that began, in the servers' memory"),
-    (REFUSED, "webhooks that were refused, and may have been refused wrongly"),
-    (MARKS, "small facts by name: how far spools are drained, who runs"),
-    (RECONCILED, "which events were reconciled, and which of them routes have delivered"),
-    (SAME_IDS, "which event of several with one id a route delivers"),
+    (
+        REFUSED,
+        "webhooks that were refused, and may have been refused wrongly",
+    ),
+    (
+        MARKS,
+        "small facts by name: how far spools are drained, who runs",
+    ),
+    (
+        RECONCILED,
+        "which events were reconciled, and which of them routes have delivered",
+    ),
+    (
+        SAME_IDS,
+        "which event of several with one id a route delivers",
+    ),
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
@@ -83,7 +99,10 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
             allow_rollup: true,
             ..base
         },
-        DEAD => Config { subjects: vec![DEAD_SUBJECT.to_owned()], ..base },
+        DEAD => Config {
+            subjects: vec![DEAD_SUBJECT.to_owned()],
+            ..base
+        },
         QUARANTINE => Config {
             subjects: vec![QUARANTINE_SUBJECT.to_owned()],
             max_bytes: signed(layout.bytes / 10),
@@ -110,7 +129,14 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
             ..base
         },
         MARKS | RECONCILED => Config {
-            subjects: vec![if name == MARKS { MARKS_SUBJECT } else { RECONCILED_SUBJECT }.to_owned()],
+            subjects: vec![
+                if name == MARKS {
+                    MARKS_SUBJECT
+                } else {
+                    RECONCILED_SUBJECT
+                }
+                .to_owned(),
+            ],
             max_messages_per_subject: 1,
             // None makes room for others: without its fact, a late webhook would be delivered as
             // well.

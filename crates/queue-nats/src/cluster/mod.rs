@@ -92,13 +92,19 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_supported {
-            return write!(f, "the server is version {}, expected 2.12 or newer", self.server);
+            return write!(
+                f,
+                "the server is version {}, expected 2.12 or newer",
+                self.server
+            );
         }
         let mut said = Vec::new();
         if self.is_payload_small() {
             let found = self.max_payload;
             let wanted = layout::MAX_MESSAGE;
-            said.push(format!("the server's max_payload is {found}, expected {wanted} or more"));
+            said.push(format!(
+                "the server's max_payload is {found}, expected {wanted} or more"
+            ));
         }
         for stream in &self.streams {
             match &stream.state {
@@ -106,7 +112,11 @@ impl fmt::Display for Report {
                     said.push(format!("{} is missing", stream.name))
                 }
                 StreamState::Drifted(drifts) => {
-                    said.extend(drifts.iter().map(|drift| format!("{}: {drift}", stream.name)));
+                    said.extend(
+                        drifts
+                            .iter()
+                            .map(|drift| format!("{}: {drift}", stream.name)),
+                    );
                 }
                 _ => {}
             }
@@ -129,7 +139,11 @@ impl Cluster {
     pub async fn connect(options: &Options) -> Result<Self, QueueError> {
         let link = connect(options).await?;
         connected(&link, REQUEST * 3, &options.servers).await?;
-        Ok(Self { link, layout: options.layout, servers: options.servers.clone() })
+        Ok(Self {
+            link,
+            layout: options.layout,
+            servers: options.servers.clone(),
+        })
     }
 
     /// Returns the state of the servers that the settings name, and of those that keep the
@@ -141,7 +155,12 @@ impl Cluster {
     /// Returns what this port demands of anybody who joins as a server: on each server that the
     /// settings name, and on those that the servers tell clients about.
     pub async fn route_ports(&self, port: u16) -> Vec<RoutePort> {
-        let told = self.link.client.try_server_info().map(|info| info.connect_urls).unwrap_or_default();
+        let told = self
+            .link
+            .client
+            .try_server_info()
+            .map(|info| info.connect_urls)
+            .unwrap_or_default();
         route_ports::probe(self.servers.iter().cloned().chain(told), port).await
     }
 
@@ -175,7 +194,9 @@ impl Cluster {
     async fn change(&self, wanted: Config, drifts: Vec<Drift>) -> Result<StreamState, QueueError> {
         let subject = format!("STREAM.UPDATE.{}", wanted.name);
         match api::until_answered(|| api::ask::<Info>(&self.link, &subject, &wanted)).await {
-            Ok(info) if drift::between(&wanted, &info.config).is_empty() => Ok(StreamState::Changed(drifts)),
+            Ok(info) if drift::between(&wanted, &info.config).is_empty() => {
+                Ok(StreamState::Changed(drifts))
+            }
             Ok(_) => Ok(StreamState::Drifted(drifts)),
             Err(api::ApiError::Refused(error)) => {
                 tracing::warn!(stream = wanted.name, %error, "the server refused the change");
@@ -207,8 +228,18 @@ async fn make(link: &Link, wanted: &Config) -> Result<(), QueueError> {
 pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<String> {
     let wanted = layout::config(Shard::ONLY.events(), layout);
     let drifts = drift::between(&wanted, &events.config);
-    let state = if drifts.is_empty() { StreamState::Good } else { StreamState::Drifted(drifts) };
-    let stream = StreamReport { name: Shard::ONLY.events(), purpose: "", state, messages: 0, bytes: 0 };
+    let state = if drifts.is_empty() {
+        StreamState::Good
+    } else {
+        StreamState::Drifted(drifts)
+    };
+    let stream = StreamReport {
+        name: Shard::ONLY.events(),
+        purpose: "",
+        state,
+        messages: 0,
+        bytes: 0,
+    };
     let report = report(link, vec![stream]);
     (!report.is_good()).then(|| report.to_string())
 }
@@ -218,24 +249,44 @@ pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueE
     let mut streams = Vec::new();
     for (name, purpose) in STREAMS {
         let wanted = layout::config(name, layout);
-        let (state, messages, bytes) = match api::until_answered(|| api::stream_info(link, name)).await {
-            Ok(info) => {
-                let drifts = drift::between(&wanted, &info.config);
-                let state = if drifts.is_empty() { StreamState::Good } else { StreamState::Drifted(drifts) };
-                (state, info.state.messages, info.state.bytes)
-            }
-            Err(error) if error.is_missing() => (StreamState::Missing, 0, 0),
-            Err(error) => return Err(error.of("looking at the streams")),
-        };
-        streams.push(StreamReport { name, purpose, state, messages, bytes });
+        let (state, messages, bytes) =
+            match api::until_answered(|| api::stream_info(link, name)).await {
+                Ok(info) => {
+                    let drifts = drift::between(&wanted, &info.config);
+                    let state = if drifts.is_empty() {
+                        StreamState::Good
+                    } else {
+                        StreamState::Drifted(drifts)
+                    };
+                    (state, info.state.messages, info.state.bytes)
+                }
+                Err(error) if error.is_missing() => (StreamState::Missing, 0, 0),
+                Err(error) => return Err(error.of("looking at the streams")),
+            };
+        streams.push(StreamReport {
+            name,
+            purpose,
+            state,
+            messages,
+            bytes,
+        });
     }
     Ok(report(link, streams))
 }
 
 fn report(link: &Link, streams: Vec<StreamReport>) -> Report {
-    let server = link.client.try_server_info().map(|info| info.version).unwrap_or_default();
+    let server = link
+        .client
+        .try_server_info()
+        .map(|info| info.version)
+        .unwrap_or_default();
     let (major, minor, patch) = OLDEST;
     let is_supported = !server.is_empty() && link.client.is_server_compatible(major, minor, patch);
     let max_payload = link.client.max_payload();
-    Report { server, is_supported, max_payload, streams }
+    Report {
+        server,
+        is_supported,
+        max_payload,
+        streams,
+    }
 }

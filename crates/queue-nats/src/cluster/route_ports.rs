@@ -16,7 +16,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -78,14 +80,19 @@ impl Greeting {
         if self.client_id.is_some() {
             return RouteAccess::Other;
         }
-        if self.auth_required { RouteAccess::Password } else { RouteAccess::Open }
+        if self.auth_required {
+            RouteAccess::Password
+        } else {
+            RouteAccess::Open
+        }
     }
 }
 
 /// Opens this port of every server among `addresses`, which are those for clients. A server that
 /// has several addresses is reported once.
 pub(crate) async fn probe(addresses: impl Iterator<Item = String>, port: u16) -> Vec<RoutePort> {
-    let hosts = addresses.filter_map(|address| Some(address.parse::<ServerAddr>().ok()?.host().to_owned()));
+    let hosts =
+        addresses.filter_map(|address| Some(address.parse::<ServerAddr>().ok()?.host().to_owned()));
     let mut seen = HashSet::new();
     let hosts: Vec<_> = hosts.filter(|host| seen.insert(host.clone())).collect();
     let found = join_all(hosts.into_iter().map(|host| probe_host(host, port))).await;
@@ -105,12 +112,30 @@ pub(crate) async fn probe(addresses: impl Iterator<Item = String>, port: u16) ->
 /// Resolves a host, opens its port and interprets the greeting.
 async fn probe_host(host: String, port: u16) -> (Option<SocketAddr>, Option<Greeting>, RoutePort) {
     let found = timeout(ANSWERS_WITHIN, lookup_host((host.as_str(), port))).await;
-    let places: Vec<_> = found.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default();
+    let places: Vec<_> = found
+        .ok()
+        .and_then(Result::ok)
+        .map(Iterator::collect)
+        .unwrap_or_default();
     let (met, greeting) = knock(&places).await;
-    let name = greeting.as_ref().and_then(|greeting| greeting.server_name.clone());
-    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let Met { access, certificate_ends_at } = met;
-    let route_port = RoutePort { server: name.unwrap_or(host), address, access, certificate_ends_at };
+    let name = greeting
+        .as_ref()
+        .and_then(|greeting| greeting.server_name.clone());
+    let address = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    let Met {
+        access,
+        certificate_ends_at,
+    } = met;
+    let route_port = RoutePort {
+        server: name.unwrap_or(host),
+        address,
+        access,
+        certificate_ends_at,
+    };
     (places.first().copied(), greeting, route_port)
 }
 
@@ -122,13 +147,18 @@ struct Met {
 
 impl From<RouteAccess> for Met {
     fn from(access: RouteAccess) -> Self {
-        Self { access, certificate_ends_at: None }
+        Self {
+            access,
+            certificate_ends_at: None,
+        }
     }
 }
 
 /// Opens the first of these addresses that takes a connection, in clear and then by TLS.
 async fn knock(places: &[SocketAddr]) -> (Met, Option<Greeting>) {
-    let Some(stream) = connect(places).await else { return (RouteAccess::Closed.into(), None) };
+    let Some(stream) = connect(places).await else {
+        return (RouteAccess::Closed.into(), None);
+    };
     let Ok(said) = timeout(ANSWERS_WITHIN, read_line(stream)).await else {
         // The server waits for us to begin, as TLS wants it.
         return (knock_by_tls(places).await, None);
@@ -145,10 +175,18 @@ async fn knock_by_tls(places: &[SocketAddr]) -> Met {
     let (Some(stream), Some(place)) = (connect(places).await, places.first()) else {
         return RouteAccess::Closed.into();
     };
-    let Ok(connector) = connector() else { return RouteAccess::Other.into() };
+    let Ok(connector) = connector() else {
+        return RouteAccess::Other.into();
+    };
     let handshake = connector.connect(ServerName::IpAddress(place.ip().into()), stream);
-    let Ok(Ok(stream)) = timeout(ANSWERS_WITHIN, handshake).await else { return RouteAccess::Other.into() };
-    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let Ok(Ok(stream)) = timeout(ANSWERS_WITHIN, handshake).await else {
+        return RouteAccess::Other.into();
+    };
+    let shown = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[_]>::first);
     let certificate_ends_at = shown.and_then(|shown| ends_at(shown));
     let said = timeout(ANSWERS_WITHIN, read_line(stream)).await;
     let access = match said {
@@ -156,7 +194,10 @@ async fn knock_by_tls(places: &[SocketAddr]) -> Met {
         Ok(said) if said.is_empty() => RouteAccess::Certificate,
         Ok(said) => read_greeting(&said).map_or(RouteAccess::Other, |greeting| greeting.access()),
     };
-    Met { access, certificate_ends_at }
+    Met {
+        access,
+        certificate_ends_at,
+    }
 }
 
 fn ends_at(certificate: &[u8]) -> Option<Timestamp> {
@@ -165,14 +206,19 @@ fn ends_at(certificate: &[u8]) -> Option<Timestamp> {
 }
 
 async fn connect(places: &[SocketAddr]) -> Option<TcpStream> {
-    timeout(ANSWERS_WITHIN, TcpStream::connect(places)).await.ok()?.ok()
+    timeout(ANSWERS_WITHIN, TcpStream::connect(places))
+        .await
+        .ok()?
+        .ok()
 }
 
 /// Reads the first line, or what there is of it when the connection ends.
 async fn read_line(stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut line = Vec::new();
     // An end by a TLS alert counts like any other end.
-    let _ = BufReader::new(stream.take(GREETING_BYTES)).read_until(b'\n', &mut line).await;
+    let _ = BufReader::new(stream.take(GREETING_BYTES))
+        .read_until(b'\n', &mut line)
+        .await;
     line
 }
 
@@ -255,8 +301,18 @@ mod tests {
         let route = br#"INFO {"server_id":"A","server_name":"nats-1"}"#;
         assert_eq!(found(route).await, RouteAccess::Open);
         let client = br#"INFO {"server_id":"A","server_name":"nats-1","client_id":7}"#;
-        for said in [&client[..], b"HTTP/1.1 400 Bad Request\r\n", b"INFO nothing\r\n", b""] {
-            assert_eq!(found(said).await, RouteAccess::Other, "{}", String::from_utf8_lossy(said));
+        for said in [
+            &client[..],
+            b"HTTP/1.1 400 Bad Request\r\n",
+            b"INFO nothing\r\n",
+            b"",
+        ] {
+            assert_eq!(
+                found(said).await,
+                RouteAccess::Other,
+                "{}",
+                String::from_utf8_lossy(said)
+            );
         }
     }
 

@@ -31,10 +31,17 @@ impl FetchRequest {
     }
 
     /// Takes what suits the caller, if it is there.
-    pub(crate) fn choose(&self, waiting: &mut VecDeque<PendingDelivery>) -> Option<Vec<PendingDelivery>> {
+    pub(crate) fn choose(
+        &self,
+        waiting: &mut VecDeque<PendingDelivery>,
+    ) -> Option<Vec<PendingDelivery>> {
         if self.new_until.is_some() {
             let new = waiting.iter().position(PendingDelivery::is_new);
-            let chosen = if self.only_new_until().is_some() { new? } else { new.unwrap_or(0) };
+            let chosen = if self.only_new_until().is_some() {
+                new?
+            } else {
+                new.unwrap_or(0)
+            };
             return waiting.remove(chosen).map(|taken| vec![taken]);
         }
         let count = self.permits.min(waiting.len()).min(BATCH);
@@ -53,7 +60,14 @@ impl NatsConsumer {
         new_until: Option<Instant>,
     ) -> Result<Vec<Delivery>, QueueError> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(FetchRequest { permits, new_until, answer }).await.map_err(|_| QueueError::Closed)?;
+        self.0
+            .send(FetchRequest {
+                permits,
+                new_until,
+                answer,
+            })
+            .await
+            .map_err(|_| QueueError::Closed)?;
         answered.await.unwrap_or(Err(QueueError::Closed))
     }
 }
@@ -64,6 +78,7 @@ impl Consumer for NatsConsumer {
     }
 
     fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
-        self.wait_for(1, Some(Instant::now() + FIRST_WITHIN)).boxed()
+        self.wait_for(1, Some(Instant::now() + FIRST_WITHIN))
+            .boxed()
     }
 }

@@ -80,7 +80,11 @@ impl DeliveryState {
     pub(crate) fn without_last_attempt(self) -> Self {
         let attempts = self.attempts.saturating_sub(1);
         let first_attempt_at = self.first_attempt_at.filter(|_| attempts > 0);
-        Self { attempts, first_attempt_at, ..self }
+        Self {
+            attempts,
+            first_attempt_at,
+            ..self
+        }
     }
 
     /// Names the delivery in subjects and message ids.

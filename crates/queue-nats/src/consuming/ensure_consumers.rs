@@ -45,7 +45,9 @@ pub(crate) async fn ensure_consumers(
 ) -> Result<(), QueueError> {
     let filters = subjects(&route.filter);
     let mut wanted = config(&route.name, filters, route.lease);
-    wanted.metadata.insert(FILTER.to_owned(), route.filter.digest());
+    wanted
+        .metadata
+        .insert(FILTER.to_owned(), route.filter.digest());
     let was_seen = match api::consumer_info(link, RETRIES, &route.name).await {
         Ok(retries) => {
             // A pause outlasts the loss of one of the two consumers.
@@ -57,7 +59,9 @@ pub(crate) async fn ensure_consumers(
     };
     let start = async || match (resume, route.start) {
         (Some(position), _) => Ok(behind(position)),
-        (None, _) if was_seen => Ok(floor::read(link, &route.name).await?.map_or(DeliverPolicy::All, behind)),
+        (None, _) if was_seen => Ok(floor::read(link, &route.name)
+            .await?
+            .map_or(DeliverPolicy::All, behind)),
         (None, Start::Now) if !check_sequence_reuse(link).await? => Ok(DeliverPolicy::New),
         (None, Start::Now | Start::Beginning) => Ok(DeliverPolicy::All),
     };
@@ -70,21 +74,30 @@ pub(crate) async fn ensure_consumers(
 }
 
 fn behind(position: Position) -> DeliverPolicy {
-    DeliverPolicy::ByStartSequence { start_sequence: position.sequence() + 1 }
+    DeliverPolicy::ByStartSequence {
+        start_sequence: position.sequence() + 1,
+    }
 }
 
 /// Whether the stream of events was recreated a short while ago, after it was lost, and gets
 /// again what spools still have. A route that is unknown there was known before: "from now on"
 /// would leave out events that were accepted.
 async fn check_sequence_reuse(link: &Link) -> Result<bool, QueueError> {
-    let (info, now) =
-        api::stream_info_at(link, Shard::ONLY.events()).await.map_err(|error| error.of(JOINING))?;
+    let (info, now) = api::stream_info_at(link, Shard::ONLY.events())
+        .await
+        .map_err(|error| error.of(JOINING))?;
     let age = now.map(|now| now.as_nanosecond() - info.created.unix_timestamp_nanos());
     if age.is_none_or(|age| age > i128::try_from(GIVEN_AGAIN_FOR.as_nanos()).unwrap_or(i128::MAX)) {
         return Ok(false);
     }
     let subject = EVENTS_SUBJECT.to_owned();
-    let scan = Scan { stream: Shard::ONLY.events(), subject, from: 1, since: None, headers_only: true };
+    let scan = Scan {
+        stream: Shard::ONLY.events(),
+        subject,
+        from: 1,
+        since: None,
+        headers_only: true,
+    };
     let mut looked_at = 0;
     let mut is_given_again = false;
     let look = |stored: Stored| {
@@ -113,7 +126,10 @@ const HEARD_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Returns the match with which the last dispatcher has joined, or is about to.
 pub(crate) fn joined_as(info: &Info) -> Option<&String> {
-    info.config.metadata.get(JOINING_AS).or_else(|| info.config.metadata.get(FILTER))
+    info.config
+        .metadata
+        .get(JOINING_AS)
+        .or_else(|| info.config.metadata.get(FILTER))
 }
 
 /// Whether the last dispatcher to join did so with this match.
@@ -166,17 +182,27 @@ pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Resu
         return Ok(());
     }
     for some in missing.chunks(ANNOUNCED_TOGETHER) {
-        try_join_all(some.iter().map(|route| ensure_consumers(&shared.link, route, None, true))).await?;
+        try_join_all(
+            some.iter()
+                .map(|route| ensure_consumers(&shared.link, route, None, true)),
+        )
+        .await?;
     }
     let until = shared.after(HELD_FOR).as_millisecond().to_string();
     for is_left in [false, true] {
         for some in changing.chunks(ANNOUNCED_TOGETHER) {
-            let said = some.iter().map(|route| announce_step(&shared.link, route, &until, is_left));
-            try_join_all(said).await.map_err(|error| error.of(JOINING))?;
+            let said = some
+                .iter()
+                .map(|route| announce_step(&shared.link, route, &until, is_left));
+            try_join_all(said)
+                .await
+                .map_err(|error| error.of(JOINING))?;
         }
         sleep(HEARD_WITHIN).await;
     }
-    changing.iter().for_each(|route| shared.note_announced(route));
+    changing
+        .iter()
+        .for_each(|route| shared.note_announced(route));
     Ok(())
 }
 
@@ -202,16 +228,28 @@ async fn find(link: &Link, route: &Route) -> Result<ExistingConsumers, ApiError>
 
 /// Reads the route again before each step: somebody may have joined it since, and must hear of
 /// the change.
-async fn announce_step(link: &Link, route: &Route, held_until: &str, is_left: bool) -> Result<(), ApiError> {
-    let ExistingConsumers::Other(info) = find(link, route).await? else { return Ok(()) };
+async fn announce_step(
+    link: &Link,
+    route: &Route,
+    held_until: &str,
+    is_left: bool,
+) -> Result<(), ApiError> {
+    let ExistingConsumers::Other(info) = find(link, route).await? else {
+        return Ok(());
+    };
     let found = info.config.clone();
-    let mut announced = pull::Config::try_from_consumer_config(found).map_err(ApiError::NoAnswer)?;
+    let mut announced =
+        pull::Config::try_from_consumer_config(found).map_err(ApiError::NoAnswer)?;
     announced.filter_subject = String::new();
     announced.filter_subjects = vec![EVENTS_SUBJECT.to_owned()];
-    announced.metadata.insert(HELD_UNTIL.to_owned(), held_until.to_owned());
+    announced
+        .metadata
+        .insert(HELD_UNTIL.to_owned(), held_until.to_owned());
     let next = route.filter.digest();
     if is_left {
-        announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
+        announced
+            .metadata
+            .insert(JOINING_AS.to_owned(), next.clone());
     }
     api::put_consumer(link, Shard::ONLY.events(), &route.name, &announced).await?;
     if is_left {
@@ -224,7 +262,11 @@ async fn announce_step(link: &Link, route: &Route, held_until: &str, is_left: bo
 /// that does not hear of it will ask soon enough, or has no connection.
 async fn tell(link: &Link, info: &Info, next: &str) {
     let served = [info.config.metadata.get(FILTER), joined_as(info)];
-    for digest in served.into_iter().flatten().filter(|digest| *digest != next) {
+    for digest in served
+        .into_iter()
+        .flatten()
+        .filter(|digest| *digest != next)
+    {
         let _ = link.say(present(link, &info.name, digest).into(), "").await;
     }
 }
@@ -236,10 +278,14 @@ async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(),
     let next = wanted.metadata.get(FILTER);
     // Nobody serves it with another match, or is about to.
     let is_joined = info.config.metadata.get(FILTER) == next && joined_as(info) == next;
-    let (Some(next), false) = (next, is_joined) else { return Ok(()) };
+    let (Some(next), false) = (next, is_joined) else {
+        return Ok(());
+    };
     let mut announced =
         pull::Config::try_from_consumer_config(info.config.clone()).map_err(ApiError::NoAnswer)?;
-    announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
+    announced
+        .metadata
+        .insert(JOINING_AS.to_owned(), next.clone());
     if joined_as(info) != Some(next) {
         api::put_consumer(link, Shard::ONLY.events(), &info.name, &announced).await?;
     }
@@ -285,7 +331,9 @@ async fn put(
                 // Somebody else may have joined or announced since this route was announced.
                 let stands = is_announced && joined_as(&info) == wanted.metadata.get(FILTER);
                 if !stands {
-                    announce(link, &wanted, &info).await.map_err(|error| error.of(JOINING))?;
+                    announce(link, &wanted, &info)
+                        .await
+                        .map_err(|error| error.of(JOINING))?;
                 }
                 api::put_consumer(link, stream, &name, &wanted).await
             }
@@ -301,7 +349,9 @@ async fn put(
         // Old servers ignore what they do not know.
         Some(field) => Err(QueueError::unavailable(
             JOINING,
-            format!("the server made consumer {name} of {stream} with another {field} than it was asked for"),
+            format!(
+                "the server made consumer {name} of {stream} with another {field} than it was asked for"
+            ),
         )),
         None => Ok(info),
     }
@@ -328,7 +378,10 @@ fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
         ("ack_policy", found.ack_policy == wanted.ack_policy),
         ("ack_wait", found.ack_wait == wanted.ack_wait),
         ("max_deliver", found.max_deliver == wanted.max_deliver),
-        ("max_ack_pending", found.max_ack_pending == wanted.max_ack_pending),
+        (
+            "max_ack_pending",
+            found.max_ack_pending == wanted.max_ack_pending,
+        ),
     ]
     .into_iter()
     .find(|(_, same)| !same)

@@ -32,13 +32,29 @@ impl ExclusiveMarker<'_> {
 
     /// Writes that `attempt` runs exclusively in this process, or that it does not any more: the
     /// last message counts.
-    pub(crate) async fn mark(&self, shared: &Shared, attempt: u32, is_alone: bool) -> Result<(), QueueError> {
+    pub(crate) async fn mark(
+        &self,
+        shared: &Shared,
+        attempt: u32,
+        is_alone: bool,
+    ) -> Result<(), QueueError> {
         let mut headers = HeaderMap::new();
         let subject = self.subject();
         let instance = shared.instance;
-        headers.insert(NATS_MESSAGE_ID, format!("{subject}.{attempt}.{instance:x}.{is_alone}"));
-        let mark = if is_alone { format!("{} {instance:x}", self.event) } else { NOT_ALONE.to_owned() };
-        shared.publisher.put(subject, headers, mark.into()).await.map(drop)
+        headers.insert(
+            NATS_MESSAGE_ID,
+            format!("{subject}.{attempt}.{instance:x}.{is_alone}"),
+        );
+        let mark = if is_alone {
+            format!("{} {instance:x}", self.event)
+        } else {
+            NOT_ALONE.to_owned()
+        };
+        shared
+            .publisher
+            .put(subject, headers, mark.into())
+            .await
+            .map(drop)
     }
 
     /// Whether another process has marked an attempt of this message: the current process is
@@ -49,7 +65,9 @@ impl ExclusiveMarker<'_> {
         let found = api::get_message(&shared.link, ATTEMPTS, &request).await;
         let found = found.map_err(|error| error.of("looking for the mark of an attempt"))?;
         let is_others = |message: StreamMessage| {
-            let (event, instance) = std::str::from_utf8(&message.payload).ok()?.split_once(' ')?;
+            let (event, instance) = std::str::from_utf8(&message.payload)
+                .ok()?
+                .split_once(' ')?;
             let is_ours = u64::from_str_radix(instance, 16) == Ok(shared.instance);
             Some(event == self.event.to_string() && !is_ours)
         };

@@ -120,7 +120,11 @@ impl Fetcher {
         let events = PullConsumer::open(link, Shard::ONLY.events(), &route.name).await?;
         let retries = PullConsumer::open(link, RETRIES, &route.name).await?;
         let here = present(link, &route.name, &route.filter.digest());
-        let presence = link.client.subscribe(here).await.map_err(failed("showing that a route is served"))?;
+        let presence = link
+            .client
+            .subscribe(here)
+            .await
+            .map_err(failed("showing that a route is served"))?;
         Ok(Self {
             presence,
             taking: Arc::new(taking),
@@ -220,12 +224,26 @@ impl Fetcher {
     /// Returns when something is to be done even if nothing comes.
     fn due(&self) -> Instant {
         let holds = !self.waiting.is_empty() || self.events.has_asked() || self.retries.has_asked();
-        let unwanted = self.unwanted.filter(|_| holds).map(|since| since + self.unwanted_for());
-        let again = self.is_wanted().then(|| self.events.not_before().max(self.retries.not_before()));
+        let unwanted = self
+            .unwanted
+            .filter(|_| holds)
+            .map(|since| since + self.unwanted_for());
+        let again = self
+            .is_wanted()
+            .then(|| self.events.not_before().max(self.retries.not_before()));
         let again = again.filter(|at| *at > Instant::now());
         let new_until = self.want.as_ref().and_then(FetchRequest::only_new_until);
-        let due = [unwanted, again, new_until, self.events.silent_at(), self.retries.silent_at()];
-        due.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + UNTIL_TICK)
+        let due = [
+            unwanted,
+            again,
+            new_until,
+            self.events.silent_at(),
+            self.retries.silent_at(),
+        ];
+        due.into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + UNTIL_TICK)
     }
 
     fn unwanted_for(&self) -> Duration {
@@ -233,20 +251,29 @@ impl Fetcher {
     }
 
     async fn overdue(&mut self) {
-        if self.unwanted.is_some_and(|since| since.elapsed() >= self.unwanted_for()) {
+        if self
+            .unwanted
+            .is_some_and(|since| since.elapsed() >= self.unwanted_for())
+        {
             self.give_back().await;
         }
         let now = Instant::now();
         let is_silent = |source: &PullConsumer| source.silent_at().is_some_and(|at| at <= now);
         if is_silent(&self.events) || is_silent(&self.retries) {
-            tracing::debug!(route = self.route.name, "nothing is heard of what was asked: asking again");
+            tracing::debug!(
+                route = self.route.name,
+                "nothing is heard of what was asked: asking again"
+            );
             self.reset().await;
         }
     }
 
     /// Whether a caller waits for deliveries, and could settle them.
     fn is_wanted(&self) -> bool {
-        self.want.as_ref().is_some_and(|want| !want.answer.is_closed()) && !self.taking.blocked.is_blocked()
+        self.want
+            .as_ref()
+            .is_some_and(|want| !want.answer.is_closed())
+            && !self.taking.blocked.is_blocked()
     }
 
     /// Answers the waiting callers, if there is something for them.
@@ -260,7 +287,13 @@ impl Fetcher {
         if self.waiting.is_empty() || !self.confirm_unpaused().await {
             return;
         }
-        let Some(taken) = self.want.as_ref().and_then(|want| want.choose(&mut self.waiting)) else { return };
+        let Some(taken) = self
+            .want
+            .as_ref()
+            .and_then(|want| want.choose(&mut self.waiting))
+        else {
+            return;
+        };
         let Some(want) = self.want.take() else { return };
         let handing_out = Arc::clone(&self.taking).deliver_all(taken, want.answer);
         self.taking.shared.tasks.spawn(handing_out);
@@ -290,11 +323,21 @@ impl Fetcher {
 
     async fn ask(&mut self) {
         self.look_up();
-        let Some(want) = self.want.as_ref().filter(|_| self.is_wanted()) else { return };
+        let Some(want) = self.want.as_ref().filter(|_| self.is_wanted()) else {
+            return;
+        };
         let is_for_new = want.only_new_until().is_some();
-        let waiting = self.waiting.iter().filter(|taken| !is_for_new || taken.is_new()).count();
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(|taken| !is_for_new || taken.is_new())
+            .count();
         let in_hand = waiting + self.lookups.len() + self.redelivered.len();
-        let most = if self.unknown_keys < MANY_UNKNOWN { BATCH } else { PROBE };
+        let most = if self.unknown_keys < MANY_UNKNOWN {
+            BATCH
+        } else {
+            PROBE
+        };
         let wanted = want.permits.min(most).saturating_sub(in_hand);
         let link = self.link();
         let events = (!self.is_superseded).then_some(&mut self.events);
@@ -309,7 +352,9 @@ impl Fetcher {
     /// Begins to look up redeliveries, as many as may be looked up at once.
     fn look_up(&mut self) {
         while self.lookups.len() < LOOKUPS {
-            let Some(taken) = self.redelivered.pop_front() else { return };
+            let Some(taken) = self.redelivered.pop_front() else {
+                return;
+            };
             if !taken.is_lost() {
                 let looking = Arc::clone(&self.taking).look_up(taken, self.looking.clone());
                 self.lookups.spawn(looking);
@@ -327,7 +372,11 @@ impl Fetcher {
                 Some(Fetched::Deleted) => self.rejoin(stream).await,
                 None => break,
             }
-            let source = if stream == self.events.stream { &mut self.events } else { &mut self.retries };
+            let source = if stream == self.events.stream {
+                &mut self.events
+            } else {
+                &mut self.retries
+            };
             next = source.next().now_or_never();
         }
         self.dismiss().await;
@@ -335,7 +384,11 @@ impl Fetcher {
 
     pub(super) async fn take(&mut self, stream: StreamName, message: Message) {
         self.has_come = true;
-        if let Some(reply) = message.reply.clone().filter(|_| self.is_left_to_others(stream)) {
+        if let Some(reply) = message
+            .reply
+            .clone()
+            .filter(|_| self.is_left_to_others(stream))
+        {
             // It was requested before the route was left to others.
             return self.taking.give_back(reply).await;
         }
@@ -364,7 +417,11 @@ impl Fetcher {
             }
         }
         // A route for which nothing comes is checked now and then.
-        self.quiet_ticks = if self.has_come { 0 } else { self.quiet_ticks + 1 };
+        self.quiet_ticks = if self.has_come {
+            0
+        } else {
+            self.quiet_ticks + 1
+        };
         self.has_come = false;
         if !self.is_superseded && !self.quiet_ticks.is_multiple_of(QUIET_TICKS) {
             return;
@@ -403,6 +460,8 @@ impl Fetcher {
     pub(super) async fn note_floor(&mut self, info: &Info, is_last: bool) {
         let Some(settled) = settled(info) else { return };
         let shared = Arc::clone(&self.taking.shared);
-        self.floor.note(&shared, &self.route.name, settled, is_last).await;
+        self.floor
+            .note(&shared, &self.route.name, settled, is_last)
+            .await;
     }
 }

@@ -15,8 +15,18 @@ const MAX_SUBJECTS: usize = 16;
 /// up to 2.15.1 that takes a consumer's subjects away neither wakes it nor counts what it has
 /// still to get (`docs/nats-server-fault.md`).
 pub(crate) fn subjects(filter: &RouteFilter) -> Vec<String> {
-    let MatchFields { event, environment, account, retailer, entity_type, .. } = &filter.matching;
-    if [event, environment, account, retailer, entity_type].iter().all(|wanted| wanted.is_empty()) {
+    let MatchFields {
+        event,
+        environment,
+        account,
+        retailer,
+        entity_type,
+        ..
+    } = &filter.matching;
+    if [event, environment, account, retailer, entity_type]
+        .iter()
+        .all(|wanted| wanted.is_empty())
+    {
         return vec![EVENTS_SUBJECT.to_owned()];
     }
     let mut subjects = vec!["fluent.events".to_owned()];
@@ -27,7 +37,10 @@ pub(crate) fn subjects(filter: &RouteFilter) -> Vec<String> {
         let tokens: Vec<String> = tokens.into_iter().collect();
         subjects = combined(&subjects, &tokens);
     }
-    subjects.into_iter().map(|subject| format!("{subject}.*")).collect()
+    subjects
+        .into_iter()
+        .map(|subject| format!("{subject}.*"))
+        .collect()
 }
 
 /// Combines each subject with each token, or with a wildcard if those would be too many.
@@ -35,7 +48,10 @@ fn combined(subjects: &[String], tokens: &[String]) -> Vec<String> {
     let any = ["*".to_owned()];
     let fits = !tokens.is_empty() && subjects.len() * tokens.len() <= MAX_SUBJECTS;
     let tokens = if fits { tokens } else { &any[..] };
-    subjects.iter().flat_map(|subject| tokens.iter().map(move |token| format!("{subject}.{token}"))).collect()
+    subjects
+        .iter()
+        .flat_map(|subject| tokens.iter().map(move |token| format!("{subject}.{token}")))
+        .collect()
 }
 
 #[cfg(test)]
@@ -69,7 +85,10 @@ mod tests {
         let twice = filter(&["b", "a.b", "b", "a.b"], &["1", "1"]);
         assert_eq!(subjects(&twice), subjects(&filter(&["a.b", "b"], &["1"])));
         // Seventeen are too many: one subject covers all.
-        assert_eq!(subjects(&filter(&["a"; 17], &[])), ["fluent.events.*.*.*.*.a.*"]);
+        assert_eq!(
+            subjects(&filter(&["a"; 17], &[])),
+            ["fluent.events.*.*.*.*.a.*"]
+        );
         // A star in a value is no wildcard: it does not cover the other value.
         assert_eq!(subjects(&filter(&["*", "a", "*"], &[])).len(), 2);
     }

@@ -31,15 +31,29 @@ pub(crate) struct SettledFloor(Option<(Position, Instant)>);
 
 impl SettledFloor {
     /// Stores `settled`, if that is due or it is the last chance.
-    pub(crate) async fn note(&mut self, shared: &Shared, route: &str, settled: Position, is_last: bool) {
-        let is_noted =
-            self.0.is_some_and(|(noted, at)| noted == settled || (!is_last && at.elapsed() < NOTED_EVERY));
-        let Some(epoch) = shared.monitor.known_epoch().filter(|_| !is_noted) else { return };
+    pub(crate) async fn note(
+        &mut self,
+        shared: &Shared,
+        route: &str,
+        settled: Position,
+        is_last: bool,
+    ) {
+        let is_noted = self.0.is_some_and(|(noted, at)| {
+            noted == settled || (!is_last && at.elapsed() < NOTED_EVERY)
+        });
+        let Some(epoch) = shared.monitor.known_epoch().filter(|_| !is_noted) else {
+            return;
+        };
         let body = serde_json::to_vec(&Note { epoch, settled }).unwrap_or_default();
-        let noted = shared.publisher.put_bounded(name(route).1, HeaderMap::new(), body.into()).await;
+        let noted = shared
+            .publisher
+            .put_bounded(name(route).1, HeaderMap::new(), body.into())
+            .await;
         match noted {
             Ok(()) => self.0 = Some((settled, Instant::now())),
-            Err(error) => tracing::debug!(route, %error, "how far a route is was not noted, this time"),
+            Err(error) => {
+                tracing::debug!(route, %error, "how far a route is was not noted, this time")
+            }
         }
     }
 }
@@ -60,10 +74,14 @@ pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<Position>, Q
     };
     let note = found.and_then(|found| serde_json::from_slice::<Note>(&found.payload).ok());
     let Some(note) = note else { return Ok(None) };
-    let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(READING))?;
+    let info = api::stream_info(link, Shard::ONLY.events())
+        .await
+        .map_err(|error| error.of(READING))?;
     let is_same = info.created.unix_timestamp_nanos().to_string() == note.epoch;
     let last = Shard::ONLY.position(info.state.last_sequence)?;
-    Ok(is_same.then_some(note.settled).filter(|settled| *settled <= last))
+    Ok(is_same
+        .then_some(note.settled)
+        .filter(|settled| *settled <= last))
 }
 
 fn name(route: &str) -> (StreamName, String) {

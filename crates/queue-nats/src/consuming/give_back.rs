@@ -63,7 +63,10 @@ impl Fetcher {
         for taken in self.redelivered.drain(..) {
             self.taking.give_back(taken.into_reply()).await;
         }
-        let back = self.waiting.drain(..).map(|taken| self.taking.give_up(taken).run());
+        let back = self
+            .waiting
+            .drain(..)
+            .map(|taken| self.taking.give_up(taken).run());
         futures::future::join_all(back).await;
         if self.link().is_connected()
             && let Ok(info) =
@@ -86,8 +89,9 @@ impl Fetcher {
         let stream = self.events.stream;
         let mut replies: Vec<Subject> = Vec::new();
         for held in [&mut self.waiting, &mut self.redelivered] {
-            let (events, retries): (VecDeque<PendingDelivery>, _) =
-                std::mem::take(held).into_iter().partition(|taken| taken.stream() == stream);
+            let (events, retries): (VecDeque<PendingDelivery>, _) = std::mem::take(held)
+                .into_iter()
+                .partition(|taken| taken.stream() == stream);
             *held = retries;
             replies.extend(events.into_iter().map(PendingDelivery::into_reply));
         }
@@ -104,7 +108,11 @@ impl Fetcher {
 
     /// Gives back all deliveries that nobody has taken, and cancels long requests.
     pub(super) async fn give_back(&mut self) {
-        let held = self.waiting.drain(..).chain(self.redelivered.drain(..)).map(PendingDelivery::into_reply);
+        let held = self
+            .waiting
+            .drain(..)
+            .chain(self.redelivered.drain(..))
+            .map(PendingDelivery::into_reply);
         let mut replies: Vec<Subject> = held.chain(self.not_for_us.drain(..)).collect();
         let link = self.link();
         for source in [&mut self.retries, &mut self.events] {

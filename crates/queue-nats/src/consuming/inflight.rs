@@ -97,7 +97,10 @@ impl InFlightMarker {
             first_attempt_at: past.first_attempt_at.unwrap_or_else(|| shared.clock.now()),
             state,
         };
-        Self { instance: shared.instance, entry }
+        Self {
+            instance: shared.instance,
+            entry,
+        }
     }
 
     /// Returns the last marker of message `origin` on `route`.
@@ -119,10 +122,17 @@ impl InFlightMarker {
             let Some(found) = found else { break };
             from = found.sequence + 1;
             let group = serde_json::from_slice::<Group>(&found.payload).ok();
-            let Some(group) = group.filter(|group| group.epoch == epoch) else { continue };
+            let Some(group) = group.filter(|group| group.epoch == epoch) else {
+                continue;
+            };
             let is_it = |entry: &Entry| entry.sequence == origin.sequence && entry.event == event;
             let entry = group.entries.into_iter().rfind(is_it);
-            last = entry.map(|entry| Self { instance: group.instance, entry }).or(last);
+            last = entry
+                .map(|entry| Self {
+                    instance: group.instance,
+                    entry,
+                })
+                .or(last);
         }
         Ok(last)
     }
@@ -141,19 +151,35 @@ impl InFlightMarker {
         };
         let deaths = self.entry.deaths + u32::from(self.is_crash(shared));
         let first_attempt_at = Some(self.entry.first_attempt_at).filter(|_| attempts > 0);
-        DeliveryState { attempts, deaths, first_attempt_at, ..past }
+        DeliveryState {
+            attempts,
+            deaths,
+            first_attempt_at,
+            ..past
+        }
     }
 }
 
 /// Returns the messages with these markers, one for each block of a stream.
-fn messages(shared: &Shared, route: &str, markers: Vec<(Origin, InFlightMarker)>) -> Vec<(String, Bytes)> {
+fn messages(
+    shared: &Shared,
+    route: &str,
+    markers: Vec<(Origin, InFlightMarker)>,
+) -> Vec<(String, Bytes)> {
     let mut blocks: BTreeMap<(StreamName, u64), Vec<Entry>> = BTreeMap::new();
     for (origin, mark) in markers {
-        blocks.entry((origin.stream, origin.sequence / BLOCK)).or_default().push(mark.entry);
+        blocks
+            .entry((origin.stream, origin.sequence / BLOCK))
+            .or_default()
+            .push(mark.entry);
     }
     let epoch = shared.monitor.known_epoch().unwrap_or_default();
     let message = |((stream, block), entries)| {
-        let group = Group { epoch: epoch.clone(), instance: shared.instance, entries };
+        let group = Group {
+            epoch: epoch.clone(),
+            instance: shared.instance,
+            entries,
+        };
         // Strings and numbers always have a form in JSON.
         let body = serde_json::to_vec(&group).unwrap_or_default();
         (inflight(route, stream, block), Bytes::from(body))
@@ -169,9 +195,18 @@ pub(crate) struct InFlightWriter {
 
 impl InFlightWriter {
     /// Writes markers of one route, and waits for that as long as it may.
-    pub(crate) async fn write(&self, shared: &Shared, route: &str, markers: Vec<(Origin, InFlightMarker)>) {
+    pub(crate) async fn write(
+        &self,
+        shared: &Shared,
+        route: &str,
+        markers: Vec<(Origin, InFlightMarker)>,
+    ) {
         let messages = messages(shared, route, markers);
-        let within = if self.is_failing() { Duration::ZERO } else { MARKED_WITHIN };
+        let within = if self.is_failing() {
+            Duration::ZERO
+        } else {
+            MARKED_WITHIN
+        };
         let writing = async {
             match shared.publisher.put_together(messages.clone()).await {
                 Ok(()) => Ok(()),
@@ -199,11 +234,17 @@ impl InFlightWriter {
     }
 
     fn is_failing(&self) -> bool {
-        let failed = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = *self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() < NOT_WAITED_FOR)
     }
 
     fn note(&self, failed_at: Option<Instant>) {
-        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = failed_at;
+        *self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = failed_at;
     }
 }

@@ -11,7 +11,9 @@ use event_model::Event;
 use fail::fail_point;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{Attempt, BoxError, DeadReason, EventSummary, Lease, Outcome, QueueError, Settlement, Verdict};
+use queue::{
+    Attempt, BoxError, DeadReason, EventSummary, Lease, Outcome, QueueError, Settlement, Verdict,
+};
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at, sleep};
 
@@ -131,9 +133,17 @@ impl NatsLease {
         self.until = Deadline::of(self.lease);
         if self.marked.elapsed() >= MARK_AGAIN && !self.has_ended {
             self.marked = Instant::now();
-            let mark =
-                InFlightMarker::new(&self.shared, self.origin, &self.event, &self.past, AttemptState::Began);
-            self.shared.inflight.write(&self.shared, &self.route, vec![(self.origin, mark)]).await;
+            let mark = InFlightMarker::new(
+                &self.shared,
+                self.origin,
+                &self.event,
+                &self.past,
+                AttemptState::Began,
+            );
+            self.shared
+                .inflight
+                .write(&self.shared, &self.route, vec![(self.origin, mark)])
+                .await;
         }
         Ok(())
     }
@@ -172,14 +182,19 @@ impl NatsLease {
             Verdict::Again(wait) => {
                 let due = self.shared.after(wait);
                 fail_point!("schedule.before");
-                self.shared.schedule(event, &self.goes_on(settlement), route, due, self.origin).await?;
+                self.shared
+                    .schedule(event, &self.goes_on(settlement), route, due, self.origin)
+                    .await?;
                 fail_point!("schedule.after");
                 NextState::Waiting { due }
             }
             Verdict::Dead(reason) => {
                 let detail = settlement.attempt.detail.as_deref();
                 fail_point!("letter.before");
-                let letter = self.shared.dead_letter(event, &self.past, route, reason, detail).await?;
+                let letter = self
+                    .shared
+                    .dead_letter(event, &self.past, route, reason, detail)
+                    .await?;
                 fail_point!("letter.after");
                 NextState::Dead { letter, reason }
             }
@@ -190,7 +205,8 @@ impl NatsLease {
             // If it is lost, the event is delivered once more: no reason to wait for every
             // answer.
             let said = self.shared.link.say(self.reply.clone(), "+ACK").await;
-            return said.map_err(|error| QueueError::unavailable("acknowledging a delivery", error));
+            return said
+                .map_err(|error| QueueError::unavailable("acknowledging a delivery", error));
         }
         self.shared.acknowledge(&self.reply).await?;
         fail_point!("acknowledge.after");
@@ -198,7 +214,11 @@ impl NatsLease {
     }
 
     async fn write_exclusive_marker(&self, is_alone: bool) -> Result<(), QueueError> {
-        let place = ExclusiveMarker { route: &self.route, origin: self.origin, event: self.event.id() };
+        let place = ExclusiveMarker {
+            route: &self.route,
+            origin: self.origin,
+            event: self.event.id(),
+        };
         place.mark(&self.shared, self.past.attempts, is_alone).await
     }
 
@@ -207,12 +227,19 @@ impl NatsLease {
     fn goes_on(&self, settlement: &Settlement) -> DeliveryState {
         let deaths = if self.was_alone { 0 } else { self.past.deaths };
         let asked = self.past.asked + u32::from(settlement.asked);
-        DeliveryState { deaths, asked, ..self.past }
+        DeliveryState {
+            deaths,
+            asked,
+            ..self.past
+        }
     }
 
     /// Records the attempt. A history that can't be written does not stop a delivery for long.
     async fn record(&self, attempt: &Attempt, then: NextState) {
-        self.shared.attempts.record(line(&self.event, &self.route, &self.past, attempt, then)).await;
+        self.shared
+            .attempts
+            .record(line(&self.event, &self.route, &self.past, attempt, then))
+            .await;
     }
 }
 
@@ -223,7 +250,12 @@ pub(crate) fn line(
     attempt: &Attempt,
     then: NextState,
 ) -> AttemptRecord {
-    let EventSummary { name, account, entity, root_ref } = EventSummary::of(event);
+    let EventSummary {
+        name,
+        account,
+        entity,
+        root_ref,
+    } = EventSummary::of(event);
     AttemptRecord {
         name,
         account,
@@ -301,7 +333,11 @@ impl Drop for NatsLease {
             reply: self.reply.clone(),
             event: Arc::clone(&self.event),
             past: self.past,
-            attempt: Some(if self.has_ended { AttemptState::Ended } else { AttemptState::Returned }),
+            attempt: Some(if self.has_ended {
+                AttemptState::Ended
+            } else {
+                AttemptState::Returned
+            }),
             was_alone: self.was_alone,
         };
         self.shared.tasks.spawn(back.run());
@@ -323,8 +359,14 @@ pub(crate) struct GivenBack {
 
 impl GivenBack {
     pub(crate) async fn run(self) {
-        if !matches!(tokio::time::timeout(GIVE_BACK_WITHIN, self.give_back()).await, Ok(Ok(()))) {
-            tracing::warn!(route = &*self.route, "a delivery was not given back: it comes by its lease");
+        if !matches!(
+            tokio::time::timeout(GIVE_BACK_WITHIN, self.give_back()).await,
+            Ok(Ok(()))
+        ) {
+            tracing::warn!(
+                route = &*self.route,
+                "a delivery was not given back: it comes by its lease"
+            );
         }
     }
 
@@ -335,7 +377,13 @@ impl GivenBack {
         }
         if self.attempt == Some(AttemptState::Returned) {
             let attempt = ended(&self.shared, Outcome::Returned);
-            let line = line(&self.event, &self.route, &self.past, &attempt, NextState::Back);
+            let line = line(
+                &self.event,
+                &self.route,
+                &self.past,
+                &attempt,
+                NextState::Back,
+            );
             self.shared.attempts.record(line).await;
         }
         Ok(())
@@ -345,9 +393,15 @@ impl GivenBack {
     async fn requeue(&self) -> Result<(), QueueError> {
         let why = format!("back/{}", self.origin);
         let returned = self.attempt == Some(AttemptState::Returned);
-        let next = if returned { self.past.without_last_attempt() } else { self.past };
+        let next = if returned {
+            self.past.without_last_attempt()
+        } else {
+            self.past
+        };
         fail_point!("give-back.before");
-        self.shared.requeue(&self.event, &next, &self.route, &why).await?;
+        self.shared
+            .requeue(&self.event, &next, &self.route, &why)
+            .await?;
         fail_point!("give-back.after");
         self.shared.acknowledge(&self.reply).await?;
         fail_point!("give-back.acknowledged");
@@ -358,12 +412,20 @@ impl GivenBack {
     /// First writes what became of the attempt, so that nobody takes it for a crash.
     async fn reject(&self) -> Result<(), BoxError> {
         if self.was_alone {
-            let place = ExclusiveMarker { route: &self.route, origin: self.origin, event: self.event.id() };
+            let place = ExclusiveMarker {
+                route: &self.route,
+                origin: self.origin,
+                event: self.event.id(),
+            };
             place.mark(&self.shared, self.past.attempts, false).await?;
         }
         if let Some(state) = self.attempt {
-            let mark = InFlightMarker::new(&self.shared, self.origin, &self.event, &self.past, state);
-            self.shared.inflight.write(&self.shared, &self.route, vec![(self.origin, mark)]).await;
+            let mark =
+                InFlightMarker::new(&self.shared, self.origin, &self.event, &self.past, state);
+            self.shared
+                .inflight
+                .write(&self.shared, &self.route, vec![(self.origin, mark)])
+                .await;
         }
         self.shared.link.say(self.reply.clone(), GIVE_BACK).await
     }
@@ -371,7 +433,13 @@ impl GivenBack {
 
 /// Returns the record of an attempt that nobody finished.
 pub(crate) fn ended(shared: &Shared, outcome: Outcome) -> Attempt {
-    Attempt { started_at: shared.clock.now(), took: Duration::ZERO, outcome, status: None, detail: None }
+    Attempt {
+        started_at: shared.clock.now(),
+        took: Duration::ZERO,
+        outcome,
+        status: None,
+        detail: None,
+    }
 }
 
 /// Dead-letters a delivery that ran exclusively when its process crashed.
@@ -383,9 +451,17 @@ pub(crate) async fn dead_letter_crashed(
     reply: &Subject,
 ) -> Result<(), QueueError> {
     const WHY: &str = "the process died while this event was attempted alone";
-    let letter = shared.dead_letter(event, past, route, DeadReason::Crash, Some(WHY)).await?;
+    let letter = shared
+        .dead_letter(event, past, route, DeadReason::Crash, Some(WHY))
+        .await?;
     let attempt = ended(shared, Outcome::Died);
-    let then = NextState::Dead { letter, reason: DeadReason::Crash };
-    shared.attempts.record(line(event, route, past, &attempt, then)).await;
+    let then = NextState::Dead {
+        letter,
+        reason: DeadReason::Crash,
+    };
+    shared
+        .attempts
+        .record(line(event, route, past, &attempt, then))
+        .await;
     shared.acknowledge(reply).await
 }

@@ -54,8 +54,14 @@ impl ProbeSchedule {
         }
         let behind = all.iter().find(|route| **route > turns.last);
         let turn = behind.or_else(|| all.first()).cloned();
-        turns.last.clone_from(turn.as_ref().unwrap_or(&String::new()));
-        let failing = turns.failing.iter().filter(|route| all.contains(route)).cloned();
+        turns
+            .last
+            .clone_from(turn.as_ref().unwrap_or(&String::new()));
+        let failing = turns
+            .failing
+            .iter()
+            .filter(|route| all.contains(route))
+            .cloned();
         failing.chain(turn).collect()
     }
 
@@ -81,8 +87,12 @@ pub(crate) async fn probe(shared: &Shared) -> Result<(), QueueError> {
     let routes: Vec<String> = shared.probing.next(&shared.routes()).into_iter().collect();
     let mut probed = Ok(());
     for routes in routes.chunks(AT_ONCE) {
-        for (route, works) in
-            join_all(routes.iter().map(async |route| (route, can_work(shared, route).await))).await
+        for (route, works) in join_all(
+            routes
+                .iter()
+                .map(async |route| (route, can_work(shared, route).await)),
+        )
+        .await
         {
             shared.probing.asked(route, works.is_ok());
             probed = probed.and(works);
@@ -102,20 +112,37 @@ async fn can_work(shared: &Shared, route: &str) -> Result<(), QueueError> {
     Ok(())
 }
 
-async fn hears_requests(shared: &Shared, stream: StreamName, route: &str) -> Result<(), QueueError> {
+async fn hears_requests(
+    shared: &Shared,
+    stream: StreamName,
+    route: &str,
+) -> Result<(), QueueError> {
     let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{route}");
-    let asked = timeout(REQUEST, shared.link.client.request(subject, NO_REQUEST.into())).await;
+    let asked = timeout(
+        REQUEST,
+        shared.link.client.request(subject, NO_REQUEST.into()),
+    )
+    .await;
     let failed = |error: BoxError| QueueError::unavailable("asking for deliveries", error);
-    let answer =
-        asked.map_err(|_| failed("no answer in time".into()))?.map_err(|error| failed(error.into()))?;
+    let answer = asked
+        .map_err(|_| failed("no answer in time".into()))?
+        .map_err(|error| failed(error.into()))?;
     match answer.status {
         Some(status) if status == REFUSED => Ok(()),
-        other => Err(failed(format!("an answer with status {other:?}, expected {REFUSED}").into())),
+        other => Err(failed(
+            format!("an answer with status {other:?}, expected {REFUSED}").into(),
+        )),
     }
 }
 
-async fn hears_settlements(shared: &Shared, stream: StreamName, route: &str) -> Result<(), QueueError> {
+async fn hears_settlements(
+    shared: &Shared,
+    stream: StreamName,
+    route: &str,
+) -> Result<(), QueueError> {
     let subject = format!("$JS.ACK.{stream}.{route}.{NO_MESSAGE}");
     let answer = shared.link.request(subject, "+WPI".into()).await;
-    answer.map(drop).map_err(|error| QueueError::unavailable("settling a delivery", error))
+    answer
+        .map(drop)
+        .map_err(|error| QueueError::unavailable("settling a delivery", error))
 }

@@ -64,7 +64,11 @@ pub(crate) struct PullConsumer {
 }
 
 impl PullConsumer {
-    pub(crate) async fn open(link: &Link, stream: StreamName, consumer: &str) -> Result<Self, QueueError> {
+    pub(crate) async fn open(
+        link: &Link,
+        stream: StreamName,
+        consumer: &str,
+    ) -> Result<Self, QueueError> {
         let (inbox, answers) = listen(link).await?;
         let consumer = consumer.to_owned();
         let now = Instant::now();
@@ -84,7 +88,10 @@ impl PullConsumer {
     /// Requests messages so that about `wanted` are on their way. Small numbers wait: a request
     /// costs as much as a message.
     pub(crate) async fn ask(&mut self, link: &Link, wanted: usize) -> Result<(), QueueError> {
-        if !link.is_connected() || self.outstanding * 2 >= wanted || Instant::now() < self.not_before {
+        if !link.is_connected()
+            || self.outstanding * 2 >= wanted
+            || Instant::now() < self.not_before
+        {
             return Ok(());
         }
         let batch = wanted - self.outstanding;
@@ -92,8 +99,13 @@ impl PullConsumer {
         if self.expires >= HEARTBEAT * 2 {
             request["idle_heartbeat"] = nanos(HEARTBEAT).into();
         }
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.consumer);
-        let sent = link.client.publish_with_reply(subject, self.inbox.clone(), request.to_string().into());
+        let subject = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
+            self.stream, self.consumer
+        );
+        let sent =
+            link.client
+                .publish_with_reply(subject, self.inbox.clone(), request.to_string().into());
         sent.await.map_err(failed("asking for deliveries"))?;
         if self.outstanding == 0 {
             self.heard = Instant::now();
@@ -127,9 +139,14 @@ impl PullConsumer {
 
     /// Handles the end of a request.
     fn ended(&mut self, status: StatusCode, message: &Message) -> Fetched {
-        let pending = message.headers.as_ref().and_then(|headers| headers.get(PENDING));
+        let pending = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(PENDING));
         let pending: Option<usize> = pending.and_then(|pending| pending.as_str().parse().ok());
-        self.outstanding = self.outstanding.saturating_sub(pending.unwrap_or(self.outstanding));
+        self.outstanding = self
+            .outstanding
+            .saturating_sub(pending.unwrap_or(self.outstanding));
         if status == StatusCode::TIMEOUT {
             self.expires = (self.expires * 2).min(LONG);
             return Fetched::Nothing;
@@ -138,12 +155,20 @@ impl PullConsumer {
         tracing::debug!(stream = %self.stream, consumer = self.consumer, %status, why, "a request ended");
         self.not_before = Instant::now() + Duration::from_millis(250);
         let is_deleted = why.contains("Consumer Deleted") || status == StatusCode::NO_RESPONDERS;
-        if is_deleted { Fetched::Deleted } else { Fetched::Nothing }
+        if is_deleted {
+            Fetched::Deleted
+        } else {
+            Fetched::Nothing
+        }
     }
 
     /// Returns when a sign of life of the open request is overdue; `None` without a request.
     pub(crate) fn silent_at(&self) -> Option<Instant> {
-        let promised = if self.asked_for >= HEARTBEAT * 2 { HEARTBEAT * 2 } else { self.asked_for };
+        let promised = if self.asked_for >= HEARTBEAT * 2 {
+            HEARTBEAT * 2
+        } else {
+            self.asked_for
+        };
         (self.outstanding > 0).then(|| self.heard + promised + SILENCE)
     }
 
@@ -217,6 +242,10 @@ fn nanos(duration: Duration) -> u64 {
 
 async fn listen(link: &Link) -> Result<(Subject, Subscriber), QueueError> {
     let inbox: Subject = link.client.new_inbox().into();
-    let answers = link.client.subscribe(inbox.clone()).await.map_err(failed("listening for deliveries"))?;
+    let answers = link
+        .client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(failed("listening for deliveries"))?;
     Ok((inbox, answers))
 }

@@ -77,8 +77,13 @@ impl RouteConsumer {
     pub(crate) async fn decode(&self, stream: StreamName, message: Message) -> Decoded {
         let until = Deadline::of(self.lease);
         let life = self.shared.monitor.epoch_number();
-        let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
-        let Some(((delivered, sequence), reply)) = place else { return Decoded::Nothing };
+        let place = message
+            .reply
+            .clone()
+            .and_then(|reply| Some((counts(&reply)?, reply)));
+        let Some(((delivered, sequence), reply)) = place else {
+            return Decoded::Nothing;
+        };
         let headers = message.headers.unwrap_or_default();
         let (event, past) = match read(stream, sequence, &headers, message.payload.clone()) {
             Ok(read) => read,
@@ -89,7 +94,13 @@ impl RouteConsumer {
             }
         };
         let subject = &*message.subject;
-        let found = StoredMessage { stream, subject, route: &self.route, event: &event, past: &past };
+        let found = StoredMessage {
+            stream,
+            subject,
+            route: &self.route,
+            event: &event,
+            past: &past,
+        };
         let placed = self.shared.verification.check_place(&found);
         // Messages that waited for their next attempt were matched before.
         let is_asked = placed.is_ok() && stream.shard().is_some();
@@ -132,10 +143,14 @@ impl RouteConsumer {
     /// counted, and it takes no permit of those that are handed out.
     pub(crate) async fn wait_for_key(self: Arc<Self>, taken: PendingDelivery) {
         let shared = &self.shared;
-        let wait = shared.verification.wait(taken.event.received_at(), shared.monitor.servers_now());
+        let wait = shared
+            .verification
+            .wait(taken.event.received_at(), shared.monitor.servers_now());
         let at = shared.after(wait);
         fail_point!("key-unknown.before");
-        let put_away = shared.schedule(&taken.event, &taken.state, &self.route, at, taken.origin).await;
+        let put_away = shared
+            .schedule(&taken.event, &taken.state, &self.route, at, taken.origin)
+            .await;
         fail_point!("key-unknown.after");
         match put_away {
             Ok(()) => shared.dismiss(&taken.reply).await,
@@ -171,7 +186,9 @@ impl RouteConsumer {
                 }
             };
             taken.until = kept_until;
-            let Some(died) = died else { return RedeliveryLookup::Unknown(taken) };
+            let Some(died) = died else {
+                return RedeliveryLookup::Unknown(taken);
+            };
             match died {
                 Ok(RedeliveryDecision::Goes(past)) => {
                     taken.state = past;
@@ -196,12 +213,21 @@ impl RouteConsumer {
     /// Counts the crashes of a message that the server sent before and nobody settled. If an
     /// attempt of it began in a process and nothing more was heard of it, that process crashed,
     /// or hung for longer than its lease.
-    async fn count_crashes(&self, taken: &PendingDelivery) -> Result<RedeliveryDecision, QueueError> {
+    async fn count_crashes(
+        &self,
+        taken: &PendingDelivery,
+    ) -> Result<RedeliveryDecision, QueueError> {
         let shared = &self.shared;
         let event = &taken.event;
         let mark = InFlightMarker::read(shared, &self.route, taken.origin, event).await?;
-        let past = mark.as_ref().map_or(taken.state, |mark| mark.goes_on(taken.state, shared));
-        let place = ExclusiveMarker { route: &self.route, origin: taken.origin, event: event.id() };
+        let past = mark
+            .as_ref()
+            .map_or(taken.state, |mark| mark.goes_on(taken.state, shared));
+        let place = ExclusiveMarker {
+            route: &self.route,
+            origin: taken.origin,
+            event: event.id(),
+        };
         if place.read(shared).await? {
             tracing::error!(route = &*self.route, event.id = %event.id(), "an event was alone in flight when the process died: it is a dead letter now");
             dead_letter_crashed(shared, event, &past, &self.route, &taken.reply).await?;
@@ -209,7 +235,10 @@ impl RouteConsumer {
         }
         if mark.is_some_and(|mark| mark.is_crash(shared)) {
             let attempt = ended(shared, Outcome::Died);
-            shared.attempts.record(line(event, &self.route, &past, &attempt, NextState::Back)).await;
+            shared
+                .attempts
+                .record(line(event, &self.route, &past, &attempt, NextState::Back))
+                .await;
         }
         Ok(RedeliveryDecision::Goes(past))
     }
@@ -226,12 +255,21 @@ impl RouteConsumer {
             };
             (
                 taken.origin,
-                InFlightMarker::new(&self.shared, taken.origin, &taken.event, &past, AttemptState::Began),
+                InFlightMarker::new(
+                    &self.shared,
+                    taken.origin,
+                    &taken.event,
+                    &past,
+                    AttemptState::Began,
+                ),
             )
         };
         let markers: Vec<_> = taken.iter().zip(&deliveries).map(began).collect();
         fail_point!("mark.before");
-        self.shared.inflight.write(&self.shared, &self.route, markers).await;
+        self.shared
+            .inflight
+            .write(&self.shared, &self.route, markers)
+            .await;
         fail_point!("mark.after");
         // If nobody listens any more, dropping them gives them back.
         let _ = answer.send(Ok(deliveries));
@@ -240,7 +278,9 @@ impl RouteConsumer {
     fn deliver(&self, taken: &PendingDelivery) -> Delivery {
         let mut past = taken.state;
         past.attempts += 1;
-        let first = *past.first_attempt_at.get_or_insert_with(|| self.shared.clock.now());
+        let first = *past
+            .first_attempt_at
+            .get_or_insert_with(|| self.shared.clock.now());
         let ticket = Ticket::new(NatsLease {
             shared: Arc::clone(&self.shared),
             route: Arc::clone(&self.route),
@@ -274,7 +314,11 @@ impl RouteConsumer {
     /// Extends the lease of a delivery that waits here; returns its new end, or `None` if that
     /// failed.
     pub(crate) async fn extend_lease(&self, taken: &PendingDelivery) -> Option<Deadline> {
-        self.shared.link.say(taken.reply.clone(), "+WPI").await.ok()?;
+        self.shared
+            .link
+            .say(taken.reply.clone(), "+WPI")
+            .await
+            .ok()?;
         Some(Deadline::of(self.lease))
     }
 
@@ -295,7 +339,10 @@ impl RouteConsumer {
     /// Lets the server send a message that was handed to nobody to whoever requests next.
     pub(crate) async fn give_back(&self, reply: Subject) {
         if self.shared.link.say(reply, GIVE_BACK).await.is_err() {
-            tracing::debug!(route = &*self.route, "a message was not given back: it comes by its lease");
+            tracing::debug!(
+                route = &*self.route,
+                "a message was not given back: it comes by its lease"
+            );
         }
     }
 }
@@ -357,7 +404,9 @@ fn read(
     let event = message::event(headers, body)?;
     let past = match stream.shard() {
         Some(shard) => DeliveryState::none(
-            shard.position(sequence).map_err(|_| message::NotAnEvent("its sequence is no position"))?,
+            shard
+                .position(sequence)
+                .map_err(|_| message::NotAnEvent("its sequence is no position"))?,
         ),
         None => DeliveryState::read(headers)?,
     };
@@ -370,7 +419,10 @@ fn read(
 fn counts(reply: &Subject) -> Option<(u32, u64)> {
     let tokens: Vec<&str> = reply.as_str().split('.').collect();
     let first = if tokens.len() >= 11 { 6 } else { 4 };
-    Some((tokens.get(first)?.parse().ok()?, tokens.get(first + 1)?.parse().ok()?))
+    Some((
+        tokens.get(first)?.parse().ok()?,
+        tokens.get(first + 1)?.parse().ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -380,7 +432,8 @@ mod tests {
     #[test]
     fn both_forms_of_ack_subjects_are_read() {
         let old = Subject::from("$JS.ACK.FLUENT_EVENTS.r.2.71.5.1700000000000000000.3");
-        let new = Subject::from("$JS.ACK.hub.ACCHASH.FLUENT_EVENTS.r.2.71.5.1700000000000000000.3.x");
+        let new =
+            Subject::from("$JS.ACK.hub.ACCHASH.FLUENT_EVENTS.r.2.71.5.1700000000000000000.3.x");
         assert_eq!((counts(&old), counts(&new)), (Some((2, 71)), Some((2, 71))));
         assert_eq!(counts(&Subject::from("_INBOX.x")), None);
     }

@@ -10,7 +10,9 @@ use queue::Position;
 use tokio::time::{Instant, sleep};
 
 use crate::connect::Link;
-use crate::consuming::ensure_consumers::{JOINED_FOR, ensure_consumers, held_until, is_joined_as, joined_as};
+use crate::consuming::ensure_consumers::{
+    JOINED_FOR, ensure_consumers, held_until, is_joined_as, joined_as,
+};
 use crate::consuming::fetcher::Fetcher;
 use crate::streams::StreamName;
 
@@ -28,7 +30,10 @@ impl Fetcher {
         if self.not_for_us.is_empty() {
             return;
         }
-        if self.joined_known.is_none_or(|at| at.elapsed() >= JOINED_FOR) {
+        if self
+            .joined_known
+            .is_none_or(|at| at.elapsed() >= JOINED_FOR)
+        {
             let asked = Instant::now();
             // Without an answer it is tried again with the next messages; their leases last.
             let Ok(info) =
@@ -39,9 +44,15 @@ impl Fetcher {
             self.joined_known = Some(asked);
             self.observe_filter_owner(&info).await;
         }
-        let is_held = self.held_until.is_some_and(|at| at > self.taking.shared.monitor.servers_now());
+        let is_held = self
+            .held_until
+            .is_some_and(|at| at > self.taking.shared.monitor.servers_now());
         let decides = !self.is_superseded && !is_held;
-        let word = if decides { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
+        let word = if decides {
+            "+ACK"
+        } else {
+            "-NAK {\"delay\": 1000000000}"
+        };
         for reply in self.not_for_us.drain(..) {
             let _ = self.taking.shared.link.say(reply, word).await;
         }
@@ -51,7 +62,8 @@ impl Fetcher {
     pub(super) async fn see_who_joined(&mut self) {
         let asked = Instant::now();
         // Without an answer, the next tick asks again.
-        if let Ok(info) = crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
+        if let Ok(info) =
+            crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
         {
             self.joined_known = Some(asked);
             self.observe_filter_owner(&info).await;
@@ -72,7 +84,9 @@ impl Fetcher {
                 );
                 self.leave_to_others().await;
             }
-            (true, false) => tracing::warn!(route = self.route.name, "this route has our match again"),
+            (true, false) => {
+                tracing::warn!(route = self.route.name, "this route has our match again")
+            }
             _ => {}
         }
     }
@@ -96,7 +110,11 @@ impl Fetcher {
         // Deliveries of a version that was killed stay unsettled as long as nobody fetches: they
         // do not show that anybody is there.
         let is_asked = info.num_waiting > 0;
-        self.abandoned = if self.is_superseded && !is_asked { self.abandoned + 1 } else { 0 };
+        self.abandoned = if self.is_superseded && !is_asked {
+            self.abandoned + 1
+        } else {
+            0
+        };
         if self.abandoned >= ABANDONED && self.confirm_absent(info).await {
             tracing::warn!(
                 route = self.route.name,
@@ -110,7 +128,9 @@ impl Fetcher {
 
     /// Whether no process has joined with the match that the route has now.
     async fn confirm_absent(&self, info: &Info) -> bool {
-        let Some(digest) = joined_as(info) else { return true };
+        let Some(digest) = joined_as(info) else {
+            return true;
+        };
         let link = self.link();
         let there = present(&self.link(), &self.route.name, digest);
         // A process that is there does not answer; only the server answers, if there is none.
@@ -145,7 +165,11 @@ impl Fetcher {
         // route that was here before, wherever that once started.
         let _ = self.taking.shared.monitor.refresh().await;
         let is_same = self.life == self.taking.shared.monitor.epoch_number();
-        let resume = if is_same { self.settled } else { Some(Position::START) };
+        let resume = if is_same {
+            self.settled
+        } else {
+            Some(Position::START)
+        };
         match ensure_consumers(&self.link(), &self.route, resume, false).await {
             Ok(()) => tracing::error!(
                 route = self.route.name,
@@ -164,6 +188,8 @@ impl Fetcher {
 /// own inbox, where every dispatcher may.
 pub(super) fn present(link: &Link, route: &str, digest: &str) -> String {
     let inbox = link.client.new_inbox();
-    let own = inbox.rsplit_once('.').map_or(inbox.as_str(), |(own, _)| own);
+    let own = inbox
+        .rsplit_once('.')
+        .map_or(inbox.as_str(), |(own, _)| own);
     format!("{own}.present.{route}.{digest}")
 }

@@ -35,12 +35,24 @@ pub(crate) fn fitting(events: &[Event]) -> usize {
 /// answer: one known event makes it refuse the whole batch, and what is then published one by one
 /// is stored once.
 pub(crate) async fn publish(link: &Link, events: &[Event]) -> Option<Vec<PublishedAt>> {
-    let answer = timeout(REQUEST * 2, send(link, events)).await.ok().flatten()?;
+    let answer = timeout(REQUEST * 2, send(link, events))
+        .await
+        .ok()
+        .flatten()?;
     let count = events.len() as u64;
     let last = answer.sequence;
     // With another number, the positions would not be those of our events.
-    let first = (last + 1).checked_sub(count).filter(|_| answer.batch_size == Some(count))?;
-    Some((first..=last).map(|sequence| PublishedAt { sequence, is_duplicate: false }).collect())
+    let first = (last + 1)
+        .checked_sub(count)
+        .filter(|_| answer.batch_size == Some(count))?;
+    Some(
+        (first..=last)
+            .map(|sequence| PublishedAt {
+                sequence,
+                is_duplicate: false,
+            })
+            .collect(),
+    )
 }
 
 async fn send(link: &Link, events: &[Event]) -> Option<PublishAck> {
@@ -54,12 +66,19 @@ async fn send(link: &Link, events: &[Event]) -> Option<PublishAck> {
     let (last, before) = events.split_last()?;
     let client = &link.client;
     for (number, event) in before.iter().enumerate() {
-        let sent = client.publish_with_headers(event.subject(), headers(number, event), event.body().clone());
+        let sent = client.publish_with_headers(
+            event.subject(),
+            headers(number, event),
+            event.body().clone(),
+        );
         sent.await.ok()?;
     }
     let mut commit = headers(before.len(), last);
     commit.insert("Nats-Batch-Commit", "1");
-    let answer = client.request_with_headers(last.subject(), commit, last.body().clone()).await.ok()?;
+    let answer = client
+        .request_with_headers(last.subject(), commit, last.body().clone())
+        .await
+        .ok()?;
     match serde_json::from_slice(&answer.payload).ok()? {
         Response::Ok(ack) => Some(ack),
         Response::Err { error } => {

@@ -18,7 +18,10 @@ pub(crate) struct ConnectionWatchdog {
 
 impl ConnectionWatchdog {
     pub(crate) fn new(link: Link) -> Self {
-        Self { link, missed: Arc::default() }
+        Self {
+            link,
+            missed: Arc::default(),
+        }
     }
 
     /// Returns the connection on which a request is about to be sent.
@@ -43,7 +46,14 @@ impl ConnectionWatchdog {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         let count = if missed.0 == of { missed.1 + 1 } else { 1 };
         // Once for each connection, which is as good as gone then.
-        *missed = (of, if count == TOLERATED { u32::MAX / 2 } else { count });
+        *missed = (
+            of,
+            if count == TOLERATED {
+                u32::MAX / 2
+            } else {
+                count
+            },
+        );
         count == TOLERATED
     }
 }

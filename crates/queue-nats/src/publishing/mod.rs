@@ -44,7 +44,11 @@ impl PublishedAt {
     /// Returns the receipt of an event that was stored there.
     fn receipt(self, epoch: &str) -> Result<Receipt, QueueError> {
         let position = Shard::ONLY.position(self.sequence)?;
-        Ok(Receipt { duplicate: self.is_duplicate, epoch: epoch.to_owned(), position })
+        Ok(Receipt {
+            duplicate: self.is_duplicate,
+            epoch: epoch.to_owned(),
+            position,
+        })
     }
 }
 
@@ -57,7 +61,10 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(link: Link) -> Self {
-        Self { pulse: ConnectionWatchdog::new(link.clone()), link }
+        Self {
+            pulse: ConnectionWatchdog::new(link.clone()),
+            link,
+        }
     }
 
     /// Stores one message, whose id is among its headers.
@@ -67,7 +74,10 @@ impl Publisher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<PublishedAt, QueueError> {
-        self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
+        self.link
+            .wait()
+            .await
+            .map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         let begun = self.pulse.begin();
         let publish = self.send(subject, headers, body);
         // The wait for a permit has no deadline of its own.
@@ -78,9 +88,14 @@ impl Publisher {
         match answer {
             Ok(ack) => {
                 self.pulse.on_reply();
-                Ok(PublishedAt { sequence: ack.sequence, is_duplicate: ack.duplicate })
+                Ok(PublishedAt {
+                    sequence: ack.sequence,
+                    is_duplicate: ack.duplicate,
+                })
             }
-            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(QueueError::TooLarge),
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                Err(QueueError::TooLarge)
+            }
             Err(error) => {
                 if error.kind() == PublishErrorKind::TimedOut {
                     self.pulse.on_timeout(begun).await;
@@ -99,8 +114,16 @@ impl Publisher {
     ) -> Result<PublishAck, PublishError> {
         let began = Instant::now();
         loop {
-            let message = PublishMessage::build().headers(headers.clone()).payload(body.clone());
-            let answer = async { self.link.jetstream.send_publish(subject.clone(), message).await?.await };
+            let message = PublishMessage::build()
+                .headers(headers.clone())
+                .payload(body.clone());
+            let answer = async {
+                self.link
+                    .jetstream
+                    .send_publish(subject.clone(), message)
+                    .await?
+                    .await
+            };
             match answer.await {
                 Err(error)
                     if error.kind() == PublishErrorKind::StreamNotFound
@@ -121,7 +144,9 @@ impl Publisher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<(), QueueError> {
-        self.answered_aside(subject, headers, body).await?.map_err(failed(PUBLISHING))
+        self.answered_aside(subject, headers, body)
+            .await?
+            .map_err(failed(PUBLISHING))
     }
 
     /// Stores a message like `put_bounded` if the subject holds what its headers expect; `false` if
@@ -145,22 +170,44 @@ impl Publisher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Result<(), PublishError>, QueueError> {
-        self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
+        self.link
+            .wait()
+            .await
+            .map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         let answer = tokio::time::timeout(REQUEST * 2, self.send(subject, headers, body)).await;
-        let answer = answer.map_err(|_| QueueError::unavailable(PUBLISHING, "no answer in time"))?;
+        let answer =
+            answer.map_err(|_| QueueError::unavailable(PUBLISHING, "no answer in time"))?;
         Ok(answer.map(drop))
     }
 
     /// Stores small messages of one stream, without ids. The answer to the last one confirms all:
     /// a server takes a connection's messages in order.
-    pub(crate) async fn put_together(&self, mut messages: Vec<(String, Bytes)>) -> Result<(), QueueError> {
-        let Some((subject, body)) = messages.pop() else { return Ok(()) };
-        self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
+    pub(crate) async fn put_together(
+        &self,
+        mut messages: Vec<(String, Bytes)>,
+    ) -> Result<(), QueueError> {
+        let Some((subject, body)) = messages.pop() else {
+            return Ok(());
+        };
+        self.link
+            .wait()
+            .await
+            .map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         for (subject, body) in messages {
-            self.link.client.publish(subject, body).await.map_err(failed(PUBLISHING))?;
+            self.link
+                .client
+                .publish(subject, body)
+                .await
+                .map_err(failed(PUBLISHING))?;
         }
         let message = PublishMessage::build().payload(body);
-        let answer = async { self.link.jetstream.send_publish(subject, message).await?.await };
+        let answer = async {
+            self.link
+                .jetstream
+                .send_publish(subject, message)
+                .await?
+                .await
+        };
         answer.await.map(drop).map_err(failed(PUBLISHING))
     }
 
@@ -186,14 +233,19 @@ impl Publisher {
             && let Some(placed) = batch::publish(&self.link, events).await
         {
             self.pulse.on_reply();
-            return in_order(placed.into_iter().map(|placed| Some(Ok(placed))).collect(), None, epoch);
+            return in_order(
+                placed.into_iter().map(|placed| Some(Ok(placed))).collect(),
+                None,
+                epoch,
+            );
         }
         self.publish_in_rounds(events, epoch).await
     }
 
     /// Stores plain messages, as many in flight as their entities allow.
     async fn publish_in_rounds(&self, events: &[Event], epoch: &str) -> PublishResults {
-        let mut answers: Vec<Option<Result<PublishedAt, QueueError>>> = events.iter().map(|_| None).collect();
+        let mut answers: Vec<Option<Result<PublishedAt, QueueError>>> =
+            events.iter().map(|_| None).collect();
         let mut stopped = None;
         for round in rounds(events) {
             let sent = join_all(round.iter().map(|index| self.put_event(&events[*index]))).await;
@@ -203,7 +255,10 @@ impl Publisher {
                 .filter(|error| !matches!(error, QueueError::TooLarge))
                 .map(QueueError::duplicate)
                 .next();
-            round.into_iter().zip(sent).for_each(|(index, answer)| answers[index] = Some(answer));
+            round
+                .into_iter()
+                .zip(sent)
+                .for_each(|(index, answer)| answers[index] = Some(answer));
             if stopped.is_some() {
                 break;
             }
@@ -212,22 +267,37 @@ impl Publisher {
     }
 
     /// Stores one event.
-    pub(crate) async fn publish_one(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
+    pub(crate) async fn publish_one(
+        &self,
+        event: &Event,
+        epoch: &str,
+    ) -> Result<Receipt, QueueError> {
         self.put_event(event).await?.receipt(epoch)
     }
 
     async fn put_event(&self, event: &Event) -> Result<PublishedAt, QueueError> {
         let headers = message::headers_with_id(event, event.id().to_string());
-        self.put(event.subject(), headers, event.body().clone()).await
+        self.put(event.subject(), headers, event.body().clone())
+            .await
     }
 
     /// Stores one event under another message id than its own: the server knows its own id, but
     /// has lost the message.
-    pub(crate) async fn republish(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
+    pub(crate) async fn republish(
+        &self,
+        event: &Event,
+        epoch: &str,
+    ) -> Result<Receipt, QueueError> {
         let id = format!("{}/refed/{:08x}", event.id(), fastrand::u32(..));
         let headers = message::headers_with_id(event, id);
-        let placed = self.put(event.subject(), headers, event.body().clone()).await?;
-        PublishedAt { is_duplicate: false, ..placed }.receipt(epoch)
+        let placed = self
+            .put(event.subject(), headers, event.body().clone())
+            .await?;
+        PublishedAt {
+            is_duplicate: false,
+            ..placed
+        }
+        .receipt(epoch)
     }
 }
 
@@ -242,8 +312,18 @@ fn in_order(
     for answer in answers {
         match answer.map(|answer| answer?.receipt(epoch)) {
             Some(Ok(receipt)) => published.receipts.push(receipt),
-            Some(Err(error)) => return PublishResults { error: Some(error), ..published },
-            None => return PublishResults { error: stopped, ..published },
+            Some(Err(error)) => {
+                return PublishResults {
+                    error: Some(error),
+                    ..published
+                };
+            }
+            None => {
+                return PublishResults {
+                    error: stopped,
+                    ..published
+                };
+            }
         }
     }
     published

@@ -27,7 +27,13 @@ mod tests {
     #[test]
     fn an_entitys_events_are_in_different_waves_in_order() {
         let event = |name: &str, entity: &str| queue::conformance::event(name, entity);
-        let events = [event("1", "a"), event("1", "b"), event("2", "a"), event("3", "a"), event("2", "b")];
+        let events = [
+            event("1", "a"),
+            event("1", "b"),
+            event("2", "a"),
+            event("3", "a"),
+            event("2", "b"),
+        ];
         assert_ne!(events[0].bucket(), events[1].bucket());
         assert_eq!(rounds(&events), [vec![0, 1], vec![2, 4], vec![3]]);
     }

@@ -21,14 +21,22 @@ impl JetStreamStores {
         let info = api::stream_info(&self.0.link, ATTEMPTS).await;
         let state = info.map_err(|error| error.of("reading attempts"))?.state;
         let mut page = AttemptPage::default();
-        let mut before = query.before.unwrap_or(u64::MAX).min(state.last_sequence + 1);
+        let mut before = query
+            .before
+            .unwrap_or(u64::MAX)
+            .min(state.last_sequence + 1);
         let mut messages = MESSAGES;
         let mut left = LOOK;
-        while left > 0 && before > state.first_sequence && page.attempts.len() < query.limit.max(1) {
+        while left > 0 && before > state.first_sequence && page.attempts.len() < query.limit.max(1)
+        {
             let from = before.saturating_sub(messages).max(state.first_sequence);
             let read = self.between(from, before).await?;
-            let is_old = read.last().is_some_and(|(_, attempts)| is_over(query, attempts));
-            page.next = self.take(query, read, &mut page.attempts).or((!is_old).then_some(from));
+            let is_old = read
+                .last()
+                .is_some_and(|(_, attempts)| is_over(query, attempts));
+            page.next = self
+                .take(query, read, &mut page.attempts)
+                .or((!is_old).then_some(from));
             if is_old {
                 return Ok(page);
             }
@@ -48,7 +56,11 @@ impl JetStreamStores {
         into: &mut Vec<EndedAttempt>,
     ) -> Option<u64> {
         for (sequence, attempts) in read {
-            into.extend(attempts.into_iter().filter(|attempt| query.matches(attempt)));
+            into.extend(
+                attempts
+                    .into_iter()
+                    .filter(|attempt| query.matches(attempt)),
+            );
             if into.len() >= query.limit.max(1) {
                 return Some(sequence);
             }
@@ -57,9 +69,19 @@ impl JetStreamStores {
     }
 
     /// Returns the messages of a part of the log, the newest first, and so the attempts in each.
-    async fn between(&self, from: u64, before: u64) -> Result<Vec<(u64, Vec<EndedAttempt>)>, QueueError> {
+    async fn between(
+        &self,
+        from: u64,
+        before: u64,
+    ) -> Result<Vec<(u64, Vec<EndedAttempt>)>, QueueError> {
         let subject = ATTEMPTS_LOG.to_owned();
-        let scan = Scan { stream: ATTEMPTS, subject, from, since: None, headers_only: false };
+        let scan = Scan {
+            stream: ATTEMPTS,
+            subject,
+            from,
+            since: None,
+            headers_only: false,
+        };
         let mut read = Vec::new();
         let look = |stored: Stored| {
             if stored.sequence < before {
@@ -79,13 +101,18 @@ fn is_over(query: &AttemptQuery, attempts: &[EndedAttempt]) -> bool {
     const SLACK: std::time::Duration = std::time::Duration::from_mins(2);
     let newest = attempts.iter().map(EndedAttempt::ended_at).max();
     let newest = newest.and_then(|newest| newest.checked_add(SLACK).ok());
-    newest.zip(query.since).is_some_and(|(newest, since)| newest < since)
+    newest
+        .zip(query.since)
+        .is_some_and(|(newest, since)| newest < since)
 }
 
 fn attempts(body: &[u8]) -> Vec<EndedAttempt> {
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let mut attempts: Vec<_> =
-        lines.filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok()?.ended()).collect();
+    let lines = body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let mut attempts: Vec<_> = lines
+        .filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok()?.ended())
+        .collect();
     attempts.reverse();
     attempts
 }

@@ -20,7 +20,9 @@ impl FactStore for JetStreamStores {
         Box::pin(async move {
             let (stream, subject) = mark(name);
             let found = api::last_message(&self.0.link, stream, &subject).await;
-            let value = found.map_err(|error| error.of(READING))?.map(|message| message.payload);
+            let value = found
+                .map_err(|error| error.of(READING))?
+                .map(|message| message.payload);
             let (believed, forged) = match value {
                 Some(value) if !self.0.verification.believes_mark(name, &value) => (None, true),
                 value => (value, false),
@@ -39,11 +41,17 @@ impl FactStore for JetStreamStores {
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(async move {
             // No message id: written twice, it is the same fact.
-            self.0.publisher.put_bounded(mark(name).1, HeaderMap::new(), value).await
+            self.0
+                .publisher
+                .put_bounded(mark(name).1, HeaderMap::new(), value)
+                .await
         })
     }
 
-    fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
+    fn get_versioned<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
         Box::pin(async move {
             let (stream, subject) = mark(name);
             let found = api::last_message(&self.0.link, stream, &subject).await;
@@ -94,7 +102,8 @@ impl FactStore for JetStreamStores {
         Box::pin(async move {
             let info: Result<Info, _> =
                 api::ask(&self.0.link, &format!("STREAM.INFO.{MARKS}"), &json!({})).await;
-            info.map(|info| info.ts).map_err(|error| error.of("asking for the servers' time"))
+            info.map(|info| info.ts)
+                .map_err(|error| error.of("asking for the servers' time"))
         })
     }
 
@@ -102,7 +111,9 @@ impl FactStore for JetStreamStores {
         Box::pin(async move {
             let (stream, subject) = mark(name);
             let purged = api::purge(&self.0.link, stream, json!({ "filter": subject })).await;
-            purged.map_err(|error| error.of("forgetting a mark")).map(drop)
+            purged
+                .map_err(|error| error.of("forgetting a mark"))
+                .map(drop)
         })
     }
 }

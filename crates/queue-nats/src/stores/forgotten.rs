@@ -26,7 +26,9 @@ pub(crate) struct HistoryHorizon {
 impl HistoryHorizon {
     /// Finds where the history begins; `None` if that is before the oldest event.
     pub(crate) async fn look(link: &Link) -> Result<Option<Self>, QueueError> {
-        let attempts = api::stream_info(link, ATTEMPTS).await.map_err(|error| error.of(LOOKING))?;
+        let attempts = api::stream_info(link, ATTEMPTS)
+            .await
+            .map_err(|error| error.of(LOOKING))?;
         let state = &attempts.state;
         let until = match (state.first_sequence, state.messages) {
             (0 | 1, _) => attempts.created,
@@ -49,7 +51,10 @@ impl HistoryHorizon {
 /// Finds, by bisection, the position of the first event that was stored at this time or later;
 /// `None` if all of them were.
 async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, QueueError> {
-    let state = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?.state;
+    let state = api::stream_info(link, Shard::ONLY.events())
+        .await
+        .map_err(|error| error.of(LOOKING))?
+        .state;
     let since = since.as_nanosecond();
     if state.messages == 0 || state.first_timestamp.unix_timestamp_nanos() >= since {
         return Ok(None);
@@ -61,7 +66,9 @@ async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, 
         let request = json!({ "seq": middle, "next_by_subj": EVENTS_SUBJECT });
         let found = api::get_message(link, Shard::ONLY.events(), &request).await;
         match found.map_err(|error| error.of(LOOKING))? {
-            Some(message) if message.time.unix_timestamp_nanos() < since => low = message.sequence + 1,
+            Some(message) if message.time.unix_timestamp_nanos() < since => {
+                low = message.sequence + 1
+            }
             _ => high = middle,
         }
     }
@@ -69,13 +76,23 @@ async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, 
 }
 
 /// Finds the routes on which an event waits or is due, whatever the history says.
-pub(crate) async fn on_its_way(link: &Link, id: EventId) -> Result<BTreeMap<String, StoryState>, QueueError> {
-    let filters = [due("*", &format!("{id}.*")), waiting("*", &format!("{id}.*"))];
+pub(crate) async fn on_its_way(
+    link: &Link,
+    id: EventId,
+) -> Result<BTreeMap<String, StoryState>, QueueError> {
+    let filters = [
+        due("*", &format!("{id}.*")),
+        waiting("*", &format!("{id}.*")),
+    ];
     let mut found = BTreeMap::new();
     for filter in filters {
-        let subjects = api::subjects(link, RETRIES, &filter).await.map_err(|error| error.of(LOOKING))?;
+        let subjects = api::subjects(link, RETRIES, &filter)
+            .await
+            .map_err(|error| error.of(LOOKING))?;
         for (subject, _) in subjects {
-            let Some(route) = subject.split('.').nth(3).map(str::to_owned) else { continue };
+            let Some(route) = subject.split('.').nth(3).map(str::to_owned) else {
+                continue;
+            };
             found.insert(route.clone(), stands(link, &subject, route).await?);
         }
     }
@@ -83,8 +100,17 @@ pub(crate) async fn on_its_way(link: &Link, id: EventId) -> Result<BTreeMap<Stri
 }
 
 async fn stands(link: &Link, subject: &str, route: String) -> Result<StoryState, QueueError> {
-    let message = api::last_message(link, RETRIES, subject).await.map_err(|error| error.of(LOOKING))?;
-    let schedule = message.as_ref().and_then(|message| text(&message.headers, "Nats-Schedule"));
+    let message = api::last_message(link, RETRIES, subject)
+        .await
+        .map_err(|error| error.of(LOOKING))?;
+    let schedule = message
+        .as_ref()
+        .and_then(|message| text(&message.headers, "Nats-Schedule"));
     let due = schedule.and_then(|at| at.strip_prefix("@at ")?.parse().ok());
-    Ok(due.map_or(StoryState::InFlight { route: route.clone() }, |due| StoryState::Waiting { route, due }))
+    Ok(due.map_or(
+        StoryState::InFlight {
+            route: route.clone(),
+        },
+        |due| StoryState::Waiting { route, due },
+    ))
 }

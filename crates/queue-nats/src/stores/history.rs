@@ -10,8 +10,8 @@ use event_model::{Event, EventId, Timestamp};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{
-    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, Position, QueueError, ReceivedKeys,
-    ReceivedPage, ReceivedQuery, StoryState, StoryStep,
+    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, Position, QueueError,
+    ReceivedKeys, ReceivedPage, ReceivedQuery, StoryState, StoryStep,
 };
 
 use crate::api;
@@ -45,8 +45,15 @@ impl History for JetStreamStores {
             };
             let mut stories = Vec::new();
             for (position, id) in found.into_iter().rev() {
-                let Some(event) = self.event_at(position, reference).await? else { continue };
-                let mut story = story(&event, position, lines.remove(&id).unwrap_or_default(), &monitor);
+                let Some(event) = self.event_at(position, reference).await? else {
+                    continue;
+                };
+                let mut story = story(
+                    &event,
+                    position,
+                    lines.remove(&id).unwrap_or_default(),
+                    &monitor,
+                );
                 self.find_on_its_way(&mut story).await?;
                 stories.push(story);
             }
@@ -59,9 +66,16 @@ impl History for JetStreamStores {
             let found = match &self.0.index {
                 Some(index) => {
                     catch_up(&self.0.link, index).await?;
-                    index.find(reference, 1)?.first().map(|(position, _)| *position)
+                    index
+                        .find(reference, 1)?
+                        .first()
+                        .map(|(position, _)| *position)
                 }
-                None => self.positions(reference, 1).await?.first().map(|(position, _)| *position),
+                None => self
+                    .positions(reference, 1)
+                    .await?
+                    .first()
+                    .map(|(position, _)| *position),
             };
             match found {
                 Some(position) => self.event_at(position, reference).await,
@@ -78,7 +92,10 @@ impl History for JetStreamStores {
         Box::pin(async move { self.received_in(&query).await })
     }
 
-    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+    fn received_keys(
+        &self,
+        query: ReceivedQuery,
+    ) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
         Box::pin(async move { self.received_keys_in(&query).await })
     }
 
@@ -102,14 +119,19 @@ impl History for JetStreamStores {
 
     fn catch_up(&self) -> BoxFuture<'_, Result<bool, QueueError>> {
         Box::pin(async move {
-            let Some(index) = &self.0.index else { return Ok(false) };
+            let Some(index) = &self.0.index else {
+                return Ok(false);
+            };
             catch_up(&self.0.link, index).await.map(|()| true)
         })
     }
 }
 
 /// Events by their position, oldest first, and every attempt of each.
-type StoredLines = (Vec<(Position, String)>, BTreeMap<String, Vec<AttemptRecord>>);
+type StoredLines = (
+    Vec<(Position, String)>,
+    BTreeMap<String, Vec<AttemptRecord>>,
+);
 
 impl JetStreamStores {
     /// Adds the routes on which the event waits or is due, where the history says nothing of it.
@@ -140,8 +162,13 @@ impl JetStreamStores {
         let mut lines = BTreeMap::new();
         for (position, id) in index.find(reference, limit)?.into_iter().rev() {
             let of_event = index.attempts(id)?;
-            let read = of_event.iter().filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok());
-            lines.insert(id.to_string(), read.filter(|line| line.event == id.to_string()).collect());
+            let read = of_event
+                .iter()
+                .filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok());
+            lines.insert(
+                id.to_string(),
+                read.filter(|line| line.event == id.to_string()).collect(),
+            );
             found.push((position, id.to_string()));
         }
         Ok((found, lines))
@@ -154,7 +181,11 @@ impl JetStreamStores {
     }
 
     /// Returns the newest `limit` events that `reference` names, oldest first.
-    async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(Position, String)>, QueueError> {
+    async fn positions(
+        &self,
+        reference: &str,
+        limit: usize,
+    ) -> Result<Vec<(Position, String)>, QueueError> {
         let scan = Scan {
             stream: Shard::ONLY.events(),
             subject: EVENTS_SUBJECT.to_owned(),
@@ -165,7 +196,9 @@ impl JetStreamStores {
         let mut found = std::collections::VecDeque::new();
         let look = |stored: Stored| {
             if is_named(&stored.headers, reference) {
-                let id = text(&stored.headers, HEADER_ID).unwrap_or_default().to_owned();
+                let id = text(&stored.headers, HEADER_ID)
+                    .unwrap_or_default()
+                    .to_owned();
                 found.push_back((stored.sequence, id));
             }
             if found.len() > limit {
@@ -174,7 +207,9 @@ impl JetStreamStores {
             true
         };
         scan.each(&self.0.link, look).await?;
-        let placed = found.into_iter().map(|(sequence, id)| Ok((Shard::ONLY.position(sequence)?, id)));
+        let placed = found
+            .into_iter()
+            .map(|(sequence, id)| Ok((Shard::ONLY.position(sequence)?, id)));
         placed.collect()
     }
 
@@ -182,8 +217,10 @@ impl JetStreamStores {
         &self,
         found: &[(Position, String)],
     ) -> Result<BTreeMap<String, Vec<AttemptRecord>>, QueueError> {
-        let mut lines: BTreeMap<String, Vec<AttemptRecord>> =
-            found.iter().map(|(_, id)| (id.clone(), Vec::new())).collect();
+        let mut lines: BTreeMap<String, Vec<AttemptRecord>> = found
+            .iter()
+            .map(|(_, id)| (id.clone(), Vec::new()))
+            .collect();
         if lines.is_empty() {
             return Ok(lines);
         }
@@ -195,8 +232,12 @@ impl JetStreamStores {
             headers_only: false,
         };
         let look = |stored: Stored| {
-            let group = stored.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            for line in group.filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok()) {
+            let group = stored
+                .body
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty());
+            for line in group.filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok())
+            {
                 if let Some(lines) = lines.get_mut(&line.event) {
                     lines.push(line);
                 }
@@ -208,7 +249,11 @@ impl JetStreamStores {
     }
 
     /// Returns the event at `position`, if `reference` names it.
-    async fn event_at(&self, position: Position, reference: &str) -> Result<Option<Event>, QueueError> {
+    async fn event_at(
+        &self,
+        position: Position,
+        reference: &str,
+    ) -> Result<Option<Event>, QueueError> {
         let found = event_at(&self.0.link, position).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
         let named = found.filter(|message| is_named(&message.headers, reference));
@@ -220,7 +265,9 @@ fn is_named(headers: &HeaderMap, reference: &str) -> bool {
     let is_entity = |name: &'static str| {
         text(headers, name).is_some_and(|value| {
             let entity = percent_decode_str(value).decode_utf8_lossy();
-            entity.split_once('/').is_some_and(|(_, found)| found == reference)
+            entity
+                .split_once('/')
+                .is_some_and(|(_, found)| found == reference)
         })
     };
     let is_id = reference.len() >= MIN_ID
@@ -244,7 +291,9 @@ fn story(
     monitor: &RouteProgress,
 ) -> EventStory {
     lines.sort_by_key(|line| (line.started_at, line.attempt));
-    let forgotten = monitor.forgotten.filter(|forgotten| forgotten.has(position));
+    let forgotten = monitor
+        .forgotten
+        .filter(|forgotten| forgotten.has(position));
     let of_route = |route| state(route, position.sequence(), &lines, forgotten.is_some());
     let states = monitor.routes.iter().map(of_route).collect();
     let step = |line: AttemptRecord| StoryStep {
@@ -277,14 +326,20 @@ fn state(info: &Info, sequence: u64, lines: &[AttemptRecord], is_forgotten: bool
     match last.map(|line| &line.then) {
         Some(NextState::Done) => StoryState::Done { route },
         Some(NextState::Waiting { due }) => StoryState::Waiting { route, due: *due },
-        Some(NextState::Dead { letter, reason }) => {
-            StoryState::Dead { route, letter: *letter, reason: *reason }
-        }
+        Some(NextState::Dead { letter, reason }) => StoryState::Dead {
+            route,
+            letter: *letter,
+            reason: *reason,
+        },
         Some(NextState::Back) => StoryState::InFlight { route },
-        None if sequence <= info.delivered.stream_sequence && sequence > info.ack_floor.stream_sequence => {
+        None if sequence <= info.delivered.stream_sequence
+            && sequence > info.ack_floor.stream_sequence =>
+        {
             StoryState::InFlight { route }
         }
-        None if is_forgotten && sequence <= settled_as_counted(info) => StoryState::Unknown { route },
+        None if is_forgotten && sequence <= settled_as_counted(info) => {
+            StoryState::Unknown { route }
+        }
         None => StoryState::NotReached { route },
     }
 }

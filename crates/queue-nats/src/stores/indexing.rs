@@ -28,8 +28,9 @@ async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<()
         Log::Events => (Shard::ONLY.events(), EVENTS_SUBJECT),
         Log::Attempts => (ATTEMPTS, ATTEMPTS_LOG),
     };
-    let info =
-        api::stream_info(link, stream).await.map_err(|error| error.of("looking at what is indexed"))?;
+    let info = api::stream_info(link, stream)
+        .await
+        .map_err(|error| error.of("looking at what is indexed"))?;
     let life = info.created.unix_timestamp_nanos().to_string();
     let first = Shard::ONLY.position(info.state.first_sequence)?;
     let last = Shard::ONLY.position(info.state.last_sequence)?;
@@ -52,7 +53,13 @@ async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<()
         since: None,
         headers_only,
     };
-    let mut rows = Rows { index, log, events: Vec::new(), attempts: Vec::new(), failed: None };
+    let mut rows = Rows {
+        index,
+        log,
+        events: Vec::new(),
+        attempts: Vec::new(),
+        failed: None,
+    };
     scan.each(link, |stored| rows.take(&stored)).await?;
     // What lies between the last message of this subject and the end is of no use to the index.
     rows.write(last);
@@ -106,21 +113,36 @@ fn event(stored: &Stored, position: Position) -> Option<IndexedEvent> {
     let id: EventId = text(&stored.headers, HEADER_ID)?.parse().ok()?;
     let reference = |name: &'static str| {
         let entity = percent_decode_str(text(&stored.headers, name)?).decode_utf8_lossy();
-        entity.split_once('/').map(|(_, reference)| reference.to_owned())
+        entity
+            .split_once('/')
+            .map(|(_, reference)| reference.to_owned())
     };
     let entity = reference("ce-subject");
     let root = reference(HEADER_ROOT).filter(|root| Some(root) != entity.as_ref());
     let fluent = text(&stored.headers, HEADER_FLUENT_ID);
     let fluent = fluent.map(|id| percent_decode_str(id).decode_utf8_lossy().into_owned());
-    Some(IndexedEvent { position, id, entity, root, fluent })
+    Some(IndexedEvent {
+        position,
+        id,
+        entity,
+        root,
+        fluent,
+    })
 }
 
 fn attempts(stored: &Stored, position: Position) -> Vec<IndexedAttempt> {
-    let lines = stored.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let lines = stored
+        .body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
     let attempt = |line: &[u8]| {
         let read: AttemptRecord = serde_json::from_slice(line).ok()?;
         let id = read.event.parse().ok()?;
-        Some(IndexedAttempt { position, id, line: line.to_vec() })
+        Some(IndexedAttempt {
+            position,
+            id,
+            line: line.to_vec(),
+        })
     };
     lines.filter_map(attempt).collect()
 }

@@ -9,7 +9,9 @@ use fail::fail_point;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use percent_encoding::percent_decode_str;
-use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError, redrive_number};
+use queue::{
+    DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError, redrive_number,
+};
 use serde_json::json;
 
 use crate::api;
@@ -23,7 +25,10 @@ use crate::streams::{DEAD, Shard};
 impl DeadLetters for JetStreamStores {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
         Box::pin(async move {
-            let subject = query.route.as_deref().map_or_else(|| DEAD_LETTERS.to_owned(), dead);
+            let subject = query
+                .route
+                .as_deref()
+                .map_or_else(|| DEAD_LETTERS.to_owned(), dead);
             let scan = Scan {
                 stream: DEAD,
                 subject,
@@ -59,7 +64,10 @@ impl DeadLetters for JetStreamStores {
             let counts = api::subjects(&self.0.link, DEAD, DEAD_LETTERS).await;
             let counts = counts.map_err(|error| error.of("counting dead letters"))?;
             let route = |subject: String| subject.rsplit('.').next().unwrap_or_default().to_owned();
-            Ok(counts.into_iter().map(|(subject, count)| (route(subject), count)).collect())
+            Ok(counts
+                .into_iter()
+                .map(|(subject, count)| (route(subject), count))
+                .collect())
         })
     }
 
@@ -70,7 +78,10 @@ impl DeadLetters for JetStreamStores {
     ) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
         Box::pin(async move {
             let known = Known::default();
-            let each: Vec<_> = ids.iter().map(|id| self.redrive_one(*id, to, &known).boxed()).collect();
+            let each: Vec<_> = ids
+                .iter()
+                .map(|id| self.redrive_one(*id, to, &known).boxed())
+                .collect();
             stream::iter(each).buffered(TOGETHER).collect().await
         })
     }
@@ -100,7 +111,12 @@ impl Known {
 impl JetStreamStores {
     /// Publishes the delivery first and then removes the letter: if this process crashes between,
     /// the letter is still here, and publishing it again is a duplicate.
-    async fn redrive_one(&self, id: u64, to: Option<&str>, known: &Known) -> Result<(), QueueError> {
+    async fn redrive_one(
+        &self,
+        id: u64,
+        to: Option<&str>,
+        known: &Known,
+    ) -> Result<(), QueueError> {
         let (letter, past) = self.letter(id).await?;
         let route = to.unwrap_or(&letter.route);
         self.must_know(route, known).await?;
@@ -114,7 +130,9 @@ impl JetStreamStores {
             ..DeliveryState::none(past.position)
         };
         fail_point!("redrive.before");
-        self.0.requeue(&letter.event, &fresh, route, "redrive").await?;
+        self.0
+            .requeue(&letter.event, &fresh, route, "redrive")
+            .await?;
         fail_point!("redrive.after");
         self.remove(id).await
     }
@@ -172,7 +190,11 @@ fn letter(stored: &Stored) -> Option<DeadLetter> {
     };
     let letter = read();
     if letter.is_none() {
-        tracing::error!(letter = stored.sequence, subject = stored.subject, "a dead letter can't be read");
+        tracing::error!(
+            letter = stored.sequence,
+            subject = stored.subject,
+            "a dead letter can't be read"
+        );
     }
     letter
 }

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, FactStore, HasFacts, History, Pause, Position, Quarantine, QueueError, RejectedStore,
-    Replayed, RouteState, Stores, StoresHealth,
+    DeadLetters, FactStore, HasFacts, History, Pause, Position, Quarantine, QueueError,
+    RejectedStore, Replayed, RouteState, Stores, StoresHealth,
 };
 
 use crate::failure::failed;
@@ -82,12 +82,18 @@ impl Stores for JetStreamStores {
         Box::pin(async move {
             routes::set_paused(&self.0, route, pause).await?;
             // The part of a pause that the servers can't store.
-            let value = pause.and_then(|pause| serde_json::to_vec(pause).ok()).unwrap_or_default();
+            let value = pause
+                .and_then(|pause| serde_json::to_vec(pause).ok())
+                .unwrap_or_default();
             self.set(&routes::pause_mark(route), value.into()).await
         })
     }
 
-    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+    fn retry_now<'a>(
+        &'a self,
+        route: &'a str,
+        event: EventId,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
         Box::pin(routes::retry_now(&self.0, route, event))
     }
 
@@ -96,8 +102,13 @@ impl Stores for JetStreamStores {
             const ASKING: &str = "asking dispatchers to ask a destination";
             let wish = format!("{ASK_AGAIN}{route}");
             let link = &self.0.link;
-            link.wait().await.map_err(|error| QueueError::unavailable(ASKING, error))?;
-            link.client.publish(WORKING, wish.into()).await.map_err(failed(ASKING))?;
+            link.wait()
+                .await
+                .map_err(|error| QueueError::unavailable(ASKING, error))?;
+            link.client
+                .publish(WORKING, wish.into())
+                .await
+                .map_err(failed(ASKING))?;
             link.client.flush().await.map_err(failed(ASKING))
         })
     }

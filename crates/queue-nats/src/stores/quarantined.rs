@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::api;
 use crate::message::{NotAnEvent, key, parsed, proof, text};
 use crate::names::{
-    HEADER_ALGORITHM, HEADER_FORGED, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_REASON, HEADER_SIGNATURE,
-    HEADER_TIME, QUARANTINE_BODIES, QUARANTINE_SUBJECT,
+    HEADER_ALGORITHM, HEADER_FORGED, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_REASON,
+    HEADER_SIGNATURE, HEADER_TIME, QUARANTINE_BODIES, QUARANTINE_SUBJECT,
 };
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
@@ -26,12 +26,20 @@ impl Quarantine for JetStreamStores {
     fn store(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
             // The same bytes under the same key are stored once within the server's dedup window.
-            let id = format!("{}/{}", body.key.name(), EventId::of(body.key.environment(), &body.body));
+            let id = format!(
+                "{}/{}",
+                body.key.name(),
+                EventId::of(body.key.environment(), &body.body)
+            );
             keep(&self.0, headers(&body), id, body.body).await
         })
     }
 
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
         Box::pin(async move {
             let scan = Scan {
                 stream: QUARANTINE,
@@ -73,7 +81,9 @@ impl Quarantine for JetStreamStores {
             // The id is known, and yet the body is in quarantine: the stored event could not be
             // read, routes have passed it over as not genuine, or a release was cut off before
             // the body was removed.
-            if receipt.duplicate && (was_passed_over || !self.0.can_read(&receipt, event.id()).await?) {
+            if receipt.duplicate
+                && (was_passed_over || !self.0.can_read(&receipt, event.id()).await?)
+            {
                 self.0.publisher.republish(&event, &receipt.epoch).await?;
             }
             self.remove_quarantined(id).await
@@ -106,11 +116,19 @@ impl JetStreamStores {
 
 /// Stores a body. One that the server knows and has lost is stored again, under an id that names
 /// the loss.
-async fn keep(shared: &Shared, mut headers: HeaderMap, id: String, body: Bytes) -> Result<(), QueueError> {
+async fn keep(
+    shared: &Shared,
+    mut headers: HeaderMap,
+    id: String,
+    body: Bytes,
+) -> Result<(), QueueError> {
     headers.insert(NATS_MESSAGE_ID, id.as_str());
     loop {
         let subject = QUARANTINE_BODIES.to_owned();
-        let placed = shared.publisher.put(subject, headers.clone(), body.clone()).await?;
+        let placed = shared
+            .publisher
+            .put(subject, headers.clone(), body.clone())
+            .await?;
         if !placed.is_duplicate || !check_lost(shared, placed.sequence).await {
             return Ok(());
         }
@@ -140,20 +158,27 @@ fn headers(body: &Quarantined) -> HeaderMap {
 
 fn quarantined(id: u64, headers: &HeaderMap, body: Bytes) -> Option<Quarantined> {
     let read = || {
-        let reason = percent_decode_str(text(headers, HEADER_REASON)?).decode_utf8_lossy().into_owned();
+        let reason = percent_decode_str(text(headers, HEADER_REASON)?)
+            .decode_utf8_lossy()
+            .into_owned();
         Some(Quarantined {
             id,
             body,
             proof: proof(headers)?,
             key: key(headers).ok()?,
-            signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
+            signature: text(headers, HEADER_SIGNATURE)
+                .unwrap_or_default()
+                .to_owned(),
             received_at: parsed::<Timestamp>(headers, HEADER_TIME).ok()?,
             reason,
         })
     };
     let found = read();
     if found.is_none() {
-        tracing::error!(id, "a quarantined body can't be read: its headers are damaged");
+        tracing::error!(
+            id,
+            "a quarantined body can't be read: its headers are damaged"
+        );
     }
     found
 }
@@ -173,7 +198,14 @@ pub(crate) async fn keep_forged(shared: &Shared, event: &Event, why: Forgery, re
     // Once for each route that took it.
     let mut headers = headers(&forged);
     headers.insert(HEADER_FORGED, "true");
-    keep_apart(shared, format!("forged/{}", event.id()), headers, forged.body, reply).await;
+    keep_apart(
+        shared,
+        format!("forged/{}", event.id()),
+        headers,
+        forged.body,
+        reply,
+    )
+    .await;
 }
 
 /// Quarantines a stored message that is not the event it was, and then settles it.
@@ -184,7 +216,9 @@ pub(crate) async fn keep_damaged(
     why: NotAnEvent,
     reply: &Subject,
 ) {
-    let Ok(key) = key(found).or_else(|_| "damaged_sandbox".parse()) else { return };
+    let Ok(key) = key(found).or_else(|_| "damaged_sandbox".parse()) else {
+        return;
+    };
     let damaged = Quarantined {
         id: 0,
         proof: proof(found).unwrap_or(Proof::Signed(Algorithm::Sha512)),
@@ -194,7 +228,10 @@ pub(crate) async fn keep_damaged(
         reason: why.to_string(),
         body,
     };
-    let id = format!("damaged/{}", EventId::of(damaged.key.environment(), &damaged.body));
+    let id = format!(
+        "damaged/{}",
+        EventId::of(damaged.key.environment(), &damaged.body)
+    );
     keep_apart(shared, id, headers(&damaged), damaged.body, reply).await;
 }
 

@@ -24,11 +24,19 @@ impl RejectedStore for JetStreamStores {
         Box::pin(async move {
             let headers = headers(&webhook);
             let body = webhook.inbound.body;
-            self.0.publisher.put(REFUSED_WEBHOOKS.to_owned(), headers, body).await.map(drop)
+            self.0
+                .publisher
+                .put(REFUSED_WEBHOOKS.to_owned(), headers, body)
+                .await
+                .map(drop)
         })
     }
 
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>> {
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<RejectedWebhook>, QueueError>> {
         Box::pin(async move {
             let subject = REFUSED_SUBJECT.to_owned();
             let scan = Scan {
@@ -63,8 +71,13 @@ impl RejectedStore for JetStreamStores {
     fn count(&self) -> BoxFuture<'_, Result<RejectedCount, QueueError>> {
         Box::pin(async move {
             let info = api::stream_info(&self.0.link, REFUSED).await;
-            let state = info.map_err(|error| error.of("counting refused webhooks"))?.state;
-            Ok(RejectedCount { webhooks: state.messages, bytes: state.bytes })
+            let state = info
+                .map_err(|error| error.of("counting refused webhooks"))?
+                .state;
+            Ok(RejectedCount {
+                webhooks: state.messages,
+                bytes: state.bytes,
+            })
         })
     }
 
@@ -81,25 +94,43 @@ impl RejectedStore for JetStreamStores {
 }
 
 fn headers(webhook: &RejectedWebhook) -> HeaderMap {
-    let lines: Vec<_> =
-        webhook.inbound.headers.iter().map(|(name, value)| (name, STANDARD.encode(value))).collect();
+    let lines: Vec<_> = webhook
+        .inbound
+        .headers
+        .iter()
+        .map(|(name, value)| (name, STANDARD.encode(value)))
+        .collect();
     let lines = serde_json::to_string(&lines).unwrap_or_default();
-    let digest = Sha256::new().chain_update(&lines).chain_update([0]).chain_update(&webhook.inbound.body);
+    let digest = Sha256::new()
+        .chain_update(&lines)
+        .chain_update([0])
+        .chain_update(&webhook.inbound.body);
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, hex::encode(digest.finalize()));
     headers.insert(HEADER_HEADERS, STANDARD.encode(lines));
     headers.insert(HEADER_TIME, webhook.inbound.received_at.to_string());
     headers.insert(HEADER_REASON, encode_header_value(&webhook.reason).as_ref());
-    headers.insert(HEADER_ACCOUNT, encode_header_value(&webhook.account).as_ref());
+    headers.insert(
+        HEADER_ACCOUNT,
+        encode_header_value(&webhook.account).as_ref(),
+    );
     headers
 }
 
 fn refused(id: u64, headers: &HeaderMap, body: Bytes) -> Option<RejectedWebhook> {
-    let decoded = |name| Some(percent_decode_str(text(headers, name)?).decode_utf8_lossy().into_owned());
+    let decoded = |name| {
+        Some(
+            percent_decode_str(text(headers, name)?)
+                .decode_utf8_lossy()
+                .into_owned(),
+        )
+    };
     let lines = STANDARD.decode(text(headers, HEADER_HEADERS)?).ok()?;
     let lines: Vec<(String, String)> = serde_json::from_slice(&lines).ok()?;
-    let lines: Headers =
-        lines.into_iter().map(|(name, value)| (name, STANDARD.decode(value).unwrap_or_default())).collect();
+    let lines: Headers = lines
+        .into_iter()
+        .map(|(name, value)| (name, STANDARD.decode(value).unwrap_or_default()))
+        .collect();
     let received_at = parsed::<Timestamp>(headers, HEADER_TIME).ok()?;
     Some(RejectedWebhook::stored(
         id,

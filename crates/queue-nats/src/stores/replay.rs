@@ -9,8 +9,8 @@ use async_nats::jetstream::consumer::Info;
 use event_model::{Bytes, Event, EventId, FluentKey, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
 use queue::{
-    HistoryIndex, PAGE_BYTES, Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, Replayed,
-    redrive_number,
+    HistoryIndex, PAGE_BYTES, Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery,
+    Replayed, redrive_number,
 };
 use tokio::sync::OnceCell;
 
@@ -41,13 +41,24 @@ const TOGETHER: usize = 64;
 type Places = (Vec<(Position, Option<FluentKey>)>, Option<Position>);
 
 impl JetStreamStores {
-    pub(crate) async fn received_in(&self, query: &ReceivedQuery) -> Result<ReceivedPage, QueueError> {
+    pub(crate) async fn received_in(
+        &self,
+        query: &ReceivedQuery,
+    ) -> Result<ReceivedPage, QueueError> {
         let (found, next) = self.places_of_received(query).await?;
-        let mut page = ReceivedPage { next, ..ReceivedPage::default() };
+        let mut page = ReceivedPage {
+            next,
+            ..ReceivedPage::default()
+        };
         let mut bytes = 0;
         for some in found.chunks(TOGETHER) {
-            let events = self.all_at(some.iter().map(|(position, _)| *position)).await?;
-            bytes += events.iter().map(|(_, event)| event.body().len()).sum::<usize>();
+            let events = self
+                .all_at(some.iter().map(|(position, _)| *position))
+                .await?;
+            bytes += events
+                .iter()
+                .map(|(_, event)| event.body().len())
+                .sum::<usize>();
             page.events.extend(events);
             if bytes >= PAGE_BYTES {
                 page.next = some.last().map(|(position, _)| *position);
@@ -59,14 +70,26 @@ impl JetStreamStores {
 
     /// Reads the keys from headers; bodies are read only of events that an earlier version has
     /// stored.
-    pub(crate) async fn received_keys_in(&self, query: &ReceivedQuery) -> Result<ReceivedKeys, QueueError> {
+    pub(crate) async fn received_keys_in(
+        &self,
+        query: &ReceivedQuery,
+    ) -> Result<ReceivedKeys, QueueError> {
         let (found, next) = self.places_of_received(query).await?;
         let mut keys = Vec::with_capacity(found.len());
         for some in found.chunks(TOGETHER) {
-            let unnamed = some.iter().filter(|(_, key)| key.is_none()).map(|(position, _)| *position);
+            let unnamed = some
+                .iter()
+                .filter(|(_, key)| key.is_none())
+                .map(|(position, _)| *position);
             let read = self.all_at(unnamed).await?;
-            keys.extend(some.iter().filter_map(|(position, key)| Some((*position, (*key)?))));
-            keys.extend(read.into_iter().map(|(position, event)| (position, event.fluent_key())));
+            keys.extend(
+                some.iter()
+                    .filter_map(|(position, key)| Some((*position, (*key)?))),
+            );
+            keys.extend(
+                read.into_iter()
+                    .map(|(position, event)| (position, event.fluent_key())),
+            );
         }
         keys.sort_unstable_by_key(|(position, _)| *position);
         Ok(ReceivedKeys { keys, next })
@@ -76,7 +99,9 @@ impl JetStreamStores {
     /// the headers have them; and the position to go on from. An event was stored at or after the
     /// time it was received, which only its headers say.
     async fn places_of_received(&self, query: &ReceivedQuery) -> Result<Places, QueueError> {
-        let Some(shard) = Shard::of(query.after) else { return Ok((Vec::new(), None)) };
+        let Some(shard) = Shard::of(query.after) else {
+            return Ok((Vec::new(), None));
+        };
         // The gateways' clocks may be ahead of the servers' clock.
         let since = query.from.checked_sub(CLOCKS_APART).unwrap_or(query.from);
         let since = (query.after == Position::START).then_some(since);
@@ -88,14 +113,19 @@ impl JetStreamStores {
             since,
             headers_only: true,
         };
-        let before =
-            api::stream_info(&self.0.link, shard.events()).await.map_err(|error| error.of(LOOKING))?.state;
+        let before = api::stream_info(&self.0.link, shard.events())
+            .await
+            .map_err(|error| error.of(LOOKING))?
+            .state;
         let mut found = Vec::new();
         let mut is_stopped = false;
         let look = |stored: Stored| {
             let at = parsed::<Timestamp>(&stored.headers, HEADER_TIME).ok();
             if at.is_some_and(|at| at >= query.from && at < query.until) {
-                found.push((stored.sequence, parsed(&stored.headers, HEADER_LOG_KEY).ok()));
+                found.push((
+                    stored.sequence,
+                    parsed(&stored.headers, HEADER_LOG_KEY).ok(),
+                ));
             }
             is_stopped = found.len() >= query.limit;
             !is_stopped
@@ -104,13 +134,23 @@ impl JetStreamStores {
         // A server that is still catching up ends too soon: what it lacks is not missing.
         let newest = Timestamp::from_nanosecond(before.last_timestamp.unix_timestamp_nanos()).ok();
         let is_past = since.is_some_and(|since| newest.is_none_or(|newest| newest < since));
-        let has_more = before.messages > 0 && before.last_sequence > query.after.sequence().max(last);
+        let has_more =
+            before.messages > 0 && before.last_sequence > query.after.sequence().max(last);
         if has_more && !is_stopped && !is_past {
-            return Err(QueueError::unavailable(LOOKING, "the server that was asked is behind the others"));
+            return Err(QueueError::unavailable(
+                LOOKING,
+                "the server that was asked is behind the others",
+            ));
         }
         let placed = |(sequence, key)| Ok((shard.position(sequence)?, key));
-        let found: Vec<_> = found.into_iter().map(placed).collect::<Result<_, QueueError>>()?;
-        let next = found.last().map(|(position, _)| *position).filter(|_| found.len() == query.limit);
+        let found: Vec<_> = found
+            .into_iter()
+            .map(placed)
+            .collect::<Result<_, QueueError>>()?;
+        let next = found
+            .last()
+            .map(|(position, _)| *position)
+            .filter(|_| found.len() == query.limit);
         Ok((found, next))
     }
 
@@ -118,7 +158,9 @@ impl JetStreamStores {
         &self,
         positions: impl Iterator<Item = Position>,
     ) -> Result<Vec<(Position, Event)>, QueueError> {
-        let read: Vec<_> = positions.map(|position| self.at(position).boxed()).collect();
+        let read: Vec<_> = positions
+            .map(|position| self.at(position).boxed())
+            .collect();
         let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
         let events: Vec<_> = read.into_iter().collect::<Result<_, _>>()?;
         Ok(events.into_iter().flatten().collect())
@@ -127,7 +169,8 @@ impl JetStreamStores {
     async fn at(&self, position: Position) -> Result<Option<(Position, Event)>, QueueError> {
         let found = event_at(&self.0.link, position).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
-        let event = found.and_then(|message| message::event(&message.headers, message.payload).ok());
+        let event =
+            found.and_then(|message| message::event(&message.headers, message.payload).ok());
         Ok(event.map(|event| (position, event)))
     }
 
@@ -138,9 +181,15 @@ impl JetStreamStores {
         again: bool,
     ) -> Result<Vec<Replayed>, QueueError> {
         let why = "it needs an index, to know what the route is done with: set `queue.index`";
-        let index = self.0.index.as_ref().ok_or_else(|| QueueError::unavailable(REPLAYING, why))?;
+        let index = self
+            .0
+            .index
+            .as_ref()
+            .ok_or_else(|| QueueError::unavailable(REPLAYING, why))?;
         let info = match api::consumer_info(&self.0.link, Shard::ONLY.events(), route).await {
-            Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
+            Err(error) if error.is_missing() => {
+                return Err(QueueError::NotFound(format!("route {route}")));
+            }
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
         catch_up(&self.0.link, index).await?;
@@ -152,7 +201,8 @@ impl JetStreamStores {
             number: OnceCell::new(),
         };
         let one = |(position, event): &'_ (Position, Event)| {
-            self.replay_one(&plan, index, *position, event.clone()).boxed()
+            self.replay_one(&plan, index, *position, event.clone())
+                .boxed()
         };
         let each: Vec<_> = events.iter().map(one).collect();
         let replayed: Vec<_> = stream::iter(each).buffered(TOGETHER).collect().await;
@@ -175,8 +225,13 @@ impl JetStreamStores {
         }
         let known = lines.iter().map(|line| line.redrive).max().unwrap_or(0);
         let redrive = plan.number(&self.0).await?.max(known.saturating_add(1));
-        let fresh = DeliveryState { redrive, ..DeliveryState::none(position) };
-        self.0.requeue(&event, &fresh, &plan.route.name, "replay").await?;
+        let fresh = DeliveryState {
+            redrive,
+            ..DeliveryState::none(position)
+        };
+        self.0
+            .requeue(&event, &fresh, &plan.route.name, "replay")
+            .await?;
         Ok(Replayed::HandedOver)
     }
 
@@ -188,7 +243,13 @@ impl JetStreamStores {
         position: Position,
         id: EventId,
     ) -> Result<Option<Replayed>, QueueError> {
-        let Plan { route, settled, again, forgotten, .. } = *plan;
+        let Plan {
+            route,
+            settled,
+            again,
+            forgotten,
+            ..
+        } = *plan;
         let is_done = lines.iter().any(|line| line.then == NextState::Done);
         Ok(match latest(lines.iter()).map(|line| &line.then) {
             Some(NextState::Waiting { .. } | NextState::Back) => Some(Replayed::Ahead),
@@ -198,7 +259,9 @@ impl JetStreamStores {
             None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
                 let on_its_way = on_its_way(&self.0.link, id).await?;
                 let is_ahead = on_its_way.contains_key(&route.name);
-                is_ahead.then_some(Replayed::Ahead).or((!again).then_some(Replayed::Unknown))
+                is_ahead
+                    .then_some(Replayed::Ahead)
+                    .or((!again).then_some(Replayed::Unknown))
             }
             _ => None,
         })
@@ -217,15 +280,24 @@ struct Plan<'r> {
 impl Plan<'_> {
     /// The replay's number, taken when it publishes its first event.
     async fn number(&self, shared: &Shared) -> Result<u32, QueueError> {
-        self.number.get_or_try_init(|| self.take_number(shared)).await.copied()
+        self.number
+            .get_or_try_init(|| self.take_number(shared))
+            .await
+            .copied()
     }
 
     /// Takes a number that is never given twice: a position in a stream. The history would not
     /// do, since it forgets how often an event was sent again.
     async fn take_number(&self, shared: &Shared) -> Result<u32, QueueError> {
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-        let placed = shared.publisher.put(replay(&self.route.name), headers, Bytes::new()).await;
+        headers.insert(
+            NATS_MESSAGE_ID,
+            format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+        );
+        let placed = shared
+            .publisher
+            .put(replay(&self.route.name), headers, Bytes::new())
+            .await;
         let placed = placed.map_err(|error| match error {
             QueueError::Unavailable { .. } => QueueError::unavailable(NUMBERING, error),
             other => other,
@@ -237,9 +309,17 @@ impl Plan<'_> {
 }
 
 /// Returns the recorded attempts of an event on a route.
-fn lines(index: &Arc<dyn HistoryIndex>, id: EventId, route: &str) -> Result<Vec<AttemptRecord>, QueueError> {
+fn lines(
+    index: &Arc<dyn HistoryIndex>,
+    id: EventId,
+    route: &str,
+) -> Result<Vec<AttemptRecord>, QueueError> {
     let name = id.to_string();
     let lines = index.attempts(id)?;
-    let read = lines.iter().filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok());
-    Ok(read.filter(|line| line.event == name && line.route == route).collect())
+    let read = lines
+        .iter()
+        .filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok());
+    Ok(read
+        .filter(|line| line.event == name && line.route == route)
+        .collect())
 }

@@ -26,34 +26,61 @@ const LOOKING: &str = "looking at the routes";
 
 /// Returns the routes among a stream's consumers.
 pub(crate) async fn routes(link: &Link, stream: StreamName) -> Result<Vec<Info>, QueueError> {
-    let consumers = api::consumers(link, stream).await.map_err(|error| error.of(LOOKING))?;
-    Ok(consumers.into_iter().filter(|info| info.config.durable_name.is_some()).collect())
+    let consumers = api::consumers(link, stream)
+        .await
+        .map_err(|error| error.of(LOOKING))?;
+    Ok(consumers
+        .into_iter()
+        .filter(|info| info.config.durable_name.is_some())
+        .collect())
 }
 
 /// Returns the state of every route.
 pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let link = &shared.link;
-    let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?;
+    let info = api::stream_info(link, Shard::ONLY.events())
+        .await
+        .map_err(|error| error.of(LOOKING))?;
     let last = info.state.last_sequence;
     let kept = info.state.messages;
     let events = routes(link, Shard::ONLY.events()).await?;
-    let retries: BTreeMap<String, Info> =
-        routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();
-    let dead: BTreeMap<String, u64> =
-        JetStreamStores(Arc::clone(shared)).count().await?.into_iter().collect();
+    let retries: BTreeMap<String, Info> = routes(link, RETRIES)
+        .await?
+        .into_iter()
+        .map(|info| (info.name.clone(), info))
+        .collect();
+    let dead: BTreeMap<String, u64> = JetStreamStores(Arc::clone(shared))
+        .count()
+        .await?
+        .into_iter()
+        .collect();
     let working = route_status::ask(link).await?;
     let mut states = Vec::new();
     for info in events {
         let name = info.name.clone();
-        let wait =
-            api::subjects(link, RETRIES, &waiting(&name, ">")).await.map_err(|error| error.of(LOOKING))?;
-        let (redelivered, due) =
-            retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
+        let wait = api::subjects(link, RETRIES, &waiting(&name, ">"))
+            .await
+            .map_err(|error| error.of(LOOKING))?;
+        let (redelivered, due) = retries.get(&name).map_or((0, 0), |info| {
+            (info.num_ack_pending as u64, info.num_pending)
+        });
         let progress = progress(link, &info, last).await?;
         let position = Shard::ONLY.position(progress.sent)?;
-        let oldest = oldest(link, &info, &progress, retries.get(&name), last, !wait.is_empty()).await?;
+        let oldest = oldest(
+            link,
+            &info,
+            &progress,
+            retries.get(&name),
+            last,
+            !wait.is_empty(),
+        )
+        .await?;
         let paused = info.paused || retries.get(&name).is_some_and(|retries| retries.paused);
-        let pause = if paused { Some(pause_of(shared, &name).await?) } else { None };
+        let pause = if paused {
+            Some(pause_of(shared, &name).await?)
+        } else {
+            None
+        };
         states.push(RouteState {
             position,
             oldest,
@@ -65,7 +92,11 @@ pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, Queu
             paused,
             pause,
             filter: info.config.metadata.get(FILTER).cloned(),
-            working: working.iter().filter(|working| working.route == name).cloned().collect(),
+            working: working
+                .iter()
+                .filter(|working| working.route == name)
+                .cloned()
+                .collect(),
             name,
         });
     }
@@ -80,7 +111,8 @@ pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState
     let found = FactStore::get(&marks, SNAPSHOT).await.ok().flatten();
     let found = found.and_then(|found| serde_json::from_slice::<Snapshot>(&found).ok());
     let age = |snapshot: &Snapshot| {
-        Duration::try_from(shared.monitor.servers_now().duration_since(snapshot.at)).unwrap_or(Duration::ZERO)
+        Duration::try_from(shared.monitor.servers_now().duration_since(snapshot.at))
+            .unwrap_or(Duration::ZERO)
     };
     if let Some(fresh) = found.as_ref().filter(|snapshot| age(snapshot) < FRESH) {
         return Ok(fresh.states.clone());
@@ -90,7 +122,10 @@ pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState
         return Ok(usable.states);
     }
     let states = states(shared).await?;
-    let snapshot = Snapshot { at: shared.monitor.servers_now(), states };
+    let snapshot = Snapshot {
+        at: shared.monitor.servers_now(),
+        states,
+    };
     let body = serde_json::to_vec(&snapshot).unwrap_or_default();
     if is_ours && body.len() <= MOST_SHARED {
         // If it can't be shared, the next caller looks again.
@@ -134,15 +169,20 @@ async fn oldest(
     // Due and not settled: nobody fetches it while the breaker is open.
     let due_from = retries.map_or(1, |retries| retries.ack_floor.stream_sequence + 1);
     let due = json!({ "seq": due_from, "next_by_subj": due(&info.name, ">") });
-    let is_due = retries.is_some_and(|retries| retries.num_pending > 0 || retries.num_ack_pending > 0);
+    let is_due =
+        retries.is_some_and(|retries| retries.num_pending > 0 || retries.num_ack_pending > 0);
     let mut oldest = None;
-    for (stream, request, is_asked) in
-        [(Shard::ONLY.events(), unsettled, from <= last), (RETRIES, waiting, waits), (RETRIES, due, is_due)]
-    {
+    for (stream, request, is_asked) in [
+        (Shard::ONLY.events(), unsettled, from <= last),
+        (RETRIES, waiting, waits),
+        (RETRIES, due, is_due),
+    ] {
         if !is_asked {
             continue;
         }
-        let found = api::get_message(link, stream, &request).await.map_err(|error| error.of(LOOKING))?;
+        let found = api::get_message(link, stream, &request)
+            .await
+            .map_err(|error| error.of(LOOKING))?;
         let came_in = found.and_then(|found| message::parsed(&found.headers, HEADER_TIME).ok());
         oldest = [oldest, came_in].into_iter().flatten().min();
     }
@@ -162,8 +202,16 @@ pub(crate) struct Progress {
 pub(crate) async fn progress(link: &Link, info: &Info, last: u64) -> Result<Progress, QueueError> {
     let delivered = info.delivered.stream_sequence;
     // What comes after the last delivery and does not match is behind the route too.
-    let sent = if info.num_pending == 0 { sent_all(link, info, last).await? } else { delivered };
-    let settled = if info.num_ack_pending == 0 { sent } else { info.ack_floor.stream_sequence };
+    let sent = if info.num_pending == 0 {
+        sent_all(link, info, last).await?
+    } else {
+        delivered
+    };
+    let settled = if info.num_ack_pending == 0 {
+        sent
+    } else {
+        info.ack_floor.stream_sequence
+    };
     Ok(Progress { sent, settled })
 }
 
@@ -192,9 +240,14 @@ async fn sent_all(link: &Link, info: &Info, last: u64) -> Result<u64, QueueError
         let found = api::get_message(link, Shard::ONLY.events(), &request)
             .await
             .map_err(|error| error.of(LOOKING))?;
-        first = [first, found.map(|found| found.sequence)].into_iter().flatten().min();
+        first = [first, found.map(|found| found.sequence)]
+            .into_iter()
+            .flatten()
+            .min();
     }
-    Ok(first.map_or(last, |first| last.min(first - 1)).max(delivered))
+    Ok(first
+        .map_or(last, |first| last.min(first - 1))
+        .max(delivered))
 }
 
 /// Returns the subjects that a consumer gets.
@@ -203,7 +256,11 @@ fn filter_subjects(info: &Info) -> Vec<&str> {
     let several = config.filter_subjects.iter().map(String::as_str);
     let one = Some(config.filter_subject.as_str()).filter(|subject| !subject.is_empty());
     let subjects: Vec<&str> = several.chain(one).collect();
-    if subjects.is_empty() { vec![EVENTS_SUBJECT] } else { subjects }
+    if subjects.is_empty() {
+        vec![EVENTS_SUBJECT]
+    } else {
+        subjects
+    }
 }
 
 /// Length of a pause "until somebody resumes it" for the server, which wants a time.
@@ -223,11 +280,17 @@ pub(crate) async fn set_paused(
     let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
     // In this order, a change that is cut off half-way begins nothing new, and the route is still
     // shown as paused.
-    let order = if paused { [Shard::ONLY.events(), RETRIES] } else { [RETRIES, Shard::ONLY.events()] };
+    let order = if paused {
+        [Shard::ONLY.events(), RETRIES]
+    } else {
+        [RETRIES, Shard::ONLY.events()]
+    };
     for stream in order {
         match api::pause_consumer(&shared.link, stream, route, &request).await {
             Ok(()) => {}
-            Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
+            Err(error) if error.is_missing() => {
+                return Err(QueueError::NotFound(format!("route {route}")));
+            }
             Err(error) => return Err(error.of("pausing the route")),
         }
     }
@@ -241,24 +304,48 @@ pub(crate) fn pause_mark(route: &str) -> String {
 
 async fn pause_of(shared: &Arc<Shared>, route: &str) -> Result<Pause, QueueError> {
     let said = FactStore::get(&JetStreamStores(Arc::clone(shared)), &pause_mark(route)).await?;
-    Ok(said.and_then(|said| serde_json::from_slice(&said).ok()).unwrap_or_default())
+    Ok(said
+        .and_then(|said| serde_json::from_slice(&said).ok())
+        .unwrap_or_default())
 }
 
 /// Makes the waiting deliveries of an event due now. One that became due meanwhile is left as it
 /// is: it is being attempted, or will be.
-pub(crate) async fn retry_now(shared: &Shared, route: &str, event: EventId) -> Result<u64, QueueError> {
+pub(crate) async fn retry_now(
+    shared: &Shared,
+    route: &str,
+    event: EventId,
+) -> Result<u64, QueueError> {
     const MAKING: &str = "making a delivery due";
     let filter = waiting(route, &format!("{event}.*"));
-    let waits = api::subjects(&shared.link, RETRIES, &filter).await.map_err(|error| error.of(MAKING))?;
+    let waits = api::subjects(&shared.link, RETRIES, &filter)
+        .await
+        .map_err(|error| error.of(MAKING))?;
     let mut made_due = 0;
     for (subject, _) in waits {
         let found = api::last_message(&shared.link, RETRIES, &subject).await;
-        let Some(message) = found.map_err(|error| error.of(MAKING))? else { continue };
+        let Some(message) = found.map_err(|error| error.of(MAKING))? else {
+            continue;
+        };
         let mut headers = message.headers;
-        headers.insert("Nats-Schedule", format!("@at {}", shared.monitor.servers_now()));
-        headers.insert(NATS_MESSAGE_ID, format!("{subject}/now/{}", message.sequence));
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, message.sequence.to_string());
-        made_due += u64::from(shared.publisher.put_if(subject, headers, message.payload).await?);
+        headers.insert(
+            "Nats-Schedule",
+            format!("@at {}", shared.monitor.servers_now()),
+        );
+        headers.insert(
+            NATS_MESSAGE_ID,
+            format!("{subject}/now/{}", message.sequence),
+        );
+        headers.insert(
+            NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+            message.sequence.to_string(),
+        );
+        made_due += u64::from(
+            shared
+                .publisher
+                .put_if(subject, headers, message.payload)
+                .await?,
+        );
     }
     Ok(made_due)
 }
@@ -269,7 +356,9 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
     let link = &shared.link;
     let info = match api::consumer_info(link, Shard::ONLY.events(), route).await {
         Ok(info) => info,
-        Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
+        Err(error) if error.is_missing() => {
+            return Err(QueueError::NotFound(format!("route {route}")));
+        }
         Err(error) => return Err(error.of(FORGETTING)),
     };
     // Unsettled deliveries may be leased by a process that is gone.
@@ -277,8 +366,9 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
         let working = route_status::ask(link).await?;
         Ok::<_, QueueError>(working.iter().any(|working| working.route == route))
     };
-    let is_in_use =
-        info.num_waiting > 0 || shared.has_joined(route) || (info.num_ack_pending > 0 && is_held().await?);
+    let is_in_use = info.num_waiting > 0
+        || shared.has_joined(route)
+        || (info.num_ack_pending > 0 && is_held().await?);
     if is_in_use {
         return Err(QueueError::InUse(format!("route {route}")));
     }
@@ -306,6 +396,9 @@ mod tests {
         let snapshot = r#"{"at":"2026-01-01T00:00:00Z","states":[{"name":"r","position":7,"behind":1,"kept":8,
             "waiting":0,"in-flight":0,"oldest":null,"dead":0,"paused":false,"pause":null,"filter":null,"working":[]}]}"#;
         let snapshot: Snapshot = serde_json::from_str(snapshot).unwrap();
-        assert_eq!(snapshot.states[0].position, Shard::ONLY.position(7).unwrap());
+        assert_eq!(
+            snapshot.states[0].position,
+            Shard::ONLY.position(7).unwrap()
+        );
     }
 }

@@ -36,7 +36,11 @@ const WHOLE: Duration = Duration::from_mins(5);
 
 /// Statuses by which the server ends a request that it can't fill, or says that nobody listens to
 /// it.
-const ENDS: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::TIMEOUT, StatusCode::NO_RESPONDERS];
+const ENDS: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::TIMEOUT,
+    StatusCode::NO_RESPONDERS,
+];
 
 /// Messages to read.
 #[derive(Clone, Debug)]
@@ -83,7 +87,8 @@ impl Scan {
         link: &Link,
         each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
-        self.read_in_time(link, &format!("scan-{:016x}", fastrand::u64(..)), each).await
+        self.read_in_time(link, &format!("scan-{:016x}", fastrand::u64(..)), each)
+            .await
     }
 
     async fn read_in_time(
@@ -108,13 +113,19 @@ impl Scan {
         let mut last = 0;
         let mut in_vain = 0;
         while left > 0 {
-            let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
+            let batch = left.min(if self.headers_only {
+                BATCH_OF_HEADERS
+            } else {
+                BATCH
+            });
             requests.ask(batch).await?;
             let mut came = 0;
             // Messages that others remove meanwhile are not waited for; messages that others add
             // are not read.
             while came < batch && left > 0 {
-                let Some(stored) = requests.next().await? else { break };
+                let Some(stored) = requests.next().await? else {
+                    break;
+                };
                 came += 1;
                 last = stored.sequence;
                 left = (left - 1).min(stored.pending);
@@ -128,7 +139,10 @@ impl Scan {
             }
             in_vain += 1;
             if in_vain > IN_VAIN {
-                return Err(QueueError::unavailable(READING, "the server has more and does not send it"));
+                return Err(QueueError::unavailable(
+                    READING,
+                    "the server has more and does not send it",
+                ));
             }
             left = left.min(self.pending(link, name).await?);
             sleep(AGAIN).await;
@@ -150,7 +164,9 @@ impl Scan {
         pull::Config {
             name: Some(name.to_owned()),
             filter_subject: self.subject.clone(),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.from.max(1) },
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: self.from.max(1),
+            },
             ack_policy: AckPolicy::None,
             headers_only: self.headers_only,
             inactive_threshold: FORGET_AFTER,
@@ -172,9 +188,18 @@ struct Requests<'l> {
 impl<'l> Requests<'l> {
     async fn open(link: &'l Link, stream: StreamName, consumer: &str) -> Result<Self, QueueError> {
         let inbox = link.client.new_inbox();
-        let answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
+        let answers = link
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(failed(READING))?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
-        Ok(Self { link, subject, inbox, answers })
+        Ok(Self {
+            link,
+            subject,
+            inbox,
+            answers,
+        })
     }
 
     /// Requests up to `batch` messages, without waiting for later ones.
@@ -182,7 +207,11 @@ impl<'l> Requests<'l> {
         let request = json!({ "batch": batch, "no_wait": true }).to_string();
         let subject = self.subject.clone();
         let inbox = self.inbox.clone();
-        let asked = self.link.client.publish_with_reply(subject, inbox, request.into()).await;
+        let asked = self
+            .link
+            .client
+            .publish_with_reply(subject, inbox, request.into())
+            .await;
         asked.map_err(failed(READING))
     }
 
@@ -193,13 +222,20 @@ impl<'l> Requests<'l> {
         match answer.status {
             None | Some(StatusCode::OK) => Ok(Some(stored(answer))),
             Some(status) if ENDS.contains(&status) => Ok(None),
-            Some(status) => Err(QueueError::unavailable(READING, format!("the server said {status}"))),
+            Some(status) => Err(QueueError::unavailable(
+                READING,
+                format!("the server said {status}"),
+            )),
         }
     }
 }
 
 fn stored(message: Message) -> Stored {
-    let reply = message.reply.as_ref().map(async_nats::Subject::as_str).unwrap_or_default();
+    let reply = message
+        .reply
+        .as_ref()
+        .map(async_nats::Subject::as_str)
+        .unwrap_or_default();
     let tokens: Vec<&str> = reply.split('.').collect();
     // As in ADR-15: the sequence in the stream, that in the consumer, the time, and the number of
     // messages left.

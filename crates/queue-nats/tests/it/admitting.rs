@@ -8,7 +8,8 @@ use event_model::{Algorithm, Event, Headers, Proof, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Consumer, Intake, Lifecycle, Quarantined, RejectedWebhook, Route, RouteFilter, Source, Start, Verdict,
+    Consumer, Intake, Lifecycle, Quarantined, RejectedWebhook, Route, RouteFilter, Source, Start,
+    Verdict,
 };
 
 use crate::joining::{open, settlement, world};
@@ -22,9 +23,14 @@ struct World {
 impl World {
     async fn start() -> Self {
         let (servers, options) = world().await;
-        let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+        let jetstream =
+            async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
         let queue = open(&options).await;
-        Self { _servers: servers, jetstream, queue }
+        Self {
+            _servers: servers,
+            jetstream,
+            queue,
+        }
     }
 
     /// Publishes `lost`, which is then in no stream, though the server knows its id. Another
@@ -43,8 +49,12 @@ impl World {
 
     async fn subscribe(&self) -> Box<dyn Consumer> {
         let lease = Duration::from_secs(60);
-        let route =
-            Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
+        let route = Route {
+            name: "r".to_owned(),
+            filter: RouteFilter::default(),
+            start: Start::Beginning,
+            lease,
+        };
         self.queue.subscribe(route).await.unwrap()
     }
 }
@@ -54,14 +64,25 @@ async fn next(consumer: &mut dyn Consumer) -> String {
     let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = next.expect("nothing came").unwrap().remove(0);
     let name = delivery.event.name().to_owned();
-    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    delivery
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     name
 }
 
 fn refused(lost: &Event) -> RejectedWebhook {
     let reason = "no-key-matches".to_owned();
     let account = "ACME".to_owned();
-    RejectedWebhook::stored(0, lost.body().clone(), Headers::default(), lost.received_at(), reason, account)
+    RejectedWebhook::stored(
+        0,
+        lost.body().clone(),
+        Headers::default(),
+        lost.received_at(),
+        reason,
+        account,
+    )
 }
 
 fn malformed(body: &'static str) -> Quarantined {
@@ -82,14 +103,39 @@ async fn an_event_that_is_known_and_lost_is_admitted_anew() {
     let mut consumer = world.subscribe().await;
     world.lose(&event("A", "a")).await;
     world.queue.publish(event("B", "b")).await.unwrap();
-    assert_eq!([next(&mut *consumer).await, next(&mut *consumer).await], ["FIRST", "B"], "A is lost");
+    assert_eq!(
+        [next(&mut *consumer).await, next(&mut *consumer).await],
+        ["FIRST", "B"],
+        "A is lost"
+    );
     let stores = world.queue.stores();
-    assert!(!stores.publish_if_new(event("A", "a")).await.unwrap(), "it was not there");
-    assert!(stores.publish_if_new(event("A", "a")).await.unwrap(), "it is now");
-    assert!(world.queue.publish(event("A", "a")).await.unwrap().duplicate, "to a webhook too");
-    assert!(stores.publish_if_new(event("B", "b")).await.unwrap(), "this one was");
+    assert!(
+        !stores.publish_if_new(event("A", "a")).await.unwrap(),
+        "it was not there"
+    );
+    assert!(
+        stores.publish_if_new(event("A", "a")).await.unwrap(),
+        "it is now"
+    );
+    assert!(
+        world
+            .queue
+            .publish(event("A", "a"))
+            .await
+            .unwrap()
+            .duplicate,
+        "to a webhook too"
+    );
+    assert!(
+        stores.publish_if_new(event("B", "b")).await.unwrap(),
+        "this one was"
+    );
     world.queue.publish(event("C", "c")).await.unwrap();
-    assert_eq!([next(&mut *consumer).await, next(&mut *consumer).await], ["A", "C"], "each once");
+    assert_eq!(
+        [next(&mut *consumer).await, next(&mut *consumer).await],
+        ["A", "C"],
+        "each once"
+    );
     world.queue.close().await;
 }
 
@@ -101,7 +147,10 @@ async fn a_refused_webhook_goes_only_when_its_event_is_held() {
     hold.capture(refused(&event("A", "a"))).await.unwrap();
     world.lose(&event("A", "a")).await;
     hold.admit(1, event("A", "a")).await.unwrap();
-    assert_eq!([next(&mut *consumer).await, next(&mut *consumer).await], ["FIRST", "A"]);
+    assert_eq!(
+        [next(&mut *consumer).await, next(&mut *consumer).await],
+        ["FIRST", "A"]
+    );
     assert_eq!(hold.count().await.unwrap().webhooks, 0);
     world.queue.close().await;
 }
@@ -117,7 +166,10 @@ async fn what_is_released_twice_is_delivered_once_and_what_is_lost_comes_again()
     world.queue.publish(event("A", "a")).await.unwrap();
     world.lose(&event("B", "b")).await;
     for (id, name) in [(1, "A"), (2, "B"), (3, "C")] {
-        quarantine.release(id, event(name, &name.to_lowercase())).await.unwrap();
+        quarantine
+            .release(id, event(name, &name.to_lowercase()))
+            .await
+            .unwrap();
     }
     let mut came = Vec::new();
     while came.len() < 4 {

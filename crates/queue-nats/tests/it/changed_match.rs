@@ -6,7 +6,8 @@ use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Intake, Lifecycle, MatchFields, Route, RouteFilter, RouteState, Source, Start, Upstream, Verdict,
+    Intake, Lifecycle, MatchFields, Route, RouteFilter, RouteState, Source, Start, Upstream,
+    Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 use tokio::time::{sleep, timeout};
@@ -16,13 +17,27 @@ use crate::proxy::Proxy;
 
 fn route(names: &[&str]) -> Route {
     let event = names.iter().map(|name| (*name).to_owned()).collect();
-    let filter = RouteFilter::from(MatchFields { event, ..MatchFields::default() });
-    Route { name: "r".to_owned(), filter, start: Start::Beginning, lease: Duration::from_secs(5) }
+    let filter = RouteFilter::from(MatchFields {
+        event,
+        ..MatchFields::default()
+    });
+    Route {
+        name: "r".to_owned(),
+        filter,
+        start: Start::Beginning,
+        lease: Duration::from_secs(5),
+    }
 }
 
 async fn stream(servers: &Servers) -> async_nats::jetstream::stream::State {
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    jetstream.get_stream("FLUENT_EVENTS").await.unwrap().cached_info().state.clone()
+    jetstream
+        .get_stream("FLUENT_EVENTS")
+        .await
+        .unwrap()
+        .cached_info()
+        .state
+        .clone()
 }
 
 /// Returns the first position of the stream of events, and its number of events.
@@ -45,7 +60,10 @@ async fn state(queue: &JetStream) -> RouteState {
 async fn removes(servers: &Servers, first: u64) {
     let began = Instant::now();
     while stored(servers).await.0 < first {
-        assert!(began.elapsed() < Duration::from_secs(60), "nothing is removed");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "nothing is removed"
+        );
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -67,13 +85,23 @@ async fn becomes_everything(before: &[&str], change: impl FnOnce(&mut Options)) 
     let queue = open(&options).await;
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     for number in 0..5 {
-        queue.publish(event(&format!("W{number}"), "w")).await.unwrap();
+        queue
+            .publish(event(&format!("W{number}"), "w"))
+            .await
+            .unwrap();
     }
     // Ten rounds of retention.
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(stored(&servers).await, (2, 5), "they are kept until the route has them");
+    assert_eq!(
+        stored(&servers).await,
+        (2, 5),
+        "they are kept until the route has them"
+    );
     assert_eq!(state(&queue).await.behind, 5);
-    assert_eq!(names(&mut *consumer, 5).await, set(&["W0", "W1", "W2", "W3", "W4"]));
+    assert_eq!(
+        names(&mut *consumer, 5).await,
+        set(&["W0", "W1", "W2", "W3", "W4"])
+    );
     removes(&servers, 7).await;
     assert_eq!(state(&queue).await.behind, 0);
     queue.close().await;
@@ -104,16 +132,28 @@ async fn a_consumer_that_was_left_without_subjects_keeps_its_events_and_is_mende
     queue.close().await;
 
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    let mut raw: PullConsumer = jetstream.get_consumer_from_stream("r", "FLUENT_EVENTS").await.unwrap();
+    let mut raw: PullConsumer = jetstream
+        .get_consumer_from_stream("r", "FLUENT_EVENTS")
+        .await
+        .unwrap();
     let mut config = raw.info().await.unwrap().config.clone();
     (config.filter_subject, config.filter_subjects) = (String::new(), Vec::new());
-    let request = serde_json::json!({ "stream_name": "FLUENT_EVENTS", "config": config, "action": "update" });
-    let changed: serde_json::Value =
-        jetstream.request("CONSUMER.CREATE.FLUENT_EVENTS.r", &request).await.unwrap();
+    let request =
+        serde_json::json!({ "stream_name": "FLUENT_EVENTS", "config": config, "action": "update" });
+    let changed: serde_json::Value = jetstream
+        .request("CONSUMER.CREATE.FLUENT_EVENTS.r", &request)
+        .await
+        .unwrap();
     assert!(changed["config"]["filter_subject"].is_null(), "{changed}");
 
     let queue = open(&options).await;
-    let mut other = queue.subscribe(Route { name: "other".to_owned(), ..route(&[]) }).await.unwrap();
+    let mut other = queue
+        .subscribe(Route {
+            name: "other".to_owned(),
+            ..route(&[])
+        })
+        .await
+        .unwrap();
     for name in ["A", "B"] {
         queue.publish(event(name, "a")).await.unwrap();
     }
@@ -124,7 +164,11 @@ async fn a_consumer_that_was_left_without_subjects_keeps_its_events_and_is_mende
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     assert_eq!(names(&mut *consumer, 2).await, set(&["A", "B"]));
     queue.publish(event("C", "c")).await.unwrap();
-    assert_eq!(names(&mut *consumer, 1).await, set(&["C"]), "and it is woken by what comes");
+    assert_eq!(
+        names(&mut *consumer, 1).await,
+        set(&["C"]),
+        "and it is woken by what comes"
+    );
     queue.close().await;
 }
 
@@ -132,7 +176,9 @@ async fn a_consumer_that_was_left_without_subjects_keeps_its_events_and_is_mende
 async fn crowd(servers: &Servers, queue: &JetStream, bytes: u64) -> u64 {
     let mut count = 0;
     while stored_bytes(servers).await < bytes * 85 / 100 {
-        let events: Vec<_> = (0..100).map(|number| event("W", &(count + number).to_string())).collect();
+        let events: Vec<_> = (0..100)
+            .map(|number| event("W", &(count + number).to_string()))
+            .collect();
         let published = queue.publish_many(&events).await;
         assert!(published.error.is_none(), "{:?}", published.error);
         count += 100;
@@ -145,15 +191,28 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     let (servers, mut options) = world().await;
     options.layout.bytes = 4 << 20;
     options.janitor_every = Duration::from_millis(100);
-    Cluster::connect(&options).await.unwrap().init().await.unwrap();
+    Cluster::connect(&options)
+        .await
+        .unwrap()
+        .init()
+        .await
+        .unwrap();
     let queue = open(&options).await;
     // Settles nothing, since it matches nothing of what comes.
     let _consumer = queue.subscribe(route(&["OLD"])).await.unwrap();
     let count = crowd(&servers, &queue, options.layout.bytes).await;
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(stored(&servers).await, (1, count), "spools may still read them back");
+    assert_eq!(
+        stored(&servers).await,
+        (1, count),
+        "spools may still read them back"
+    );
     let full = options.layout.dedup_window.as_secs();
-    assert_eq!(queue.health().await.ids_known_for, Some(full), "nothing was removed yet");
+    assert_eq!(
+        queue.health().await.ids_known_for,
+        Some(full),
+        "nothing was removed yet"
+    );
     queue.close().await;
 
     options.crowded_age = Duration::ZERO;
@@ -161,19 +220,34 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     let (first, left) = stored(&servers).await;
-    assert!(first == 1 && left == count, "the route that now matches all has not had them: {first} {left}");
+    assert!(
+        first == 1 && left == count,
+        "the route that now matches all has not had them: {first} {left}"
+    );
     let mut settled = 0;
     while settled < count {
-        let deliveries = timeout(Duration::from_secs(60), consumer.next(256)).await.unwrap().unwrap();
+        let deliveries = timeout(Duration::from_secs(60), consumer.next(256))
+            .await
+            .unwrap()
+            .unwrap();
         for delivery in deliveries {
-            delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+            delivery
+                .ticket
+                .settle(settlement(Verdict::Done))
+                .await
+                .unwrap();
             settled += 1;
         }
     }
     removes(&servers, 2).await;
     // What is left is seconds old, and so is what the servers know.
     timeout(Duration::from_secs(60), async {
-        while queue.health().await.ids_known_for.is_none_or(|known| known >= full) {
+        while queue
+            .health()
+            .await
+            .ids_known_for
+            .is_none_or(|known| known >= full)
+        {
             sleep(Duration::from_millis(100)).await;
         }
     })
@@ -191,11 +265,24 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
     let after = open(&options).await;
     let decided_here = |when: &str| {
         let when = Some(queue::Condition::parse(when).unwrap());
-        Route { filter: RouteFilter::from(MatchFields { when, ..MatchFields::default() }), ..route(&[]) }
+        Route {
+            filter: RouteFilter::from(MatchFields {
+                when,
+                ..MatchFields::default()
+            }),
+            ..route(&[])
+        }
     };
-    let mut these = before.subscribe(decided_here("event.entityRef == 'old'")).await.unwrap();
+    let mut these = before
+        .subscribe(decided_here("event.entityRef == 'old'"))
+        .await
+        .unwrap();
     // It fetches no more when the one that it requested comes.
-    assert!(timeout(Duration::from_millis(100), these.next(1)).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(100), these.next(1))
+            .await
+            .is_err()
+    );
     before.publish(event("FIRST", "1")).await.unwrap();
     timeout(Duration::from_secs(60), async {
         loop {
@@ -207,7 +294,10 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
     })
     .await
     .expect("it settles what it does not match");
-    let mut those = after.subscribe(decided_here("event.entityRef != 'old'")).await.unwrap();
+    let mut those = after
+        .subscribe(decided_here("event.entityRef != 'old'"))
+        .await
+        .unwrap();
     before.publish(event("SECOND", "2")).await.unwrap();
     let came = timeout(Duration::from_millis(500), these.next(1)).await;
     assert!(came.is_err(), "nor is this: {came:?}");
@@ -232,8 +322,15 @@ async fn a_persons_word_holds(pause: Option<queue::Pause>, before_it: Option<que
     let _those = those.unwrap();
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     for stream in ["FLUENT_EVENTS", "FLUENT_RETRIES"] {
-        let mut raw: PullConsumer = jetstream.get_consumer_from_stream("r", stream).await.unwrap();
-        assert_eq!(raw.info().await.unwrap().paused, pause.is_some(), "{stream}");
+        let mut raw: PullConsumer = jetstream
+            .get_consumer_from_stream("r", stream)
+            .await
+            .unwrap();
+        assert_eq!(
+            raw.info().await.unwrap().paused,
+            pause.is_some(),
+            "{stream}"
+        );
     }
     after.close().await;
     before.close().await;
@@ -242,14 +339,23 @@ async fn a_persons_word_holds(pause: Option<queue::Pause>, before_it: Option<que
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_or_its_end_that_comes_while_a_version_joins_holds() {
     let paused = || Some(queue::Pause::default());
-    tokio::join!(a_persons_word_holds(paused(), None), a_persons_word_holds(None, paused()));
+    tokio::join!(
+        a_persons_word_holds(paused(), None),
+        a_persons_word_holds(None, paused())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_version_before_takes_a_route_back_from_one_that_was_killed_holding_an_event() {
     let (servers, options) = world().await;
     let before = open(&options).await;
-    let mut narrow = before.subscribe(Route { start: Start::Now, ..route(&["OLD"]) }).await.unwrap();
+    let mut narrow = before
+        .subscribe(Route {
+            start: Start::Now,
+            ..route(&["OLD"])
+        })
+        .await
+        .unwrap();
     #[expect(clippy::disallowed_methods, reason = "it is awaited")]
     let asking = tokio::spawn(async move { names(&mut *narrow, 1).await });
     let proxy = Proxy::start(servers.servers[0].port()).await;
@@ -258,11 +364,17 @@ async fn the_version_before_takes_a_route_back_from_one_that_was_killed_holding_
     let after = open(&through).await;
     let mut wide = after.subscribe(route(&[])).await.unwrap();
     before.publish(event("W", "w")).await.unwrap();
-    let held = timeout(Duration::from_secs(60), wide.next(4)).await.unwrap().unwrap();
+    let held = timeout(Duration::from_secs(60), wide.next(4))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(held.len(), 1);
     proxy.cut().await;
     before.publish(event("OLD", "o")).await.unwrap();
     let taken = timeout(Duration::from_secs(60), asking).await;
-    assert_eq!(taken.expect("nobody serves the route").unwrap(), set(&["OLD"]));
+    assert_eq!(
+        taken.expect("nobody serves the route").unwrap(),
+        set(&["OLD"])
+    );
     std::mem::forget((held, wide, after));
 }

@@ -29,24 +29,53 @@ const DAY: i64 = 24 * 60 * 60;
 async fn a_wait_lasts_as_long_as_it_is_to(wrong: i64) {
     const WAIT: Duration = Duration::from_secs(3);
     let (_servers, options) = world().await;
-    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(Wrong(wrong))).await.unwrap());
-    let everything = Route { start: Start::Beginning, lease: IN_TIME, ..route(&[]) };
+    let queue: Arc<JetStream> = Arc::new(
+        JetStream::open(options, Arc::new(Wrong(wrong)))
+            .await
+            .unwrap(),
+    );
+    let everything = Route {
+        start: Start::Beginning,
+        lease: IN_TIME,
+        ..route(&[])
+    };
     let mut consumer = queue.subscribe(everything).await.unwrap();
     queue.publish(event("E", "x")).await.unwrap();
-    let first = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    let first = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     let asked = Instant::now();
-    first.ticket.settle(settlement(Verdict::Again(WAIT))).await.unwrap();
-    let again = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    first
+        .ticket
+        .settle(settlement(Verdict::Again(WAIT)))
+        .await
+        .unwrap();
+    let again = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     let waited = asked.elapsed();
-    assert!(waited >= WAIT, "a clock {wrong} s ahead: it came after {waited:?}");
-    again.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    assert!(
+        waited >= WAIT,
+        "a clock {wrong} s ahead: it came after {waited:?}"
+    );
+    again
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     // Measured while this machine stands still, it is off by as much.
     let measured = async {
         while (queue.health().await.clock_ahead_ms.unwrap() / 1000 - wrong).abs() > 2 {
             sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(IN_TIME, measured).await.expect("it is said how wrong the clock is");
+    timeout(IN_TIME, measured)
+        .await
+        .expect("it is said how wrong the clock is");
     queue.close().await;
 }
 
@@ -64,15 +93,40 @@ async fn a_wait_goes_by_the_servers_clock() {
 async fn a_clock_that_is_ahead_removes_nothing_before_its_time() {
     let (_servers, mut options) = world().await;
     options.janitor_every = Duration::from_millis(100);
-    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(Wrong(DAY * 30))).await.unwrap());
-    let mut consumer = queue.subscribe(Route { start: Start::Beginning, ..route(&[]) }).await.unwrap();
+    let queue: Arc<JetStream> = Arc::new(
+        JetStream::open(options, Arc::new(Wrong(DAY * 30)))
+            .await
+            .unwrap(),
+    );
+    let mut consumer = queue
+        .subscribe(Route {
+            start: Start::Beginning,
+            ..route(&[])
+        })
+        .await
+        .unwrap();
     let receipt = queue.publish(event("E", "x")).await.unwrap();
-    let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
-    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    let delivery = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
+    delivery
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     // Ten rounds of retention.
     sleep(Duration::from_secs(1)).await;
-    let held = queue.presence(receipt.position, event("E", "x").id()).await.unwrap();
-    assert_eq!(held, queue::Presence::Present, "it is kept for seven days of the servers'");
+    let held = queue
+        .presence(receipt.position, event("E", "x").id())
+        .await
+        .unwrap();
+    assert_eq!(
+        held,
+        queue::Presence::Present,
+        "it is kept for seven days of the servers'"
+    );
     queue.close().await;
 }
 
@@ -82,12 +136,39 @@ async fn a_pause_ends_when_our_clock_says_so() {
     let clock = Wrong(-3600);
     let until = clock.now().checked_add(Duration::from_secs(4)).unwrap();
     let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(clock)).await.unwrap());
-    let mut consumer = queue.subscribe(Route { start: Start::Beginning, ..route(&[]) }).await.unwrap();
-    queue.stores().set_paused("r", Some(&Pause { until: Some(until), ..Pause::default() })).await.unwrap();
+    let mut consumer = queue
+        .subscribe(Route {
+            start: Start::Beginning,
+            ..route(&[])
+        })
+        .await
+        .unwrap();
+    queue
+        .stores()
+        .set_paused(
+            "r",
+            Some(&Pause {
+                until: Some(until),
+                ..Pause::default()
+            }),
+        )
+        .await
+        .unwrap();
     queue.publish(event("E", "x")).await.unwrap();
-    let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    let delivery = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     // Both are cut off to seconds.
-    assert!(clock.now() >= until.checked_sub(Duration::from_secs(1)).unwrap(), "it ended early");
-    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    assert!(
+        clock.now() >= until.checked_sub(Duration::from_secs(1)).unwrap(),
+        "it ended early"
+    );
+    delivery
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     queue.close().await;
 }

@@ -33,12 +33,16 @@ impl Streams {
         }
         let mut options = Options::new(proxies.iter().map(Proxy::url));
         options.discover = false;
-        options.index = Some(Arc::new(Index::open(&self.folder.path().join("index.db")).unwrap()));
+        options.index = Some(Arc::new(
+            Index::open(&self.folder.path().join("index.db")).unwrap(),
+        ));
         options.layout.replicas = self.replicas;
         options.layout.bytes = 64 << 20;
         change(&mut options);
         self.proxies.lock().unwrap().extend(proxies);
-        let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+        let queue = JetStream::open(options, Arc::new(SystemClock))
+            .await
+            .unwrap();
         let stores = Arc::clone(queue.stores());
         Queue::new(Arc::new(queue), stores)
     }
@@ -72,7 +76,13 @@ impl Harness for Streams {
 
     fn forget_attempts(&self) -> BoxFuture<'_, ()> {
         async move {
-            self.jetstream.get_stream("FLUENT_ATTEMPTS").await.unwrap().purge().await.unwrap();
+            self.jetstream
+                .get_stream("FLUENT_ATTEMPTS")
+                .await
+                .unwrap()
+                .purge()
+                .await
+                .unwrap();
         }
         .boxed()
     }
@@ -83,19 +93,42 @@ async fn fresh(servers: &Cluster, replicas: usize) -> Box<dyn Harness> {
     let urls = servers.urls();
     let client = async_nats::connect(urls.clone()).await.unwrap();
     let jetstream = async_nats::jetstream::new(client);
-    for stream in
-        ["EVENTS", "RETRIES", "DEAD", "QUARANTINE", "ATTEMPTS", "REFUSED", "MARKS", "INFLIGHT", "SAME_IDS"]
-    {
+    for stream in [
+        "EVENTS",
+        "RETRIES",
+        "DEAD",
+        "QUARANTINE",
+        "ATTEMPTS",
+        "REFUSED",
+        "MARKS",
+        "INFLIGHT",
+        "SAME_IDS",
+    ] {
         let _ = jetstream.delete_stream(format!("FLUENT_{stream}")).await;
     }
     let mut options = Options::new(urls);
     options.layout.replicas = replicas;
     options.layout.bytes = 64 << 20;
-    let report = cluster::Cluster::connect(&options).await.unwrap().init().await.unwrap();
+    let report = cluster::Cluster::connect(&options)
+        .await
+        .unwrap()
+        .init()
+        .await
+        .unwrap();
     assert!(report.is_good(), "{report}");
-    let ports = servers.servers.iter().map(nats_server::Server::port).collect();
+    let ports = servers
+        .servers
+        .iter()
+        .map(nats_server::Server::port)
+        .collect();
     let folder = tempfile::tempdir().unwrap();
-    Box::new(Streams { ports, replicas, proxies: Mutex::default(), folder, jetstream })
+    Box::new(Streams {
+        ports,
+        replicas,
+        proxies: Mutex::default(),
+        folder,
+        jetstream,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

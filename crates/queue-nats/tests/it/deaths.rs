@@ -22,24 +22,47 @@ async fn a_changed_match_kills_nobody() {
     let mut before = Vec::new();
     for _ in 0..8 {
         let queue = open(&options).await;
-        let mut consumer = queue.subscribe(Route { lease: IN_TIME, ..route(&["OLD"]) }).await.unwrap();
+        let mut consumer = queue
+            .subscribe(Route {
+                lease: IN_TIME,
+                ..route(&["OLD"])
+            })
+            .await
+            .unwrap();
         asking.spawn(async move { while consumer.next(16).await.is_ok() {} });
         before.push(queue);
     }
     let after = open(&options).await;
-    let mut consumer = after.subscribe(Route { lease: IN_TIME, ..route(&[]) }).await.unwrap();
+    let mut consumer = after
+        .subscribe(Route {
+            lease: IN_TIME,
+            ..route(&[])
+        })
+        .await
+        .unwrap();
     for number in 0..60 {
-        after.publish(event(&format!("W{number}"), "w")).await.unwrap();
+        after
+            .publish(event(&format!("W{number}"), "w"))
+            .await
+            .unwrap();
     }
     let mut seen = BTreeMap::new();
     while seen.values().sum::<u32>() < 60 {
         let deliveries = timeout(IN_TIME, consumer.next(16)).await.unwrap().unwrap();
         for delivery in deliveries {
             *seen.entry((delivery.attempt, delivery.deaths)).or_insert(0) += 1;
-            delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+            delivery
+                .ticket
+                .settle(settlement(Verdict::Done))
+                .await
+                .unwrap();
         }
     }
-    assert_eq!(seen, BTreeMap::from([((1, 0), 60)]), "by attempt and deaths");
+    assert_eq!(
+        seen,
+        BTreeMap::from([((1, 0), 60)]),
+        "by attempt and deaths"
+    );
     for queue in before {
         queue.close().await;
     }
@@ -51,35 +74,74 @@ pub(crate) async fn denied(denied: &str) -> (Servers, Options, Options, tempfile
         "authorization {{ users: [ {{user: admin, password: x}}, \
          {{user: d, password: x, permissions: {{publish: {{deny: [\"{denied}\"]}}}}}} ] }}"
     );
-    let servers =
-        Servers::start(1, &nats_server::Options { more, ..nats_server::Options::default() }).unwrap();
+    let servers = Servers::start(
+        1,
+        &nats_server::Options {
+            more,
+            ..nats_server::Options::default()
+        },
+    )
+    .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("password");
     std::fs::write(&secret, "x").unwrap();
     let mut options = Options::new(servers.urls());
     options.layout.bytes = 64 << 20;
     options.identity = Identity::Password("admin".into(), secret.clone());
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
-    let less = Options { identity: Identity::Password("d".into(), secret), ..options.clone() };
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
+    let less = Options {
+        identity: Identity::Password("d".into(), secret),
+        ..options.clone()
+    };
     (servers, options, less, folder)
 }
 
 async fn marks_that_cannot_be_read_kill_nobody(stream: &str) {
-    let (_servers, options, less, _folder) = denied(&format!("$JS.API.STREAM.MSG.GET.{stream}")).await;
+    let (_servers, options, less, _folder) =
+        denied(&format!("$JS.API.STREAM.MSG.GET.{stream}")).await;
     let admin = open(&options).await;
     let other = open(&less).await;
-    let brief = Route { lease: Duration::from_secs(3), start: Start::Beginning, ..route(&[]) };
+    let brief = Route {
+        lease: Duration::from_secs(3),
+        start: Start::Beginning,
+        ..route(&[])
+    };
     let mut consumer = other.subscribe(brief.clone()).await.unwrap();
     admin.publish(event("E", "x")).await.unwrap();
     std::mem::forget(consumer.next(1).await.unwrap());
     // It comes again and again, and nobody can say what became of its first attempt.
-    assert!(timeout(Duration::from_secs(10), consumer.next(1)).await.is_err(), "not on a guess");
+    assert!(
+        timeout(Duration::from_secs(10), consumer.next(1))
+            .await
+            .is_err(),
+        "not on a guess"
+    );
     drop(consumer);
     other.close().await;
     let mut consumer = admin.subscribe(brief).await.unwrap();
-    let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
-    assert_eq!((delivery.attempt, delivery.deaths), (2, 1), "one attempt began, and was not heard of again");
-    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    let delivery = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
+    assert_eq!(
+        (delivery.attempt, delivery.deaths),
+        (2, 1),
+        "one attempt began, and was not heard of again"
+    );
+    delivery
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     admin.close().await;
 }
 
@@ -95,10 +157,16 @@ async fn what_cannot_be_looked_up_waits_and_is_no_death() {
 async fn what_is_looked_up_delays_nothing_that_is_new() {
     let (_servers, _, less, _folder) = denied("$JS.API.STREAM.MSG.GET.FLUENT_INFLIGHT").await;
     let queue = open(&less).await;
-    let route = Route { lease: Duration::from_secs(3), ..route(&[]) };
+    let route = Route {
+        lease: Duration::from_secs(3),
+        ..route(&[])
+    };
     let mut consumer = queue.subscribe(route).await.unwrap();
     for number in 0..10 {
-        queue.publish(event("E", &number.to_string())).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
     }
     let mut taken = 0;
     while taken < 10 {
@@ -107,13 +175,25 @@ async fn what_is_looked_up_delays_nothing_that_is_new() {
         std::mem::forget(deliveries);
     }
     // Until they have come again, and are being looked up.
-    assert!(timeout(Duration::from_secs(5), consumer.next(16)).await.is_err());
+    assert!(
+        timeout(Duration::from_secs(5), consumer.next(16))
+            .await
+            .is_err()
+    );
     let began = Instant::now();
     queue.publish(event("NEW", "x")).await.unwrap();
-    let delivery = timeout(IN_TIME, consumer.next(16)).await.unwrap().unwrap().remove(0);
+    let delivery = timeout(IN_TIME, consumer.next(16))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     assert_eq!(delivery.event.name(), "NEW");
     // One after the other they are looked up, in vain, for three times as long.
-    assert!(began.elapsed() < Duration::from_secs(10), "after {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "after {:?}",
+        began.elapsed()
+    );
     queue.close().await;
 }
 
@@ -122,19 +202,38 @@ async fn what_is_looked_up_delays_nothing_that_is_new() {
 async fn marks_are_written_and_a_dispatcher_starts_after_the_only_server_restarted() {
     let (mut servers, options) = world().await;
     let queue = open(&options).await;
-    let brief = Route { lease: Duration::from_secs(2), ..route(&[]) };
+    let brief = Route {
+        lease: Duration::from_secs(2),
+        ..route(&[])
+    };
     let mut consumer = queue.subscribe(brief.clone()).await.unwrap();
     servers.kill_all();
     servers.start_all().unwrap();
-    timeout(IN_TIME, async { while queue.publish(event("E", "x")).await.is_err() {} }).await.unwrap();
+    timeout(IN_TIME, async {
+        while queue.publish(event("E", "x")).await.is_err() {}
+    })
+    .await
+    .unwrap();
     let held = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap();
     assert_eq!((held[0].attempt, held[0].deaths), (1, 0));
     std::mem::forget((held, consumer, queue));
     let after = open(&options).await;
     let mut consumer = after.subscribe(brief).await.unwrap();
-    let again = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
-    assert_eq!((again.attempt, again.deaths), (2, 1), "the mark was written");
-    again.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    let again = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
+    assert_eq!(
+        (again.attempt, again.deaths),
+        (2, 1),
+        "the mark was written"
+    );
+    again
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     after.close().await;
 }
 
@@ -142,20 +241,37 @@ async fn marks_are_written_and_a_dispatcher_starts_after_the_only_server_restart
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_that_cannot_be_written_delay_deliveries_once_and_stop_none() {
     let (servers, options) = world().await;
-    let queue: Arc<JetStream> =
-        Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(
+        JetStream::open(options.clone(), Arc::new(SystemClock))
+            .await
+            .unwrap(),
+    );
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     jetstream.delete_stream("FLUENT_INFLIGHT").await.unwrap();
     let mut delayed = 0;
     for number in 0..20 {
         let began = Instant::now();
-        queue.publish(event("E", &number.to_string())).await.unwrap();
-        let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
-        delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
+        let delivery = timeout(IN_TIME, consumer.next(1))
+            .await
+            .unwrap()
+            .unwrap()
+            .remove(0);
+        delivery
+            .ticket
+            .settle(settlement(Verdict::Done))
+            .await
+            .unwrap();
         // As long as somebody waits for a mark.
         delayed += usize::from(began.elapsed() >= Duration::from_secs(2));
     }
-    assert!(delayed <= 10, "{delayed} of 20: not the first alone, whatever this machine does");
+    assert!(
+        delayed <= 10,
+        "{delayed} of 20: not the first alone, whatever this machine does"
+    );
     queue.close().await;
 }

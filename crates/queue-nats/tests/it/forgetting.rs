@@ -8,8 +8,9 @@ use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, EventStory, Intake, Lifecycle, Outcome, PAUSES_WITHIN, Pause, Position,
-    ReceivedQuery, Replayed, Route, RouteFilter, Settlement, Source, Start, StoryState, Verdict,
+    Attempt, Consumer, DeadReason, EventStory, Intake, Lifecycle, Outcome, PAUSES_WITHIN, Pause,
+    Position, ReceivedQuery, Replayed, Route, RouteFilter, Settlement, Source, Start, StoryState,
+    Verdict,
 };
 use queue_nats::JetStream;
 
@@ -27,30 +28,60 @@ struct World {
 impl World {
     async fn start() -> Self {
         let (servers, mut options) = world().await;
-        let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+        let jetstream =
+            async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
         let folder = tempfile::tempdir().unwrap();
-        let plain = JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap();
-        options.index = Some(Arc::new(Index::open(&folder.path().join("index.db")).unwrap()));
-        let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
-        Self { _servers: servers, _folder: folder, jetstream, queue: Arc::new(queue), plain: Arc::new(plain) }
+        let plain = JetStream::open(options.clone(), Arc::new(SystemClock))
+            .await
+            .unwrap();
+        options.index = Some(Arc::new(
+            Index::open(&folder.path().join("index.db")).unwrap(),
+        ));
+        let queue = JetStream::open(options, Arc::new(SystemClock))
+            .await
+            .unwrap();
+        Self {
+            _servers: servers,
+            _folder: folder,
+            jetstream,
+            queue: Arc::new(queue),
+            plain: Arc::new(plain),
+        }
     }
 
     async fn subscribe(&self, name: &str) -> Box<dyn Consumer> {
         let lease = Duration::from_secs(60);
-        let route =
-            Route { name: name.to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
+        let route = Route {
+            name: name.to_owned(),
+            filter: RouteFilter::default(),
+            start: Start::Beginning,
+            lease,
+        };
         self.queue.subscribe(route).await.unwrap()
     }
 
     /// Removes the oldest attempts, as their age or their bytes would.
     async fn forget(&self) {
-        self.jetstream.get_stream("FLUENT_ATTEMPTS").await.unwrap().purge().await.unwrap();
+        self.jetstream
+            .get_stream("FLUENT_ATTEMPTS")
+            .await
+            .unwrap()
+            .purge()
+            .await
+            .unwrap();
     }
 
     /// Returns the story, after checking that it is the same with and without an index.
     async fn story(&self, reference: &str) -> EventStory {
-        let find =
-            async |queue: &JetStream| queue.stores().history().find(reference, 1).await.unwrap().remove(0);
+        let find = async |queue: &JetStream| {
+            queue
+                .stores()
+                .history()
+                .find(reference, 1)
+                .await
+                .unwrap()
+                .remove(0)
+        };
         let indexed = find(&*self.queue).await;
         let plain = find(&*self.plain).await;
         assert_eq!(indexed.states, plain.states);
@@ -65,11 +96,21 @@ impl World {
             after: Position::START,
             limit: 100,
         };
-        self.queue.stores().history().received(all).await.unwrap().events
+        self.queue
+            .stores()
+            .history()
+            .received(all)
+            .await
+            .unwrap()
+            .events
     }
 
     async fn replay(&self, again: bool) -> Vec<Replayed> {
-        self.queue.stores().replay("r", &self.received().await, again).await.unwrap()
+        self.queue
+            .stores()
+            .replay("r", &self.received().await, again)
+            .await
+            .unwrap()
     }
 }
 
@@ -89,7 +130,15 @@ async fn settle(consumer: &mut dyn Consumer, verdict: Verdict) -> String {
         detail: None,
     };
     let name = delivery.event.name().to_owned();
-    delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await.unwrap();
+    delivery
+        .ticket
+        .settle(Settlement {
+            verdict,
+            asked: true,
+            attempt,
+        })
+        .await
+        .unwrap();
     name
 }
 
@@ -106,11 +155,22 @@ async fn what_the_history_has_forgotten_is_unknown_and_not_done_or_not_reached()
         ("DEAD", Verdict::Dead(DeadReason::Permanent)),
         ("WAITS", Verdict::Again(Duration::from_hours(1))),
     ] {
-        world.queue.publish(event(name, &name.to_lowercase())).await.unwrap();
+        world
+            .queue
+            .publish(event(name, &name.to_lowercase()))
+            .await
+            .unwrap();
         settle(&mut *consumer, verdict).await;
     }
-    assert_eq!(world.story("done").await.states, [StoryState::Done { route: r() }]);
-    assert_eq!(world.story("done").await.history_since, None, "all of it is kept");
+    assert_eq!(
+        world.story("done").await.states,
+        [StoryState::Done { route: r() }]
+    );
+    assert_eq!(
+        world.story("done").await.history_since,
+        None,
+        "all of it is kept"
+    );
     world.forget().await;
     // The history begins with the first of them.
     for (name, reference) in [("BEGINS", "begins"), ("NEW", "new")] {
@@ -118,25 +178,51 @@ async fn what_the_history_has_forgotten_is_unknown_and_not_done_or_not_reached()
         settle(&mut *consumer, Verdict::Done).await;
     }
     // With the route paused, nobody takes the following events.
-    world.queue.stores().set_paused("r", Some(&Pause::default())).await.unwrap();
+    world
+        .queue
+        .stores()
+        .set_paused("r", Some(&Pause::default()))
+        .await
+        .unwrap();
     tokio::time::sleep(PAUSES_WITHIN).await;
     world.queue.publish(event("AHEAD", "ahead")).await.unwrap();
 
     for reference in ["done", "dead"] {
         let story = world.story(reference).await;
-        assert_eq!(story.states, [StoryState::Unknown { route: r() }], "{reference}");
-        assert!(story.steps.is_empty() && story.history_since.is_some(), "{story:?}");
+        assert_eq!(
+            story.states,
+            [StoryState::Unknown { route: r() }],
+            "{reference}"
+        );
+        assert!(
+            story.steps.is_empty() && story.history_since.is_some(),
+            "{story:?}"
+        );
     }
     let waits = world.story("waits").await;
-    assert!(matches!(&waits.states[..], [StoryState::Waiting { .. }]), "{:?}", waits.states);
+    assert!(
+        matches!(&waits.states[..], [StoryState::Waiting { .. }]),
+        "{:?}",
+        waits.states
+    );
     let new = world.story("new").await;
-    assert_eq!((&new.states[..], new.history_since), (&[StoryState::Done { route: r() }][..], None));
+    assert_eq!(
+        (&new.states[..], new.history_since),
+        (&[StoryState::Done { route: r() }][..], None)
+    );
     let ahead = world.story("ahead").await;
     assert_eq!(ahead.states, [StoryState::NotReached { route: r() }]);
     let unknown = Replayed::Unknown;
     assert_eq!(
         world.replay(false).await,
-        [unknown, unknown, Replayed::Ahead, Replayed::Done, Replayed::Done, Replayed::Ahead]
+        [
+            unknown,
+            unknown,
+            Replayed::Ahead,
+            Replayed::Done,
+            Replayed::Done,
+            Replayed::Ahead
+        ]
     );
     world.queue.close().await;
 }
@@ -150,12 +236,21 @@ async fn who_wants_it_again_gets_also_what_is_unknown_but_for_what_is_on_its_way
     world.queue.publish(event("WAITS", "waits")).await.unwrap();
     settle(&mut *consumer, Verdict::Again(Duration::from_hours(1))).await;
     world.forget().await;
-    assert_eq!(world.replay(false).await, [Replayed::Unknown, Replayed::Ahead]);
-    assert_eq!(world.replay(true).await, [Replayed::HandedOver, Replayed::Ahead]);
+    assert_eq!(
+        world.replay(false).await,
+        [Replayed::Unknown, Replayed::Ahead]
+    );
+    assert_eq!(
+        world.replay(true).await,
+        [Replayed::HandedOver, Replayed::Ahead]
+    );
     assert_eq!(settle(&mut *consumer, Verdict::Done).await, "DONE");
     // Received since the history begins, and not for this route when it came: known.
     world.queue.publish(event("LATE", "late")).await.unwrap();
     settle(&mut *consumer, Verdict::Done).await;
-    assert_eq!(world.replay(false).await, [Replayed::Done, Replayed::Ahead, Replayed::Done]);
+    assert_eq!(
+        world.replay(false).await,
+        [Replayed::Done, Replayed::Ahead, Replayed::Done]
+    );
     world.queue.close().await;
 }

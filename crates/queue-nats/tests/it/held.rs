@@ -18,17 +18,31 @@ const EVENTS: u64 = 40;
 async fn sent() -> Option<u64> {
     let (servers, options) = world().await;
     let queue = open(&options).await;
-    let brief = Route { lease: LEASE, start: Start::Beginning, ..route(&[]) };
+    let brief = Route {
+        lease: LEASE,
+        start: Start::Beginning,
+        ..route(&[])
+    };
     let mut consumer = queue.subscribe(brief).await.unwrap();
     // What was requested is sent for a while after nobody waits for it.
-    assert!(timeout(LEASE / 20, consumer.next(EVENTS as usize)).await.is_err());
-    let events: Vec<_> = (0..EVENTS).map(|number| event("E", &number.to_string())).collect();
+    assert!(
+        timeout(LEASE / 20, consumer.next(EVENTS as usize))
+            .await
+            .is_err()
+    );
+    let events: Vec<_> = (0..EVENTS)
+        .map(|number| event("E", &number.to_string()))
+        .collect();
     assert!(queue.publish_many(&events).await.error.is_none());
     let mut longest = Duration::ZERO;
     for _ in 0..EVENTS {
         let since = Instant::now();
         sleep(LEASE / 20).await;
-        let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+        let delivery = timeout(IN_TIME, consumer.next(1))
+            .await
+            .unwrap()
+            .unwrap()
+            .remove(0);
         let attempts = (delivery.attempt, delivery.deaths);
         let settled = delivery.ticket.settle(settlement(Verdict::Done)).await;
         longest = longest.max(since.elapsed());
@@ -39,7 +53,10 @@ async fn sent() -> Option<u64> {
         settled.unwrap();
     }
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    let mut raw: PullConsumer = jetstream.get_consumer_from_stream("r", "FLUENT_EVENTS").await.unwrap();
+    let mut raw: PullConsumer = jetstream
+        .get_consumer_from_stream("r", "FLUENT_EVENTS")
+        .await
+        .unwrap();
     let sent = raw.info().await.unwrap().delivered.consumer_sequence;
     queue.close().await;
     (longest < LEASE / 2).then_some(sent)

@@ -8,7 +8,8 @@ use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadReason, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start, Verdict,
+    Attempt, DeadReason, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start,
+    Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -21,34 +22,78 @@ async fn world() -> (Servers, Options) {
 }
 
 async fn make_streams(options: &Options) {
-    assert!(Cluster::connect(options).await.unwrap().init().await.unwrap().is_good());
+    assert!(
+        Cluster::connect(options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
 }
 
 async fn open(options: &Options, index: Option<&Path>) -> Arc<JetStream> {
     let index = index.map(|path| Arc::new(Index::open(path).unwrap()) as _);
-    let options = Options { index, ..options.clone() };
-    Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap())
+    let options = Options {
+        index,
+        ..options.clone()
+    };
+    Arc::new(
+        JetStream::open(options, Arc::new(SystemClock))
+            .await
+            .unwrap(),
+    )
 }
 
 /// Publishes orders and records an attempt of each: every third becomes a dead letter.
 async fn history(queue: &JetStream, count: usize) {
     for number in 0..count {
-        queue.publish(event("E", &format!("HD_{number}"))).await.unwrap();
+        queue
+            .publish(event("E", &format!("HD_{number}")))
+            .await
+            .unwrap();
     }
     let lease = std::time::Duration::from_secs(20);
-    let route =
-        Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
+    let route = Route {
+        name: "r".to_owned(),
+        filter: RouteFilter::default(),
+        start: Start::Beginning,
+        lease,
+    };
     let mut consumer = queue.subscribe(route).await.unwrap();
     let mut settled = 0;
     while settled < count {
         for delivery in consumer.next(64).await.unwrap() {
             let is_dead = settled % 3 == 0;
-            let outcome = if is_dead { Outcome::Permanent } else { Outcome::Done };
+            let outcome = if is_dead {
+                Outcome::Permanent
+            } else {
+                Outcome::Done
+            };
             let started_at = Timestamp::UNIX_EPOCH;
             let took = std::time::Duration::from_millis(7);
-            let attempt = Attempt { started_at, took, outcome, status: Some(200), detail: None };
-            let verdict = if is_dead { Verdict::Dead(DeadReason::Permanent) } else { Verdict::Done };
-            delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await.unwrap();
+            let attempt = Attempt {
+                started_at,
+                took,
+                outcome,
+                status: Some(200),
+                detail: None,
+            };
+            let verdict = if is_dead {
+                Verdict::Dead(DeadReason::Permanent)
+            } else {
+                Verdict::Done
+            };
+            delivery
+                .ticket
+                .settle(Settlement {
+                    verdict,
+                    asked: true,
+                    attempt,
+                })
+                .await
+                .unwrap();
             settled += 1;
         }
     }
@@ -69,7 +114,11 @@ async fn an_index_tells_what_the_streams_tell() {
     let indexed = open(&options, Some(&path)).await;
     let id = event("E", "HD_4").id().to_string();
     for reference in ["HD_3", "HD_29", &id[..12], "HD_30", ""] {
-        assert_eq!(told(&indexed, reference).await, told(&plain, reference).await, "{reference}");
+        assert_eq!(
+            told(&indexed, reference).await,
+            told(&plain, reference).await,
+            "{reference}"
+        );
     }
     assert!(told(&indexed, "HD_3").await.contains("\"dead\""));
     // Later events are read when a story is asked for.

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route,
-    RouteFilter, Settlement, Source, Start, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome,
+    Route, RouteFilter, Settlement, Source, Start, Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -18,19 +18,39 @@ pub(crate) async fn world() -> (Servers, Options) {
     let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
     let mut options = Options::new(servers.urls());
     options.layout.bytes = 64 << 20;
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
     (servers, options)
 }
 
 pub(crate) async fn open(options: &Options) -> Arc<JetStream> {
-    Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap())
+    Arc::new(
+        JetStream::open(options.clone(), Arc::new(SystemClock))
+            .await
+            .unwrap(),
+    )
 }
 
 /// Returns the route `r`, for events of these names, or for all.
 pub(crate) fn route(names: &[&str]) -> Route {
     let event = names.iter().map(|name| (*name).to_owned()).collect();
-    let filter = RouteFilter::from(MatchFields { event, ..MatchFields::default() });
-    Route { name: "r".to_owned(), filter, start: Start::Now, lease: Duration::from_secs(5) }
+    let filter = RouteFilter::from(MatchFields {
+        event,
+        ..MatchFields::default()
+    });
+    Route {
+        name: "r".to_owned(),
+        filter,
+        start: Start::Now,
+        lease: Duration::from_secs(5),
+    }
 }
 
 pub(crate) fn settlement(verdict: Verdict) -> Settlement {
@@ -41,12 +61,20 @@ pub(crate) fn settlement(verdict: Verdict) -> Settlement {
         status: None,
         detail: None,
     };
-    Settlement { verdict, asked: true, attempt }
+    Settlement {
+        verdict,
+        asked: true,
+        attempt,
+    }
 }
 
 async fn done(delivery: Delivery) -> String {
     let name = delivery.event.name().to_owned();
-    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    delivery
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     name
 }
 
@@ -55,7 +83,10 @@ pub(crate) async fn names(consumer: &mut dyn Consumer, count: usize) -> BTreeSet
     let mut seen = BTreeSet::new();
     while seen.len() < count {
         let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(8)).await;
-        for delivery in next.unwrap_or_else(|_| panic!("only {seen:?} came")).unwrap() {
+        for delivery in next
+            .unwrap_or_else(|_| panic!("only {seen:?} came"))
+            .unwrap()
+        {
             seen.insert(done(delivery).await);
         }
     }
@@ -116,7 +147,11 @@ async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() 
     drop(wide);
     after.close().await;
     before.publish(event("OLD", "o")).await.unwrap();
-    assert_eq!(asking.await.unwrap(), set(&["OLD"]), "the one before takes the route back");
+    assert_eq!(
+        asking.await.unwrap(),
+        set(&["OLD"]),
+        "the one before takes the route back"
+    );
     before.close().await;
 }
 
@@ -124,7 +159,10 @@ async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() 
 async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     let (servers, options) = world().await;
     let before = open(&options).await;
-    let route = Route { lease: Duration::from_secs(3), ..route(&[]) };
+    let route = Route {
+        lease: Duration::from_secs(3),
+        ..route(&[])
+    };
     let mut consumer = before.subscribe(route.clone()).await.unwrap();
     before.publish(event("A", "a")).await.unwrap();
     let mut delivery = consumer.next(1).await.unwrap().remove(0);
@@ -132,8 +170,10 @@ async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     std::mem::forget(delivery);
     // Sent to a process that crashed before reading it.
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    let raw: async_nats::jetstream::consumer::PullConsumer =
-        jetstream.get_consumer_from_stream("r", "FLUENT_EVENTS").await.unwrap();
+    let raw: async_nats::jetstream::consumer::PullConsumer = jetstream
+        .get_consumer_from_stream("r", "FLUENT_EVENTS")
+        .await
+        .unwrap();
     let mut sent = raw.fetch().max_messages(1).messages().await.unwrap();
     while sent.next().await.is_none() {
         sent = raw.fetch().max_messages(1).messages().await.unwrap();
@@ -143,9 +183,15 @@ async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     after.publish(event("B", "b")).await.unwrap();
     assert_eq!(names(&mut *consumer, 1).await, set(&["B"]));
     let letters = async || {
-        let query = DeadQuery { limit: 10, ..DeadQuery::default() };
+        let query = DeadQuery {
+            limit: 10,
+            ..DeadQuery::default()
+        };
         let letters = after.stores().dead_letters().list(query).await.unwrap();
-        letters.iter().map(|letter| letter.reason).collect::<Vec<_>>()
+        letters
+            .iter()
+            .map(|letter| letter.reason)
+            .collect::<Vec<_>>()
     };
     while letters().await.is_empty() {
         let more = tokio::time::timeout(Duration::from_millis(200), consumer.next(8)).await;
@@ -162,10 +208,24 @@ async fn a_route_that_began_now_gets_all_of_a_stream_that_was_made_anew_while_it
     queue.publish(event("A", "a")).await.unwrap();
     assert_eq!(names(&mut *consumer, 1).await, set(&["A"]));
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    for stream in ["FLUENT_EVENTS", "FLUENT_RETRIES", "FLUENT_DEAD", "FLUENT_QUARANTINE", "FLUENT_ATTEMPTS"] {
+    for stream in [
+        "FLUENT_EVENTS",
+        "FLUENT_RETRIES",
+        "FLUENT_DEAD",
+        "FLUENT_QUARANTINE",
+        "FLUENT_ATTEMPTS",
+    ] {
         jetstream.delete_stream(stream).await.unwrap();
     }
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
     // Given again before the route is there: "from now on" would miss them.
     let giving = open(&options).await;
     for name in ["B", "C"] {
@@ -180,7 +240,10 @@ async fn a_route_that_began_now_gets_all_of_a_stream_that_was_made_anew_while_it
 async fn a_delivery_stays_while_its_dead_letter_cannot_be_written() {
     let (servers, options) = world().await;
     let queue = open(&options).await;
-    let route = Route { lease: Duration::from_secs(2), ..route(&[]) };
+    let route = Route {
+        lease: Duration::from_secs(2),
+        ..route(&[])
+    };
     let mut consumer = queue.subscribe(route).await.unwrap();
     queue.publish(event("A", "a")).await.unwrap();
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
@@ -188,16 +251,40 @@ async fn a_delivery_stays_while_its_dead_letter_cannot_be_written() {
     let delivery = consumer.next(1).await.unwrap().remove(0);
     let settling = delivery.ticket.settle(dead());
     let settled = tokio::time::timeout(Duration::from_secs(3), settling).await;
-    assert!(!matches!(settled, Ok(Ok(()))), "settled without its dead letter");
+    assert!(
+        !matches!(settled, Ok(Ok(()))),
+        "settled without its dead letter"
+    );
     drop(settled);
 
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
     let again = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = again.expect("the delivery comes again").unwrap().remove(0);
     assert_eq!(delivery.event.name(), "A");
     delivery.ticket.settle(dead()).await.unwrap();
-    let query = DeadQuery { limit: 10, ..DeadQuery::default() };
-    assert_eq!(queue.stores().dead_letters().list(query).await.unwrap().len(), 1, "once");
+    let query = DeadQuery {
+        limit: 10,
+        ..DeadQuery::default()
+    };
+    assert_eq!(
+        queue
+            .stores()
+            .dead_letters()
+            .list(query)
+            .await
+            .unwrap()
+            .len(),
+        1,
+        "once"
+    );
     queue.close().await;
 }
 
@@ -209,5 +296,9 @@ fn dead() -> Settlement {
         status: Some(422),
         detail: None,
     };
-    Settlement { verdict: Verdict::Dead(DeadReason::Permanent), asked: true, attempt }
+    Settlement {
+        verdict: Verdict::Dead(DeadReason::Permanent),
+        asked: true,
+        attempt,
+    }
 }

@@ -24,8 +24,16 @@ const STREAMS: [&str; 8] = [
 async fn settle(consumer: &mut dyn Consumer, count: usize) {
     let mut settled = 0;
     while settled < count {
-        for delivery in timeout(Duration::from_secs(60), consumer.next(64)).await.unwrap().unwrap() {
-            delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+        for delivery in timeout(Duration::from_secs(60), consumer.next(64))
+            .await
+            .unwrap()
+            .unwrap()
+        {
+            delivery
+                .ticket
+                .settle(settlement(Verdict::Done))
+                .await
+                .unwrap();
             settled += 1;
         }
     }
@@ -35,20 +43,35 @@ async fn settle(consumer: &mut dyn Consumer, count: usize) {
 async fn a_consumer_deleted_while_nobody_runs_goes_on_where_its_route_was() {
     let (servers, options) = world().await;
     let queue = open(&options).await;
-    let from_the_start = Route { start: Start::Beginning, ..route(&[]) };
+    let from_the_start = Route {
+        start: Start::Beginning,
+        ..route(&[])
+    };
     let mut consumer = queue.subscribe(from_the_start.clone()).await.unwrap();
-    let events: Vec<_> = (0..200).map(|number| event("E", &number.to_string())).collect();
+    let events: Vec<_> = (0..200)
+        .map(|number| event("E", &number.to_string()))
+        .collect();
     assert!(queue.publish_many(&events).await.error.is_none());
     settle(&mut *consumer, 200).await;
     drop(consumer);
     queue.close().await;
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    jetstream.get_stream("FLUENT_EVENTS").await.unwrap().delete_consumer("r").await.unwrap();
+    jetstream
+        .get_stream("FLUENT_EVENTS")
+        .await
+        .unwrap()
+        .delete_consumer("r")
+        .await
+        .unwrap();
 
     let queue = open(&options).await;
     queue.publish(event("MISSED", "m")).await.unwrap();
     let mut consumer = queue.subscribe(from_the_start).await.unwrap();
-    assert_eq!(names(&mut *consumer, 1).await, set(&["MISSED"]), "the first that comes");
+    assert_eq!(
+        names(&mut *consumer, 1).await,
+        set(&["MISSED"]),
+        "the first that comes"
+    );
     queue.close().await;
 }
 
@@ -66,7 +89,15 @@ async fn a_stream_made_anew_while_nobody_runs_is_delivered_from_its_beginning() 
     queue.close().await;
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
     let queue = open(&options).await;
     for name in ["C", "D", "E"] {
         queue.publish(event(name, "c")).await.unwrap();
@@ -89,7 +120,15 @@ async fn what_spools_give_again_after_a_total_loss_is_not_before_now() {
     for stream in STREAMS {
         jetstream.delete_stream(stream).await.unwrap();
     }
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
     let spool = open(&options).await;
     for name in ["B", "C"] {
         spool.republish(event(name, "b").refed()).await.unwrap();

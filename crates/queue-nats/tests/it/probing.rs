@@ -13,7 +13,12 @@ use crate::joining::world;
 fn route() -> Route {
     let name = "probed".to_owned();
     let lease = Duration::from_secs(30);
-    Route { name, filter: RouteFilter::default(), start: Start::Beginning, lease }
+    Route {
+        name,
+        filter: RouteFilter::default(),
+        start: Start::Beginning,
+        lease,
+    }
 }
 
 /// Waits until a probe says that it works: one that had no answer in time says nothing of a
@@ -29,7 +34,9 @@ async fn works(queue: &JetStream) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_is_right_and_takes_nothing() {
     let (mut servers, options) = world().await;
-    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    let queue = JetStream::open(options, Arc::new(SystemClock))
+        .await
+        .unwrap();
     let mut consumer = queue.subscribe(route()).await.unwrap();
     queue.publish(event("P", "1")).await.unwrap();
     for _ in 0..20 {
@@ -41,7 +48,10 @@ async fn a_probe_is_right_and_takes_nothing() {
 
     servers.kill_all();
     let said = queue.probe().await.unwrap_err();
-    assert!(said.to_string().contains("NATS") || said.to_string().contains("deliver"), "{said}");
+    assert!(
+        said.to_string().contains("NATS") || said.to_string().contains("deliver"),
+        "{said}"
+    );
     servers.start_all().unwrap();
     works(&queue).await;
     drop(delivery);
@@ -51,7 +61,9 @@ async fn a_probe_is_right_and_takes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_without_its_consumer_is_not_ready() {
     let (servers, options) = world().await;
-    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    let queue = JetStream::open(options, Arc::new(SystemClock))
+        .await
+        .unwrap();
     let _consumer = queue.subscribe(route()).await.unwrap();
     works(&queue).await;
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());

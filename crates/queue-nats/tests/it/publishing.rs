@@ -19,8 +19,11 @@ async fn what_nobody_stores_for_a_moment_is_published_when_somebody_does() {
     options.layout.bytes = 64 << 20;
     let cluster = Cluster::connect(&options).await.unwrap();
     assert!(cluster.init().await.unwrap().is_good());
-    let queue: Arc<JetStream> =
-        Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(
+        JetStream::open(options.clone(), Arc::new(SystemClock))
+            .await
+            .unwrap(),
+    );
     let before = queue.publish(event("E", "before")).await.unwrap();
 
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
@@ -39,11 +42,21 @@ async fn what_nobody_stores_for_a_moment_is_published_when_somebody_does() {
             (Err(error), made_in) => panic!("{error:?}, and it was there after {made_in:?}"),
         }
     };
-    assert_eq!((receipt.duplicate, receipt.position.sequence(), before.position.sequence()), (false, 1, 1));
+    assert_eq!(
+        (
+            receipt.duplicate,
+            receipt.position.sequence(),
+            before.position.sequence()
+        ),
+        (false, 1, 1)
+    );
 
     // Once the stream is gone for good, publishing fails in time.
     jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
     let refused = queue.publish(event("E", "b")).await.unwrap_err();
-    assert!(matches!(refused, QueueError::Unavailable { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, QueueError::Unavailable { .. }),
+        "{refused:?}"
+    );
     queue.close().await;
 }

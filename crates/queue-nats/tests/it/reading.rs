@@ -44,16 +44,31 @@ async fn while_removing<T>(
 async fn filled() -> (Servers, Arc<JetStream>, u64) {
     const COUNT: u64 = 3_000;
     let (servers, options) = world().await;
-    let queue = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
-    let events: Vec<_> = (0..COUNT).map(|number| event("E", &number.to_string())).collect();
+    let queue = Arc::new(
+        JetStream::open(options, Arc::new(SystemClock))
+            .await
+            .unwrap(),
+    );
+    let events: Vec<_> = (0..COUNT)
+        .map(|number| event("E", &number.to_string()))
+        .collect();
     assert!(queue.publish_many(&events).await.error.is_none());
-    let mut consumer =
-        queue.subscribe(queue::Route { start: queue::Start::Beginning, ..route(&[]) }).await.unwrap();
+    let mut consumer = queue
+        .subscribe(queue::Route {
+            start: queue::Start::Beginning,
+            ..route(&[])
+        })
+        .await
+        .unwrap();
     let mut settled = 0;
     while settled < COUNT {
         let deliveries = consumer.next(512).await.unwrap();
         let settling = deliveries.into_iter().map(|delivery| async {
-            delivery.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await.unwrap();
+            delivery
+                .ticket
+                .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+                .await
+                .unwrap();
         });
         settled += futures::future::join_all(settling).await.len() as u64;
     }
@@ -63,10 +78,17 @@ async fn filled() -> (Servers, Arc<JetStream>, u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_are_listed_while_somebody_discards_them() {
     let (servers, queue, count) = filled().await;
-    let query = DeadQuery { limit: 10_000, ..DeadQuery::default() };
+    let query = DeadQuery {
+        limit: 10_000,
+        ..DeadQuery::default()
+    };
     let list = async { queue.stores().dead_letters().list(query).await.unwrap() };
     let letters = while_removing(&servers, "FLUENT_DEAD", count, list).await;
-    assert!(letters.len() as u64 > count / 3, "those that nobody discards: {}", letters.len());
+    assert!(
+        letters.len() as u64 > count / 3,
+        "those that nobody discards: {}",
+        letters.len()
+    );
     assert!(letters.windows(2).all(|pair| pair[0].id < pair[1].id));
 }
 
@@ -75,14 +97,27 @@ async fn history_is_read_while_events_and_attempts_are_removed() {
     let (servers, queue, count) = filled().await;
     let history = queue.stores().history();
     let find = async { history.find("no-such-order", 10).await.unwrap() };
-    assert!(while_removing(&servers, "FLUENT_EVENTS", count, find).await.is_empty());
-    let query = AttemptQuery { limit: 10_000, ..AttemptQuery::default() };
+    assert!(
+        while_removing(&servers, "FLUENT_EVENTS", count, find)
+            .await
+            .is_empty()
+    );
+    let query = AttemptQuery {
+        limit: 10_000,
+        ..AttemptQuery::default()
+    };
     let attempts = async { history.attempts(query).await.unwrap() };
     while_removing(&servers, "FLUENT_ATTEMPTS", 10, attempts).await;
     // All of it at once, as retention does.
-    let stream = raw(&servers).await.get_stream("FLUENT_EVENTS").await.unwrap();
-    let (found, purged) =
-        tokio::join!(timeout(IN_TIME, history.find("no-such-order", 10)), stream.purge().into_future());
+    let stream = raw(&servers)
+        .await
+        .get_stream("FLUENT_EVENTS")
+        .await
+        .unwrap();
+    let (found, purged) = tokio::join!(
+        timeout(IN_TIME, history.find("no-such-order", 10)),
+        stream.purge().into_future()
+    );
     purged.unwrap();
     assert!(found.expect("an answer in time").unwrap().is_empty());
 }
@@ -91,7 +126,10 @@ async fn history_is_read_while_events_and_attempts_are_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_deleted_while_it_is_read_is_an_error_in_time() {
     let (servers, queue, _) = filled().await;
-    let query = DeadQuery { limit: 10_000, ..DeadQuery::default() };
+    let query = DeadQuery {
+        limit: 10_000,
+        ..DeadQuery::default()
+    };
     let jetstream = raw(&servers).await;
     let (listed, deleted) = tokio::join!(
         timeout(IN_TIME, queue.stores().dead_letters().list(query.clone())),
@@ -99,6 +137,8 @@ async fn a_stream_that_is_deleted_while_it_is_read_is_an_error_in_time() {
     );
     deleted.unwrap();
     drop(listed.expect("an answer in time"));
-    let after = timeout(IN_TIME, queue.stores().dead_letters().list(query)).await.expect("an answer in time");
+    let after = timeout(IN_TIME, queue.stores().dead_letters().list(query))
+        .await
+        .expect("an answer in time");
     assert!(after.is_err());
 }

@@ -11,8 +11,12 @@ use queue::{Intake, Lifecycle, Position, ReceivedQuery};
 
 use crate::joining::{open, world};
 
-const ALL: ReceivedQuery =
-    ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: Position::START, limit: 1000 };
+const ALL: ReceivedQuery = ReceivedQuery {
+    from: Timestamp::UNIX_EPOCH,
+    until: Timestamp::MAX,
+    after: Position::START,
+    limit: 1000,
+};
 
 async fn opened() -> (Servers, async_nats::jetstream::Context, Arc<JetStream>) {
     let (servers, options) = world().await;
@@ -36,7 +40,12 @@ async fn stored_anew(
         }
     }
     let body = body(second.payload);
-    jetstream.publish_with_headers(second.subject, headers, body).await.unwrap().await.unwrap();
+    jetstream
+        .publish_with_headers(second.subject, headers, body)
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     stream.delete_message(2).await.unwrap();
 }
 
@@ -47,7 +56,10 @@ async fn publish(queue: &JetStream, references: &[&str]) {
 }
 
 fn at(sequence: u64, reference: &str) -> (Position, FluentKey) {
-    (Position::new(0, sequence).unwrap(), event("E", reference).fluent_key())
+    (
+        Position::new(0, sequence).unwrap(),
+        event("E", reference).fluent_key(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +69,10 @@ async fn no_body_is_read_to_know_what_came() {
     stored_anew(&jetstream, "", |_| "not the body that it was".into()).await;
     let history = queue.stores().history();
     let whole = history.received(ALL).await.unwrap().events;
-    let whole: Vec<_> = whole.iter().map(|(position, _)| position.sequence()).collect();
+    let whole: Vec<_> = whole
+        .iter()
+        .map(|(position, _)| position.sequence())
+        .collect();
     assert_eq!(whole, [1, 3], "one can't be read");
     let keys = history.received_keys(ALL).await.unwrap();
     assert_eq!(keys.keys, [at(1, "a"), at(3, "c"), at(4, "b")]);
@@ -70,7 +85,13 @@ async fn what_an_earlier_version_stored_is_read_whole() {
     publish(&queue, &["a", "b", "c"]).await;
     stored_anew(&jetstream, "fluent-log-key", |body| body).await;
     publish(&queue, &["d"]).await;
-    let keys = queue.stores().history().received_keys(ALL).await.unwrap().keys;
+    let keys = queue
+        .stores()
+        .history()
+        .received_keys(ALL)
+        .await
+        .unwrap()
+        .keys;
     assert_eq!(keys, [at(1, "a"), at(3, "c"), at(4, "b"), at(5, "d")]);
     queue.close().await;
 }

@@ -8,7 +8,8 @@ use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Condition, Consumer, Intake, Lifecycle, MatchFields, Pause, Route, RouteFilter, Source, Start, Verdict,
+    Condition, Consumer, Intake, Lifecycle, MatchFields, Pause, Route, RouteFilter, Source, Start,
+    Verdict,
 };
 use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
@@ -30,9 +31,21 @@ impl Delivered {
         while let Ok(deliveries) = consumer.next(16).await {
             for delivery in deliveries {
                 let name = delivery.event.name().to_owned();
-                self.1.lock().unwrap().insert(delivery.event.id().to_string());
-                *self.0.lock().unwrap().entry((version, route, name)).or_insert(0) += 1;
-                delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+                self.1
+                    .lock()
+                    .unwrap()
+                    .insert(delivery.event.id().to_string());
+                *self
+                    .0
+                    .lock()
+                    .unwrap()
+                    .entry((version, route, name))
+                    .or_insert(0) += 1;
+                delivery
+                    .ticket
+                    .settle(settlement(Verdict::Done))
+                    .await
+                    .unwrap();
             }
         }
     }
@@ -50,8 +63,16 @@ impl Delivered {
 /// also what its match refuses.
 fn route(name: &str, when: &str) -> Route {
     let when = Some(Condition::parse(when).unwrap());
-    let filter = RouteFilter::from(MatchFields { when, ..MatchFields::default() });
-    Route { name: name.to_owned(), filter, start: Start::Beginning, lease: IN_TIME }
+    let filter = RouteFilter::from(MatchFields {
+        when,
+        ..MatchFields::default()
+    });
+    Route {
+        name: name.to_owned(),
+        filter,
+        start: Start::Beginning,
+        lease: IN_TIME,
+    }
 }
 
 /// Joins both routes with the matches of a version, and delivers.
@@ -92,16 +113,29 @@ async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run()
         }
     };
     until(1).await;
-    let matches = [("here", "event.name != 'MOVED'"), ("there", "event.name == 'MOVED'")];
+    let matches = [
+        ("here", "event.name != 'MOVED'"),
+        ("there", "event.name == 'MOVED'"),
+    ];
     let after = version("after", matches, &options, (&delivered, &mut tasks)).await;
     for number in 0..40 {
         let name = if number % 2 == 0 { "MOVED" } else { "STAYED" };
-        after.publish(event(name, &number.to_string())).await.unwrap();
+        after
+            .publish(event(name, &number.to_string()))
+            .await
+            .unwrap();
     }
     until(41).await;
     // Nothing of them is still on its way.
     let settled = async {
-        while after.stores().routes().await.unwrap().iter().any(|route| route.in_flight + route.behind > 0) {
+        while after
+            .stores()
+            .routes()
+            .await
+            .unwrap()
+            .iter()
+            .any(|route| route.in_flight + route.behind > 0)
+        {
             sleep(Duration::from_millis(50)).await;
         }
     };
@@ -122,8 +156,14 @@ async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run()
 /// Makes a route for one type, which is in the subject: the server skips for a consumer what it
 /// need not send.
 fn of_type(name: &str, event: &str) -> Route {
-    let terms = MatchFields { event: vec![event.to_owned()], ..MatchFields::default() };
-    Route { filter: RouteFilter::from(terms), ..route(name, "true") }
+    let terms = MatchFields {
+        event: vec![event.to_owned()],
+        ..MatchFields::default()
+    };
+    Route {
+        filter: RouteFilter::from(terms),
+        ..route(name, "true")
+    }
 }
 
 /// Events that come all the time while their match moves from one route to another: a dispatcher
@@ -135,16 +175,37 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
         let delivered = Delivered::default();
         let mut tasks = JoinSet::new();
         let (here, there, other) = match kind {
-            "expression" => (route("here", "true"), route("there", "false"), route("here", "false")),
-            "subjects" => (of_type("here2", "MOVED"), of_type("there2", "OTHER"), of_type("here2", "OTHER")),
-            _ => (route("here3", "true"), route("there3", "false"), route("here3", "false")),
+            "expression" => (
+                route("here", "true"),
+                route("there", "false"),
+                route("here", "false"),
+            ),
+            "subjects" => (
+                of_type("here2", "MOVED"),
+                of_type("there2", "OTHER"),
+                of_type("here2", "OTHER"),
+            ),
+            _ => (
+                route("here3", "true"),
+                route("there3", "false"),
+                route("here3", "false"),
+            ),
         };
         // The version before has no such route, whose events begin with those that come then.
         let is_made = kind == "made";
         let start = if is_made { Start::Now } else { there.start };
-        let moved = Route { filter: here.filter.clone(), start, ..there.clone() };
-        let name =
-            |route: &Route| -> &'static str { if route.name.starts_with("here") { "here" } else { "there" } };
+        let moved = Route {
+            filter: here.filter.clone(),
+            start,
+            ..there.clone()
+        };
+        let name = |route: &Route| -> &'static str {
+            if route.name.starts_with("here") {
+                "here"
+            } else {
+                "there"
+            }
+        };
         let before = open(&options).await;
         for route in [here, there].into_iter().take(if is_made { 1 } else { 2 }) {
             let consumer = before.subscribe(route.clone()).await.unwrap();
@@ -184,14 +245,24 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
         done.cancel();
         let published = publishing.join_next().await.unwrap().unwrap();
         // What its server sends again after a second may still come.
-        let has_all = || published.iter().all(|id| delivered.1.lock().unwrap().contains(id));
+        let has_all = || {
+            published
+                .iter()
+                .all(|id| delivered.1.lock().unwrap().contains(id))
+        };
         let began = Instant::now();
         while !has_all() && began.elapsed() < IN_TIME {
             sleep(Duration::from_millis(50)).await;
         }
         let all = delivered.1.lock().unwrap().clone();
         let nobodys = published.iter().filter(|id| !all.contains(*id)).count();
-        assert_eq!(nobodys, 0, "of {}, {kind}: {:?}", published.len(), delivered.all());
+        assert_eq!(
+            nobodys,
+            0,
+            "of {}, {kind}: {:?}",
+            published.len(),
+            delivered.all()
+        );
         tasks.abort_all();
         for queue in [before, publisher, after] {
             queue.close().await;
@@ -207,12 +278,18 @@ async fn what_was_announced_by_one_that_died_is_taken_back() {
     let (servers, options): (Servers, Options) = world().await;
     let delivered = Delivered::default();
     let mut tasks = JoinSet::new();
-    let served = Route { lease: Duration::from_secs(2), ..of_type("here", "MOVED") };
+    let served = Route {
+        lease: Duration::from_secs(2),
+        ..of_type("here", "MOVED")
+    };
     let before = open(&options).await;
     let consumer = before.subscribe(served.clone()).await.unwrap();
     tasks.spawn(delivered.clone().by("before", "here", consumer));
     let client = async_nats::connect(servers.urls()).await.unwrap();
-    let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
+    let stream = async_nats::jetstream::new(client)
+        .get_stream("FLUENT_EVENTS")
+        .await
+        .unwrap();
     let subjects = async || {
         let mut consumer: PullConsumer = stream.get_consumer("here").await.unwrap();
         let config = consumer.info().await.unwrap().config.clone();
@@ -258,13 +335,22 @@ async fn a_pause_while_a_match_changes_stays() {
     let pausing = async {
         // Between the two steps.
         sleep(Duration::from_millis(700)).await;
-        before.stores().set_paused("here", Some(&Pause::default())).await.unwrap();
+        before
+            .stores()
+            .set_paused("here", Some(&Pause::default()))
+            .await
+            .unwrap();
     };
     let (announced, ()) = tokio::join!(after.announce(&changed), pausing);
     announced.unwrap();
     let _joined = after.subscribe(changed[0].clone()).await.unwrap();
     let routes = after.stores().routes().await.unwrap();
-    assert!(routes.iter().any(|route| route.name == "here" && route.paused), "{routes:?}");
+    assert!(
+        routes
+            .iter()
+            .any(|route| route.name == "here" && route.paused),
+        "{routes:?}"
+    );
     before.close().await;
     after.close().await;
 }

@@ -16,19 +16,32 @@ const IN_TIME: Duration = Duration::from_secs(60);
 async fn comes_again_after(verdict: Option<Verdict>) {
     let (_servers, _, less, _folder) = denied(r#"fluent.retries.>", "fluent.dead.>"#).await;
     let queue = open(&less).await;
-    let brief = Route { lease: Duration::from_secs(2), start: Start::Beginning, ..route(&[]) };
+    let brief = Route {
+        lease: Duration::from_secs(2),
+        start: Start::Beginning,
+        ..route(&[])
+    };
     let mut consumer = queue.subscribe(brief).await.unwrap();
     queue.publish(event("A", "a")).await.unwrap();
-    let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    let delivery = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
     match verdict {
         Some(verdict) => {
             let settling = delivery.ticket.settle(settlement(verdict));
             let settled = timeout(Duration::from_millis(500), settling).await;
-            assert!(!matches!(settled, Ok(Ok(()))), "{verdict:?}: nothing of it is written");
+            assert!(
+                !matches!(settled, Ok(Ok(()))),
+                "{verdict:?}: nothing of it is written"
+            );
         }
         None => drop(delivery),
     }
-    let again = timeout(IN_TIME, consumer.next(1)).await.unwrap_or_else(|_| panic!("{verdict:?}: lost"));
+    let again = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap_or_else(|_| panic!("{verdict:?}: lost"));
     assert_eq!(again.unwrap()[0].event.name(), "A");
 }
 

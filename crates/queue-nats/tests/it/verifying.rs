@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use event_model::{
-    Account, Accounts, Clock, Event, EventId, Headers, Inbound, KeyName, StoredVerifier, SystemClock,
+    Account, Accounts, Clock, Event, EventId, Headers, Inbound, KeyName, StoredVerifier,
+    SystemClock,
 };
 use nats_server::Cluster as Servers;
 use queue::facts::{reconciled_pair, set_reconciled};
@@ -14,7 +15,8 @@ use queue::{DeadQuery, DeadReason, Intake, Lifecycle, Route, Source, Upstream, V
 use queue_nats::{JetStream, Options};
 use simulator::KeyPair;
 use verifier::{
-    KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures, Verifier, WebhookVerifier,
+    KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures, Verifier,
+    WebhookVerifier,
 };
 
 use crate::joining::{names, open, route, set, settlement, world};
@@ -31,18 +33,32 @@ impl Key {
     }
 
     fn public(&self) -> (KeyName, PublicKey) {
-        (self.0.clone(), PublicKey::parse(&self.1.public_base64().unwrap()).unwrap())
+        (
+            self.0.clone(),
+            PublicKey::parse(&self.1.public_base64().unwrap()).unwrap(),
+        )
     }
 
     /// Returns a webhook as a gateway with this key admits it.
     fn event(&self, name: &str) -> Event {
-        let body = format!(r#"{{"id":"{name}","name":"{name}","accountId":"ACME","retailerId":"1"}}"#);
+        let body =
+            format!(r#"{{"id":"{name}","name":"{name}","accountId":"ACME","retailerId":"1"}}"#);
         let signed = self.1.sign(body).unwrap();
         let headers: Headers = [("fluent-signature", signed.sha512)].into_iter().collect();
-        let inbound = Inbound { body: signed.body.into(), headers, received_at: SystemClock.now() };
+        let inbound = Inbound {
+            body: signed.body.into(),
+            headers,
+            received_at: SystemClock.now(),
+        };
         let ring = Arc::new(KeyRing::new([self.public()]).unwrap());
-        let verified = WebhookVerifier::new(ring, Signatures::default()).verify(inbound).unwrap();
-        let account = Account { name: "ACME".to_owned(), key: self.0.clone(), retailers: None };
+        let verified = WebhookVerifier::new(ring, Signatures::default())
+            .verify(inbound)
+            .unwrap();
+        let account = Account {
+            name: "ACME".to_owned(),
+            key: self.0.clone(),
+            retailers: None,
+        };
         Event::admit(verified, &Accounts::new([account]), None).unwrap()
     }
 }
@@ -56,7 +72,12 @@ fn believing(keys: &[&Key], retired: &[&Key], seals: SealKeys) -> Arc<dyn Stored
 /// Opens a dispatcher's queue that verifies again by these keys.
 async fn dispatcher(options: &Options, keys: &[&Key], retired: &[&Key]) -> Arc<JetStream> {
     let verifier = Some(believing(keys, retired, SealKeys::default()));
-    open(&Options { verifier, key_retry: WAIT, ..options.clone() }).await
+    open(&Options {
+        verifier,
+        key_retry: WAIT,
+        ..options.clone()
+    })
+    .await
 }
 
 async fn stranger(servers: &Servers) -> async_nats::jetstream::Context {
@@ -71,7 +92,10 @@ async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderM
         ("ce-id", event.id().to_string()),
         ("ce-time", stored.received_at.to_string()),
         ("fluent-key", stored.key.name().to_string()),
-        ("fluent-key-digest", stored.key.digest().unwrap().to_string()),
+        (
+            "fluent-key-digest",
+            stored.key.digest().unwrap().to_string(),
+        ),
         ("fluent-algorithm", stored.proof.to_string()),
         ("fluent-signature", stored.signature.clone()),
         ("fluent-origin", event.origin().to_string()),
@@ -81,7 +105,9 @@ async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderM
     let mut subject = event.subject();
     alter(&mut headers, &mut subject);
     let stranger = stranger(servers).await;
-    let sent = stranger.publish_with_headers(subject, headers, stored.body.clone()).await;
+    let sent = stranger
+        .publish_with_headers(subject, headers, stored.body.clone())
+        .await;
     sent.unwrap().await.unwrap();
 }
 
@@ -99,9 +125,15 @@ async fn what_is_written_past_the_gateways_is_kept_apart_and_never_delivered() {
     let queue = dispatcher(&options, &[&key, &production], &[]).await;
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     // With a gateway's headers and no signature or another event's, and with a reconciler's.
-    write(&servers, &key.event("unsigned"), |headers, _| headers.insert("fluent-signature", "")).await;
+    write(&servers, &key.event("unsigned"), |headers, _| {
+        headers.insert("fluent-signature", "")
+    })
+    .await;
     let other = key.event("other").stored().signature.clone();
-    write(&servers, &key.event("signed"), |headers, _| headers.insert("fluent-signature", other)).await;
+    write(&servers, &key.event("signed"), |headers, _| {
+        headers.insert("fluent-signature", other)
+    })
+    .await;
     write(&servers, &key.event("api"), |headers, _| {
         headers.insert("fluent-algorithm", "api");
         headers.insert("fluent-origin", "reconciled");
@@ -111,28 +143,45 @@ async fn what_is_written_past_the_gateways_is_kept_apart_and_never_delivered() {
     // Signed by a stranger who names our key.
     let digest = key.event("x").stored().key.digest().unwrap().to_string();
     let event = strange.event("strange");
-    write(&servers, &event, |headers, _| headers.insert("fluent-key-digest", digest)).await;
+    write(&servers, &event, |headers, _| {
+        headers.insert("fluent-key-digest", digest)
+    })
+    .await;
     // A sandbox body on a production subject: with its own key, and as if by production's.
     let sandbox = key.event("moved");
-    write(&servers, &sandbox, |_, subject| *subject = subject.replace("sandbox", "production")).await;
+    write(&servers, &sandbox, |_, subject| {
+        *subject = subject.replace("sandbox", "production")
+    })
+    .await;
     let sandbox = key.event("renamed");
     write(&servers, &sandbox, |headers, subject| {
         *subject = subject.replace("sandbox", "production");
         let environment = event_model::Environment::Production;
-        headers.insert("ce-id", EventId::of(environment, sandbox.body()).to_string());
+        headers.insert(
+            "ce-id",
+            EventId::of(environment, sandbox.body()).to_string(),
+        );
         headers.insert("fluent-key", "sydney_production");
     })
     .await;
     // Under the subject of another event's name.
     let named = key.event("named");
-    write(&servers, &named, |_, subject| *subject = subject.replace(".named.", ".refund.")).await;
+    write(&servers, &named, |_, subject| {
+        *subject = subject.replace(".named.", ".refund.")
+    })
+    .await;
     queue.publish(key.event("good")).await.unwrap();
     queue.publish(production.event("better")).await.unwrap();
     assert_eq!(names(&mut *consumer, 2).await, set(&["good", "better"]));
     let mut reasons = quarantined(&queue).await;
     reasons.sort();
     assert_eq!(reasons.len(), 7, "{reasons:?}");
-    assert!(reasons.iter().all(|reason| reason.starts_with("not genuine: ")), "{reasons:?}");
+    assert!(
+        reasons
+            .iter()
+            .all(|reason| reason.starts_with("not genuine: ")),
+        "{reasons:?}"
+    );
     assert_eq!(queue.health().await.forged, 7);
     queue.close().await;
 }
@@ -147,9 +196,13 @@ async fn a_retry_that_nobody_scheduled_is_not_delivered() {
         move |headers: &mut HeaderMap, subject: &mut String| {
             let id = headers.get("ce-id").unwrap().to_string();
             *subject = format!("fluent.retries.due.{route}.{id}.0");
-            for name in
-                ["fluent-position", "fluent-redrive", "fluent-attempts", "fluent-deaths", "fluent-asked"]
-            {
+            for name in [
+                "fluent-position",
+                "fluent-redrive",
+                "fluent-attempts",
+                "fluent-deaths",
+                "fluent-asked",
+            ] {
                 headers.insert(name, "0");
             }
             headers.insert("fluent-route", "r");
@@ -182,7 +235,11 @@ async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
     let mut consumer = before.subscribe(route(&[])).await.unwrap();
     gateway.publish(new.event("new")).await.unwrap();
     gateway.publish(old.event("old")).await.unwrap();
-    assert_eq!(names(&mut *consumer, 1).await, set(&["old"]), "what is known goes on beside it");
+    assert_eq!(
+        names(&mut *consumer, 1).await,
+        set(&["old"]),
+        "what is known goes on beside it"
+    );
     // It has waited more than once, and none of that counts as an attempt.
     while before.health().await.key_unknown < 2 {
         let more = tokio::time::timeout(WAIT, consumer.next(8)).await;
@@ -194,8 +251,15 @@ async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
     let after = dispatcher(&options, &[&new], &[&old]).await;
     let mut consumer = after.subscribe(route(&[])).await.unwrap();
     let delivery = consumer.next(8).await.unwrap().remove(0);
-    assert_eq!((delivery.event.name(), delivery.attempt, delivery.deaths), ("new", 1, 0));
-    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    assert_eq!(
+        (delivery.event.name(), delivery.attempt, delivery.deaths),
+        ("new", 1, 0)
+    );
+    delivery
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .unwrap();
     assert_eq!(after.health().await.forged, 0);
     after.close().await;
     gateway.close().await;
@@ -210,14 +274,25 @@ async fn a_letter_is_redriven_after_its_key_was_retired() {
     let mut consumer = before.subscribe(route(&[])).await.unwrap();
     before.publish(old.event("old")).await.unwrap();
     let delivery = consumer.next(1).await.unwrap().remove(0);
-    delivery.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await.unwrap();
+    delivery
+        .ticket
+        .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+        .await
+        .unwrap();
     drop(consumer);
     before.close().await;
     let after = dispatcher(&options, &[&new], &[&old]).await;
     let mut consumer = after.subscribe(route(&[])).await.unwrap();
-    let query = DeadQuery { limit: 10, ..DeadQuery::default() };
+    let query = DeadQuery {
+        limit: 10,
+        ..DeadQuery::default()
+    };
     let letters = after.stores().dead_letters().list(query).await.unwrap();
-    let redriven = after.stores().dead_letters().redrive(&[letters[0].id], None).await;
+    let redriven = after
+        .stores()
+        .dead_letters()
+        .redrive(&[letters[0].id], None)
+        .await;
     assert!(redriven.iter().all(Result::is_ok), "{redriven:?}");
     assert_eq!(names(&mut *consumer, 1).await, set(&["old"]));
     after.close().await;
@@ -231,9 +306,14 @@ async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
     let wrong = Key::new("sydney_sandbox");
     let gateway = open(&options).await;
     let before = dispatcher(&options, &[&wrong], &[]).await;
-    let everything = Route { lease: Duration::from_secs(30), ..route(&[]) };
+    let everything = Route {
+        lease: Duration::from_secs(30),
+        ..route(&[])
+    };
     let mut consumer = before.subscribe(everything.clone()).await.unwrap();
-    let events: Vec<Event> = (0..EVENTS).map(|number| right.event(&format!("E{number}"))).collect();
+    let events: Vec<Event> = (0..EVENTS)
+        .map(|number| right.event(&format!("E{number}")))
+        .collect();
     for some in events.chunks(500) {
         assert!(gateway.publish_many(some).await.error.is_none());
     }
@@ -241,18 +321,30 @@ async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
     let mut asked = 0;
     while before.health().await.key_unknown < 300 || asked < 20 {
         let more = tokio::time::timeout(WAIT, consumer.next(64)).await;
-        assert!(more.is_err(), "{:?}", more.map(|next| next.map(|found| found.len())));
+        assert!(
+            more.is_err(),
+            "{:?}",
+            more.map(|next| next.map(|found| found.len()))
+        );
         asked += 1;
     }
     let written = before.health().await.key_unknown;
-    assert!(written < 3_000, "it leaves the rest where it is, and has put {written} away");
+    assert!(
+        written < 3_000,
+        "it leaves the rest where it is, and has put {written} away"
+    );
     assert_eq!(quarantined(&before).await, Vec::<String>::new());
     drop(consumer);
     before.close().await;
     let after = dispatcher(&options, &[&right], &[]).await;
     let mut consumer = after.subscribe(everything).await.unwrap();
     let seen = names(&mut *consumer, EVENTS).await;
-    assert_eq!(seen, (0..EVENTS).map(|number| format!("E{number}")).collect::<BTreeSet<_>>());
+    assert_eq!(
+        seen,
+        (0..EVENTS)
+            .map(|number| format!("E{number}"))
+            .collect::<BTreeSet<_>>()
+    );
     assert_eq!(quarantined(&after).await, Vec::<String>::new());
     after.close().await;
     gateway.close().await;
@@ -263,11 +355,18 @@ async fn what_was_passed_over_by_mistake_is_delivered_once_it_is_released() {
     let (_servers, options) = world().await;
     let key = Key::new("sydney_sandbox");
     // The account stands under another region's key here.
-    let elsewhere =
-        Account { name: "ACME".to_owned(), key: "dublin_sandbox".parse().unwrap(), retailers: None };
+    let elsewhere = Account {
+        name: "ACME".to_owned(),
+        key: "dublin_sandbox".parse().unwrap(),
+        retailers: None,
+    };
     let ring = Arc::new(KeyRing::new([key.public()]).unwrap());
     let verifier = Reverifier::new(ring, Accounts::new([elsewhere]), SealKeys::default());
-    let mistaken = open(&Options { verifier: Some(Arc::new(verifier)), ..options.clone() }).await;
+    let mistaken = open(&Options {
+        verifier: Some(Arc::new(verifier)),
+        ..options.clone()
+    })
+    .await;
     let event = key.event("E");
     let mut consumer = mistaken.subscribe(route(&[])).await.unwrap();
     mistaken.publish(event.clone()).await.unwrap();
@@ -293,18 +392,40 @@ async fn a_mark_that_would_keep_a_delivery_back_is_believed_for_its_seal() {
     let key = Key::new("sydney_sandbox");
     let pair = SealPair::generate().unwrap();
     let sealing = SealingKey::parse(&pair.private).unwrap();
-    let verifier = Some(believing(&[&key], &[], SealKeys::parse([&*pair.public]).unwrap()));
-    let options = Options { verifier, ..options };
-    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    let verifier = Some(believing(
+        &[&key],
+        &[],
+        SealKeys::parse([&*pair.public]).unwrap(),
+    ));
+    let options = Options {
+        verifier,
+        ..options
+    };
+    let queue = JetStream::open(options, Arc::new(SystemClock))
+        .await
+        .unwrap();
     let event = key.event("E");
     let marks = queue.stores().facts();
     let fluent = event.fluent_key();
     let id = event.id();
     for seal in ["", "x:y", &sealing.reconciled(fluent, key.event("F").id())] {
         set_reconciled(marks, fluent, id, seal).await.unwrap();
-        assert_eq!(reconciled_pair(marks, fluent, "r").await.unwrap(), None, "{seal}");
+        assert_eq!(
+            reconciled_pair(marks, fluent, "r").await.unwrap(),
+            None,
+            "{seal}"
+        );
     }
-    set_reconciled(marks, fluent, id, &sealing.reconciled(fluent, id)).await.unwrap();
-    assert_eq!(reconciled_pair(marks, fluent, "r").await.unwrap().unwrap().reconciled, id);
+    set_reconciled(marks, fluent, id, &sealing.reconciled(fluent, id))
+        .await
+        .unwrap();
+    assert_eq!(
+        reconciled_pair(marks, fluent, "r")
+            .await
+            .unwrap()
+            .unwrap()
+            .reconciled,
+        id
+    );
     queue.close().await;
 }

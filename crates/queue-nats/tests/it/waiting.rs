@@ -6,8 +6,8 @@ use std::time::Duration;
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Delivery, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start,
-    Upstream, Verdict,
+    Attempt, Consumer, Delivery, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement,
+    Source, Start, Upstream, Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -22,13 +22,20 @@ async fn settle(deliveries: Vec<Delivery>, verdict: Verdict) {
         detail: None,
     };
     let settled = deliveries.into_iter().map(|delivery| {
-        delivery.ticket.settle(Settlement { verdict, asked: true, attempt: attempt.clone() })
+        delivery.ticket.settle(Settlement {
+            verdict,
+            asked: true,
+            attempt: attempt.clone(),
+        })
     });
     futures::future::try_join_all(settled).await.unwrap();
 }
 
 async fn next(consumer: &mut dyn Consumer) -> Vec<Delivery> {
-    tokio::time::timeout(Duration::from_secs(60), consumer.next(512)).await.expect("in time").unwrap()
+    tokio::time::timeout(Duration::from_secs(60), consumer.next(512))
+        .await
+        .expect("in time")
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,9 +43,23 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
     let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
     let mut options = Options::new(servers.urls());
     options.layout.bytes = 256 << 20;
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
-    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
-    let events: Vec<_> = (0..WAITING).map(|number| event("W", &format!("w{number}"))).collect();
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
+    let queue: Arc<JetStream> = Arc::new(
+        JetStream::open(options, Arc::new(SystemClock))
+            .await
+            .unwrap(),
+    );
+    let events: Vec<_> = (0..WAITING)
+        .map(|number| event("W", &format!("w{number}")))
+        .collect();
     assert!(queue.publish_many(&events).await.error.is_none());
     let route = Route {
         name: "r".to_owned(),
@@ -62,7 +83,11 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
     assert_eq!(delivery.event.name(), "N");
     // A request for messages lives for a second: whatever else is slow here, that
     // is what a new event may have to wait for.
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
     settle(vec![delivery], Verdict::Done).await;
     queue.close().await;
 }
@@ -70,23 +95,47 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_and_not_settled_is_still_the_oldest() {
     let (_servers, options) = crate::joining::world().await;
-    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(
+        JetStream::open(options, Arc::new(SystemClock))
+            .await
+            .unwrap(),
+    );
     let name = "r".to_owned();
     let filter = RouteFilter::default();
     let lease = Duration::from_secs(30);
-    let route = Route { name, filter, start: Start::Beginning, lease };
+    let route = Route {
+        name,
+        filter,
+        start: Start::Beginning,
+        lease,
+    };
     let mut consumer = queue.subscribe(route).await.unwrap();
     let event = event("D", "due");
     let came_in = event.received_at();
     queue.publish(event).await.unwrap();
-    settle(next(&mut *consumer).await, Verdict::Again(Duration::from_millis(100))).await;
+    settle(
+        next(&mut *consumer).await,
+        Verdict::Again(Duration::from_millis(100)),
+    )
+    .await;
     let began = std::time::Instant::now();
     // It has been due for long, and nobody has taken it.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let state = queue.stores().routes().await.unwrap().remove(0);
-    assert_eq!((state.behind, state.waiting + state.in_flight, state.oldest), (0, 1, Some(came_in)));
+    assert_eq!(
+        (state.behind, state.waiting + state.in_flight, state.oldest),
+        (0, 1, Some(came_in))
+    );
     settle(next(&mut *consumer).await, Verdict::Done).await;
-    while queue.stores().routes().await.unwrap().remove(0).oldest.is_some() {
+    while queue
+        .stores()
+        .routes()
+        .await
+        .unwrap()
+        .remove(0)
+        .oldest
+        .is_some()
+    {
         assert!(began.elapsed() < Duration::from_secs(60), "it is settled");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

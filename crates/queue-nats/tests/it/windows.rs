@@ -25,7 +25,13 @@ async fn known_for(window: Duration) -> (Servers, Arc<JetStream>) {
     let (servers, options) = world().await;
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     for stream in ["FLUENT_EVENTS", "FLUENT_SAME_IDS"] {
-        let mut config = jetstream.get_stream(stream).await.unwrap().cached_info().config.clone();
+        let mut config = jetstream
+            .get_stream(stream)
+            .await
+            .unwrap()
+            .cached_info()
+            .config
+            .clone();
         config.duplicate_window = window;
         if config.max_age > Duration::ZERO {
             config.max_age = window;
@@ -60,10 +66,16 @@ async fn which_of_one_id_is_delivered_is_known_for_the_window() {
     let second = event("E", "b");
     let key = first.fluent_key();
     let began = Instant::now();
-    queue.note_same_id_delivered(key, "r", first.id()).await.unwrap();
+    queue
+        .note_same_id_delivered(key, "r", first.id())
+        .await
+        .unwrap();
     loop {
         let now = SystemClock.now();
-        match queue.claim_same_id(key, "r", second.id(), (now, now + Duration::from_secs(60))).await.unwrap()
+        match queue
+            .claim_same_id(key, "r", second.id(), (now, now + Duration::from_secs(60)))
+            .await
+            .unwrap()
         {
             Claim::Delivered(id) => assert_eq!(id, first.id()),
             Claim::Granted(_) => break,
@@ -81,9 +93,25 @@ async fn which_of_one_id_is_delivered_is_known_for_the_window() {
 async fn the_servers_are_told_the_windows_of_the_settings() {
     let (servers, mut options) = world().await;
     options.layout.dedup_window = DAY * 4;
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    assert!(
+        Cluster::connect(&options)
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap()
+            .is_good()
+    );
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    let config = async |name: &str| jetstream.get_stream(name).await.unwrap().cached_info().config.clone();
+    let config = async |name: &str| {
+        jetstream
+            .get_stream(name)
+            .await
+            .unwrap()
+            .cached_info()
+            .config
+            .clone()
+    };
     for stream in ["FLUENT_EVENTS", "FLUENT_QUARANTINE"] {
         assert_eq!(config(stream).await.duplicate_window, DAY * 4, "{stream}");
     }

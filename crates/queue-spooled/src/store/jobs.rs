@@ -45,7 +45,9 @@ pub(crate) struct StoreEvent<W> {
 
 impl<W: Send> Job<SpoolJobs> for StoreEvent<W> {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        let Some((event, _)) = &self.given else { return Ok(()) };
+        let Some((event, _)) = &self.given else {
+            return Ok(());
+        };
         self.kept = match store.is_full && !rows::find_event(store.sql, event)? {
             true => None,
             false => {
@@ -68,7 +70,9 @@ impl<W: Send> Job<SpoolJobs> for StoreEvent<W> {
     /// event is forwarded as long as this process runs, although its sender is told that it is
     /// not stored.
     fn committed(&mut self) {
-        let Some(kept) = self.kept.as_ref().filter(|kept| !kept.is_duplicate) else { return };
+        let Some(kept) = self.kept.as_ref().filter(|kept| !kept.is_duplicate) else {
+            return;
+        };
         if let Some((event, waiter)) = self.given.take() {
             self.level.add(rows::weight(&event));
             (self.on_kept)(kept.row, event, waiter);
@@ -79,7 +83,9 @@ impl<W: Send> Job<SpoolJobs> for StoreEvent<W> {
         if committed.is_ok() && self.kept.is_none() {
             self.level.note_full();
         }
-        let _ = self.reply.send(committed.and(self.kept.ok_or(QueueError::Full)));
+        let _ = self
+            .reply
+            .send(committed.and(self.kept.ok_or(QueueError::Full)));
     }
 }
 
@@ -95,7 +101,11 @@ pub(crate) struct StoreBody {
 impl Job<SpoolJobs> for StoreBody {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         self.has_room = !store.is_full || quarantine::find_body(store.sql, &self.body)?;
-        if self.has_room { quarantine::keep(store.sql, &self.body) } else { Ok(()) }
+        if self.has_room {
+            quarantine::keep(store.sql, &self.body)
+        } else {
+            Ok(())
+        }
     }
 
     fn is_given_up(&self) -> bool {
@@ -110,7 +120,11 @@ impl Job<SpoolJobs> for StoreBody {
         if committed.is_ok() && !self.has_room {
             self.level.note_full();
         }
-        let _ = self.reply.send(committed.and(if self.has_room { Ok(()) } else { Err(QueueError::Full) }));
+        let _ = self.reply.send(committed.and(if self.has_room {
+            Ok(())
+        } else {
+            Err(QueueError::Full)
+        }));
     }
 }
 

@@ -12,7 +12,11 @@ pub(crate) struct Level {
 
 impl Level {
     pub(crate) fn new(bytes: u64, limit: u64) -> Self {
-        Self { bytes: AtomicU64::new(bytes), limit, is_full: AtomicBool::new(false) }
+        Self {
+            bytes: AtomicU64::new(bytes),
+            limit,
+            is_full: AtomicBool::new(false),
+        }
     }
 
     /// Bytes as far as they are counted; a measurement of the file corrects the number.

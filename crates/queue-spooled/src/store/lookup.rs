@@ -57,7 +57,10 @@ pub(crate) fn spool_backlog(path: &Path) -> Result<(u64, Option<Timestamp>), Que
 /// The time up to which everything that arrived is in the queue, and whether nothing is left.
 /// `None` if so much waits that reading it would take long. Reads beside the process that serves
 /// the file.
-pub(crate) fn spool_sent_up_to(path: &Path, now: Timestamp) -> Result<Option<(Timestamp, bool)>, QueueError> {
+pub(crate) fn spool_sent_up_to(
+    path: &Path,
+    now: Timestamp,
+) -> Result<Option<(Timestamp, bool)>, QueueError> {
     /// Rows that can be read in a few milliseconds.
     const MOST: u64 = 20_000;
     let read = || -> rusqlite::Result<_> {

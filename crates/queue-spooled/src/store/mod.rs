@@ -22,8 +22,8 @@ use queue::{Position, Quarantined, QueueError, Receipt};
 use rusqlite::Connection;
 use sqlite_file::rows::nanos;
 use sqlite_file::{
-    Failure, FileKind, HeldFile, Inbox, Messages, OpenError, Opened, Status, Writer, inbox, lock, meta,
-    quarantine, used_bytes,
+    Failure, FileKind, HeldFile, Inbox, Messages, OpenError, Opened, Status, Writer, inbox, lock,
+    meta, quarantine, used_bytes,
 };
 use tokio::sync::oneshot;
 
@@ -98,8 +98,16 @@ impl<W: Send + 'static> Spool<W> {
         clock: Arc<dyn Clock>,
         on_kept: OnStored<W>,
     ) -> Result<Self, OpenError> {
-        let Opened { sql, path, held, set_aside } = sqlite_file::open(path, &SPOOL, &*clock)?;
-        let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
+        let Opened {
+            sql,
+            path,
+            held,
+            set_aside,
+        } = sqlite_file::open(path, &SPOOL, &*clock)?;
+        let wrap = |source| OpenError::Sqlite {
+            path: path.clone(),
+            source,
+        };
         rows::mend_clock(&sql, nanos(clock.now())).map_err(wrap)?;
         // Its size is not summed body by body: that would read the whole file before it can be
         // served.
@@ -109,10 +117,21 @@ impl<W: Send + 'static> Spool<W> {
         let owner = SpoolOwner::new(Arc::clone(&level), Arc::clone(&status), clock);
         let (inbox, jobs) = inbox(status);
         let thread = Writer::start("spool", sql, Arc::clone(held.location()), jobs, owner);
-        let thread =
-            thread.map_err(|source| OpenError::Io { action: "starting the thread of", path, source })?;
+        let thread = thread.map_err(|source| OpenError::Io {
+            action: "starting the thread of",
+            path,
+            source,
+        })?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { inbox, level, on_kept: Arc::new(on_kept), thread, id, set_aside, _held: held })
+        Ok(Self {
+            inbox,
+            level,
+            on_kept: Arc::new(on_kept),
+            thread,
+            id,
+            set_aside,
+            _held: held,
+        })
     }
 
     /// The id of the file for its whole life, wherever it is moved.
@@ -167,7 +186,13 @@ impl<W: Send + 'static> Spool<W> {
         let waiting = self.inbox.status().begin_waiting(body.body.len())?;
         let (reply, answer) = oneshot::channel();
         let level = Arc::clone(&self.level);
-        self.inbox.submit(StoreBody { body, has_room: true, level, reply, _waiting: waiting });
+        self.inbox.submit(StoreBody {
+            body,
+            has_room: true,
+            level,
+            reply,
+            _waiting: waiting,
+        });
         answered(answer).await
     }
 
@@ -184,7 +209,8 @@ impl<W: Send + 'static> Spool<W> {
 
     /// Marks a row as unsendable, which the queue refuses for good.
     pub async fn mark_unsendable(&self, row: i64) -> Result<(), QueueError> {
-        self.change(move |sql| rows::mark_unsendable(sql, row)).await
+        self.change(move |sql| rows::mark_unsendable(sql, row))
+            .await
     }
 
     /// Makes unsendable rows unsent again, before everything that is asked for after this call,
@@ -208,7 +234,9 @@ impl<W: Send + 'static> Spool<W> {
         limit: usize,
     ) -> Result<Vec<(i64, Event)>, QueueError> {
         loop {
-            let readable = self.look(move |sql| rows::unsent(sql, lane, lanes, after, limit)).await?;
+            let readable = self
+                .look(move |sql| rows::unsent(sql, lane, lanes, after, limit))
+                .await?;
             for row in &readable.damaged {
                 // If the mark can't be written, the row is found damaged again.
                 if let Err(error) = self.mark_unsendable(*row).await {
@@ -230,18 +258,21 @@ impl<W: Send + 'static> Spool<W> {
         after: (i64, i64),
         limit: usize,
     ) -> Result<Vec<UnconfirmedRow>, QueueError> {
-        self.look(move |sql| rows::unconfirmed(sql, before, after, limit)).await
+        self.look(move |sql| rows::unconfirmed(sql, before, after, limit))
+            .await
     }
 
     /// The highest acknowledged position of an epoch, and whether there are rows of another
     /// epoch.
     pub async fn acknowledged_in(&self, epoch: String) -> Result<(Position, bool), QueueError> {
-        self.look(move |sql| rows::acknowledged_in(sql, &epoch)).await
+        self.look(move |sql| rows::acknowledged_in(sql, &epoch))
+            .await
     }
 
     /// The event of a row; `None` if there is none, or it is damaged.
     pub async fn event(&self, row: i64) -> Result<Option<Event>, QueueError> {
-        self.look(move |sql| Ok(rows::one(sql, row)?.and_then(Result::ok))).await
+        self.look(move |sql| Ok(rows::one(sql, row)?.and_then(Result::ok)))
+            .await
     }
 
     /// Bodies that are not events, in order.

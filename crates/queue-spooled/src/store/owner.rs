@@ -28,7 +28,13 @@ pub(crate) struct SpoolOwner {
 
 impl SpoolOwner {
     pub(crate) fn new(level: Arc<Level>, status: Arc<Status>, clock: Arc<dyn Clock>) -> Self {
-        Self { level, status, clock, next_weighing: Instant::now(), has_alarmed: false }
+        Self {
+            level,
+            status,
+            clock,
+            next_weighing: Instant::now(),
+            has_alarmed: false,
+        }
     }
 }
 
@@ -36,10 +42,19 @@ impl Owner for SpoolOwner {
     type Jobs = SpoolJobs;
 
     fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<Store<'w>> {
-        Ok(Store { sql, now: nanos(self.clock.now()), is_full: self.level.is_reached() })
+        Ok(Store {
+            sql,
+            now: nanos(self.clock.now()),
+            is_full: self.level.is_reached(),
+        })
     }
 
-    fn housekeep(&mut self, sql: &mut Connection, log: &mut Log, now: Instant) -> rusqlite::Result<bool> {
+    fn housekeep(
+        &mut self,
+        sql: &mut Connection,
+        log: &mut Log,
+        now: Instant,
+    ) -> rusqlite::Result<bool> {
         if now < self.next_weighing {
             return Ok(false);
         }
@@ -50,7 +65,11 @@ impl Owner for SpoolOwner {
         let limit = self.level.limit;
         let is_high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
         if is_high && !self.has_alarmed {
-            tracing::error!(used, limit, "the spool is over {ALARM_PERCENT} % of its bytes");
+            tracing::error!(
+                used,
+                limit,
+                "the spool is over {ALARM_PERCENT} % of its bytes"
+            );
         }
         self.has_alarmed = is_high;
         self.level.set(used);

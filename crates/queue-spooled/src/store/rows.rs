@@ -54,7 +54,8 @@ pub(crate) fn weight(event: &Event) -> u64 {
 
 /// Whether an event is in the file already, and needs no room.
 pub(crate) fn find_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
-    sql.prepare_cached("SELECT 1 FROM spooled WHERE id = ?1")?.exists([event.id().as_bytes()])
+    sql.prepare_cached("SELECT 1 FROM spooled WHERE id = ?1")?
+        .exists([event.id().as_bytes()])
 }
 
 /// Stores an event; returns its row, and whether it was there before.
@@ -82,8 +83,12 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
         return Ok((row, false));
     }
     let (known, is_aside): (i64, bool) = sql
-        .prepare_cached(&format!("SELECT row, {IS_ASIDE} FROM spooled WHERE id = ?1"))?
-        .query_row([event.id().as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .prepare_cached(&format!(
+            "SELECT row, {IS_ASIDE} FROM spooled WHERE id = ?1"
+        ))?
+        .query_row([event.id().as_bytes()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     if !is_aside {
         return Ok((known, true));
     }
@@ -93,15 +98,26 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
 }
 
 /// Records the positions that the queue has acknowledged. An unsendable row stays so.
-pub(crate) fn acknowledge(sql: &Connection, rows: &[AcknowledgedRow], now: i64) -> rusqlite::Result<()> {
+pub(crate) fn acknowledge(
+    sql: &Connection,
+    rows: &[AcknowledgedRow],
+    now: i64,
+) -> rusqlite::Result<()> {
     let mut sent = sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?;
-    let mut first =
-        sql.prepare_cached("INSERT INTO acknowledged (row, epoch, position, at) VALUES (?1, ?2, ?3, ?4)")?;
-    let mut again =
-        sql.prepare_cached("UPDATE acknowledged SET epoch = ?2, position = ?3, at = ?4 WHERE row = ?1")?;
+    let mut first = sql.prepare_cached(
+        "INSERT INTO acknowledged (row, epoch, position, at) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    let mut again = sql.prepare_cached(
+        "UPDATE acknowledged SET epoch = ?2, position = ?3, at = ?4 WHERE row = ?1",
+    )?;
     rows.iter().try_for_each(|at| {
-        let note = if sent.execute([at.row])? == 1 { &mut first } else { &mut again };
-        note.execute(params![at.row, at.epoch, packed(at.position), now]).map(drop)
+        let note = if sent.execute([at.row])? == 1 {
+            &mut first
+        } else {
+            &mut again
+        };
+        note.execute(params![at.row, at.epoch, packed(at.position), now])
+            .map(drop)
     })
 }
 
@@ -115,12 +131,16 @@ pub(crate) fn remove(sql: &Connection, rows: &[i64]) -> rusqlite::Result<()> {
 
 /// Marks a row as unsendable: it is then neither unsent nor acknowledged.
 pub(crate) fn mark_unsendable(sql: &Connection, row: i64) -> rusqlite::Result<()> {
-    sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?.execute([row])?;
-    sql.prepare_cached("DELETE FROM acknowledged WHERE row = ?1")?.execute([row]).map(drop)
+    sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?
+        .execute([row])?;
+    sql.prepare_cached("DELETE FROM acknowledged WHERE row = ?1")?
+        .execute([row])
+        .map(drop)
 }
 
 pub(crate) fn remove_body(sql: &Connection, id: u64) -> rusqlite::Result<()> {
-    sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)]).map(drop)
+    sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)])
+        .map(drop)
 }
 
 pub(crate) fn unsent(
@@ -135,29 +155,38 @@ pub(crate) fn unsent(
         "SELECT u.row, {EVENT} FROM unsent u JOIN spooled USING (row)
          WHERE u.row > ?1 AND u.bucket % ?2 = ?3 ORDER BY u.row LIMIT ?4"
     );
-    read(sql.prepare_cached(&text)?.query(params![after, lanes, lane, signed(limit as u64)])?)
+    read(
+        sql.prepare_cached(&text)?
+            .query(params![after, lanes, lane, signed(limit as u64)])?,
+    )
 }
 
 /// The first row from `row` on.
 pub(crate) fn next(sql: &Connection, row: i64) -> rusqlite::Result<Option<i64>> {
-    sql.prepare_cached("SELECT min(row) FROM spooled WHERE row >= ?1")?.query_row([row], |row| row.get(0))
+    sql.prepare_cached("SELECT min(row) FROM spooled WHERE row >= ?1")?
+        .query_row([row], |row| row.get(0))
 }
 
 /// The highest row.
 pub(crate) fn last(sql: &Connection) -> rusqlite::Result<i64> {
-    sql.query_row("SELECT ifnull(max(row), 0) FROM spooled", [], |row| row.get(0))
+    sql.query_row("SELECT ifnull(max(row), 0) FROM spooled", [], |row| {
+        row.get(0)
+    })
 }
 
 /// Makes unsendable rows unsent again.
 pub(crate) fn retry_unsendable(sql: &Connection) -> rusqlite::Result<()> {
-    let text = format!("INSERT INTO unsent (row, bucket) SELECT row, bucket FROM spooled WHERE {IS_ASIDE}");
+    let text = format!(
+        "INSERT INTO unsent (row, bucket) SELECT row, bucket FROM spooled WHERE {IS_ASIDE}"
+    );
     sql.execute(&text, []).map(drop)
 }
 
 /// Corrects times that are in the future, since a clock that was ahead must not keep rows for
 /// years.
 pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
-    sql.execute("UPDATE acknowledged SET at = ?1 WHERE at > ?1", [now]).map(drop)
+    sql.execute("UPDATE acknowledged SET at = ?1 WHERE at > ?1", [now])
+        .map(drop)
 }
 
 /// Events that were read, and rows that could not be.
@@ -191,9 +220,14 @@ fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<ReadableRow> {
 }
 
 /// The event of a row, whatever its state.
-pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Result<Event, RestoreError>>> {
+pub(crate) fn one(
+    sql: &Connection,
+    row: i64,
+) -> rusqlite::Result<Option<Result<Event, RestoreError>>> {
     let text = format!("SELECT {EVENT} FROM spooled WHERE row = ?1");
-    sql.prepare_cached(&text)?.query_row([row], |row| event(row, 0)).optional()
+    sql.prepare_cached(&text)?
+        .query_row([row], |row| event(row, 0))
+        .optional()
 }
 
 pub(crate) fn unconfirmed(
@@ -206,15 +240,27 @@ pub(crate) fn unconfirmed(
         "SELECT a.row, id, epoch, position, at FROM acknowledged a JOIN spooled USING (row)
          WHERE at <= ?1 AND (at, a.row) > (?2, ?3) ORDER BY at, a.row LIMIT ?4",
     )?
-    .query_map(params![nanos(before), after.0, after.1, signed(limit as u64)], |row| {
-        let id: Vec<u8> = row.get(1)?;
-        let id =
-            EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
-        // An invalid position finds nothing, so the event is sent again.
-        let position = position(row.get(3)?).unwrap_or_default();
-        let at = AcknowledgedRow { row: row.get(0)?, epoch: row.get(2)?, position };
-        Ok(UnconfirmedRow { id, place: (row.get(4)?, at.row), at, acknowledged_at: time(row, 4)? })
-    })?
+    .query_map(
+        params![nanos(before), after.0, after.1, signed(limit as u64)],
+        |row| {
+            let id: Vec<u8> = row.get(1)?;
+            let id = EventId::from_bytes(&id)
+                .unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
+            // An invalid position finds nothing, so the event is sent again.
+            let position = position(row.get(3)?).unwrap_or_default();
+            let at = AcknowledgedRow {
+                row: row.get(0)?,
+                epoch: row.get(2)?,
+                position,
+            };
+            Ok(UnconfirmedRow {
+                id,
+                place: (row.get(4)?, at.row),
+                at,
+                acknowledged_at: time(row, 4)?,
+            })
+        },
+    )?
     .collect()
 }
 
@@ -228,7 +274,9 @@ pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result
                 ) WHERE epoch = ?1), 0),
                 ifnull((SELECT epoch <> ?1 FROM acknowledged ORDER BY at, row LIMIT 1), false)",
     )?
-    .query_row([epoch], |row| Ok((position(row.get(0)?).unwrap_or_default(), row.get(1)?)))
+    .query_row([epoch], |row| {
+        Ok((position(row.get(0)?).unwrap_or_default(), row.get(1)?))
+    })
 }
 
 /// Number of unsent events, and the arrival of the oldest. The table is narrow, so this may be
@@ -238,28 +286,45 @@ pub(crate) fn backlog(sql: &Connection) -> rusqlite::Result<(u64, Option<Timesta
         "SELECT (SELECT count(*) FROM unsent),
                 (SELECT received_at FROM spooled WHERE row = (SELECT min(row) FROM unsent))",
         [],
-        |row| Ok((unsigned(row.get(0)?), row.get::<_, Option<i64>>(1)?.and_then(from_nanos))),
+        |row| {
+            Ok((
+                unsigned(row.get(0)?),
+                row.get::<_, Option<i64>>(1)?.and_then(from_nanos),
+            ))
+        },
     )
 }
 
 /// The time up to which everything that arrived has left the file; `None` if there are more rows
 /// than can be examined every few seconds. Salvaged events have newer rows than their times
 /// suggest.
-pub(crate) fn sent_up_to(sql: &Connection, now: Timestamp, most: u64) -> rusqlite::Result<Option<Timestamp>> {
+pub(crate) fn sent_up_to(
+    sql: &Connection,
+    now: Timestamp,
+    most: u64,
+) -> rusqlite::Result<Option<Timestamp>> {
     let unsent = unsigned(sql.query_row("SELECT count(*) FROM unsent", [], |row| row.get(0))?);
     if unsent > most {
         return Ok(None);
     }
-    let oldest: Option<i64> =
-        sql.query_row("SELECT min(received_at) FROM unsent JOIN spooled USING (row)", [], |row| row.get(0))?;
-    Ok(Some(oldest.and_then(from_nanos).map_or(now, |oldest| oldest.min(now))))
+    let oldest: Option<i64> = sql.query_row(
+        "SELECT min(received_at) FROM unsent JOIN spooled USING (row)",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(Some(
+        oldest
+            .and_then(from_nanos)
+            .map_or(now, |oldest| oldest.min(now)),
+    ))
 }
 
 pub(crate) fn state(sql: &Connection) -> rusqlite::Result<SpoolState> {
-    let bodies: (i64, i64) =
-        sql.query_row("SELECT count(*), ifnull(sum(length(body)), 0) FROM quarantine", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+    let bodies: (i64, i64) = sql.query_row(
+        "SELECT count(*), ifnull(sum(length(body)), 0) FROM quarantine",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     sql.query_row(
         "SELECT (SELECT count(*) FROM unsent), (SELECT count(*) FROM acknowledged),
                 count(*), ifnull(sum(length(body)), 0),

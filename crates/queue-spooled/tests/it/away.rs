@@ -18,8 +18,11 @@ async fn away_at_the_start_is_no_reason_to_refuse() {
     let mut world = World::new().await;
     world.servers.kill_all();
     // Who waited for a queue that is away would wait for the first of them already.
-    let options =
-        Options { keep: KEEP, wait_for_queue: Duration::from_hours(1), ..Options::new(world.spool()) };
+    let options = Options {
+        keep: KEEP,
+        wait_for_queue: Duration::from_hours(1),
+        ..Options::new(world.spool())
+    };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
     let events = events("E", 1500);
     publish(&spooled, &events).await;
@@ -34,13 +37,19 @@ async fn away_at_the_start_is_no_reason_to_refuse() {
 /// Asserts that the stream has the events of each entity in the order in which they were
 /// accepted.
 async fn in_order(world: &World, events: &[event_model::Event]) {
-    let accepted: BTreeMap<String, usize> =
-        events.iter().enumerate().map(|(number, event)| (event.id().to_string(), number)).collect();
+    let accepted: BTreeMap<String, usize> = events
+        .iter()
+        .enumerate()
+        .map(|(number, event)| (event.id().to_string(), number))
+        .collect();
     let mut last = BTreeMap::new();
     for (_, id, _) in world.stored().await {
         let number = accepted[&id];
         let before = last.insert(number % 20, number);
-        assert!(before.is_none_or(|before| before < number), "{before:?} came before {number}");
+        assert!(
+            before.is_none_or(|before| before < number),
+            "{before:?} came before {number}"
+        );
     }
 }
 
@@ -61,10 +70,17 @@ async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
     }
     drop(spooled);
     world.servers.start_all().unwrap();
-    let options = Options { keep: KEEP, ..Options::new(&copy) };
+    let options = Options {
+        keep: KEEP,
+        ..Options::new(&copy)
+    };
     let next = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
     let all = [before, after].concat();
-    assert_eq!(world.wait_for(&all).await, vec![1; all.len()], "each is stored once");
+    assert_eq!(
+        world.wait_for(&all).await,
+        vec![1; all.len()],
+        "each is stored once"
+    );
     next.close().await;
 }
 
@@ -84,10 +100,17 @@ async fn a_spool_whose_gateway_is_gone_is_drained() {
 
     let state = queue_spooled::spool_state(&world.spool()).unwrap();
     assert_eq!((state.unsent, state.unconfirmed), (50, 50));
-    let drained =
-        queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await.unwrap();
-    assert_eq!((drained.sent, drained.confirmed, drained.refed, drained.left), (50, 100, 0, 0));
-    assert_eq!(world.wait_for(&[confirmed, unsent].concat()).await, vec![1; 100]);
+    let drained = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock))
+        .await
+        .unwrap();
+    assert_eq!(
+        (drained.sent, drained.confirmed, drained.refed, drained.left),
+        (50, 100, 0, 0)
+    );
+    assert_eq!(
+        world.wait_for(&[confirmed, unsent].concat()).await,
+        vec![1; 100]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,8 +131,21 @@ async fn bodies_that_are_not_events_are_forwarded_too() {
     spooled.quarantine(body.clone()).await.unwrap();
     world.servers.start_all().unwrap();
     world.wait_until_empty().await;
-    let kept = world.queue().await.stores().quarantine().list(0, 10).await.unwrap();
-    assert_eq!(kept, [queue::Quarantined { id: kept[0].id, ..body }]);
+    let kept = world
+        .queue()
+        .await
+        .stores()
+        .quarantine()
+        .list(0, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        kept,
+        [queue::Quarantined {
+            id: kept[0].id,
+            ..body
+        }]
+    );
     spooled.close().await;
 }
 
@@ -134,19 +170,28 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     drop(spooled);
     world.servers.start_all().unwrap();
 
-    let drained =
-        queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await.unwrap();
+    let drained = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock))
+        .await
+        .unwrap();
     assert_eq!((drained.refed, drained.left), (0, 0));
     assert_eq!(world.wait_for(&[before, after].concat()).await, vec![1; 50]);
-    let again = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await;
-    assert_eq!(again.unwrap(), queue_spooled::DrainReport::default(), "nothing is left to take over");
+    let again =
+        queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await;
+    assert_eq!(
+        again.unwrap(),
+        queue_spooled::DrainReport::default(),
+        "nothing is left to take over"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn once_the_queues_word_is_late_nobody_waits_until_it_speaks_again() {
     const WAIT: Duration = Duration::from_secs(2);
     let world = World::new().await;
-    let options = Options { wait_for_queue: WAIT, ..Options::new(world.spool()) };
+    let options = Options {
+        wait_for_queue: WAIT,
+        ..Options::new(world.spool())
+    };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
     // Events of one entity, which take one lane.
     let send = async |name: String| spooled.publish(event(&name, "1")).await.unwrap();
@@ -172,7 +217,10 @@ async fn once_the_queues_word_is_late_nobody_waits_until_it_speaks_again() {
         waited += usize::from(began.elapsed() >= WAIT);
     }
     // And who stood still together with this machine.
-    assert!((1..=5).contains(&waited), "only the first has waited: {waited} of 20");
+    assert!(
+        (1..=5).contains(&waited),
+        "only the first has waited: {waited} of 20"
+    );
     world.servers.servers[0].thaw();
     waits_for_the_queue("AGAIN").await;
     spooled.close().await;

@@ -41,7 +41,10 @@ impl Clock for SetClock {
 async fn kept(set_by: i64, is_set_again: bool) -> Duration {
     let world = World::new().await;
     let clock = SetClock::default();
-    let options = Options { keep: KEEP, ..Options::new(world.spool()) };
+    let options = Options {
+        keep: KEEP,
+        ..Options::new(world.spool())
+    };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(clock.clone())).unwrap();
     let began = Instant::now();
     publish(&spooled, &events("B", 20)).await;

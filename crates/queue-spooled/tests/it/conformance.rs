@@ -27,15 +27,24 @@ impl std::fmt::Debug for Spools {
 
 impl Spools {
     async fn fresh() -> Box<dyn IntakeHarness> {
-        Box::new(Self { world: World::new().await, life: AtomicU32::new(0) })
+        Box::new(Self {
+            world: World::new().await,
+            life: AtomicU32::new(0),
+        })
     }
 
     fn path(&self) -> PathBuf {
-        self.world.folder.path().join(format!("spool-{}.db", self.life.load(Ordering::Relaxed)))
+        self.world
+            .folder
+            .path()
+            .join(format!("spool-{}.db", self.life.load(Ordering::Relaxed)))
     }
 
     async fn serve(&self) -> OpenIntake {
-        let options = Options { keep: Duration::from_millis(500), ..Options::new(self.path()) };
+        let options = Options {
+            keep: Duration::from_millis(500),
+            ..Options::new(self.path())
+        };
         let queue = self.world.queue().await;
         let stores = Arc::clone(queue.stores());
         let spooled = Spooled::open(queue, options, Arc::new(SystemClock)).unwrap();

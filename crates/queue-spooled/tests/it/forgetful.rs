@@ -12,7 +12,10 @@ const KEEP: Duration = Duration::from_secs(10);
 async fn acknowledged(world: &World, count: u64) {
     world.wait_until_acknowledged().await;
     let state = queue_spooled::spool_state(&world.spool()).unwrap();
-    assert_eq!(state.unconfirmed, count, "this machine stood still until they were read back");
+    assert_eq!(
+        state.unconfirmed, count,
+        "this machine stood still until they were read back"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,8 +35,17 @@ async fn a_lost_tail_is_given_again_although_another_gateway_published_past_it()
     publish(&*another, &others).await;
     let all = [kept, lost.clone(), others].concat();
     assert_eq!(world.wait_for(&all).await, vec![1; all.len()]);
-    let marked = world.stored().await.iter().filter(|(_, _, refed)| *refed).count();
-    assert_eq!(marked, lost.len(), "what is given again is marked, and nothing else");
+    let marked = world
+        .stored()
+        .await
+        .iter()
+        .filter(|(_, _, refed)| *refed)
+        .count();
+    assert_eq!(
+        marked,
+        lost.len(),
+        "what is given again is marked, and nothing else"
+    );
     world.wait_until_empty().await;
     spooled.close().await;
 }
@@ -46,7 +58,10 @@ async fn a_hole_in_the_middle_is_filled() {
     publish(&spooled, &events).await;
     acknowledged(&world, 50).await;
     let client = async_nats::connect(world.servers.urls()).await.unwrap();
-    let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
+    let stream = async_nats::jetstream::new(client)
+        .get_stream("FLUENT_EVENTS")
+        .await
+        .unwrap();
     for position in 20..30 {
         stream.delete_message(position).await.unwrap();
     }
@@ -69,7 +84,10 @@ async fn a_stream_that_was_deleted_is_filled_again_once_it_is_made_again() {
     let jetstream = async_nats::jetstream::new(client);
     jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
     publish(&spooled, &meanwhile).await;
-    assert!(jetstream.get_stream("FLUENT_EVENTS").await.is_err(), "only cluster init makes streams");
+    assert!(
+        jetstream.get_stream("FLUENT_EVENTS").await.is_err(),
+        "only cluster init makes streams"
+    );
     world.make_streams().await;
     let all = [before, meanwhile].concat();
     assert_eq!(world.wait_for(&all).await, vec![1; 80]);
@@ -105,7 +123,10 @@ async fn a_lost_beginning_is_given_again_though_it_looks_like_what_was_settled()
     acknowledged(&world, 40).await;
     // What a server does that has lost its files and kept its state.
     let client = async_nats::connect(world.servers.urls()).await.unwrap();
-    let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
+    let stream = async_nats::jetstream::new(client)
+        .get_stream("FLUENT_EVENTS")
+        .await
+        .unwrap();
     stream.purge().await.unwrap();
     assert_eq!(world.wait_for(&events).await, vec![1; 40]);
     world.wait_until_empty().await;

@@ -12,14 +12,20 @@ use crate::world::{World, events};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_passes_on_and_refuses_only_when_the_queue_is_away() {
     let mut world = World::new().await;
-    let options = Options { bytes: 256 << 10, ..Options::new(world.spool()) };
+    let options = Options {
+        bytes: 256 << 10,
+        ..Options::new(world.spool())
+    };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
     world.servers.kill_all();
     let events = events("F", 2000);
     let mut accepted = Vec::new();
     let began = std::time::Instant::now();
     while spooled.has_room() {
-        assert!(began.elapsed() < Duration::from_secs(90), "nothing can be made durable now");
+        assert!(
+            began.elapsed() < Duration::from_secs(90),
+            "nothing can be made durable now"
+        );
         let event = &events[accepted.len()];
         match tokio::time::timeout(Duration::from_secs(30), spooled.publish(event.clone())).await {
             Ok(Ok(_)) => accepted.push(event.clone()),
@@ -32,7 +38,11 @@ async fn a_full_spool_passes_on_and_refuses_only_when_the_queue_is_away() {
             Ok(Err(error)) => panic!("{error}"),
         }
     }
-    assert!((100..2000).contains(&accepted.len()), "{} fit", accepted.len());
+    assert!(
+        (100..2000).contains(&accepted.len()),
+        "{} fit",
+        accepted.len()
+    );
     world.servers.start_all().unwrap();
     let rest = events[accepted.len()..].to_vec();
     for event in &rest {
@@ -55,7 +65,12 @@ async fn an_event_that_does_not_fit_holds_up_no_other() {
     spooled.publish(same_entity.clone()).await.unwrap();
     world.wait_for(&[same_entity]).await;
     world.wait_until_empty().await;
-    assert_eq!(queue_spooled::spool_state(&world.spool()).unwrap().set_aside, 1);
+    assert_eq!(
+        queue_spooled::spool_state(&world.spool())
+            .unwrap()
+            .set_aside,
+        1
+    );
     spooled.close().await;
 }
 
@@ -76,7 +91,9 @@ async fn among_many_it_alone_is_set_aside() {
     world.servers.start_all().unwrap();
     world.wait_for(&events).await;
     world.wait_until_empty().await;
-    let set_aside = queue_spooled::spool_state(&world.spool()).unwrap().set_aside;
+    let set_aside = queue_spooled::spool_state(&world.spool())
+        .unwrap()
+        .set_aside;
     assert_eq!(set_aside, 1, "the large one, and no other");
     spooled.close().await;
 }
@@ -88,7 +105,10 @@ fn large() -> Event {
     let small = queue::conformance::event(&name, "large");
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let body = body.replacen('{', &format!("{{\"filler\":\"{filler}\","), 1);
-    let stored = event_model::Stored { body: body.into_bytes().into(), ..small.stored().clone() };
+    let stored = event_model::Stored {
+        body: body.into_bytes().into(),
+        ..small.stored().clone()
+    };
     let id = event_model::EventId::of(small.environment(), &stored.body);
     Event::restore(id, stored).unwrap()
 }

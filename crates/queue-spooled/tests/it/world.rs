@@ -27,7 +27,10 @@ impl World {
             folder: Some(folder.path().join("nats")),
             ..nats_server::Options::default()
         };
-        let world = Self { servers: Cluster::start(1, &options).unwrap(), folder };
+        let world = Self {
+            servers: Cluster::start(1, &options).unwrap(),
+            folder,
+        };
         world.make_streams().await;
         world
     }
@@ -39,12 +42,21 @@ impl World {
     }
 
     pub(crate) async fn make_streams(&self) {
-        let report = cluster::Cluster::connect(&self.nats()).await.unwrap().init().await.unwrap();
+        let report = cluster::Cluster::connect(&self.nats())
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap();
         assert!(report.is_good(), "{report}");
     }
 
     pub(crate) async fn queue(&self) -> Arc<JetStream> {
-        Arc::new(JetStream::open(self.nats(), Arc::new(SystemClock)).await.unwrap())
+        Arc::new(
+            JetStream::open(self.nats(), Arc::new(SystemClock))
+                .await
+                .unwrap(),
+        )
     }
 
     pub(crate) fn spool(&self) -> PathBuf {
@@ -53,7 +65,10 @@ impl World {
 
     /// A gateway's intake, whose spool confirms events after `keep`.
     pub(crate) async fn spooled(&self, keep: Duration) -> Spooled {
-        let options = Options { keep, ..Options::new(self.spool()) };
+        let options = Options {
+            keep,
+            ..Options::new(self.spool())
+        };
         Spooled::open(self.queue().await, options, Arc::new(SystemClock)).unwrap()
     }
 
@@ -82,10 +97,15 @@ impl World {
     /// itself.
     pub(crate) async fn stored(&self) -> Vec<(u64, String, bool)> {
         let client = async_nats::connect(self.servers.urls()).await.unwrap();
-        let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
+        let stream = async_nats::jetstream::new(client)
+            .get_stream("FLUENT_EVENTS")
+            .await
+            .unwrap();
         let mut found = Vec::new();
         for position in 1..=stream.cached_info().state.last_sequence {
-            let Ok(message) = stream.get_raw_message(position).await else { continue };
+            let Ok(message) = stream.get_raw_message(position).await else {
+                continue;
+            };
             let id = message.headers.get("ce-id").unwrap().to_string();
             found.push((position, id, message.headers.get("fluent-refed").is_some()));
         }
@@ -97,14 +117,22 @@ impl World {
         let began = Instant::now();
         loop {
             let stored = self.stored().await;
-            let count =
-                |event: &Event| stored.iter().filter(|(_, id, _)| *id == event.id().to_string()).count();
+            let count = |event: &Event| {
+                stored
+                    .iter()
+                    .filter(|(_, id, _)| *id == event.id().to_string())
+                    .count()
+            };
             let counts: Vec<usize> = events.iter().map(count).collect();
             if counts.iter().all(|count| *count > 0) {
                 return counts;
             }
             let missing = counts.iter().filter(|count| **count == 0).count();
-            assert!(began.elapsed() < PATIENCE, "{missing} of {} are missing", events.len());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{missing} of {} are missing",
+                events.len()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -126,7 +154,10 @@ impl World {
             if state.unsent + state.unconfirmed + state.quarantined == 0 {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "the spool still holds {state:?}");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the spool still holds {state:?}"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -147,7 +178,9 @@ fn copy(from: &Path, to: &Path) {
 /// Events about twenty entities, in turn.
 pub(crate) fn events(name: &str, count: usize) -> Vec<Event> {
     (0..count)
-        .map(|number| queue::conformance::event(&format!("{name}{number}"), &format!("e{}", number % 20)))
+        .map(|number| {
+            queue::conformance::event(&format!("{name}{number}"), &format!("e{}", number % 20))
+        })
         .collect()
 }
 

@@ -27,13 +27,26 @@ async fn what_is_accepted_is_stored_whole(harness: &dyn IntakeHarness) {
     let receipt = open.intake.publish(event("E", "a")).await.expect("publish");
     assert!(!receipt.duplicate);
     assert_stored(&*open.stores, "a").await;
-    let found = open.stores.history().event("a").await.expect("event").expect("it is stored");
+    let found = open
+        .stores
+        .history()
+        .event("a")
+        .await
+        .expect("event")
+        .expect("it is stored");
     assert_eq!(found, event("E", "a"));
 }
 
 async fn an_id_is_stored_once(harness: &dyn IntakeHarness) {
     let open = harness.open().await;
-    assert!(!open.intake.publish(event("E", "a")).await.expect("publish").duplicate);
+    assert!(
+        !open
+            .intake
+            .publish(event("E", "a"))
+            .await
+            .expect("publish")
+            .duplicate
+    );
     let again = open.intake.publish(event("E", "a"));
     let (again, another) = tokio::join!(again, open.intake.publish(event("E", "b")));
     assert!(again.expect("publish again").duplicate);
@@ -45,7 +58,16 @@ async fn an_id_is_stored_once(harness: &dyn IntakeHarness) {
     for reference in ["a", "b", "c"] {
         assert_stored(&*open.stores, reference).await;
     }
-    assert_eq!(open.stores.history().find("c", 9).await.expect("find").len(), 1, "stored once");
+    assert_eq!(
+        open.stores
+            .history()
+            .find("c", 9)
+            .await
+            .expect("find")
+            .len(),
+        1,
+        "stored once"
+    );
 }
 
 /// Publishes as a gateway does: a queue may answer that it is just about to store the same event.
@@ -58,28 +80,50 @@ async fn publish_in_time(intake: &dyn Intake, reference: &str) -> Receipt {
             }
         }
     };
-    timeout(PATIENCE, publishing).await.expect("an answer in time")
+    timeout(PATIENCE, publishing)
+        .await
+        .expect("an answer in time")
 }
 
 async fn what_was_accepted_survives_a_crash(harness: &dyn IntakeHarness) {
     let mut open = harness.open().await;
     // Each publish is the last thing that the process did.
     for reference in ["a", "b", "c"] {
-        assert!(!open.intake.publish(event("E", reference)).await.expect("publish").duplicate);
+        assert!(
+            !open
+                .intake
+                .publish(event("E", reference))
+                .await
+                .expect("publish")
+                .duplicate
+        );
         open = harness.crash(open).await;
     }
     for reference in ["a", "b", "c"] {
         assert_stored(&*open.stores, reference).await;
-        assert!(open.intake.publish(event("E", reference)).await.expect("publish again").duplicate);
+        assert!(
+            open.intake
+                .publish(event("E", reference))
+                .await
+                .expect("publish again")
+                .duplicate
+        );
     }
 }
 
 async fn many_at_once_are_all_kept(harness: &dyn IntakeHarness) {
     let open = harness.open().await;
     let names: Vec<_> = (0..200).map(|number| format!("m{number:03}")).collect();
-    let published = join_all(names.iter().map(|name| open.intake.publish(event("E", name)))).await;
+    let published = join_all(
+        names
+            .iter()
+            .map(|name| open.intake.publish(event("E", name))),
+    )
+    .await;
     assert!(
-        published.iter().all(|one| one.as_ref().is_ok_and(|receipt| !receipt.duplicate)),
+        published
+            .iter()
+            .all(|one| one.as_ref().is_ok_and(|receipt| !receipt.duplicate)),
         "{published:?}"
     );
     let open = harness.crash(open).await;
@@ -106,36 +150,77 @@ async fn a_malformed_body_is_quarantined_once_and_survives_a_crash(harness: &dyn
         received_at: event("E", "a").received_at(),
         reason: "not-json".to_owned(),
     };
-    open.intake.quarantine(body.clone()).await.expect("quarantine");
+    open.intake
+        .quarantine(body.clone())
+        .await
+        .expect("quarantine");
     let open = harness.crash(open).await;
-    open.intake.quarantine(body.clone()).await.expect("quarantine again");
-    let other = Quarantined { body: "no event either".into(), ..body.clone() };
-    open.intake.quarantine(other.clone()).await.expect("quarantine another");
+    open.intake
+        .quarantine(body.clone())
+        .await
+        .expect("quarantine again");
+    let other = Quarantined {
+        body: "no event either".into(),
+        ..body.clone()
+    };
+    open.intake
+        .quarantine(other.clone())
+        .await
+        .expect("quarantine another");
     let quarantine = open.stores.quarantine();
     let list = async || quarantine.list(0, 10).await.expect("list");
-    eventually("both are kept", async || list().await.iter().any(|kept| kept.body == other.body)).await;
+    eventually("both are kept", async || {
+        list().await.iter().any(|kept| kept.body == other.body)
+    })
+    .await;
     let mut kept = list().await;
     kept.sort_by_key(|kept| kept.body.len());
-    let expected =
-        [body, other].into_iter().zip(&kept).map(|(body, kept)| Quarantined { id: kept.id, ..body });
+    let expected = [body, other]
+        .into_iter()
+        .zip(&kept)
+        .map(|(body, kept)| Quarantined {
+            id: kept.id,
+            ..body
+        });
     assert_eq!(kept, expected.collect::<Vec<_>>());
 }
 
 async fn what_was_rejected_is_captured_once(harness: &dyn IntakeHarness) {
     let open = harness.open().await;
     let rejected = |reference: &str| {
-        let headers: Headers = [("fluent-signature", b"\xffnot text".to_vec())].into_iter().collect();
+        let headers: Headers = [("fluent-signature", b"\xffnot text".to_vec())]
+            .into_iter()
+            .collect();
         let at = Timestamp::from_second(4_000_000_000).expect("a time");
         let body = event("E", reference).body().clone();
-        RejectedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
+        RejectedWebhook::stored(
+            0,
+            body,
+            headers,
+            at,
+            "no-key-matches".to_owned(),
+            "ACME".to_owned(),
+        )
     };
     for reference in ["a", "b", "a"] {
-        open.intake.capture_rejected(rejected(reference)).await.expect("capture");
+        open.intake
+            .capture_rejected(rejected(reference))
+            .await
+            .expect("capture");
     }
     let kept = open.stores.refused().list(0, 10).await.expect("list");
-    let found: Vec<_> = kept.iter().map(|webhook| webhook.inbound.body.clone()).collect();
-    assert_eq!(found, ["a", "b"].map(|reference| event("E", reference).body().clone()));
-    assert!(kept.iter().all(|webhook| (&*webhook.reason, &*webhook.account) == ("no-key-matches", "ACME")));
+    let found: Vec<_> = kept
+        .iter()
+        .map(|webhook| webhook.inbound.body.clone())
+        .collect();
+    assert_eq!(
+        found,
+        ["a", "b"].map(|reference| event("E", reference).body().clone())
+    );
+    assert!(
+        kept.iter()
+            .all(|webhook| (&*webhook.reason, &*webhook.account) == ("no-key-matches", "ACME"))
+    );
     let published = open.stores.history().find("a", 1).await.expect("find");
     assert!(published.is_empty(), "nothing of it is proven");
 }

@@ -34,7 +34,11 @@ pub struct Queue {
 impl Queue {
     /// Makes a queue of its roles and its stores.
     pub fn new<Q: Upstream + Source + 'static>(queue: Arc<Q>, stores: Arc<dyn Stores>) -> Self {
-        Self { upstream: Arc::clone(&queue) as _, source: queue, stores }
+        Self {
+            upstream: Arc::clone(&queue) as _,
+            source: queue,
+            stores,
+        }
     }
 
     fn intake(&self) -> &dyn Intake {
@@ -69,7 +73,11 @@ pub struct OpenIntake {
 impl OpenIntake {
     /// Makes an open intake of `intake` and the stores of its queue, or of the queue behind it.
     pub fn new<I: Intake + Lifecycle + 'static>(intake: Arc<I>, stores: Arc<dyn Stores>) -> Self {
-        Self { intake: Arc::clone(&intake) as _, lifecycle: intake, stores }
+        Self {
+            intake: Arc::clone(&intake) as _,
+            lifecycle: intake,
+            stores,
+        }
     }
 }
 
@@ -103,7 +111,10 @@ pub trait IntakeHarness: fmt::Debug {
 pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
     let as_intake = async || {
         let harness = fresh().await;
-        Box::new(IntakeOf { harness, open: Mutex::default() }) as Box<dyn IntakeHarness>
+        Box::new(IntakeOf {
+            harness,
+            open: Mutex::default(),
+        }) as Box<dyn IntakeHarness>
     };
     intake::all(as_intake).await;
     lifecycle::all(as_intake).await;
@@ -125,7 +136,11 @@ impl IntakeOf {
         let lifecycle = Arc::clone(&queue.upstream) as _;
         let stores = Arc::clone(&queue.stores);
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(queue);
-        OpenIntake { intake, lifecycle, stores }
+        OpenIntake {
+            intake,
+            lifecycle,
+            stores,
+        }
     }
 }
 
@@ -135,7 +150,11 @@ impl IntakeHarness for IntakeOf {
     }
 
     fn crash<'a>(&'a self, open: OpenIntake) -> BoxFuture<'a, OpenIntake> {
-        let queue = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let queue = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         drop(open);
         let crashing = self.harness.crash(queue.expect("it is open"));
         crashing.map(|queue| self.keep(queue)).boxed()

@@ -7,7 +7,8 @@ use tokio::time::timeout;
 
 use super::{LEASE, PATIENCE, QUIET, Queue};
 use crate::{
-    Attempt, Consumer, Delivery, MatchFields, Outcome, Route, RouteFilter, Settlement, Start, Stores, Verdict,
+    Attempt, Consumer, Delivery, MatchFields, Outcome, Route, RouteFilter, Settlement, Start,
+    Stores, Verdict,
 };
 
 /// An event called `name`, about the order `reference`.
@@ -24,7 +25,12 @@ pub(crate) fn old_event(reference: &str) -> Event {
 }
 
 pub(crate) fn route(name: &str, terms: MatchFields, start: Start) -> Route {
-    Route { name: name.to_owned(), filter: RouteFilter::from(terms), start, lease: LEASE }
+    Route {
+        name: name.to_owned(),
+        filter: RouteFilter::from(terms),
+        start,
+        lease: LEASE,
+    }
 }
 
 /// A consumer of everything from the beginning.
@@ -35,15 +41,21 @@ pub(crate) async fn consumer(queue: &Queue, name: &str) -> Box<dyn Consumer> {
 
 pub(crate) async fn publish(queue: &Queue, references: &[&str]) {
     for reference in references {
-        let receipt = queue.intake().publish(event("E", reference)).await.expect("publish");
+        let receipt = queue
+            .intake()
+            .publish(event("E", reference))
+            .await
+            .expect("publish");
         assert!(!receipt.duplicate, "{reference} is new");
     }
 }
 
 /// The next delivery, which must come.
 pub(crate) async fn one(consumer: &mut dyn Consumer) -> Delivery {
-    let mut deliveries =
-        timeout(PATIENCE, consumer.next(1)).await.expect("a delivery in time").expect("next");
+    let mut deliveries = timeout(PATIENCE, consumer.next(1))
+        .await
+        .expect("a delivery in time")
+        .expect("next");
     assert_eq!(deliveries.len(), 1);
     deliveries.remove(0)
 }
@@ -66,7 +78,12 @@ pub(crate) async fn nothing(consumer: &mut dyn Consumer, why: &str) {
 }
 
 pub(crate) fn reference(delivery: &Delivery) -> String {
-    delivery.event.fields().entity_ref.clone().unwrap_or_default()
+    delivery
+        .event
+        .fields()
+        .entity_ref
+        .clone()
+        .unwrap_or_default()
 }
 
 pub(crate) fn settlement(verdict: Verdict) -> Settlement {
@@ -82,11 +99,19 @@ pub(crate) fn settlement(verdict: Verdict) -> Settlement {
         status: Some(503),
         detail: Some("as the check wants it".to_owned()),
     };
-    Settlement { verdict, asked: true, attempt }
+    Settlement {
+        verdict,
+        asked: true,
+        attempt,
+    }
 }
 
 pub(crate) async fn settle(delivery: Delivery, verdict: Verdict) {
-    delivery.ticket.settle(settlement(verdict)).await.expect("settle");
+    delivery
+        .ticket
+        .settle(settlement(verdict))
+        .await
+        .expect("settle");
 }
 
 /// Waits until `is_so` returns true.
@@ -96,12 +121,21 @@ pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
             tokio::time::sleep(QUIET / 10).await;
         }
     };
-    assert!(timeout(PATIENCE, waiting).await.is_ok(), "not in time: {what}");
+    assert!(
+        timeout(PATIENCE, waiting).await.is_ok(),
+        "not in time: {what}"
+    );
 }
 
 /// Waits until the event about `reference` is stored, and sees that it is stored once.
 pub(crate) async fn assert_stored(stores: &dyn Stores, reference: &str) {
-    let find = async || stores.history().find(reference, 5).await.map_or(0, |found| found.len());
+    let find = async || {
+        stores
+            .history()
+            .find(reference, 5)
+            .await
+            .map_or(0, |found| found.len())
+    };
     eventually(reference, async || find().await > 0).await;
     assert_eq!(find().await, 1, "{reference} is stored once");
 }

@@ -49,8 +49,10 @@ fn of_terms(terms: &MatchFields) -> Vec<u8> {
         ("entity-status", entity_status),
         ("origin", origin),
     ];
-    let mut fields: Vec<(&str, BTreeSet<&str>)> =
-        lists.into_iter().map(|(name, values)| (name, values.iter().map(String::as_str).collect())).collect();
+    let mut fields: Vec<(&str, BTreeSet<&str>)> = lists
+        .into_iter()
+        .map(|(name, values)| (name, values.iter().map(String::as_str).collect()))
+        .collect();
     fields.push(("when", when.iter().map(|when| when.text()).collect()));
     fields.retain(|(_, values)| !values.is_empty());
     let mut bytes = Vec::new();
@@ -58,7 +60,9 @@ fn of_terms(terms: &MatchFields) -> Vec<u8> {
     for (name, values) in fields {
         push_text(&mut bytes, name);
         push_count(&mut bytes, values.len());
-        values.into_iter().for_each(|value| push_text(&mut bytes, value));
+        values
+            .into_iter()
+            .for_each(|value| push_text(&mut bytes, value));
     }
     bytes
 }

@@ -13,10 +13,22 @@ fn when(text: &str) -> Option<Condition> {
 /// Filters that are much alike, no two the same.
 fn filters() -> Vec<RouteFilter> {
     let of = |terms: MatchFields| RouteFilter::from(terms);
-    let event = |values: &[&str]| MatchFields { event: list(values), ..MatchFields::default() };
-    let account = |values: &[&str]| MatchFields { account: list(values), ..MatchFields::default() };
-    let origin = |values: &[&str]| MatchFields { origin: list(values), ..MatchFields::default() };
-    let none_of = |none_of: Vec<MatchFields>| RouteFilter { none_of, ..RouteFilter::default() };
+    let event = |values: &[&str]| MatchFields {
+        event: list(values),
+        ..MatchFields::default()
+    };
+    let account = |values: &[&str]| MatchFields {
+        account: list(values),
+        ..MatchFields::default()
+    };
+    let origin = |values: &[&str]| MatchFields {
+        origin: list(values),
+        ..MatchFields::default()
+    };
+    let none_of = |none_of: Vec<MatchFields>| RouteFilter {
+        none_of,
+        ..RouteFilter::default()
+    };
     vec![
         RouteFilter::default(),
         of(event(&["A"])),
@@ -26,21 +38,45 @@ fn filters() -> Vec<RouteFilter> {
         of(event(&["A, when: None"])),
         of(event(&[""])),
         of(account(&["A"])),
-        of(MatchFields { event: list(&["A"]), account: list(&["B"]), ..MatchFields::default() }),
-        of(MatchFields { event: list(&["B"]), account: list(&["A"]), ..MatchFields::default() }),
-        of(MatchFields { event: list(&["account", "B"]), ..MatchFields::default() }),
+        of(MatchFields {
+            event: list(&["A"]),
+            account: list(&["B"]),
+            ..MatchFields::default()
+        }),
+        of(MatchFields {
+            event: list(&["B"]),
+            account: list(&["A"]),
+            ..MatchFields::default()
+        }),
+        of(MatchFields {
+            event: list(&["account", "B"]),
+            ..MatchFields::default()
+        }),
         of(origin(&["webhook"])),
         of(origin(&["webhook", "reconciled"])),
-        of(MatchFields { when: when("event.name == 'A'"), ..MatchFields::default() }),
+        of(MatchFields {
+            when: when("event.name == 'A'"),
+            ..MatchFields::default()
+        }),
         of(event(&["event.name == 'A'"])),
         none_of(vec![event(&["A"])]),
         none_of(vec![event(&["A"]), event(&["B"])]),
         none_of(vec![event(&["A", "B"])]),
         none_of(vec![MatchFields::default()]),
-        none_of(vec![MatchFields { event: list(&["A"]), account: list(&["B"]), ..MatchFields::default() }]),
+        none_of(vec![MatchFields {
+            event: list(&["A"]),
+            account: list(&["B"]),
+            ..MatchFields::default()
+        }]),
         none_of(vec![event(&["A"]), account(&["B"])]),
-        RouteFilter { matching: event(&["A"]), none_of: vec![account(&["B"])] },
-        RouteFilter { matching: account(&["B"]), none_of: vec![event(&["A"])] },
+        RouteFilter {
+            matching: event(&["A"]),
+            none_of: vec![account(&["B"])],
+        },
+        RouteFilter {
+            matching: account(&["B"]),
+            none_of: vec![event(&["A"])],
+        },
     ]
 }
 
@@ -56,11 +92,25 @@ fn filters_that_differ_have_digests_that_do() {
 
 #[test]
 fn how_a_filter_is_written_down_says_nothing() {
-    let of = |values: &[&str]| MatchFields { retailer: list(values), ..MatchFields::default() };
-    assert_eq!(RouteFilter::from(of(&["1", "2"])).digest(), RouteFilter::from(of(&["2", "1", "2"])).digest());
-    let none_of =
-        |terms: [MatchFields; 2]| RouteFilter { none_of: terms.into(), ..RouteFilter::default() }.digest();
-    assert_eq!(none_of([of(&["1"]), of(&["2"])]), none_of([of(&["2"]), of(&["1"])]));
+    let of = |values: &[&str]| MatchFields {
+        retailer: list(values),
+        ..MatchFields::default()
+    };
+    assert_eq!(
+        RouteFilter::from(of(&["1", "2"])).digest(),
+        RouteFilter::from(of(&["2", "1", "2"])).digest()
+    );
+    let none_of = |terms: [MatchFields; 2]| {
+        RouteFilter {
+            none_of: terms.into(),
+            ..RouteFilter::default()
+        }
+        .digest()
+    };
+    assert_eq!(
+        none_of([of(&["1"]), of(&["2"])]),
+        none_of([of(&["2"]), of(&["1"])])
+    );
 }
 
 /// Digests are stored on servers and in files: another digest counts as another match.

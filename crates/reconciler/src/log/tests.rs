@@ -21,7 +21,10 @@ fn client(fluent: &Fluent) -> Client {
         client_id: LOGIN.to_owned(),
         client_secret: secret(),
     };
-    let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
+    let limits = Limits {
+        per_second: NonZeroU32::new(1000).unwrap(),
+        ..Limits::default()
+    };
     Client::new(Options {
         base: fluent.url().parse().unwrap(),
         account: "ACME".to_owned(),
@@ -34,13 +37,18 @@ fn client(fluent: &Fluent) -> Client {
 }
 
 async fn fluent() -> Fluent {
-    Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap()
+    Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34))
+        .await
+        .unwrap()
 }
 
 /// Returns the last hour.
 fn hour() -> Window {
     let until = SystemClock.now();
-    Window { from: crate::window::earlier(until, Duration::from_hours(1)), until }
+    Window {
+        from: crate::window::earlier(until, Duration::from_hours(1)),
+        until,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,9 +60,14 @@ async fn what_does_not_fit_at_once_is_read_in_halves() {
         let ago = Duration::from_millis(10 * number as u64) + Duration::from_mins(1);
         fluent.world().webhook_of("E", &order, ago, Sent::Never);
     }
-    fluent.world().webhook_of("F", &order, Duration::from_mins(2), Sent::Never);
+    fluent
+        .world()
+        .webhook_of("F", &order, Duration::from_mins(2), Sent::Never);
     let client = client(&fluent);
-    let log = Log { account: "ACME", client: &client };
+    let log = Log {
+        account: "ACME",
+        client: &client,
+    };
     let found = log.events("E", hour()).await.unwrap();
     assert_eq!(found.len(), all, "each of them, once");
     assert!(found.is_sorted_by_key(generated), "the oldest first");
@@ -66,10 +79,15 @@ async fn a_limit_is_waited_for_and_a_failure_is_tried_again() {
     let fluent = fluent().await;
     let order = fluent.world().place_order();
     for _ in 0..3 {
-        fluent.world().webhook_of("E", &order, Duration::from_mins(2), Sent::Failed);
+        fluent
+            .world()
+            .webhook_of("E", &order, Duration::from_mins(2), Sent::Failed);
     }
     let client = client(&fluent);
-    let log = Log { account: "ACME", client: &client };
+    let log = Log {
+        account: "ACME",
+        client: &client,
+    };
     fluent.behave(|behaviour| {
         behaviour.fail_next = 1;
         behaviour.rate_limit = Some((1, Duration::from_secs(1)));
@@ -93,42 +111,79 @@ async fn a_rule_without_its_setting_is_told_from_what_got_lost() {
     // sent.
     fluent.world().log_custom(&ids[2], "Stock was checked", ago);
     let other = id_of(&fluent.world().webhook_of("E", &order, ago, Sent::Never));
-    fluent.world().log_custom(&other, "The carrier setting was read", ago);
+    fluent
+        .world()
+        .log_custom(&other, "The carrier setting was read", ago);
     let client = client(&fluent);
-    let log = Log { account: "ACME", client: &client };
+    let log = Log {
+        account: "ACME",
+        client: &client,
+    };
     let events = log.events("E", hour()).await.unwrap();
     let found = log.sendings(hour(), &events).await;
     let no_setting = SendStatus::NoSetting { of_webhook: true };
-    let expected = [SendStatus::Logged("FAILED".to_owned()), no_setting, SendStatus::Unlogged];
+    let expected = [
+        SendStatus::Logged("FAILED".to_owned()),
+        no_setting,
+        SendStatus::Unlogged,
+    ];
     assert_eq!(ids.each_ref().map(|id| found.of(id)), expected);
     let of_another = SendStatus::NoSetting { of_webhook: false };
-    assert_eq!((found.of(&other), of_another.label()), (of_another.clone(), "no-setting"));
-    assert!(!crate::admission::was_to_be_sent(&of_another), "its workflow may have failed before");
+    assert_eq!(
+        (found.of(&other), of_another.label()),
+        (of_another.clone(), "no-setting")
+    );
+    assert!(
+        !crate::admission::was_to_be_sent(&of_another),
+        "its workflow may have failed before"
+    );
     assert!(expected[..2].iter().all(crate::admission::was_to_be_sent));
     let labels = expected.map(|sending| sending.label());
     assert_eq!(labels, ["failed", "no-setting", "none"]);
-    assert!(labels.iter().all(|label| SendStatus::LABELS.contains(label)));
+    assert!(
+        labels
+            .iter()
+            .all(|label| SendStatus::LABELS.contains(label))
+    );
     // For events that were sent, the records of rules are not searched.
     let searches = fluent.calls().searches;
-    let sent: Vec<_> = events.into_iter().filter(|event| event.id == ids[0]).collect();
+    let sent: Vec<_> = events
+        .into_iter()
+        .filter(|event| event.id == ids[0])
+        .collect();
     log.sendings(hour(), &sent).await;
     assert_eq!(fluent.calls().searches, searches + 1);
 }
 
 fn id_of(body: &[u8]) -> String {
-    serde_json::from_slice::<serde_json::Value>(body).unwrap()["id"].as_str().unwrap().to_owned()
+    serde_json::from_slice::<serde_json::Value>(body).unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_is_refused_is_not_tried_over_and_over() {
     let fluent = fluent().await;
     let client = client(&fluent);
-    let log = Log { account: "ACME", client: &client };
+    let log = Log {
+        account: "ACME",
+        client: &client,
+    };
     fluent.behave(|behaviour| {
         behaviour.fail_with = 401;
         behaviour.fail_next = 100;
     });
     let refused = log.events("E", hour()).await.unwrap_err();
-    assert!(matches!(refused, ReconcileError::Api { source: ApiError::Login { .. }, .. }), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            ReconcileError::Api {
+                source: ApiError::Login { .. },
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
     assert!(fluent.calls().logins <= 2, "{:?}", fluent.calls());
 }

@@ -107,7 +107,9 @@ const NOT_TOLD: [&str; 22] = [
 ];
 
 fn registry() -> Registry {
-    Registry::default().with::<dispatch_http::HttpDispatcher>().with::<dispatch_log::LogDispatcher>()
+    Registry::default()
+        .with::<dispatch_http::HttpDispatcher>()
+        .with::<dispatch_log::LogDispatcher>()
 }
 
 /// Reads every section.
@@ -131,22 +133,41 @@ fn read(tree: &SettingsTree) -> Vec<SettingsError> {
 fn paths(node: &Node) -> Vec<Vec<String>> {
     let children: Vec<(String, &Node)> = match &node.data {
         Data::Scalar(_) => Vec::new(),
-        Data::List(nodes) => nodes.iter().enumerate().map(|(index, it)| (index.to_string(), it)).collect(),
-        Data::Map(entries) => entries.iter().map(|(key, _, it)| (key.clone(), it)).collect(),
+        Data::List(nodes) => nodes
+            .iter()
+            .enumerate()
+            .map(|(index, it)| (index.to_string(), it))
+            .collect(),
+        Data::Map(entries) => entries
+            .iter()
+            .map(|(key, _, it)| (key.clone(), it))
+            .collect(),
     };
     let under = |(key, child): &(String, &Node)| {
         let mut all = vec![vec![key.clone()]];
-        all.extend(paths(child).into_iter().map(|path| [vec![key.clone()], path].concat()));
+        all.extend(
+            paths(child)
+                .into_iter()
+                .map(|path| [vec![key.clone()], path].concat()),
+        );
         all
     };
     children.iter().flat_map(under).collect()
 }
 
 fn put(node: &mut Node, path: &[String], value: &Node) {
-    let Some((key, rest)) = path.split_first() else { return node.data = value.data.clone() };
+    let Some((key, rest)) = path.split_first() else {
+        return node.data = value.data.clone();
+    };
     let child = match &mut node.data {
-        Data::Map(entries) => entries.iter_mut().find(|(name, ..)| name == key).map(|(.., it)| it),
-        Data::List(nodes) => key.parse().ok().and_then(|index: usize| nodes.get_mut(index)),
+        Data::Map(entries) => entries
+            .iter_mut()
+            .find(|(name, ..)| name == key)
+            .map(|(.., it)| it),
+        Data::List(nodes) => key
+            .parse()
+            .ok()
+            .and_then(|index: usize| nodes.get_mut(index)),
         Data::Scalar(_) => None,
     };
     put(child.unwrap(), rest, value);
@@ -160,14 +181,26 @@ fn parsed(text: &str) -> SettingsTree {
 #[test]
 fn no_value_is_repeated_and_no_type_of_rust_is_named() {
     let whole = parsed(WHOLE);
-    assert_eq!(read(&whole).iter().map(ToString::to_string).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(
+        read(&whole)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        [""; 0]
+    );
     let mut told = BTreeSet::new();
     for path in paths(&whole.root) {
         for wrong in WRONG {
             let mut tree = whole.clone();
-            put(&mut tree.root, &path, &crate::yaml::parse(wrong, &|_| whole.root.place.clone()).unwrap());
+            put(
+                &mut tree.root,
+                &path,
+                &crate::yaml::parse(wrong, &|_| whole.root.place.clone()).unwrap(),
+            );
             for error in read(&tree) {
-                let SettingsError::Invalid { path, message, .. } = &error else { panic!("{error}") };
+                let SettingsError::Invalid { path, message, .. } = &error else {
+                    panic!("{error}")
+                };
                 told.insert(format!("{path}: {message}"));
             }
         }
@@ -176,37 +209,100 @@ fn no_value_is_repeated_and_no_type_of_rust_is_named() {
     let bad: Vec<&String> = told.iter().filter(is_bad).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert!(told.len() > 200, "{} messages", told.len());
-    assert!(!told.iter().any(|message| message.ends_with(": ")), "{told:#?}");
+    assert!(
+        !told.iter().any(|message| message.ends_with(": ")),
+        "{told:#?}"
+    );
 }
 
 #[test]
 fn each_says_what_was_expected_and_what_was_found() {
     for (from, to, expected) in [
-        ("listen: 127.0.0.1:8080", "listen: localhost:8080", "expected an address and a port"),
-        ("body-limit: 2MiB", "body-limit: 5", "expected a text, found a whole number"),
-        ("retailers: [34, \"35\"]", "retailers: [1.0]", "retailers.0: expected a retailer's id"),
-        ("at-once: 2", "at-once: 0", "at-once: expected a whole number from 1 to 4294967295"),
-        ("excerpt: 10", "excerpt: -1", "excerpt: expected a whole number from 0"),
-        ("allow-private: true", "allow-private: yes please", "expected true or false, found a text"),
-        ("x-a: text", "x-a: [a]", "headers.x-a: expected a text, or { file: path } of a secret"),
-        ("x-b: { file: s }", "x-b: { fil: s }", "did you mean `file`?"),
-        ("method: POST", "method: [POST]", "method: expected a name, or a table of one key, found a list"),
-        ("method: POST", "method: PSOT", "unknown value `PSOT`, expected one of `POST`, `PUT`, `PATCH`"),
-        ("match: { event: [A, B],", "match: { event: { A: B },", "event: expected a text, or a list"),
+        (
+            "listen: 127.0.0.1:8080",
+            "listen: localhost:8080",
+            "expected an address and a port",
+        ),
+        (
+            "body-limit: 2MiB",
+            "body-limit: 5",
+            "expected a text, found a whole number",
+        ),
+        (
+            "retailers: [34, \"35\"]",
+            "retailers: [1.0]",
+            "retailers.0: expected a retailer's id",
+        ),
+        (
+            "at-once: 2",
+            "at-once: 0",
+            "at-once: expected a whole number from 1 to 4294967295",
+        ),
+        (
+            "excerpt: 10",
+            "excerpt: -1",
+            "excerpt: expected a whole number from 0",
+        ),
+        (
+            "allow-private: true",
+            "allow-private: yes please",
+            "expected true or false, found a text",
+        ),
+        (
+            "x-a: text",
+            "x-a: [a]",
+            "headers.x-a: expected a text, or { file: path } of a secret",
+        ),
+        (
+            "x-b: { file: s }",
+            "x-b: { fil: s }",
+            "did you mean `file`?",
+        ),
+        (
+            "method: POST",
+            "method: [POST]",
+            "method: expected a name, or a table of one key, found a list",
+        ),
+        (
+            "method: POST",
+            "method: PSOT",
+            "unknown value `PSOT`, expected one of `POST`, `PUT`, `PATCH`",
+        ),
+        (
+            "match: { event: [A, B],",
+            "match: { event: { A: B },",
+            "event: expected a text, or a list",
+        ),
         (
             "breaker: {",
             "breaker: often # {",
             "breaker: expected `off`, or a table such as { failures: 5, rest: 1s }",
         ),
-        ("breaker: {", "breaker: { failurs: 5,", "did you mean `failures`?"),
-        ("tls: { ca: ca.pem }", "tls: ca.pem", "tls: expected a table of keys, found a text"),
-        ("signatures: [sha512]", "signatures: sha512", "signatures: expected a list, found a text"),
+        (
+            "breaker: {",
+            "breaker: { failurs: 5,",
+            "did you mean `failures`?",
+        ),
+        (
+            "tls: { ca: ca.pem }",
+            "tls: ca.pem",
+            "tls: expected a table of keys, found a text",
+        ),
+        (
+            "signatures: [sha512]",
+            "signatures: sha512",
+            "signatures: expected a list, found a text",
+        ),
     ] {
         let text = WHOLE.replacen(from, to, 1);
         assert_ne!(text, WHOLE, "{from}");
-        let told: Vec<_> = read(&parsed(&text)).iter().map(ToString::to_string).collect();
+        let told: Vec<_> = read(&parsed(&text))
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert!(
-            told.iter().any(|it| it.contains(expected) && it.contains("application.yml:")),
+            told.iter()
+                .any(|it| it.contains(expected) && it.contains("application.yml:")),
             "{to}: {told:?}"
         );
     }

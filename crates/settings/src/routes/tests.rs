@@ -9,7 +9,10 @@ fn route(matching: &str) -> Routes {
     let text = format!(
         "fluent-connect:\n  routes:\n  - name: r\n    match: {matching}\n    dispatcher: log\n    log: {{}}\n"
     );
-    SettingsTree::parse(std::path::Path::new("application.yml"), &text, []).unwrap().routes(None).unwrap()
+    SettingsTree::parse(std::path::Path::new("application.yml"), &text, [])
+        .unwrap()
+        .routes(None)
+        .unwrap()
 }
 
 fn digest(routes: &Routes) -> String {

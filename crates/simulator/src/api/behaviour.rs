@@ -127,7 +127,9 @@ impl Conduct {
             inner.behaviour.fail_next -= 1;
             return Turn::Fail(inner.behaviour.fail_with);
         }
-        let Some((most, within)) = inner.behaviour.rate_limit else { return Turn::Go };
+        let Some((most, within)) = inner.behaviour.rate_limit else {
+            return Turn::Go;
+        };
         let now = Instant::now();
         inner.recent.retain(|at| now.duration_since(*at) < within);
         if inner.recent.len() >= most {
@@ -140,24 +142,39 @@ impl Conduct {
 }
 
 /// Delays, fails or limits a request before it is answered, as the behaviour says.
-pub(crate) async fn conduct(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(crate) async fn conduct(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
     tokio::time::sleep(shared.conduct.now().latency).await;
     match shared.conduct.next() {
         Turn::Go => next.run(request).await,
         Turn::Fail(500) => failed(StatusCode::INTERNAL_SERVER_ERROR, "S0001E"),
-        Turn::Fail(status) => StatusCode::from_u16(status).unwrap_or_default().into_response(),
+        Turn::Fail(status) => StatusCode::from_u16(status)
+            .unwrap_or_default()
+            .into_response(),
         // GraphQL's errors come with 200.
         Turn::Limit if request.uri().path() == "/graphql" => failed(StatusCode::OK, "C0011E"),
         Turn::Limit => {
-            let within = shared.conduct.now().rate_limit.map_or(Duration::ZERO, |(_, within)| within);
+            let within = shared
+                .conduct
+                .now()
+                .rate_limit
+                .map_or(Duration::ZERO, |(_, within)| within);
             let wait = within.as_secs().max(1).to_string();
-            ([(RETRY_AFTER, wait)], failed(StatusCode::TOO_MANY_REQUESTS, "C0011E")).into_response()
+            (
+                [(RETRY_AFTER, wait)],
+                failed(StatusCode::TOO_MANY_REQUESTS, "C0011E"),
+            )
+                .into_response()
         }
     }
 }
 
 /// An error as the API writes it.
 pub(crate) fn failed(status: StatusCode, code: &str) -> Response {
-    let error = json!({"errors": [{"message": "simulated", "extensions": {"code": code}}], "data": null});
+    let error =
+        json!({"errors": [{"message": "simulated", "extensions": {"code": code}}], "data": null});
     (status, Json(error)).into_response()
 }

@@ -42,13 +42,19 @@ pub(crate) async fn search(
     Query(asked): Query<HashMap<String, String>>,
 ) -> Response {
     shared.conduct.count(|calls| calls.searches += 1);
-    let number =
-        |name: &str, usual: usize| asked.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let number = |name: &str, usual: usize| {
+        asked
+            .get(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(usual)
+    };
     let start = number("start", 0);
     let count = number("count", 100);
     let time = |text: &str| {
         // The offset may be in Fluent's spelling or in the usual one.
-        let text = text.strip_suffix("+0000").map_or_else(|| text.to_owned(), |text| format!("{text}Z"));
+        let text = text
+            .strip_suffix("+0000")
+            .map_or_else(|| text.to_owned(), |text| format!("{text}Z"));
         text.parse::<jiff::Timestamp>().ok()
     };
     let bound = |name: &str| asked.get(name).and_then(|text| time(text));
@@ -59,15 +65,17 @@ pub(crate) async fn search(
         from.is_none_or(|from| at >= Some(from))
             && to.is_none_or(|to| at <= Some(to))
             && PARAMETERS.iter().all(|(name, field)| {
-                asked
-                    .get(*name)
-                    .is_none_or(|wanted| record.pointer(field).and_then(Value::as_str) == Some(wanted))
+                asked.get(*name).is_none_or(|wanted| {
+                    record.pointer(field).and_then(Value::as_str) == Some(wanted)
+                })
             })
     };
     let answer = shared.world.with_log(|log| {
         let mut found: Vec<&Value> = log.iter().rev().filter(|record| fits(record)).collect();
         // Newest first, also within one millisecond.
-        found.sort_by_cached_key(|record| std::cmp::Reverse(record["generatedOn"].as_str().and_then(time)));
+        found.sort_by_cached_key(|record| {
+            std::cmp::Reverse(record["generatedOn"].as_str().and_then(time))
+        });
         let results: Vec<&Value> = found.iter().skip(start).take(count).copied().collect();
         let has_more = start + results.len() < found.len();
         json!({"start": start, "count": results.len(), "hasMore": has_more, "results": results})

@@ -20,8 +20,15 @@ pub(crate) async fn answer(
 ) -> Response {
     shared.conduct.count(|calls| calls.queries += 1);
     let mut answer = SCHEMA.execute(request.data(shared)).await;
-    for error in answer.errors.iter_mut().filter(|error| error.message == TOO_COMPLEX) {
-        error.extensions.get_or_insert_default().set("code", "C0001E");
+    for error in answer
+        .errors
+        .iter_mut()
+        .filter(|error| error.message == TOO_COMPLEX)
+    {
+        error
+            .extensions
+            .get_or_insert_default()
+            .set("code", "C0001E");
     }
     Json(answer).into_response()
 }

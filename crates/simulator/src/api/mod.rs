@@ -58,10 +58,19 @@ impl Fluent {
         let conduct = Conduct::default();
         let tokens = Tokens::default();
         let failed_logins = Mutex::default();
-        let shared = Arc::new(Shared { world, conduct, tokens, failed_logins });
+        let shared = Arc::new(Shared {
+            world,
+            conduct,
+            tokens,
+            failed_logins,
+        });
         let router = router(Arc::clone(&shared));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { address, shared, serving: serving.abort_handle() })
+        Ok(Self {
+            address,
+            shared,
+            serving: serving.abort_handle(),
+        })
     }
 
     /// The base URL for clients.
@@ -109,5 +118,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v4.1/event/sync", post(events::take))
         .layer(from_fn_with_state(Arc::clone(&shared), oauth::admit))
         .layer(from_fn_with_state(Arc::clone(&shared), behaviour::conduct));
-    Router::new().route("/oauth/token", post(oauth::token)).merge(api).with_state(shared)
+    Router::new()
+        .route("/oauth/token", post(oauth::token))
+        .merge(api)
+        .with_state(shared)
 }

@@ -42,7 +42,10 @@ impl Tokens {
     }
 
     fn is_good(&self, token: &str) -> bool {
-        self.known().until.get(token).is_some_and(|until| Instant::now() < *until)
+        self.known()
+            .until
+            .get(token)
+            .is_some_and(|until| Instant::now() < *until)
     }
 
     fn make(&self, lasts: Duration, has_refresh: bool) -> Value {
@@ -86,20 +89,32 @@ pub(crate) async fn token(
     let behaviour = shared.conduct.now();
     tokio::time::sleep(behaviour.latency).await;
     if let Some(status) = behaviour.fail_logins_with {
-        return StatusCode::from_u16(status).unwrap_or_default().into_response();
+        return StatusCode::from_u16(status)
+            .unwrap_or_default()
+            .into_response();
     }
     match headers.get(ACCOUNT) {
         None => shared.conduct.count(|calls| calls.without_account += 1),
         Some(account) if account.as_bytes() == shared.world.account().as_bytes() => {}
-        Some(_) => return refused(&Behaviour { single_sign_on: false, ..behaviour }),
+        Some(_) => {
+            return refused(&Behaviour {
+                single_sign_on: false,
+                ..behaviour
+            });
+        }
     }
     let is_client = asked.client_id == LOGIN && asked.client_secret == LOGIN;
     let is_known = match asked.grant_type.as_str() {
         "password" => {
             shared.conduct.count(|calls| calls.logins += 1);
             let is_user = asked.username.as_deref() == Some(LOGIN);
-            let is_right = is_client && is_user && asked.password.as_deref() == Some(behaviour.password);
-            shared.logs_in(asked.username.as_deref().unwrap_or_default(), is_right, &behaviour)
+            let is_right =
+                is_client && is_user && asked.password.as_deref() == Some(behaviour.password);
+            shared.logs_in(
+                asked.username.as_deref().unwrap_or_default(),
+                is_right,
+                &behaviour,
+            )
         }
         "refresh_token" => {
             shared.conduct.count(|calls| calls.refreshes += 1);
@@ -109,7 +124,12 @@ pub(crate) async fn token(
         _ => false,
     };
     match is_known {
-        true => Json(shared.tokens.make(behaviour.token_lasts, behaviour.has_refresh)).into_response(),
+        true => Json(
+            shared
+                .tokens
+                .make(behaviour.token_lasts, behaviour.has_refresh),
+        )
+        .into_response(),
         false => refused(&behaviour),
     }
 }
@@ -118,7 +138,10 @@ impl Shared {
     /// True if a login succeeds. A locked user's does not, even with the right password, and
     /// every failed login begins the lock again.
     fn logs_in(&self, username: &str, is_right: bool, behaviour: &Behaviour) -> bool {
-        let mut failed = self.failed_logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self
+            .failed_logins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let failed = failed.entry(username.to_owned()).or_default();
         failed.retain(|at: &Instant| at.elapsed() < behaviour.locked_for);
         let is_locked = failed.len() >= MOST_FAILED;
@@ -136,8 +159,7 @@ impl Shared {
 
 fn refused(behaviour: &Behaviour) -> Response {
     if behaviour.single_sign_on {
-        let error =
-            json!({"error": {"code": "400", "message": "The username or password you entered is incorrect"}});
+        let error = json!({"error": {"code": "400", "message": "The username or password you entered is incorrect"}});
         return (StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response();
     }
     let error = json!({"error": "invalid_grant", "error_description": "Bad credentials"});
@@ -145,8 +167,15 @@ fn refused(behaviour: &Behaviour) -> Response {
 }
 
 /// Passes on requests with a valid token.
-pub(crate) async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+pub(crate) async fn admit(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let shown = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let token = shown.and_then(|shown| shown.strip_prefix("Bearer "));
     match token.is_some_and(|token| shared.tokens.is_good(token)) {
         true => next.run(request).await,

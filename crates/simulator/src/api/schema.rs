@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_graphql::{
-    Context, EmptyMutation, EmptySubscription, Error, ErrorExtensions, ID, InputObject, Json, Object, Result,
-    Schema, SimpleObject,
+    Context, EmptyMutation, EmptySubscription, Error, ErrorExtensions, ID, InputObject, Json,
+    Object, Result, Schema, SimpleObject,
 };
 use serde_json::Value;
 
@@ -16,7 +16,9 @@ pub(crate) type Api = Schema<Query, EmptyMutation, EmptySubscription>;
 /// The schema. Its resolvers read the shared world.
 pub(crate) fn schema() -> Api {
     // About the bound that Fluent has.
-    Schema::build(Query, EmptyMutation, EmptySubscription).limit_complexity(11_111).finish()
+    Schema::build(Query, EmptyMutation, EmptySubscription)
+        .limit_complexity(11_111)
+        .finish()
 }
 
 #[derive(Debug)]
@@ -100,17 +102,30 @@ impl FoundOrder {
         &self.0.entity.updated_on
     }
     async fn customer(&self) -> Customer {
-        Customer { first_name: self.0.first_name.clone(), primary_email: self.0.email.clone() }
+        Customer {
+            first_name: self.0.first_name.clone(),
+            primary_email: self.0.email.clone(),
+        }
     }
     async fn items(&self) -> Connection<ItemEdge> {
         let item = |(reference, quantity): &(String, u32)| ItemEdge {
-            node: Item { reference: reference.clone(), quantity: *quantity },
+            node: Item {
+                reference: reference.clone(),
+                quantity: *quantity,
+            },
         };
-        Connection { edges: self.0.items.iter().map(item).collect() }
+        Connection {
+            edges: self.0.items.iter().map(item).collect(),
+        }
     }
     async fn fulfilments(&self) -> Connection<FulfilmentEdge> {
         Connection {
-            edges: self.0.fulfilments.iter().map(|node| FulfilmentEdge { node: node.clone() }).collect(),
+            edges: self
+                .0
+                .fulfilments
+                .iter()
+                .map(|node| FulfilmentEdge { node: node.clone() })
+                .collect(),
         }
     }
     async fn attributes(&self) -> Vec<Attribute> {
@@ -153,12 +168,18 @@ impl FoundFulfilment {
 impl Query {
     async fn order_by_id(&self, cx: &Context<'_>, id: ID) -> Result<FoundOrder> {
         let (shared, hidden) = world(cx)?;
-        shared.world.order(&id, hidden).map(FoundOrder).ok_or_else(not_found)
+        shared
+            .world
+            .order(&id, hidden)
+            .map(FoundOrder)
+            .ok_or_else(not_found)
     }
     async fn fulfilment_by_id(&self, cx: &Context<'_>, id: ID) -> Result<FoundFulfilment> {
         let (shared, hidden) = world(cx)?;
         let found = shared.world.fulfilment(&id, hidden);
-        found.map(|(order, part)| FoundFulfilment(order, part)).ok_or_else(not_found)
+        found
+            .map(|(order, part)| FoundFulfilment(order, part))
+            .ok_or_else(not_found)
     }
     async fn article_by_id(&self, cx: &Context<'_>, id: ID) -> Result<Entity> {
         other(cx, "ARTICLE", &id)
@@ -172,7 +193,12 @@ impl Query {
     async fn location_by_id(&self, cx: &Context<'_>, id: ID) -> Result<Entity> {
         other(cx, "LOCATION", &id)
     }
-    async fn return_order(&self, cx: &Context<'_>, r#ref: String, retailer: RetailerKey) -> Result<Entity> {
+    async fn return_order(
+        &self,
+        cx: &Context<'_>,
+        r#ref: String,
+        retailer: RetailerKey,
+    ) -> Result<Entity> {
         drop(retailer.id);
         other(cx, "RETURN_ORDER", &r#ref)
     }

@@ -135,7 +135,12 @@ impl World {
     /// Makes an entity of this kind.
     pub fn make(&self, kind: &str, status: &str) -> Entity {
         let mut inner = self.inner();
-        let entity = inner.entity(kind, "DEFAULT", status, &kind.chars().take(3).collect::<String>());
+        let entity = inner.entity(
+            kind,
+            "DEFAULT",
+            status,
+            &kind.chars().take(3).collect::<String>(),
+        );
         inner.others.insert(entity.id.clone(), entity.clone());
         entity
     }
@@ -159,13 +164,21 @@ impl World {
     /// Logs a message that a rule writes about an event, at a time `ago` before now.
     pub fn log_custom(&self, event: &str, message: &str, ago: Duration) {
         let mut inner = self.inner();
-        let Some(order) = inner.orders.values().next().cloned() else { return };
+        let Some(order) = inner.orders.values().next().cloned() else {
+            return;
+        };
         inner.log_custom(event, message, &written(now().0 - ago), &order.entity);
     }
 
     /// Logs an event of an order at a time `ago` before now, with the result of sending it, and
     /// returns the body of its thin webhook.
-    pub fn webhook_of(&self, name: &str, order: &Order, ago: Duration, sending: Sending) -> Vec<u8> {
+    pub fn webhook_of(
+        &self,
+        name: &str,
+        order: &Order,
+        ago: Duration,
+        sending: Sending,
+    ) -> Vec<u8> {
         let entity = order.entity.clone();
         let mut inner = self.inner();
         let id = inner.id();
@@ -175,14 +188,25 @@ impl World {
         inner.log.push(event);
         if let Some(status) = sending.status() {
             let sent_id = inner.id();
-            let mut sent = inner.record(&sent_id, "Send Webhook", "ORCHESTRATION_AUDIT", "ACTION", &entity);
+            let mut sent = inner.record(
+                &sent_id,
+                "Send Webhook",
+                "ORCHESTRATION_AUDIT",
+                "ACTION",
+                &entity,
+            );
             sent["context"]["sourceEvents"] = json!([id]);
             sent["eventStatus"] = json!(status);
             sent["generatedOn"] = json!(at);
             inner.log.push(sent);
         }
         if sending == Sending::NoSetting {
-            inner.log_custom(&id, "SendWebhook: the Setting could not be loaded", &at, &entity);
+            inner.log_custom(
+                &id,
+                "SendWebhook: the Setting could not be loaded",
+                &at,
+                &entity,
+            );
         }
         object(&[
             ("id", json!(id)),
@@ -223,8 +247,12 @@ impl World {
     pub fn other(&self, kind: &str, name: &str, unless_within: Duration) -> Option<Entity> {
         let inner = self.inner();
         let mut all = inner.others.values();
-        let is_it = |entity: &&Entity| entity.kind == kind && (entity.id == name || entity.reference == name);
-        all.find(is_it).filter(|entity| is_visible(entity, unless_within)).cloned()
+        let is_it = |entity: &&Entity| {
+            entity.kind == kind && (entity.id == name || entity.reference == name)
+        };
+        all.find(is_it)
+            .filter(|entity| is_visible(entity, unless_within))
+            .cloned()
     }
 
     /// Accepts a posted event, and writes its attributes to its order.
@@ -270,7 +298,11 @@ impl World {
 impl Inner {
     fn id(&mut self) -> String {
         self.next += 1;
-        format!("{:08x}-0000-4000-8000-{:012x}", fastrand::u32(..), self.next)
+        format!(
+            "{:08x}-0000-4000-8000-{:012x}",
+            fastrand::u32(..),
+            self.next
+        )
     }
 
     fn entity(&mut self, kind: &str, subtype: &str, status: &str, prefix: &str) -> Entity {
@@ -317,7 +349,10 @@ fn is_visible(entity: &Entity, unless_within: Duration) -> bool {
 }
 
 /// The present time, also in Fluent's format.
-#[expect(clippy::disallowed_methods, reason = "a Fluent of our own has a clock of its own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a Fluent of our own has a clock of its own"
+)]
 fn now() -> (SystemTime, String) {
     let now = SystemTime::now();
     (now, written(now))
@@ -325,7 +360,9 @@ fn now() -> (SystemTime, String) {
 
 /// A time in Fluent's format.
 fn written(at: SystemTime) -> String {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let at = jiff::Timestamp::UNIX_EPOCH + since;
     at.strftime("%Y-%m-%dT%H:%M:%S%.3f+0000").to_string()
 }

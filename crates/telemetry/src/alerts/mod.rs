@@ -79,7 +79,10 @@ groups:
 pub fn prometheus_rules() -> String {
     let mut text = HEAD.to_owned();
     let mut group = "";
-    for (alert, rule) in all().into_iter().filter_map(|alert| Some((alert, alert.rule.as_ref()?))) {
+    for (alert, rule) in all()
+        .into_iter()
+        .filter_map(|alert| Some((alert, alert.rule.as_ref()?)))
+    {
         if rule.group != group {
             let gap = if group.is_empty() { "" } else { "\n" };
             let _ = write!(text, "{gap}  - name: {}\n    rules:\n", rule.group);
@@ -107,7 +110,10 @@ pub fn prometheus_rules() -> String {
         let summary = rule.summary;
         let page = alert.runbook();
         let _ = writeln!(text, "        labels: {{ severity: {severity} }}");
-        let _ = writeln!(text, "        annotations:\n          summary: \"{summary}\"");
+        let _ = writeln!(
+            text,
+            "        annotations:\n          summary: \"{summary}\""
+        );
         let _ = writeln!(text, "          runbook: {page}");
     }
     text
@@ -115,9 +121,14 @@ pub fn prometheus_rules() -> String {
 
 /// The table of the runbook's index.
 pub fn runbook_table() -> String {
-    let mut text = "| page | says | urgent | alert | `status` |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| page | says | urgent | alert | `status` |\n|---|---|---|---|---|\n".to_owned();
     for alert in all() {
-        let urgent = if alert.urgency == Urgency::Now { "now" } else { "when you have time" };
+        let urgent = if alert.urgency == Urgency::Now {
+            "now"
+        } else {
+            "when you have time"
+        };
         let tick = |is: bool| if is { "yes" } else { "" };
         let _ = writeln!(
             text,

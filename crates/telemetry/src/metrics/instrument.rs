@@ -10,8 +10,8 @@ const SCOPE: &str = "fluent-webhooks";
 /// Bounds of histograms of time, in seconds: from a commit to the time after which a sender gives
 /// up, and up to the days that a retry may take.
 const SECONDS: [f64; 18] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 14.0, 60.0, 600.0, 3600.0,
-    21_600.0, 86_400.0,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 14.0, 60.0, 600.0,
+    3600.0, 21_600.0, 86_400.0,
 ];
 
 /// One row of the vocabulary.
@@ -55,15 +55,31 @@ impl<const LABELS: usize> Counter<LABELS> {
         labels: &'static [&'static str; LABELS],
         help: &'static str,
     ) -> Self {
-        let metric = Metric { name, shape: Shape::Counter, unit, labels, help };
-        Self { metric, names: *labels, made: OnceLock::new() }
+        let metric = Metric {
+            name,
+            shape: Shape::Counter,
+            unit,
+            labels,
+            help,
+        };
+        Self {
+            metric,
+            names: *labels,
+            made: OnceLock::new(),
+        }
     }
 
     /// Adds `count` under these values of the labels, in their order.
     pub fn add(&self, count: u64, values: [StringValue; LABELS]) {
         let counter = self.made.get_or_init(|| {
-            let Metric { name, unit, help, .. } = self.metric;
-            global::meter(SCOPE).u64_counter(name).with_unit(unit).with_description(help).build()
+            let Metric {
+                name, unit, help, ..
+            } = self.metric;
+            global::meter(SCOPE)
+                .u64_counter(name)
+                .with_unit(unit)
+                .with_description(help)
+                .build()
         });
         counter.add(count, &labelled(self.names, values));
     }
@@ -84,15 +100,31 @@ impl<const LABELS: usize> Gauge<LABELS> {
         labels: &'static [&'static str; LABELS],
         help: &'static str,
     ) -> Self {
-        let metric = Metric { name, shape: Shape::Gauge, unit, labels, help };
-        Self { metric, names: *labels, made: OnceLock::new() }
+        let metric = Metric {
+            name,
+            shape: Shape::Gauge,
+            unit,
+            labels,
+            help,
+        };
+        Self {
+            metric,
+            names: *labels,
+            made: OnceLock::new(),
+        }
     }
 
     /// Sets `value` under these values of the labels, in their order.
     pub fn set(&self, value: f64, values: [StringValue; LABELS]) {
         let gauge = self.made.get_or_init(|| {
-            let Metric { name, unit, help, .. } = self.metric;
-            global::meter(SCOPE).f64_gauge(name).with_unit(unit).with_description(help).build()
+            let Metric {
+                name, unit, help, ..
+            } = self.metric;
+            global::meter(SCOPE)
+                .f64_gauge(name)
+                .with_unit(unit)
+                .with_description(help)
+                .build()
         });
         gauge.record(value, &labelled(self.names, values));
     }
@@ -113,16 +145,31 @@ impl<const LABELS: usize> Histogram<LABELS> {
         labels: &'static [&'static str; LABELS],
         help: &'static str,
     ) -> Self {
-        let metric = Metric { name, shape: Shape::Histogram, unit, labels, help };
-        Self { metric, names: *labels, made: OnceLock::new() }
+        let metric = Metric {
+            name,
+            shape: Shape::Histogram,
+            unit,
+            labels,
+            help,
+        };
+        Self {
+            metric,
+            names: *labels,
+            made: OnceLock::new(),
+        }
     }
 
     /// Records `seconds` under these values of the labels, in their order.
     pub fn record(&self, seconds: f64, values: [StringValue; LABELS]) {
         let histogram = self.made.get_or_init(|| {
-            let Metric { name, unit, help, .. } = self.metric;
+            let Metric {
+                name, unit, help, ..
+            } = self.metric;
             let meter = global::meter(SCOPE);
-            let histogram = meter.f64_histogram(name).with_unit(unit).with_description(help);
+            let histogram = meter
+                .f64_histogram(name)
+                .with_unit(unit)
+                .with_description(help);
             histogram.with_boundaries(SECONDS.to_vec()).build()
         });
         histogram.record(seconds, &labelled(self.names, values));

@@ -33,7 +33,11 @@ pub fn table() -> String {
             Shape::Gauge => "gauge",
             Shape::Histogram => "histogram",
         };
-        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
         let _ = writeln!(
             table,
             "| `{}` | `{}` | {shape}, {} | {} | {} |",

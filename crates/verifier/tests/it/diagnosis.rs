@@ -12,29 +12,57 @@ fn check(body: &[u8], headers: &[(&str, &str)], expected: &Diagnosis) {
 }
 
 fn altered(key: &str, alteration: Option<Alteration>) -> Diagnosis {
-    Diagnosis::BodyAltered { key: key.parse().unwrap(), alteration }
+    Diagnosis::BodyAltered {
+        key: key.parse().unwrap(),
+        alteration,
+    }
 }
 
 #[test]
 fn what_was_done_to_the_body_is_proved() {
     let signed = SANDBOX.sign(BODY).unwrap();
-    let pretty = String::from_utf8(BODY.to_vec()).unwrap().replace(',', ",\n  ").replace(':', ": ");
+    let pretty = String::from_utf8(BODY.to_vec())
+        .unwrap()
+        .replace(',', ",\n  ")
+        .replace(':', ": ");
     for (body, alteration) in [
         ([BODY, b"\n"].concat(), Some(Alteration::TrailingWhitespace)),
-        ([BODY, b"\r\n"].concat(), Some(Alteration::TrailingWhitespace)),
-        ([b"\xef\xbb\xbf", BODY].concat(), Some(Alteration::ByteOrderMark)),
+        (
+            [BODY, b"\r\n"].concat(),
+            Some(Alteration::TrailingWhitespace),
+        ),
+        (
+            [b"\xef\xbb\xbf", BODY].concat(),
+            Some(Alteration::ByteOrderMark),
+        ),
         (pretty.into_bytes(), Some(Alteration::PrettyPrinted)),
         (b"{}".to_vec(), None),
     ] {
-        check(&body, &[("fluent-signature", &signed.sha512)], &altered("sydney_sandbox", alteration));
-        check(&body, &[("flex.signature", &signed.md5)], &altered("sydney_sandbox", alteration));
+        check(
+            &body,
+            &[("fluent-signature", &signed.sha512)],
+            &altered("sydney_sandbox", alteration),
+        );
+        check(
+            &body,
+            &[("flex.signature", &signed.md5)],
+            &altered("sydney_sandbox", alteration),
+        );
     }
     let with_newline = SANDBOX.sign([BODY, b"\n"].concat()).unwrap();
     let missing = altered("sydney_sandbox", Some(Alteration::MissingNewline));
-    check(BODY, &[("fluent-signature", &with_newline.sha512)], &missing);
+    check(
+        BODY,
+        &[("fluent-signature", &with_newline.sha512)],
+        &missing,
+    );
     let lines = SANDBOX.sign(*b"{\n}").unwrap();
     let rewritten = altered("sydney_sandbox", Some(Alteration::CarriageReturns));
-    check(b"{\r\n}", &[("fluent-signature", &lines.sha512)], &rewritten);
+    check(
+        b"{\r\n}",
+        &[("fluent-signature", &lines.sha512)],
+        &rewritten,
+    );
 }
 
 #[test]
@@ -45,15 +73,26 @@ fn the_signer_is_named() {
         proof: Proof::Signed(Algorithm::Sha512),
     };
     check(BODY, &[("fluent-signature", &large.sha512)], &genuine);
-    check(b"{}", &[("fluent-signature", &large.sha512)], &altered("dublin_sandbox", None));
+    check(
+        b"{}",
+        &[("fluent-signature", &large.sha512)],
+        &altered("dublin_sandbox", None),
+    );
     let unknown = PRODUCTION.sign(BODY).unwrap();
-    check(BODY, &[("fluent-signature", &unknown.sha512)], &Diagnosis::UnknownKey { bits: 1024 });
+    check(
+        BODY,
+        &[("fluent-signature", &unknown.sha512)],
+        &Diagnosis::UnknownKey { bits: 1024 },
+    );
 }
 
 #[test]
 fn a_signature_in_the_wrong_header_is_recognised() {
     let signed = SANDBOX.sign(BODY).unwrap();
-    let wrong = Diagnosis::WrongHeader { key: "sydney_sandbox".parse().unwrap(), really: Algorithm::Md5 };
+    let wrong = Diagnosis::WrongHeader {
+        key: "sydney_sandbox".parse().unwrap(),
+        really: Algorithm::Md5,
+    };
     check(BODY, &[("fluent-signature", &signed.md5)], &wrong);
     check(BODY, &[], &Diagnosis::Refused(SignatureError::Missing));
 }

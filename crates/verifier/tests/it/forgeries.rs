@@ -12,8 +12,12 @@ use verifier::{AwsLc, Pkcs1, RustCrypto};
 use crate::support::{BODY, SANDBOX, public};
 
 /// DigestInfo headers: RFC 8017, section 9.2, note 1.
-const SHA512: &[u8] = &[0x30, 0x51, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3, 5, 0, 4, 0x40];
-const MD5: &[u8] = &[0x30, 0x20, 0x30, 0x0c, 6, 8, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2, 5, 5, 0, 4, 0x10];
+const SHA512: &[u8] = &[
+    0x30, 0x51, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3, 5, 0, 4, 0x40,
+];
+const MD5: &[u8] = &[
+    0x30, 0x20, 0x30, 0x0c, 6, 8, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2, 5, 5, 0, 4, 0x10,
+];
 
 fn digest(algorithm: Algorithm) -> Vec<u8> {
     use md5::Digest;
@@ -74,9 +78,15 @@ fn only_the_proper_encoding_is_accepted() {
         let head = header(algorithm);
         let digest = digest(algorithm);
         let proper = [head, &digest].concat();
-        check("proper", algorithm, &sign(&SANDBOX, &block(&SANDBOX, &proper)), true);
+        check(
+            "proper",
+            algorithm,
+            &sign(&SANDBOX, &block(&SANDBOX, &proper)),
+            true,
+        );
 
-        let refuse = |what: &str, block: Vec<u8>| check(what, algorithm, &sign(&SANDBOX, &block), false);
+        let refuse =
+            |what: &str, block: Vec<u8>| check(what, algorithm, &sign(&SANDBOX, &block), false);
         let encoded = |content: &[u8]| block(&SANDBOX, content);
 
         let mut wrong_oid = proper.clone();
@@ -93,7 +103,10 @@ fn only_the_proper_encoding_is_accepted() {
         long_length.insert(1, 0x81);
         refuse("BER length", encoded(&long_length));
 
-        refuse("bytes after the hash", encoded(&[&proper[..], &[0, 0]].concat()));
+        refuse(
+            "bytes after the hash",
+            encoded(&[&proper[..], &[0, 0]].concat()),
+        );
         refuse("hash alone", encoded(&digest));
 
         let mut flipped = encoded(&proper);
@@ -117,7 +130,10 @@ fn only_numbers_below_the_modulus_and_of_its_length_are_accepted() {
         let key = SANDBOX.private();
         let length = key.size();
         let n = key.n();
-        let proper = sign(&SANDBOX, &block(&SANDBOX, &[header(algorithm), &digest(algorithm)].concat()));
+        let proper = sign(
+            &SANDBOX,
+            &block(&SANDBOX, &[header(algorithm), &digest(algorithm)].concat()),
+        );
         let s = BigUint::from_bytes_be(&proper);
         check("proper", algorithm, &proper, true);
         check("empty", algorithm, &[], false);
@@ -125,9 +141,12 @@ fn only_numbers_below_the_modulus_and_of_its_length_are_accepted() {
         check("k - 1", algorithm, &proper[1..], false);
         check("s + n", algorithm, &padded(&(&s + n), length), false);
         let one = BigUint::from(1_u8);
-        for (what, number) in
-            [("0", BigUint::from(0_u8)), ("1", one.clone()), ("n - 1", n - &one), ("n", n.clone())]
-        {
+        for (what, number) in [
+            ("0", BigUint::from(0_u8)),
+            ("1", one.clone()),
+            ("n - 1", n - &one),
+            ("n", n.clone()),
+        ] {
             check(what, algorithm, &padded(&number, length), false);
         }
     }
@@ -140,7 +159,10 @@ fn pss_is_not_pkcs1() {
     let digest = sha2::Sha512::digest(BODY);
     // PSS with SHA-512 and its salt does not fit into 1024 bits with slack; 2048 does.
     let pair = &crate::support::LARGE;
-    let signature = pair.private().sign_with_rng(&mut rsa::rand_core::OsRng, scheme, &digest).unwrap();
+    let signature = pair
+        .private()
+        .sign_with_rng(&mut rsa::rand_core::OsRng, scheme, &digest)
+        .unwrap();
     let key = public(pair);
     assert!(!AwsLc::sha512(&key).unwrap().accepts(BODY, &signature));
     assert!(!RustCrypto::new(&key, Algorithm::Sha512).accepts(BODY, &signature));
@@ -153,8 +175,12 @@ fn a_cube_root_forgery_finds_no_key() {
     let n = LARGE_N.as_bytes();
     let modulus = BigUint::parse_bytes(n, 16).unwrap();
     let key = rsa::RsaPublicKey::new(modulus, BigUint::from(3_u8)).unwrap();
-    let pem = rsa::pkcs8::EncodePublicKey::to_public_key_pem(&key, rsa::pkcs8::LineEnding::LF).unwrap();
-    assert_eq!(verifier::PublicKey::parse(&pem), Err(verifier::InvalidKey::Exponent));
+    let pem =
+        rsa::pkcs8::EncodePublicKey::to_public_key_pem(&key, rsa::pkcs8::LineEnding::LF).unwrap();
+    assert_eq!(
+        verifier::PublicKey::parse(&pem),
+        Err(verifier::InvalidKey::Exponent)
+    );
 }
 
 /// An odd number of 2048 bits: only the exponent matters here.

@@ -16,7 +16,10 @@ fn refuse(text: &str, expected: InvalidKey) {
 fn a_key_is_the_same_in_every_dress() {
     let key = public(&SANDBOX);
     let base64 = SANDBOX.public_base64().unwrap();
-    assert!(base64.starts_with("MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQ"), "as Fluent's all begin");
+    assert!(
+        base64.starts_with("MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQ"),
+        "as Fluent's all begin"
+    );
     let pem = SANDBOX.public_pem().unwrap();
     for text in [
         format!("  {base64}\n"),
@@ -28,7 +31,10 @@ fn a_key_is_the_same_in_every_dress() {
     ] {
         assert_eq!(PublicKey::parse(&text).unwrap(), key);
     }
-    assert_eq!((key.bits(), key.modulus_len(), key.is_weak()), (1024, 128, true));
+    assert_eq!(
+        (key.bits(), key.modulus_len(), key.is_weak()),
+        (1024, 128, true)
+    );
     assert!(!public(&LARGE).is_weak());
 }
 
@@ -36,7 +42,10 @@ fn a_key_is_the_same_in_every_dress() {
 fn what_people_paste_by_mistake_is_named_and_not_shown() {
     let private = SANDBOX.private_pem().unwrap();
     refuse(&private, InvalidKey::Private);
-    let inside: String = private.lines().filter(|line| !line.starts_with("---")).collect();
+    let inside: String = private
+        .lines()
+        .filter(|line| !line.starts_with("---"))
+        .collect();
     refuse(&inside, InvalidKey::Private);
     let message = PublicKey::parse(&private).unwrap_err().to_string();
     assert!(!message.contains(&inside[..16]), "{message}");
@@ -47,7 +56,10 @@ fn what_people_paste_by_mistake_is_named_and_not_shown() {
     refuse("not base64!", InvalidKey::Malformed);
     refuse("aGVsbG8=", InvalidKey::Malformed);
     refuse("-----BEGIN PUBLIC KEY-----\nMIGf", InvalidKey::Malformed);
-    refuse("-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----", InvalidKey::Certificate);
+    refuse(
+        "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----",
+        InvalidKey::Certificate,
+    );
     let base64 = SANDBOX.public_base64().unwrap();
     refuse(&base64[..base64.len() - 4], InvalidKey::Malformed);
     // P-256: openssl ecparam -genkey -name prime256v1 | openssl ec -pubout
@@ -59,7 +71,9 @@ fn what_people_paste_by_mistake_is_named_and_not_shown() {
 
 #[test]
 fn short_keys_are_nobodys() {
-    let short = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 512).unwrap().to_public_key();
+    let short = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 512)
+        .unwrap()
+        .to_public_key();
     let pem = short.to_public_key_pem(LineEnding::LF).unwrap();
     refuse(&pem, InvalidKey::Size(512));
 }
@@ -88,11 +102,20 @@ fn keys_are_taken_up_to_8192_bits_and_none_above() {
 #[test]
 fn a_ring_is_bounded_and_gives_a_key_one_name() {
     let sandbox = || ("sydney_sandbox".parse().unwrap(), public(&SANDBOX));
-    assert_eq!(KeyRing::new([sandbox(), sandbox()]).unwrap().keys().count(), 1);
-    let shared = KeyRing::new([sandbox(), ("sydney_production".parse().unwrap(), public(&SANDBOX))]);
+    assert_eq!(
+        KeyRing::new([sandbox(), sandbox()]).unwrap().keys().count(),
+        1
+    );
+    let shared = KeyRing::new([
+        sandbox(),
+        ("sydney_production".parse().unwrap(), public(&SANDBOX)),
+    ]);
     assert!(matches!(shared, Err(InvalidRing::Shared(..))), "{shared:?}");
     let many = (0..33).map(|number| {
-        (format!("r{number}_sandbox").parse().unwrap(), public(&KeyPair::generate(1024).unwrap()))
+        (
+            format!("r{number}_sandbox").parse().unwrap(),
+            public(&KeyPair::generate(1024).unwrap()),
+        )
     });
     assert_eq!(KeyRing::new(many).unwrap_err(), InvalidRing::TooMany(33));
 }

@@ -15,18 +15,32 @@ fn no_flipped_bit_of_a_body_passes() {
     let signed = SANDBOX.sign(BODY).unwrap();
     for bit in 0..BODY.len() * 8 {
         let headers = [("fluent-signature", &*signed.sha512)];
-        assert!(verify(both(), &flip(BODY, bit), &headers).is_err(), "bit {bit}");
-        assert!(verify(both(), &flip(BODY, bit), &[("flex.signature", &signed.md5)]).is_err(), "bit {bit}");
+        assert!(
+            verify(both(), &flip(BODY, bit), &headers).is_err(),
+            "bit {bit}"
+        );
+        assert!(
+            verify(both(), &flip(BODY, bit), &[("flex.signature", &signed.md5)]).is_err(),
+            "bit {bit}"
+        );
     }
 }
 
 #[test]
 fn no_flipped_bit_of_a_signature_passes() {
     let signed = SANDBOX.sign(BODY).unwrap();
-    for (name, text) in [("fluent-signature", &signed.sha512), ("flex.signature", &signed.md5)] {
+    for (name, text) in [
+        ("fluent-signature", &signed.sha512),
+        ("flex.signature", &signed.md5),
+    ] {
         for bit in 0..text.len() * 8 {
-            let Ok(altered) = String::from_utf8(flip(text.as_bytes(), bit)) else { continue };
-            assert!(verify(both(), BODY, &[(name, &altered)]).is_err(), "{name} bit {bit}");
+            let Ok(altered) = String::from_utf8(flip(text.as_bytes(), bit)) else {
+                continue;
+            };
+            assert!(
+                verify(both(), BODY, &[(name, &altered)]).is_err(),
+                "{name} bit {bit}"
+            );
         }
     }
 }

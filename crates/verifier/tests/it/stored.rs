@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use event_model::{
-    Account, Accounts, Algorithm, Event, Evidence, Forgery, Headers, Inbound, KeyId, KeyName, Proof, Stored,
-    StoredVerdict, StoredVerifier, Timestamp, Verified,
+    Account, Accounts, Algorithm, Event, Evidence, Forgery, Headers, Inbound, KeyId, KeyName,
+    Proof, Stored, StoredVerdict, StoredVerifier, Timestamp, Verified,
 };
 use simulator::KeyPair;
 use verifier::{
-    InvalidRing, KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures, Verifier,
-    WebhookVerifier,
+    InvalidRing, KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures,
+    Verifier, WebhookVerifier,
 };
 
 const BODY: &str = r#"{"id":"e-1","name":"E","accountId":"ACME","retailerId":"34"}"#;
@@ -26,7 +26,9 @@ fn public(pair: &KeyPair) -> PublicKey {
 
 fn ring(keys: &[(&KeyName, &KeyPair)], retired: &[(&KeyName, &KeyPair)]) -> Arc<KeyRing> {
     let listed = |keys: &[(&KeyName, &KeyPair)]| -> Vec<_> {
-        keys.iter().map(|(name, pair)| ((*name).clone(), public(pair))).collect()
+        keys.iter()
+            .map(|(name, pair)| ((*name).clone(), public(pair)))
+            .collect()
     };
     Arc::new(KeyRing::with_retired(listed(keys), listed(retired)).unwrap())
 }
@@ -34,18 +36,32 @@ fn ring(keys: &[(&KeyName, &KeyPair)], retired: &[(&KeyName, &KeyPair)]) -> Arc<
 impl World {
     fn new() -> Self {
         let name: KeyName = "sydney_sandbox".parse().unwrap();
-        let account =
-            |key: &str| Account { name: "ACME".to_owned(), key: key.parse().unwrap(), retailers: None };
+        let account = |key: &str| Account {
+            name: "ACME".to_owned(),
+            key: key.parse().unwrap(),
+            retailers: None,
+        };
         let accounts = Accounts::new([account("sydney_sandbox"), account("sydney_production")]);
-        Self { pair: KeyPair::generate(1024).unwrap(), name, accounts }
+        Self {
+            pair: KeyPair::generate(1024).unwrap(),
+            name,
+            accounts,
+        }
     }
 
     /// An event as a gateway admits it.
     fn admitted(&self) -> Event {
         let signed = self.pair.sign(BODY).unwrap();
         let headers: Headers = [("fluent-signature", signed.sha512)].into_iter().collect();
-        let inbound = Inbound { body: signed.body.into(), headers, received_at: Timestamp::UNIX_EPOCH };
-        let verifier = WebhookVerifier::new(ring(&[(&self.name, &self.pair)], &[]), Signatures::default());
+        let inbound = Inbound {
+            body: signed.body.into(),
+            headers,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        let verifier = WebhookVerifier::new(
+            ring(&[(&self.name, &self.pair)], &[]),
+            Signatures::default(),
+        );
         Event::admit(verifier.verify(inbound).unwrap(), &self.accounts, None).unwrap()
     }
 
@@ -68,7 +84,10 @@ fn written(stored: Stored) -> Event {
 fn what_a_gateway_admitted_is_verified_in_use_and_retired() {
     let world = World::new();
     let event = world.admitted();
-    assert_eq!(world.verdict(world.own_ring(), &event), StoredVerdict::Verified);
+    assert_eq!(
+        world.verdict(world.own_ring(), &event),
+        StoredVerdict::Verified
+    );
     let next = KeyPair::generate(1024).unwrap();
     let exchanged = ring(&[(&world.name, &next)], &[(&world.name, &world.pair)]);
     assert_eq!(world.verdict(exchanged, &event), StoredVerdict::Verified);
@@ -82,7 +101,11 @@ fn a_retired_key_admits_nothing() {
     let world = World::new();
     let signed = world.pair.sign(BODY).unwrap();
     let headers: Headers = [("fluent-signature", signed.sha512)].into_iter().collect();
-    let inbound = Inbound { body: signed.body.into(), headers, received_at: Timestamp::UNIX_EPOCH };
+    let inbound = Inbound {
+        body: signed.body.into(),
+        headers,
+        received_at: Timestamp::UNIX_EPOCH,
+    };
     let other = KeyPair::generate(1024).unwrap();
     let ring = ring(&[(&world.name, &other)], &[(&world.name, &world.pair)]);
     let door = WebhookVerifier::new(ring, Signatures::default());
@@ -95,7 +118,10 @@ fn a_key_that_is_not_here_says_nothing() {
     let world = World::new();
     let other = KeyPair::generate(1024).unwrap();
     for ring in [ring(&[(&world.name, &other)], &[]), ring(&[], &[])] {
-        assert_eq!(world.verdict(ring, &world.admitted()), StoredVerdict::KeyUnknown);
+        assert_eq!(
+            world.verdict(ring, &world.admitted()),
+            StoredVerdict::KeyUnknown
+        );
     }
 }
 
@@ -103,13 +129,19 @@ fn a_key_that_is_not_here_says_nothing() {
 fn what_was_stored_before_digests_were_kept_is_tried_with_every_key_of_its_name() {
     let world = World::new();
     let event = world.admitted();
-    let old = Stored { key: Arc::new(KeyId::any_named(world.name.clone())), ..event.stored().clone() };
+    let old = Stored {
+        key: Arc::new(KeyId::any_named(world.name.clone())),
+        ..event.stored().clone()
+    };
     let old = written(old);
     let other = KeyPair::generate(1024).unwrap();
     let both = ring(&[(&world.name, &other)], &[(&world.name, &world.pair)]);
     assert_eq!(world.verdict(both, &old), StoredVerdict::Verified);
     // The right key may have been removed since, so nothing is known.
-    assert_eq!(world.verdict(ring(&[(&world.name, &other)], &[]), &old), StoredVerdict::KeyUnknown);
+    assert_eq!(
+        world.verdict(ring(&[(&world.name, &other)], &[]), &old),
+        StoredVerdict::KeyUnknown
+    );
 }
 
 #[test]
@@ -124,34 +156,84 @@ fn what_is_not_as_it_was_signed_is_forged() {
     };
     let stored = || good.stored().clone();
     let body = BODY.replace("34", "35").into();
-    check("another body", Stored { body, ..stored() }, Forgery::WrongSignature);
-    check("no signature", Stored { signature: String::new(), ..stored() }, Forgery::Unsigned);
-    let rubbish = Stored { signature: "AAAA".repeat(43), ..stored() };
+    check(
+        "another body",
+        Stored { body, ..stored() },
+        Forgery::WrongSignature,
+    );
+    check(
+        "no signature",
+        Stored {
+            signature: String::new(),
+            ..stored()
+        },
+        Forgery::Unsigned,
+    );
+    let rubbish = Stored {
+        signature: "AAAA".repeat(43),
+        ..stored()
+    };
     check("another signature", rubbish, Forgery::WrongSignature);
-    check("not base64", Stored { signature: "$$$".to_owned(), ..stored() }, Forgery::Unsigned);
-    let md5 = Stored { proof: Proof::Signed(Algorithm::Md5), ..stored() };
+    check(
+        "not base64",
+        Stored {
+            signature: "$$$".to_owned(),
+            ..stored()
+        },
+        Forgery::Unsigned,
+    );
+    let md5 = Stored {
+        proof: Proof::Signed(Algorithm::Md5),
+        ..stored()
+    };
     check("another algorithm", md5, Forgery::WrongSignature);
-    let moved = Stored { key: Arc::new(KeyId::new(production, digest)), ..stored() };
+    let moved = Stored {
+        key: Arc::new(KeyId::new(production, digest)),
+        ..stored()
+    };
     check("a sandbox body as production's", moved, Forgery::WrongName);
-    let api = Stored { proof: Proof::Api, ..stored() };
+    let api = Stored {
+        proof: Proof::Api,
+        ..stored()
+    };
     // Fluent's key is not a key for seals, so nothing is known of it.
-    assert_eq!(world.verdict(world.own_ring(), &written(api)), StoredVerdict::KeyUnknown);
-    let unsealed = Stored { proof: Proof::Api, signature: String::new(), ..stored() };
+    assert_eq!(
+        world.verdict(world.own_ring(), &written(api)),
+        StoredVerdict::KeyUnknown
+    );
+    let unsealed = Stored {
+        proof: Proof::Api,
+        signature: String::new(),
+        ..stored()
+    };
     check("reconciled without a seal", unsealed, Forgery::Unsigned);
 }
 
 #[test]
 fn an_account_that_is_listed_for_other_keys_alone_is_not_this_keys() {
     let world = World::new();
-    let elsewhere =
-        Account { name: "ACME".to_owned(), key: "dublin_sandbox".parse().unwrap(), retailers: None };
-    let verifier = Reverifier::new(world.own_ring(), Accounts::new([elsewhere]), SealKeys::default());
-    assert_eq!(verifier.verify(&world.admitted()), StoredVerdict::Forged(Forgery::WrongAccount));
+    let elsewhere = Account {
+        name: "ACME".to_owned(),
+        key: "dublin_sandbox".parse().unwrap(),
+        retailers: None,
+    };
+    let verifier = Reverifier::new(
+        world.own_ring(),
+        Accounts::new([elsewhere]),
+        SealKeys::default(),
+    );
+    assert_eq!(
+        verifier.verify(&world.admitted()),
+        StoredVerdict::Forged(Forgery::WrongAccount)
+    );
 }
 
 fn reconciled(accounts: &Accounts, evidence: Evidence) -> Event {
-    let inbound =
-        Inbound { body: BODY.into(), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
+    let inbound = Inbound {
+        body: BODY.into(),
+        headers: Headers::default(),
+        received_at: Timestamp::UNIX_EPOCH,
+    };
     // A test may assert what it wants to be believed.
     Event::admit(Verified::assert(inbound, evidence), accounts, None).unwrap()
 }
@@ -162,23 +244,40 @@ fn what_was_reconciled_is_believed_for_its_seal() {
     let pair = SealPair::generate().unwrap();
     let other = SealPair::generate().unwrap();
     let sealing = SealingKey::parse(&pair.private).unwrap();
-    let event = reconciled(&world.accounts, sealing.evidence(world.name.clone(), BODY.as_bytes()));
+    let event = reconciled(
+        &world.accounts,
+        sealing.evidence(world.name.clone(), BODY.as_bytes()),
+    );
     let by = |public: &[&str], event: &Event| {
         let seals = SealKeys::parse(public.iter().copied()).unwrap();
         Reverifier::new(world.own_ring(), world.accounts.clone(), seals).verify(event)
     };
-    assert_eq!(by(&[&other.public, &pair.public], &event), StoredVerdict::Verified);
+    assert_eq!(
+        by(&[&other.public, &pair.public], &event),
+        StoredVerdict::Verified
+    );
     assert_eq!(by(&[&other.public], &event), StoredVerdict::KeyUnknown);
     // A seal is for one body in one environment.
     let moved = SealingKey::parse(&pair.private).unwrap();
     let of_production = moved.evidence("sydney_production".parse().unwrap(), BODY.as_bytes());
-    let stolen = Stored { signature: of_production.signature, ..event.stored().clone() };
+    let stolen = Stored {
+        signature: of_production.signature,
+        ..event.stored().clone()
+    };
     let verdict = by(&[&pair.public], &written(stolen));
     assert_eq!(verdict, StoredVerdict::Forged(Forgery::WrongSignature));
     // A seal is by one key only.
-    let foreign = SealingKey::parse(&other.private).unwrap().evidence(world.name.clone(), BODY.as_bytes());
-    let foreign = Stored { signature: foreign.signature, ..event.stored().clone() };
-    assert_eq!(by(&[&pair.public], &written(foreign)), StoredVerdict::Forged(Forgery::WrongSignature));
+    let foreign = SealingKey::parse(&other.private)
+        .unwrap()
+        .evidence(world.name.clone(), BODY.as_bytes());
+    let foreign = Stored {
+        signature: foreign.signature,
+        ..event.stored().clone()
+    };
+    assert_eq!(
+        by(&[&pair.public], &written(foreign)),
+        StoredVerdict::Forged(Forgery::WrongSignature)
+    );
 }
 
 #[test]
@@ -196,7 +295,14 @@ fn a_mark_of_what_was_reconciled_is_believed_for_its_seal() {
     let another = event_model::EventId::of(event_model::Environment::Production, BODY.as_bytes());
     assert!(!verifier.has_reconciled(key, another, &seal));
     let digest = sealing.digest();
-    for bad in ["", ":", "x", &seal[1..], &format!("{digest}:"), &format!("{digest}:AAAA")] {
+    for bad in [
+        "",
+        ":",
+        "x",
+        &seal[1..],
+        &format!("{digest}:"),
+        &format!("{digest}:AAAA"),
+    ] {
         assert!(!verifier.has_reconciled(key, id, bad), "{bad}");
     }
 }
@@ -217,7 +323,11 @@ fn one_key_is_in_use_or_retired_under_one_name() {
 fn what_is_no_key_for_seals_says_what_is_expected() {
     let pair = SealPair::generate().unwrap();
     let error = |text: &str| SealKeys::parse([text]).unwrap_err().to_string();
-    assert!(error(&pair.private).contains("PRIVATE"), "{}", error(&pair.private));
+    assert!(
+        error(&pair.private).contains("PRIVATE"),
+        "{}",
+        error(&pair.private)
+    );
     let rsa = KeyPair::generate(1024).unwrap().public_pem().unwrap();
     for text in ["", "x", &rsa] {
         assert!(error(text).contains("Ed25519"), "{}", error(text));
@@ -226,6 +336,10 @@ fn what_is_no_key_for_seals_says_what_is_expected() {
         let error = SealingKey::parse(text).unwrap_err().to_string();
         assert!(error.contains("openssl genpkey"), "{error}");
     }
-    let line: String = pair.public.lines().filter(|line| !line.starts_with('-')).collect();
+    let line: String = pair
+        .public
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
     assert!(SealKeys::parse([&*line]).is_ok());
 }

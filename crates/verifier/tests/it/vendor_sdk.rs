@@ -15,12 +15,24 @@ fn md5_verifies() {
 fn keys_that_begin_alike_are_different_keys() {
     let first = SANDBOX.public_base64().unwrap();
     let second = PRODUCTION.public_base64().unwrap();
-    assert_eq!(first[..20], second[..20], "all RSA keys of a size begin alike");
+    assert_eq!(
+        first[..20],
+        second[..20],
+        "all RSA keys of a size begin alike"
+    );
     let signed = PRODUCTION.sign(BODY).unwrap();
     let header = [("fluent-signature", &*signed.sha512)];
-    assert!(verify(both(), BODY, &header).is_err(), "another key's signature");
-    let ring = ring(&[("sydney_sandbox", &SANDBOX), ("sydney_production", &PRODUCTION)]);
-    let evidence = WebhookVerifier::new(ring, Signatures::default()).check(&inbound(BODY, &header)).unwrap();
+    assert!(
+        verify(both(), BODY, &header).is_err(),
+        "another key's signature"
+    );
+    let ring = ring(&[
+        ("sydney_sandbox", &SANDBOX),
+        ("sydney_production", &PRODUCTION),
+    ]);
+    let evidence = WebhookVerifier::new(ring, Signatures::default())
+        .check(&inbound(BODY, &header))
+        .unwrap();
     assert_eq!(evidence.key.name().to_string(), "sydney_production");
 }
 
@@ -33,7 +45,10 @@ fn a_pem_with_newlines_is_a_key() {
 fn header_names_have_no_case() {
     let signed = SANDBOX.sign(BODY).unwrap();
     for name in ["Fluent-Signature", "FLUENT-SIGNATURE", "fluent-signature"] {
-        assert!(verify(both(), BODY, &[(name, &signed.sha512)]).is_ok(), "{name}");
+        assert!(
+            verify(both(), BODY, &[(name, &signed.sha512)]).is_ok(),
+            "{name}"
+        );
     }
 }
 
@@ -50,7 +65,10 @@ fn the_raw_bytes_are_verified_not_the_json_written_again() {
 fn a_failed_sha512_is_final() {
     let signed = SANDBOX.sign(BODY).unwrap();
     let other = PRODUCTION.sign(BODY).unwrap();
-    let headers = [("fluent-signature", &*other.sha512), ("flex.signature", &*signed.md5)];
+    let headers = [
+        ("fluent-signature", &*other.sha512),
+        ("flex.signature", &*signed.md5),
+    ];
     assert!(verify(both(), BODY, &headers).is_err());
 }
 
@@ -60,5 +78,9 @@ fn without_a_key_or_a_signature_nobody_is_admitted() {
     assert!(verify(both(), BODY, &[("fluent-signature", "")]).is_err());
     let signed = SANDBOX.sign(BODY).unwrap();
     let nobody = WebhookVerifier::new(ring(&[]), both());
-    assert!(nobody.check(&inbound(BODY, &[("fluent-signature", &signed.sha512)])).is_err());
+    assert!(
+        nobody
+            .check(&inbound(BODY, &[("fluent-signature", &signed.sha512)]))
+            .is_err()
+    );
 }

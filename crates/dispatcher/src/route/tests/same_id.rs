@@ -18,7 +18,14 @@ fn event(status: &str) -> Event {
     let text = String::from_utf8(first.body().to_vec()).unwrap();
     let body = text.replace('}', &format!(r#","entityStatus":"{status}"}}"#));
     let id = EventId::of(first.environment(), body.as_bytes());
-    let event = Event::restore(id, Stored { body: Bytes::from(body), ..first.stored().clone() }).unwrap();
+    let event = Event::restore(
+        id,
+        Stored {
+            body: Bytes::from(body),
+            ..first.stored().clone()
+        },
+    )
+    .unwrap();
     assert_eq!(event.fluent_key(), first.fluent_key());
     event
 }
@@ -41,7 +48,8 @@ fn destination() -> (Destination, ScriptedDispatcher) {
     }
     let scripted = ScriptedDispatcher::new(move |event| {
         let status = event.fields().entity_status.clone().unwrap();
-        let answered: Arc<tokio::sync::Mutex<UnboundedReceiver<_>>> = Arc::clone(&waiting[status.as_str()]);
+        let answered: Arc<tokio::sync::Mutex<UnboundedReceiver<_>>> =
+            Arc::clone(&waiting[status.as_str()]);
         asking.send(status).unwrap();
         async move { answered.lock().await.recv().await.expect("an answer") }
     });
@@ -55,7 +63,10 @@ impl Destination {
 
     /// Returns the state of the event that is attempted next.
     async fn next(&mut self) -> String {
-        timeout(PATIENCE, self.asked.recv()).await.expect("an attempt").expect("an attempt")
+        timeout(PATIENCE, self.asked.recv())
+            .await
+            .expect("an attempt")
+            .expect("an attempt")
     }
 }
 
@@ -70,7 +81,11 @@ impl World {
         Self::start_asking(folder, on_same_id, None).await
     }
 
-    async fn start_asking(folder: &Path, on_same_id: OnSameId, enrichment: Option<Enrichment>) -> Self {
+    async fn start_asking(
+        folder: &Path,
+        on_same_id: OnSameId,
+        enrichment: Option<Enrichment>,
+    ) -> Self {
         let queue = embedded(folder).await;
         let (destination, scripted) = destination();
         let quick = RetrySettings {
@@ -78,17 +93,36 @@ impl World {
             max_delay: Time(SECOND / 5),
             ..RetrySettings::default()
         };
-        let settings = RouteSettings { same_id: on_same_id, retry: quick, ..route("r") };
+        let settings = RouteSettings {
+            same_id: on_same_id,
+            retry: quick,
+            ..route("r")
+        };
         let opened = open_route(settings.clone(), FakeQueue::default(), scripted).opened;
-        let opened = Opened { enrichment, ..opened };
+        let opened = Opened {
+            enrichment,
+            ..opened
+        };
         let routes = Routes(vec![settings]);
         let selection = RouteSelection::everything();
         let clock = Arc::new(SystemClock);
-        let joined =
-            join_routes(&routes, &selection, vec![opened], &queue.source, clock, LEASE).await.unwrap();
+        let joined = join_routes(
+            &routes,
+            &selection,
+            vec![opened],
+            &queue.source,
+            clock,
+            LEASE,
+        )
+        .await
+        .unwrap();
         let shutdown = Shutdown::manual(SECOND);
         joined.start(&shutdown);
-        Self { queue, shutdown, destination }
+        Self {
+            queue,
+            shutdown,
+            destination,
+        }
     }
 
     async fn publish(&self, status: &str) -> EventId {
@@ -97,7 +131,13 @@ impl World {
     }
 
     async fn story(&self, id: EventId) -> EventStory {
-        let found = self.queue.stores.history().find(&id.to_string(), 1).await.unwrap();
+        let found = self
+            .queue
+            .stores
+            .history()
+            .find(&id.to_string(), 1)
+            .await
+            .unwrap();
         found.into_iter().next().expect("it is kept")
     }
 
@@ -106,14 +146,17 @@ impl World {
         let saying = async {
             loop {
                 let story = self.story(id).await;
-                let says = |detail: &Option<String>| detail.as_ref().is_some_and(|it| it.contains(words));
+                let says =
+                    |detail: &Option<String>| detail.as_ref().is_some_and(|it| it.contains(words));
                 if story.steps.iter().any(|step| says(&step.record.detail)) {
                     return story;
                 }
                 sleep(SECOND / 20).await;
             }
         };
-        timeout(PATIENCE, saying).await.unwrap_or_else(|_| panic!("no attempt of {id} says {words:?}"))
+        timeout(PATIENCE, saying)
+            .await
+            .unwrap_or_else(|_| panic!("no attempt of {id} says {words:?}"))
     }
 
     async fn end(self) {
@@ -133,23 +176,49 @@ async fn of_two_events_of_one_id_the_second_waits_and_is_skipped_until_somebody_
     let first = world.publish("BOOKED").await;
     assert_eq!(world.destination.next().await, "BOOKED");
     let second = world.publish("SHIPPED").await;
-    world.until_said(second, "of the same Fluent id is attempted").await;
+    world
+        .until_said(second, "of the same Fluent id is attempted")
+        .await;
     // A temporary failure blocks no other event, and the first to be delivered is the one.
     world.destination.answer("BOOKED", Err(unavailable()));
     let next = world.destination.next().await;
     world.destination.answer(&next, Ok(Done::default()));
-    let (done, skipped) = if next == "BOOKED" { (first, second) } else { (second, first) };
-    let story = world.until_said(skipped, &format!("skipped: event {done}")).await;
-    assert!(matches!(&story.states[..], [StoryState::Done { .. }, ..]), "{:?}", story.states);
-    assert!(world.destination.asked.try_recv().is_err(), "the destination was asked for one of them");
+    let (done, skipped) = if next == "BOOKED" {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let story = world
+        .until_said(skipped, &format!("skipped: event {done}"))
+        .await;
+    assert!(
+        matches!(&story.states[..], [StoryState::Done { .. }, ..]),
+        "{:?}",
+        story.states
+    );
+    assert!(
+        world.destination.asked.try_recv().is_err(),
+        "the destination was asked for one of them"
+    );
 
-    let events = [(story.position, event(if skipped == first { "BOOKED" } else { "SHIPPED" }))];
+    let events = [(
+        story.position,
+        event(if skipped == first {
+            "BOOKED"
+        } else {
+            "SHIPPED"
+        }),
+    )];
     let stores = &world.queue.stores;
     let replayed = stores.replay("r", &events, false).await.unwrap();
     assert_eq!(replayed, [queue::Replayed::Done]);
     stores.replay("r", &events, true).await.unwrap();
     let next = world.destination.next().await;
-    assert_eq!(next, events[0].1.fields().entity_status.clone().unwrap(), "a person wants it");
+    assert_eq!(
+        next,
+        events[0].1.fields().entity_status.clone().unwrap(),
+        "a person wants it"
+    );
     world.destination.answer(&next, Ok(Done::default()));
     world.end().await;
 }
@@ -175,7 +244,9 @@ fn asking_in_vain() -> Enrichment {
     let accounts = fluent_api::Accounts::default().with("ANOTHER", "sandbox", client);
     let shared = dispatch::Extensions::default().with(accounts);
     let cx = dispatch::OpenContext::new("r", Path::new(".")).with_extensions(&shared);
-    Enrichment::open(None, Some(settings::Confirm::Fluent), &cx).unwrap().unwrap()
+    Enrichment::open(None, Some(settings::Confirm::Fluent), &cx)
+        .unwrap()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +254,10 @@ async fn fluent_is_not_asked_about_an_event_that_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start_asking(folder.path(), OnSameId::Skip, Some(asking_in_vain())).await;
     let first = event("BOOKED");
-    let delivered = world.queue.source.note_same_id_delivered(first.fluent_key(), "r", first.id());
+    let delivered = world
+        .queue
+        .source
+        .note_same_id_delivered(first.fluent_key(), "r", first.id());
     delivered.await.unwrap();
     let second = world.publish("SHIPPED").await;
     let ended = async {
@@ -194,7 +268,10 @@ async fn fluent_is_not_asked_about_an_event_that_is_skipped() {
     };
     let story = timeout(PATIENCE, ended).await.expect("an attempt");
     let said = story.steps[0].record.detail.clone().unwrap_or_default();
-    assert!(said.contains(&format!("skipped: event {}", first.id())), "{said}");
+    assert!(
+        said.contains(&format!("skipped: event {}", first.id())),
+        "{said}"
+    );
     world.end().await;
 }
 
@@ -205,7 +282,9 @@ async fn a_dead_letter_keeps_no_other_event_of_its_id_back() {
     world.publish("BOOKED").await;
     assert_eq!(world.destination.next().await, "BOOKED");
     let second = world.publish("SHIPPED").await;
-    world.until_said(second, "of the same Fluent id is attempted").await;
+    world
+        .until_said(second, "of the same Fluent id is attempted")
+        .await;
     world.destination.answer("BOOKED", Err(permanent()));
     assert_eq!(world.destination.next().await, "SHIPPED");
     world.destination.answer("SHIPPED", Ok(Done::default()));
@@ -214,7 +293,10 @@ async fn a_dead_letter_keeps_no_other_event_of_its_id_back() {
     // The other's turn came before the letter was written.
     let written = async {
         loop {
-            let query = queue::DeadQuery { limit: 9, ..queue::DeadQuery::default() };
+            let query = queue::DeadQuery {
+                limit: 9,
+                ..queue::DeadQuery::default()
+            };
             if let Some(letter) = letters.list(query).await.unwrap().pop() {
                 return letter.id;
             }
@@ -222,7 +304,13 @@ async fn a_dead_letter_keeps_no_other_event_of_its_id_back() {
         }
     };
     let letter = timeout(PATIENCE, written).await.expect("a letter");
-    assert!(letters.redrive(&[letter], None).await.iter().all(Result::is_ok));
+    assert!(
+        letters
+            .redrive(&[letter], None)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     assert_eq!(world.destination.next().await, "BOOKED");
     world.destination.answer("BOOKED", Ok(Done::default()));
     world.end().await;
@@ -237,7 +325,13 @@ async fn a_route_that_says_nothing_delivers_both_and_asks_for_no_mark() {
         assert_eq!(world.destination.next().await, status);
         world.destination.answer(status, Ok(Done::default()));
     }
-    let facts = world.queue.stores.facts().entries(queue::same_id::SAME_ID).await.unwrap();
+    let facts = world
+        .queue
+        .stores
+        .facts()
+        .entries(queue::same_id::SAME_ID)
+        .await
+        .unwrap();
     assert_eq!(facts, []);
     world.end().await;
 }

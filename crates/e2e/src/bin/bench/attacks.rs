@@ -47,13 +47,27 @@ pub(crate) fn measure(report: &mut Report, signed: &Signed, quick: bool) -> anyh
     let time = Duration::from_secs(if quick { 4 } else { 12 });
     let folder = tempfile::tempdir_in(disk()?)?;
     let mut service = Service::start(folder.path(), signed)?;
-    let mut good = Honest { requests: signed.requests.clone().into(), next: AtomicU64::new(0).into() };
+    let mut good = Honest {
+        requests: signed.requests.clone().into(),
+        next: AtomicU64::new(0).into(),
+    };
     let alone = run(report, &mut service, &mut good, "nobody else", None, time)?;
     for addresses in [1, 50] {
         for (name, attack) in ATTACKS {
-            let attack = Attack { addresses, to: service.address, kind: attack };
+            let attack = Attack {
+                addresses,
+                to: service.address,
+                kind: attack,
+            };
             let name = format!("{name}, from {addresses}");
-            run(report, &mut service, &mut good, &name, Some((attack, alone.rate)), time)?;
+            run(
+                report,
+                &mut service,
+                &mut good,
+                &name,
+                Some((attack, alone.rate)),
+                time,
+            )?;
         }
     }
     contrary(report, &service, signed, if quick { 2000 } else { 10_000 })
@@ -75,13 +89,34 @@ enum Kind {
 }
 
 const ATTACKS: [(&str, Kind); 7] = [
-    ("34 bodies but for a byte", Kind::AlmostWhole { connections: 34 }),
+    (
+        "34 bodies but for a byte",
+        Kind::AlmostWhole { connections: 34 },
+    ),
     ("4,096 kept connections", Kind::Kept { connections: 4096 }),
     ("2,000 slow headers", Kind::SlowHeader { connections: 2000 }),
     ("1,000 slow bodies", Kind::SlowBody { connections: 1000 }),
-    ("small forgeries", Kind::Forged { connections: 64, length: 300 }),
-    ("forgeries of 2 MB", Kind::Forged { connections: 8, length: 2_000_000 }),
-    ("forgeries of 250 kB that are held", Kind::Forged { connections: 8, length: 250_000 }),
+    (
+        "small forgeries",
+        Kind::Forged {
+            connections: 64,
+            length: 300,
+        },
+    ),
+    (
+        "forgeries of 2 MB",
+        Kind::Forged {
+            connections: 8,
+            length: 2_000_000,
+        },
+    ),
+    (
+        "forgeries of 250 kB that are held",
+        Kind::Forged {
+            connections: 8,
+            length: 250_000,
+        },
+    ),
 ];
 
 struct Attack {
@@ -106,16 +141,25 @@ fn run(
         std::thread::spawn(move || attack.run(&end))
     });
     // The attack begins before the measurement.
-    std::thread::sleep(Duration::from_millis(if attacker.is_some() { 1500 } else { 0 }));
+    std::thread::sleep(Duration::from_millis(if attacker.is_some() {
+        1500
+    } else {
+        0
+    }));
     let before = cpu::of(service.child.id())?;
     let (found, calls) = runtime()?.block_on(beside_each_other(service, good, time));
     let used = cpu::of(service.child.id())?.saturating_sub(before);
     let memory = cpu::resident(service.child.id())?;
     end.cancel();
     let tried = attacker.map(|attacker| attacker.join()).transpose();
-    let tried = tried.map_err(|_| anyhow::anyhow!("the attack panicked"))?.transpose()?;
+    let tried = tried
+        .map_err(|_| anyhow::anyhow!("the attack panicked"))?
+        .transpose()?;
     let row = Row::new(found.good.max(1), time, used).with_latencies(&found.latencies);
-    let row = report.add(name, wanted.map_or(row.clone(), |wanted| row.wanted(wanted, f64::INFINITY)));
+    let row = report.add(
+        name,
+        wanted.map_or(row.clone(), |wanted| row.wanted(wanted, f64::INFINITY)),
+    );
     if let Some(tried) = tried {
         let p99 = Duration::from_micros(found.latencies.value_at_quantile(0.99));
         report.time(&format!("p99 beside {name}"), p99, Duration::from_secs(1));
@@ -145,14 +189,22 @@ async fn beside_each_other(service: &Service, good: &mut Honest, time: Duration)
 }
 
 /// All honest traffic from one address, and many new connections: nobody is refused.
-fn contrary(report: &mut Report, service: &Service, signed: &Signed, count: usize) -> anyhow::Result<()> {
+fn contrary(
+    report: &mut Report,
+    service: &Service,
+    signed: &Signed,
+    count: usize,
+) -> anyhow::Result<()> {
     let requests: Vec<_> = signed.requests.iter().rev().take(count).cloned().collect();
     let before = cpu::of(service.child.id())?;
     // An answer other than 200 ends this with an error.
     let loaded = load::run(service.address, &requests, 64, true)?;
     let used = cpu::of(service.child.id())?.saturating_sub(before);
     let row = Row::new(count, loaded.took, used).with_latencies(&loaded.latencies);
-    report.add("all honest from one address, a connection each", row.wanted(1000.0, f64::INFINITY));
+    report.add(
+        "all honest from one address, a connection each",
+        row.wanted(1000.0, f64::INFINITY),
+    );
     Ok(())
 }
 
@@ -187,10 +239,15 @@ impl Honest {
                 (is_good, began.elapsed())
             });
         }
-        let mut found = Found { good: 0, latencies: Histogram::new(3).unwrap_or_else(|_| unreachable!()) };
+        let mut found = Found {
+            good: 0,
+            latencies: Histogram::new(3).unwrap_or_else(|_| unreachable!()),
+        };
         while let Some(Ok((is_good, took))) = tasks.join_next().await {
             found.good += usize::from(is_good);
-            let _ = found.latencies.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            let _ = found
+                .latencies
+                .record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
         found
     }
@@ -200,7 +257,9 @@ impl Attack {
     /// Attacks until the end. Returns the number of connections that were made.
     fn run(self, end: &CancellationToken) -> anyhow::Result<u64> {
         let made = Arc::new(AtomicU64::new(0));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let mut tasks = JoinSet::new();
             for number in 0..self.kind.connections() {
@@ -210,7 +269,9 @@ impl Attack {
                 let to = self.to;
                 let made = Arc::clone(&made);
                 let end = end.clone();
-                tasks.spawn(async move { end.run_until_cancelled(kind.repeat(from, to, &made)).await });
+                tasks.spawn(
+                    async move { end.run_until_cancelled(kind.repeat(from, to, &made)).await },
+                );
             }
             tasks.join_all().await;
         });
@@ -249,9 +310,15 @@ impl Kind {
                 stream.write_all(head(length).as_bytes()).await?;
                 send(stream, length - 1).await?;
             }
-            Self::Kept { .. } => stream.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").await?,
+            Self::Kept { .. } => {
+                stream
+                    .write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n")
+                    .await?
+            }
             Self::SlowHeader { .. } => {
-                stream.write_all(format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nx: ").as_bytes()).await?;
+                stream
+                    .write_all(format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nx: ").as_bytes())
+                    .await?;
                 drip(stream).await?;
             }
             Self::SlowBody { .. } => {
@@ -301,7 +368,9 @@ fn head(length: usize) -> String {
 async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
-    Ok(timeout(PATIENCE, socket.connect(to)).await.context("no connection in time")??)
+    Ok(timeout(PATIENCE, socket.connect(to))
+        .await
+        .context("no connection in time")??)
 }
 
 /// The service with its default settings and 32 keys, as an attacker would want it.
@@ -317,11 +386,18 @@ impl Service {
         let grpc = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let config = folder.join("application.yml");
         let key = std::fs::read_to_string(&signed.public)?;
-        std::fs::write(&config, settings(address, &administrator::settings(folder, grpc)?, &key)?)?;
+        std::fs::write(
+            &config,
+            settings(address, &administrator::settings(folder, grpc)?, &key)?,
+        )?;
         let program = std::env::current_exe()?.with_file_name("pipeline");
         let mut command = Command::new(program);
         let log = std::fs::File::create(folder.join("log"))?;
-        command.args(["serve", "--config"]).arg(config).stdout(log.try_clone()?).stderr(log);
+        command
+            .args(["serve", "--config"])
+            .arg(config)
+            .stdout(log.try_clone()?)
+            .stderr(log);
         let mut child = command.spawn().context("starting the service")?;
         let began = Instant::now();
         while std::net::TcpStream::connect(address).is_err() {
@@ -331,7 +407,11 @@ impl Service {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Self { child, address, grpc })
+        Ok(Self {
+            child,
+            address,
+            grpc,
+        })
     }
 }
 

@@ -20,8 +20,12 @@ pub(crate) fn start_gateway_on_nats(
     spool: Option<&Path>,
 ) -> anyhow::Result<Subject> {
     let replicas = replicas.to_string();
-    let mut args: Vec<&OsStr> =
-        vec!["gateway-on-nats".as_ref(), servers.as_ref(), replicas.as_ref(), signed.public.as_os_str()];
+    let mut args: Vec<&OsStr> = vec![
+        "gateway-on-nats".as_ref(),
+        servers.as_ref(),
+        replicas.as_ref(),
+        signed.public.as_os_str(),
+    ];
     args.extend(spool.map(Path::as_os_str));
     Subject::start(&args)
 }
@@ -37,13 +41,22 @@ pub(crate) struct Subject {
 impl Subject {
     fn start(args: &[&OsStr]) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let input = child.stdin.take().context("no input")?;
         let mut output = BufReader::new(child.stdout.take().context("no output")?);
         let mut line = String::new();
         output.read_line(&mut line)?;
         let address = line.trim().parse().context("the subject did not start")?;
-        Ok(Self { child, address, input, output })
+        Ok(Self {
+            child,
+            address,
+            input,
+            output,
+        })
     }
 
     /// Starts an OTLP receiver that takes this many milliseconds for each export.
@@ -53,7 +66,11 @@ impl Subject {
 
     /// Starts a gateway with the embedded queue and telemetry as `more` says.
     pub(crate) fn gateway(folder: &Path, key: &Path, more: &[String]) -> anyhow::Result<Self> {
-        let mut args = vec!["watched-gateway".as_ref(), folder.as_os_str(), key.as_os_str()];
+        let mut args = vec![
+            "watched-gateway".as_ref(),
+            folder.as_os_str(),
+            key.as_os_str(),
+        ];
         args.extend(more.iter().map(OsStr::new));
         Self::start(&args)
     }
@@ -105,6 +122,10 @@ pub(crate) fn load_axum(signed: &Signed, new_each: bool) -> anyhow::Result<Row> 
 
 pub(crate) fn load_gateway(signed: &Signed, new_each: bool) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(crate::stages::disk()?)?;
-    let args = ["gateway".as_ref(), folder.path().as_os_str(), signed.public.as_os_str()];
+    let args = [
+        "gateway".as_ref(),
+        folder.path().as_os_str(),
+        signed.public.as_os_str(),
+    ];
     Subject::start(&args)?.load(&signed.requests, new_each)
 }

@@ -36,28 +36,54 @@ const PLACES: usize = 16;
 pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let count = 100_000 / scale;
     let floor = append(events(count).collect())?;
-    let floor = add(report, "floor: 20 bodies at a file's end, one fdatasync", floor, None);
+    let floor = add(
+        report,
+        "floor: 20 bodies at a file's end, one fdatasync",
+        floor,
+        None,
+    );
     runtime()?.block_on(filling(report, floor.cpu_us, scale))?;
     let floor = deliver(events(count).collect(), PLACES)?;
-    let floor = add(report, "floor: 16 bodies read, a mark before and a record after", floor, None);
+    let floor = add(
+        report,
+        "floor: 16 bodies read, a mark before and a record after",
+        floor,
+        None,
+    );
     let (row, bytes) = runtime()?.block_on(take_and_settle(count))?;
     let row = row.of_floor(floor.cpu_us).costing_at_most(DELIVERY_US);
-    add(report, "delivery and settlement, embedded queue, 16 places", (row, bytes), None);
+    add(
+        report,
+        "delivery and settlement, embedded queue, 16 places",
+        (row, bytes),
+        None,
+    );
     Ok(())
 }
 
 fn add(report: &mut Report, name: &str, (row, bytes): (Row, f64), most: Option<f64>) -> Row {
-    let goal = most
-        .map(|most| format!(", {} ({:.0} kB)", if bytes <= most { "ok" } else { "MISSED" }, most / 1000.0));
+    let goal = most.map(|most| {
+        format!(
+            ", {} ({:.0} kB)",
+            if bytes <= most { "ok" } else { "MISSED" },
+            most / 1000.0
+        )
+    });
     let goal = goal.unwrap_or_default();
-    report.said(format!("{name}: {:.1} kB to the disk for each event{goal}", bytes / 1000.0));
+    report.said(format!(
+        "{name}: {:.1} kB to the disk for each event{goal}",
+        bytes / 1000.0
+    ));
     report.add(name, row)
 }
 
 /// Publishing into one queue, while more and more is there.
 async fn filling(report: &mut Report, floor_us: f64, scale: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(disk()?)?;
-    let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock))?;
+    let queue = Embedded::open(
+        Options::new(folder.path().join("queue.db")),
+        Arc::new(SystemClock),
+    )?;
     let measured = 20_000 / scale;
     let most = 1_000_000 / scale;
     let mut new = events(most + 3 * measured);
@@ -67,7 +93,8 @@ async fn filling(report: &mut Report, floor_us: f64, scale: usize) -> anyhow::Re
         while there < wanted {
             let some: Vec<_> = new.by_ref().take(512.min(wanted - there)).collect();
             there += some.len();
-            futures::future::try_join_all(some.into_iter().map(|event| queue.publish(event))).await?;
+            futures::future::try_join_all(some.into_iter().map(|event| queue.publish(event)))
+                .await?;
         }
         let (row, bytes) = publish(&queue, new.by_ref().take(measured).collect()).await?;
         there += measured;
@@ -77,7 +104,12 @@ async fn filling(report: &mut Report, floor_us: f64, scale: usize) -> anyhow::Re
         };
         empty.get_or_insert(row.cpu_us);
         let name = format!("publish, embedded queue, groups of 20, {wanted} there ({of})");
-        add(report, &name, (row.costing_at_most(PUBLISH_US), bytes), Some(PUBLISH_BYTES));
+        add(
+            report,
+            &name,
+            (row.costing_at_most(PUBLISH_US), bytes),
+            Some(PUBLISH_BYTES),
+        );
     }
     queue.close().await;
     Ok(())
@@ -88,7 +120,11 @@ async fn publish(queue: &Embedded, events: Vec<Event>) -> anyhow::Result<(Row, f
     let meter = Meter::begin()?;
     let mut events = events.into_iter().peekable();
     while events.peek().is_some() {
-        let group: Vec<_> = events.by_ref().take(GROUP).map(|event| queue.publish(event)).collect();
+        let group: Vec<_> = events
+            .by_ref()
+            .take(GROUP)
+            .map(|event| queue.publish(event))
+            .collect();
         futures::future::try_join_all(group).await?;
     }
     meter.end(count)
@@ -100,14 +136,21 @@ async fn take_and_settle(count: usize) -> anyhow::Result<(Row, f64)> {
     let queue = backlog(folder.path(), count).await?;
     let lease = Duration::from_secs(30);
     let start = Start::Beginning;
-    let route = Route { name: "r".to_owned(), filter: RouteFilter::default(), start, lease };
+    let route = Route {
+        name: "r".to_owned(),
+        filter: RouteFilter::default(),
+        start,
+        lease,
+    };
     let mut consumer = queue.subscribe(route).await?;
     let mut done = 0;
     let meter = Meter::begin()?;
     while done < count {
         let deliveries = consumer.next(PLACES).await?;
         done += deliveries.len();
-        let settled = deliveries.into_iter().map(|delivery| delivery.ticket.settle(settlement()));
+        let settled = deliveries
+            .into_iter()
+            .map(|delivery| delivery.ticket.settle(settlement()));
         futures::future::try_join_all(settled).await?;
     }
     let measured = meter.end(count);
@@ -125,12 +168,20 @@ struct Meter {
 
 impl Meter {
     fn begin() -> anyhow::Result<Self> {
-        Ok(Self { began: Instant::now(), cpu: cpu::own(), written: cpu::written()? })
+        Ok(Self {
+            began: Instant::now(),
+            cpu: cpu::own(),
+            written: cpu::written()?,
+        })
     }
 
     /// The row, and bytes for each event.
     fn end(self, count: usize) -> anyhow::Result<(Row, f64)> {
-        let row = Row::new(count, self.began.elapsed(), cpu::own().saturating_sub(self.cpu));
+        let row = Row::new(
+            count,
+            self.began.elapsed(),
+            cpu::own().saturating_sub(self.cpu),
+        );
         Ok((row, (cpu::written()? - self.written) as f64 / count as f64))
     }
 }
@@ -163,7 +214,10 @@ fn append(events: Vec<Event>) -> anyhow::Result<(Row, f64)> {
 fn deliver(events: Vec<Event>, places: usize) -> anyhow::Result<(Row, f64)> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let path = folder.path().join("events");
-    let bodies: Vec<u8> = events.iter().flat_map(|event| event.body().to_vec()).collect();
+    let bodies: Vec<u8> = events
+        .iter()
+        .flat_map(|event| event.body().to_vec())
+        .collect();
     std::fs::write(&path, bodies)?;
     let mut file = File::open(&path)?;
     let mut marks = File::create(folder.path().join("marks"))?;
@@ -173,7 +227,10 @@ fn deliver(events: Vec<Event>, places: usize) -> anyhow::Result<(Row, f64)> {
         for event in events {
             let mut body = vec![0; event.body().len()];
             file.read_exact(&mut body)?;
-            ensure!(EventId::of(event.environment(), &body) == event.id(), "another event was read");
+            ensure!(
+                EventId::of(event.environment(), &body) == event.id(),
+                "another event was read"
+            );
         }
         for _ in 0..2 {
             marks.write_all(&vec![1; MARK * events.len()])?;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event_model::{Algorithm, SystemClock};
-use queue::{Attempt, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start, Verdict};
+use queue::{
+    Attempt, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start, Verdict,
+};
 use queue_embedded::{Embedded, Options};
 use tokio::task::JoinSet;
 use verifier::{AwsLc, Pkcs1, PublicKey};
@@ -29,9 +31,16 @@ pub(crate) fn verify(signed: &Signed, count: usize) -> anyhow::Result<Row> {
     let began = Instant::now();
     let before = cpu::own();
     for (body, signature) in pairs.iter().cycle().take(count) {
-        anyhow::ensure!(fast.accepts(body, signature), "a good signature was refused");
+        anyhow::ensure!(
+            fast.accepts(body, signature),
+            "a good signature was refused"
+        );
     }
-    Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
+    Ok(Row::new(
+        count,
+        began.elapsed(),
+        cpu::own().saturating_sub(before),
+    ))
 }
 
 fn verifier_input(base64: &str) -> anyhow::Result<Vec<u8>> {
@@ -42,8 +51,10 @@ fn verifier_input(base64: &str) -> anyhow::Result<Vec<u8>> {
 /// Measures publishing: each of these publishers waits until one event after another is durable.
 pub(crate) fn publish(publishers: usize, count: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
-    let queue =
-        Arc::new(Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock))?);
+    let queue = Arc::new(Embedded::open(
+        Options::new(folder.path().join("queue.db")),
+        Arc::new(SystemClock),
+    )?);
     let events: Vec<_> = events(count).collect();
     runtime()?.block_on(async {
         let began = Instant::now();
@@ -74,8 +85,12 @@ pub(crate) fn pull(count: usize) -> anyhow::Result<Row> {
     runtime()?.block_on(async {
         let queue = crate::stages::backlog(folder.path(), count).await?;
         let lease = std::time::Duration::from_secs(30);
-        let route =
-            Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
+        let route = Route {
+            name: "r".to_owned(),
+            filter: RouteFilter::default(),
+            start: Start::Beginning,
+            lease,
+        };
         let began = Instant::now();
         let before = cpu::own();
         let mut consumer = queue.subscribe(route).await?;
@@ -83,7 +98,9 @@ pub(crate) fn pull(count: usize) -> anyhow::Result<Row> {
         while done < count {
             let deliveries = consumer.next(256).await?;
             done += deliveries.len();
-            let settled = deliveries.into_iter().map(|delivery| delivery.ticket.settle(settlement()));
+            let settled = deliveries
+                .into_iter()
+                .map(|delivery| delivery.ticket.settle(settlement()));
             futures::future::try_join_all(settled).await?;
         }
         let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
@@ -100,5 +117,9 @@ pub(crate) fn settlement() -> Settlement {
         status: None,
         detail: None,
     };
-    Settlement { verdict: Verdict::Done, asked: true, attempt }
+    Settlement {
+        verdict: Verdict::Done,
+        asked: true,
+        attempt,
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use dispatch::{Extensions, Registry};
 use event_model::{
-    Account, Accounts as Listed, Algorithm, Clock, Environment, Event, Evidence, Headers, Inbound, KeyId,
-    KeyName, Proof, SystemClock, Verified,
+    Account, Accounts as Listed, Algorithm, Clock, Environment, Event, Evidence, Headers, Inbound,
+    KeyId, KeyName, Proof, SystemClock, Verified,
 };
 use fluent_api::{Accounts, Client, Credentials, Limits, MemoryLedger, Options};
 use queue::{Intake, Lifecycle, Source};
@@ -52,12 +52,22 @@ fn world(orders: usize) -> World {
 /// Measures the rows. `floor_us` is the cost of a bare pull.
 pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyhow::Result<()> {
     let (row, queries) = enriched(count, 1)?;
-    report.add("dispatcher, each event asks Fluent's API", row.of_floor(floor_us));
-    report.said(format!("queries for {count} events of {count} orders: {queries}"));
+    report.add(
+        "dispatcher, each event asks Fluent's API",
+        row.of_floor(floor_us),
+    );
+    report.said(format!(
+        "queries for {count} events of {count} orders: {queries}"
+    ));
     let (row, queries) = enriched(count, BURST)?;
-    report.add("dispatcher, bursts of 20 about one order", row.of_floor(floor_us));
+    report.add(
+        "dispatcher, bursts of 20 about one order",
+        row.of_floor(floor_us),
+    );
     let orders = count / BURST;
-    report.said(format!("queries for {count} events of {orders} orders, in bursts: {queries}"));
+    report.said(format!(
+        "queries for {count} events of {orders} orders, in bursts: {queries}"
+    ));
     Ok(())
 }
 
@@ -78,8 +88,15 @@ fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
         }
         let registry = Registry::new().with::<Noop>();
         let queues = [Arc::clone(&queue) as Arc<dyn Source>];
-        let row =
-            stages::work_off_in(folder.path(), &shared, &queues, vec![route()], &registry, count).await?;
+        let row = stages::work_off_in(
+            folder.path(),
+            &shared,
+            &queues,
+            vec![route()],
+            &registry,
+            count,
+        )
+        .await?;
         queue.close().await;
         anyhow::Ok(row)
     })?;
@@ -89,8 +106,17 @@ fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
 fn route() -> RouteSettings {
     let variables = [("id".to_owned(), "{{ event.entityId }}".to_owned())].into();
     let patience = Time(std::time::Duration::from_secs(60));
-    let enrich = EnrichSettings { query: "order.graphql".into(), variables, patience, guard: None };
-    RouteSettings { enrich: Some(enrich), concurrency: 64, ..stages::route("enriched") }
+    let enrich = EnrichSettings {
+        query: "order.graphql".into(),
+        variables,
+        patience,
+        guard: None,
+    };
+    RouteSettings {
+        enrich: Some(enrich),
+        concurrency: 64,
+        ..stages::route("enriched")
+    }
 }
 
 pub(crate) fn accounts(base: &str) -> anyhow::Result<Accounts> {
@@ -102,7 +128,11 @@ pub(crate) fn accounts(base: &str) -> anyhow::Result<Accounts> {
     };
     // A limit beyond what is measured: Fluent's own limits are not the subject.
     let per_second = NonZeroU32::new(1_000_000).unwrap_or(NonZeroU32::MIN);
-    let limits = Limits { at_once: 64, per_second, ..Limits::default() };
+    let limits = Limits {
+        at_once: 64,
+        per_second,
+        ..Limits::default()
+    };
     let client = Client::new(Options {
         base: base.parse()?,
         account: "ACME".to_owned(),
@@ -131,12 +161,24 @@ fn events(orders: usize, each: usize) -> Vec<Event> {
 /// The event of a webhook that is taken as genuine.
 pub(crate) fn admitted(body: Vec<u8>) -> Option<Event> {
     let key = KeyName::new("sydney", Environment::Sandbox);
-    let listed = Listed::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
+    let listed = Listed::new([Account {
+        name: "ACME".to_owned(),
+        key: key.clone(),
+        retailers: None,
+    }]);
     let received_at = SystemClock.now();
-    let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
+    let inbound = Inbound {
+        body: body.into(),
+        headers: Headers::default(),
+        received_at,
+    };
     let proof = Proof::Signed(Algorithm::Sha512);
     let signature = "AAAA".repeat(43);
-    let evidence = Evidence { proof, key: Arc::new(KeyId::any_named(key)), signature };
+    let evidence = Evidence {
+        proof,
+        key: Arc::new(KeyId::any_named(key)),
+        signature,
+    };
     // A benchmark states by itself what is verified.
     Event::admit(Verified::assert(inbound, evidence), &listed, None).ok()
 }

@@ -21,7 +21,11 @@ pub(crate) fn embedded(report: &mut Report, count: usize) -> anyhow::Result<()> 
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), count).await?;
         let stores = SqliteStores::open(&folder.path().join("queue.db"), None)?;
-        report.time(&format!("events show, {count} events kept"), found(&stores, count).await?, WANTED);
+        report.time(
+            &format!("events show, {count} events kept"),
+            found(&stores, count).await?,
+            WANTED,
+        );
         queue.close().await;
         Ok(())
     })
@@ -37,12 +41,19 @@ pub(crate) fn on_nats(
     publish(count)?;
     let folder = tempfile::tempdir_in(disk()?)?;
     let index = Index::open(&folder.path().join("index.db"))?;
-    let options = Options { index: Some(Arc::new(index)), ..options.clone() };
+    let options = Options {
+        index: Some(Arc::new(index)),
+        ..options.clone()
+    };
     runtime()?.block_on(async {
         let stores = queue_nats::open_stores(&options, Arc::new(SystemClock)).await?;
         let began = Instant::now();
         stores.history().catch_up().await?;
-        report.time(&format!("index of {count} events, from nothing"), began.elapsed(), Duration::MAX);
+        report.time(
+            &format!("index of {count} events, from nothing"),
+            began.elapsed(),
+            Duration::MAX,
+        );
         report.time(
             &format!("events show on a cluster, {count} events kept"),
             found(&*stores, count).await?,
@@ -56,12 +67,17 @@ pub(crate) fn on_nats(
 async fn found(stores: &dyn Stores, count: usize) -> anyhow::Result<Duration> {
     let mut longest = Duration::ZERO;
     for number in [0, count / 2, count - 1] {
-        let Some(event) = events(number + 1).nth(number) else { continue };
+        let Some(event) = events(number + 1).nth(number) else {
+            continue;
+        };
         let reference = event.fields().entity_ref.clone().unwrap_or_default();
         let began = Instant::now();
         let stories = stores.history().find(&reference, 20).await?;
         longest = longest.max(began.elapsed());
-        anyhow::ensure!(stories.iter().any(|story| story.id == event.id()), "{reference} is not found");
+        anyhow::ensure!(
+            stories.iter().any(|story| story.id == event.id()),
+            "{reference} is not found"
+        );
     }
     Ok(longest)
 }

@@ -36,11 +36,17 @@ impl Signed {
     pub(crate) fn make(bits: usize, count: usize) -> anyhow::Result<Self> {
         eprintln(&format!("signing {count} webhooks with RSA {bits} ..."));
         let key = KeyPair::generate(bits)?;
-        let public =
-            std::env::temp_dir().join(format!("fluent-webhooks-bench-{}-{bits}.pub", std::process::id()));
+        let public = std::env::temp_dir().join(format!(
+            "fluent-webhooks-bench-{}-{bits}.pub",
+            std::process::id()
+        ));
         std::fs::write(&public, key.public_base64()?)?;
         let requests = presign(&key, "ACME", "localhost", PATH, count, 7)?;
-        Ok(Self { key, public, requests })
+        Ok(Self {
+            key,
+            public,
+            requests,
+        })
     }
 }
 

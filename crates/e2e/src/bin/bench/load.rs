@@ -25,7 +25,9 @@ pub(crate) fn run(
     connections: usize,
     new_each: bool,
 ) -> anyhow::Result<Loaded> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let requests: Arc<[Vec<u8>]> = requests.to_vec().into();
     runtime.block_on(async {
         let next = Arc::new(AtomicUsize::new(0));
@@ -38,7 +40,10 @@ pub(crate) fn run(
         while let Some(done) = tasks.join_next().await {
             latencies.add(done??)?;
         }
-        Ok(Loaded { took: began.elapsed(), latencies })
+        Ok(Loaded {
+            took: began.elapsed(),
+            latencies,
+        })
     })
 }
 
@@ -88,10 +93,14 @@ pub(crate) async fn answer(stream: &mut TcpStream) -> anyhow::Result<()> {
 
 fn is_whole(answer: &[u8]) -> anyhow::Result<bool> {
     let text = std::str::from_utf8(answer)?;
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(false) };
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return Ok(false);
+    };
     if !head.starts_with("HTTP/1.1 200") {
         bail!("{head}");
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
     Ok(body.len() >= length.context("no content-length")?.parse()?)
 }

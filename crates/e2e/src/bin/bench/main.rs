@@ -85,7 +85,12 @@ enum Subject {
     Axum,
     /// The gateway on JetStream, with a spool in this folder if one is given
     #[command(hide = true)]
-    GatewayOnNats { servers: String, replicas: usize, key: PathBuf, spool: Option<PathBuf> },
+    GatewayOnNats {
+        servers: String,
+        replicas: usize,
+        key: PathBuf,
+        spool: Option<PathBuf>,
+    },
     /// The gateway with the embedded queue
     #[command(hide = true)]
     Gateway { folder: PathBuf, key: PathBuf },
@@ -112,9 +117,12 @@ fn main() -> anyhow::Result<()> {
     match args.subject {
         Some(Subject::Axum) => subjects::axum(),
         Some(Subject::Gateway { folder, key }) => subjects::gateway(&folder, &key),
-        Some(Subject::GatewayOnNats { servers, replicas, key, spool }) => {
-            subjects::gateway_on_nats(&servers, replicas, &key, spool)
-        }
+        Some(Subject::GatewayOnNats {
+            servers,
+            replicas,
+            key,
+            spool,
+        }) => subjects::gateway_on_nats(&servers, replicas, &key, spool),
         Some(Subject::WatchedGateway(gateway)) => subjects::watched_gateway(gateway),
         Some(Subject::WorkOff { count, watched }) => watched::work_off(count, watched),
         Some(Subject::Api { orders }) => fluent::api(orders),
@@ -130,7 +138,11 @@ fn main() -> anyhow::Result<()> {
                 () if args.attacks => only_attacks(args.quick)?,
                 () => measure(args.quick)?,
             };
-            if args.json { report.print_json() } else { report.print() }
+            if args.json {
+                report.print_json()
+            } else {
+                report.print()
+            }
         }
     }
 }
@@ -176,13 +188,27 @@ fn only_attacks(quick: bool) -> anyhow::Result<Report> {
 
 /// Measures the second verification, in a dispatcher, of what the gateway has verified. The goal
 /// is 12 µs.
-fn verified_again(report: &mut Report, signed: &inputs::Signed, scale: usize) -> anyhow::Result<()> {
-    let floor = report.add("floor: bare verification, RSA 1024", floors::verify(signed, 100_000 / scale)?);
-    report.add("verified again, RSA 1024", verified_again_row(signed, floor.cpu_us, scale)?);
+fn verified_again(
+    report: &mut Report,
+    signed: &inputs::Signed,
+    scale: usize,
+) -> anyhow::Result<()> {
+    let floor = report.add(
+        "floor: bare verification, RSA 1024",
+        floors::verify(signed, 100_000 / scale)?,
+    );
+    report.add(
+        "verified again, RSA 1024",
+        verified_again_row(signed, floor.cpu_us, scale)?,
+    );
     Ok(())
 }
 
-fn verified_again_row(signed: &inputs::Signed, floor_us: f64, scale: usize) -> anyhow::Result<report::Row> {
+fn verified_again_row(
+    signed: &inputs::Signed,
+    floor_us: f64,
+    scale: usize,
+) -> anyhow::Result<report::Row> {
     let row = verified::again(signed, 100_000 / scale)?;
     Ok(row.of_floor(floor_us).wanted(1e6 / 12.0, f64::INFINITY))
 }
@@ -201,34 +227,59 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
     let inputs = Inputs::make(scale)?;
     let mut report = Report::default();
 
-    let axum = report.add("floor: bare axum route, keep-alive", child::load_axum(&inputs.rsa1024, false)?);
-    let axum_new =
-        report.add("floor: bare axum route, new connections", child::load_axum(&inputs.rsa1024, true)?);
-    let verify =
-        report.add("floor: bare verification, RSA 1024", floors::verify(&inputs.rsa1024, 100_000 / scale)?);
-    let verify2 =
-        report.add("floor: bare verification, RSA 2048", floors::verify(&inputs.rsa2048, 50_000 / scale)?);
-    report.add("verified again, RSA 1024", verified_again_row(&inputs.rsa1024, verify.cpu_us, scale)?);
-    let publish =
-        report.add("floor: bare publish, embedded queue", floors::publish(CONNECTIONS, 200_000 / scale)?);
+    let axum = report.add(
+        "floor: bare axum route, keep-alive",
+        child::load_axum(&inputs.rsa1024, false)?,
+    );
+    let axum_new = report.add(
+        "floor: bare axum route, new connections",
+        child::load_axum(&inputs.rsa1024, true)?,
+    );
+    let verify = report.add(
+        "floor: bare verification, RSA 1024",
+        floors::verify(&inputs.rsa1024, 100_000 / scale)?,
+    );
+    let verify2 = report.add(
+        "floor: bare verification, RSA 2048",
+        floors::verify(&inputs.rsa2048, 50_000 / scale)?,
+    );
+    report.add(
+        "verified again, RSA 1024",
+        verified_again_row(&inputs.rsa1024, verify.cpu_us, scale)?,
+    );
+    let publish = report.add(
+        "floor: bare publish, embedded queue",
+        floors::publish(CONNECTIONS, 200_000 / scale)?,
+    );
 
     let gateway = child::load_gateway(&inputs.rsa1024, false)?;
     let sum = axum.cpu_us + verify.cpu_us + publish.cpu_us;
     let gateway = report.add(
         "gateway, RSA 1024, keep-alive",
-        gateway.of_floor(sum).wanted(15_000.0, 1.5).costing_at_most(40.0),
+        gateway
+            .of_floor(sum)
+            .wanted(15_000.0, 1.5)
+            .costing_at_most(40.0),
     );
     let sum = axum_new.cpu_us + verify.cpu_us + publish.cpu_us;
     let new = child::load_gateway(&inputs.rsa1024, true)?;
-    report.add("gateway, RSA 1024, new connections", new.of_floor(sum).wanted(8_000.0, 1.5));
+    report.add(
+        "gateway, RSA 1024, new connections",
+        new.of_floor(sum).wanted(8_000.0, 1.5),
+    );
     let sum = axum.cpu_us + verify2.cpu_us + publish.cpu_us;
     let larger = child::load_gateway(&inputs.rsa2048, false)?;
-    report.add("gateway, RSA 2048, keep-alive", larger.of_floor(sum).wanted(0.0, 1.5));
+    report.add(
+        "gateway, RSA 2048, keep-alive",
+        larger.of_floor(sum).wanted(0.0, 1.5),
+    );
 
     embedded::measure(&mut report, scale)?;
     let backlog = 200_000 / scale;
     let pull = report.add("floor: bare pull consumer", floors::pull(backlog)?);
-    let noop = stages::dispatcher(backlog)?.of_floor(pull.cpu_us).wanted(0.8 * gateway.rate, f64::INFINITY);
+    let noop = stages::dispatcher(backlog)?
+        .of_floor(pull.cpu_us)
+        .wanted(0.8 * gateway.rate, f64::INFINITY);
     report.add("dispatcher, no-op, working off a backlog", noop);
     routes::measure(&mut report, pull.cpu_us, scale)?;
     remote::measure(&mut report, scale)?;

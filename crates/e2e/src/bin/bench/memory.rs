@@ -35,7 +35,10 @@ fn measure(events: usize) -> anyhow::Result<Waiting> {
     let service = Service::start(folder.path())?;
     // Long enough for the readers to have filled their buffers.
     std::thread::sleep(Duration::from_secs(3));
-    Ok(Waiting { events, bytes: cpu::resident(service.0.id())? })
+    Ok(Waiting {
+        events,
+        bytes: cpu::resident(service.0.id())?,
+    })
 }
 
 struct Service(Child);
@@ -48,7 +51,10 @@ impl Service {
         std::fs::write(&config, settings(address)?)?;
         let program = std::env::current_exe()?.with_file_name("pipeline");
         let mut command = Command::new(program);
-        command.args(["serve", "--log", "error", "--config"]).arg(config).stdout(Stdio::null());
+        command
+            .args(["serve", "--log", "error", "--config"])
+            .arg(config)
+            .stdout(Stdio::null());
         let mut service = Self(command.spawn().context("starting the service")?);
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {

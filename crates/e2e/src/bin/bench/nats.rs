@@ -36,14 +36,25 @@ impl Servers {
     fn start(count: usize, sync_always: bool) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(disk()?)?;
         let place = Some(folder.path().to_owned());
-        let servers = nats_server::Options { sync_always, folder: place, ..nats_server::Options::default() };
+        let servers = nats_server::Options {
+            sync_always,
+            folder: place,
+            ..nats_server::Options::default()
+        };
         let cluster = Cluster::start(count, &servers)?;
         let mut options = Options::new(cluster.urls());
         options.layout.replicas = count;
         options.layout.bytes = 3 << 30;
-        let servers = Self { cluster, options, _folder: folder };
+        let servers = Self {
+            cluster,
+            options,
+            _folder: folder,
+        };
         runtime()?.block_on(async {
-            let report = cluster::Cluster::connect(&servers.options).await?.init().await?;
+            let report = cluster::Cluster::connect(&servers.options)
+                .await?
+                .init()
+                .await?;
             anyhow::ensure!(report.is_good(), "{report}");
             Ok(servers)
         })
@@ -51,7 +62,11 @@ impl Servers {
 
     /// The server for measurements that need only one.
     fn shared(self) -> crate::rest::Server {
-        crate::rest::Server { options: self.options, cluster: self.cluster, _folder: self._folder }
+        crate::rest::Server {
+            options: self.options,
+            cluster: self.cluster,
+            _folder: self._folder,
+        }
     }
 
     fn urls(&self) -> String {
@@ -65,7 +80,9 @@ impl Servers {
     }
 
     async fn bare(&self) -> anyhow::Result<jetstream::Context> {
-        Ok(jetstream::new(async_nats::connect(self.cluster.urls()).await?))
+        Ok(jetstream::new(
+            async_nats::connect(self.cluster.urls()).await?,
+        ))
     }
 
     /// Measures as many publishers as there are connections: one event after another, each in a
@@ -95,10 +112,15 @@ impl Servers {
             let client = async_nats::connect(self.cluster.urls()).await?;
             let began = Instant::now();
             let before = cpu::own();
-            let batches = futures::stream::iter(events.chunks(BATCH)).map(|batch| send_batch(&client, batch));
+            let batches =
+                futures::stream::iter(events.chunks(BATCH)).map(|batch| send_batch(&client, batch));
             let sent: Vec<_> = batches.buffered(4).collect().await;
             sent.into_iter().collect::<anyhow::Result<()>>()?;
-            Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
+            Ok(Row::new(
+                count,
+                began.elapsed(),
+                cpu::own().saturating_sub(before),
+            ))
         })
     }
 
@@ -125,7 +147,8 @@ impl Servers {
             let queue = self.queue().await?;
             let began = Instant::now();
             let before = cpu::own();
-            let groups = futures::stream::iter(events.chunks(256)).map(|group| queue.publish_many(group));
+            let groups =
+                futures::stream::iter(events.chunks(256)).map(|group| queue.publish_many(group));
             let published: Vec<_> = groups.buffer_unordered(4).collect().await;
             let failed = published.into_iter().find_map(|group| group.error);
             anyhow::ensure!(failed.is_none(), "{failed:?}");
@@ -151,7 +174,11 @@ impl Servers {
                 };
                 let consumer = stream.create_consumer(config).await?;
                 pulling.spawn(async move {
-                    let messages = consumer.stream().max_messages_per_batch(512).messages().await?;
+                    let messages = consumer
+                        .stream()
+                        .max_messages_per_batch(512)
+                        .messages()
+                        .await?;
                     let mut messages = messages.take(count);
                     while let Some(message) = messages.next().await {
                         message?.ack().await.map_err(anyhow::Error::from_boxed)?;
@@ -175,7 +202,10 @@ impl Servers {
                 queues.push(self.queue().await?);
             }
             let registry = dispatch::Registry::new().with::<Noop>();
-            let sources: Vec<_> = queues.iter().map(|queue| Arc::clone(queue) as Arc<dyn Source>).collect();
+            let sources: Vec<_> = queues
+                .iter()
+                .map(|queue| Arc::clone(queue) as Arc<dyn Source>)
+                .collect();
             let row = work_off(&sources, vec![route("all")], &registry, count).await;
             for queue in queues {
                 queue.close().await;
@@ -191,7 +221,13 @@ impl Servers {
         runtime()?.block_on(async {
             let queue = self.queue().await?;
             // Routes that exist, so that unrouted events are looked for from the first event on.
-            work_off(&[Arc::clone(&queue) as Arc<dyn Source>], three_routes()?, &registry, 0).await?;
+            work_off(
+                &[Arc::clone(&queue) as Arc<dyn Source>],
+                three_routes()?,
+                &registry,
+                0,
+            )
+            .await?;
             queue.close().await;
             anyhow::Ok(())
         })?;
@@ -214,8 +250,10 @@ impl Servers {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             let stream = self.bare().await?.get_stream("FLUENT_EVENTS").await?;
-            let mut rest: consumer::PullConsumer =
-                stream.get_consumer(queue::UNROUTED).await.map_err(anyhow::Error::from_boxed)?;
+            let mut rest: consumer::PullConsumer = stream
+                .get_consumer(queue::UNROUTED)
+                .await
+                .map_err(anyhow::Error::from_boxed)?;
             loop {
                 let info = rest.info().await?;
                 if info.num_pending == 0 && info.num_ack_pending == 0 {
@@ -236,26 +274,48 @@ impl Servers {
 fn three_routes() -> anyhow::Result<Vec<RouteSettings>> {
     let when = Some(Condition::parse("event.accountId == 'ACME'")?);
     let account = vec!["ACME".to_owned()];
-    let of = |name, terms| RouteSettings { terms, ..route(name) };
+    let of = |name, terms| RouteSettings {
+        terms,
+        ..route(name)
+    };
     Ok(vec![
-        of("account", MatchFields { account, ..MatchFields::default() }),
-        of("expression", MatchFields { when, ..MatchFields::default() }),
+        of(
+            "account",
+            MatchFields {
+                account,
+                ..MatchFields::default()
+            },
+        ),
+        of(
+            "expression",
+            MatchFields {
+                when,
+                ..MatchFields::default()
+            },
+        ),
     ])
 }
 
 async fn send_batch(client: &async_nats::Client, events: &[Event]) -> anyhow::Result<()> {
-    let batch = events.first().map(|event| event.id().to_string()).unwrap_or_default();
+    let batch = events
+        .first()
+        .map(|event| event.id().to_string())
+        .unwrap_or_default();
     for (number, event) in events.iter().enumerate() {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, event.id().to_string());
         headers.insert("Nats-Batch-Id", &batch[..32]);
         headers.insert("Nats-Batch-Sequence", (number + 1).to_string());
         if number + 1 < events.len() {
-            client.publish_with_headers(event.subject(), headers, event.body().clone()).await?;
+            client
+                .publish_with_headers(event.subject(), headers, event.body().clone())
+                .await?;
             continue;
         }
         headers.insert("Nats-Batch-Commit", "1");
-        let answer = client.request_with_headers(event.subject(), headers, event.body().clone()).await?;
+        let answer = client
+            .request_with_headers(event.subject(), headers, event.body().clone())
+            .await?;
         let answer = String::from_utf8_lossy(&answer.payload).into_owned();
         anyhow::ensure!(!answer.contains("error"), "a batch was refused: {answer}");
     }
@@ -286,7 +346,10 @@ pub(crate) fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<Report>
     let scale = if quick { 10 } else { 1 };
     let inputs = Inputs::make(2 * scale)?;
     let mut report = Report::default();
-    for part in Part::value_variants().iter().filter(|part| only.is_none_or(|only| only == **part)) {
+    for part in Part::value_variants()
+        .iter()
+        .filter(|part| only.is_none_or(|only| only == **part))
+    {
         match part {
             Part::Publish => {
                 for (servers, sync_always) in [(1, false), (1, true), (3, false), (3, true)] {
@@ -309,7 +372,12 @@ pub(crate) fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<Report>
 }
 
 /// Measures plain messages and batches.
-fn publishing(report: &mut Report, count: usize, sync_always: bool, scale: usize) -> anyhow::Result<()> {
+fn publishing(
+    report: &mut Report,
+    count: usize,
+    sync_always: bool,
+    scale: usize,
+) -> anyhow::Result<()> {
     let events = if sync_always { 10_000 } else { 60_000 } / scale;
     let what = format!("R{count}{}", if sync_always { ", sync always" } else { "" });
     let plain = Servers::start(count, sync_always)?.publish_bare(events)?;
@@ -327,7 +395,9 @@ fn publishing(report: &mut Report, count: usize, sync_always: bool, scale: usize
 /// other use of this machine can only add to it.
 const ROUNDS: usize = 3;
 
-fn least<const N: usize>(mut round: impl FnMut() -> anyhow::Result<[Row; N]>) -> anyhow::Result<[Row; N]> {
+fn least<const N: usize>(
+    mut round: impl FnMut() -> anyhow::Result<[Row; N]>,
+) -> anyhow::Result<[Row; N]> {
     let mut best = round()?;
     for _ in 1..ROUNDS {
         for (best, row) in best.iter_mut().zip(round()?) {
@@ -362,11 +432,17 @@ fn gateways(report: &mut Report, inputs: &Inputs, scale: usize) -> anyhow::Resul
     report.add("floor: bare verification, RSA 1024", verify);
     report.add("floor: bare publish, R1 (again)", bare);
     report.add("floor: bare publish, embedded queue", file);
-    let one = report.add("gateway on JetStream R1, no spool", plain.of_floor(sum).wanted(0.0, 1.5));
+    let one = report.add(
+        "gateway on JetStream R1, no spool",
+        plain.of_floor(sum).wanted(0.0, 1.5),
+    );
     let spooled = spooled.of_floor(with_spool).wanted(0.0, 1.3);
     report.add("gateway on JetStream R1, with its spool", spooled);
     let [two] = least(|| Ok([two_gateways(inputs)?]))?;
-    report.add("two gateways on JetStream R1, no spool", two.of_floor(one.cpu_us));
+    report.add(
+        "two gateways on JetStream R1, no spool",
+        two.of_floor(one.cpu_us),
+    );
     Ok(())
 }
 
@@ -385,7 +461,11 @@ fn two_gateways(inputs: &Inputs) -> anyhow::Result<Row> {
     let first = first?;
     let second = second.map_err(|_| anyhow::anyhow!("the load panicked"))??;
     let cpu_us = f64::midpoint(first.cpu_us, second.cpu_us);
-    Ok(Row { rate: first.rate + second.rate, cpu_us, ..first })
+    Ok(Row {
+        rate: first.rate + second.rate,
+        cpu_us,
+        ..first
+    })
 }
 
 fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
@@ -396,10 +476,16 @@ fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
     };
     let [pull, one, two] = least(|| {
         let servers = filled()?;
-        Ok([servers.pull_bare(count, 1)?, servers.dispatchers(count, 1)?, filled()?.dispatchers(count, 2)?])
+        Ok([
+            servers.pull_bare(count, 1)?,
+            servers.dispatchers(count, 1)?,
+            filled()?.dispatchers(count, 2)?,
+        ])
     })?;
     let pull = report.add("floor: bare pull consumer, R1", pull);
-    let one = one.of_floor(pull.cpu_us).wanted(0.8 * pull.rate, f64::INFINITY);
+    let one = one
+        .of_floor(pull.cpu_us)
+        .wanted(0.8 * pull.rate, f64::INFINITY);
     let one = report.add("dispatcher, no-op, R1", one);
     report.add("two dispatchers, no-op, R1", two.of_floor(one.cpu_us));
     let [pull, routes] = least(|| {
@@ -409,7 +495,12 @@ fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
     })?;
     let pull = report.add("floor: three bare pull consumers, R1", pull);
     let what = "dispatcher, no-op: a route, one with an expression, and unrouted, R1";
-    report.add(what, routes.of_floor(pull.cpu_us).wanted(0.8 * pull.rate, f64::INFINITY));
+    report.add(
+        what,
+        routes
+            .of_floor(pull.cpu_us)
+            .wanted(0.8 * pull.rate, f64::INFINITY),
+    );
     Ok(())
 }
 
@@ -423,7 +514,9 @@ fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
         let loading = scope.spawn(|| gateway.load(&signed.requests, false));
         std::thread::sleep(Duration::from_secs(1));
         let leader = servers.cluster.leader("FLUENT_EVENTS");
-        leader.into_iter().for_each(|leader| servers.cluster.servers[leader].kill());
+        leader
+            .into_iter()
+            .for_each(|leader| servers.cluster.servers[leader].kill());
         (leader, loading.join())
     });
     let (leader, row) = row;
@@ -431,7 +524,11 @@ fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
     let row = row.map_err(|_| anyhow::anyhow!("the load panicked"))??;
     let row = report.add("gateway with its spool, R3, its leader dying", row);
     let p99 = Duration::from_secs_f64(row.p99_ms.unwrap_or(f64::MAX).min(1e6) / 1000.0);
-    report.time("p99 of answers while a leader of R3 dies", p99, Duration::from_millis(50));
+    report.time(
+        "p99 of answers while a leader of R3 dies",
+        p99,
+        Duration::from_millis(50),
+    );
     Ok(())
 }
 
@@ -449,7 +546,10 @@ fn filling(report: &mut Report, scale: usize) -> anyhow::Result<()> {
             Ok([row])
         })?;
         let floor = *floor.get_or_insert(row.cpu_us);
-        report.add(&format!("publish with {wanted} waiting, R1"), row.of_floor(floor).wanted(0.0, 1.1));
+        report.add(
+            &format!("publish with {wanted} waiting, R1"),
+            row.of_floor(floor).wanted(0.0, 1.1),
+        );
     }
     Ok(())
 }

@@ -11,7 +11,9 @@ use fluent_api::{Client, EventQuery};
 use queue::{Intake, Lifecycle, MatchFields, Source};
 use queue_embedded::Embedded;
 use reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
-use settings::{ApiAccount, ApiSettings, ReconcileSettings, RouteSettings, Routes, SecretFile, Time};
+use settings::{
+    ApiAccount, ApiSettings, ReconcileSettings, RouteSettings, Routes, SecretFile, Time,
+};
 use simulator::api::{Fluent, Sending, World};
 
 use crate::fluent::{accounts, admitted};
@@ -25,7 +27,10 @@ const ONE_OF: usize = 20;
 pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyhow::Result<()> {
     let both = vec!["webhook".to_owned(), "reconciled".to_owned()];
     let takes_both = RouteSettings {
-        terms: MatchFields { origin: both, ..MatchFields::default() },
+        terms: MatchFields {
+            origin: both,
+            ..MatchFields::default()
+        },
         ..stages::route("both")
     };
     let registry = Registry::new().with::<Noop>();
@@ -36,7 +41,10 @@ pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyho
         let queues = [Arc::clone(&queue) as Arc<dyn Source>];
         stages::work_off(&queues, vec![takes_both.clone()], &registry, count).await
     })?;
-    report.add("dispatcher, no-op, a route that takes what is reconciled", row.of_floor(floor_us));
+    report.add(
+        "dispatcher, no-op, a route that takes what is reconciled",
+        row.of_floor(floor_us),
+    );
     report.said(stages::runtime()?.block_on(compare(takes_both, count))?);
     Ok(())
 }
@@ -48,7 +56,8 @@ fn open(folder: &tempfile::TempDir) -> anyhow::Result<Arc<Embedded>> {
 
 async fn publish(queue: &Arc<Embedded>, events: &[Event]) -> anyhow::Result<()> {
     for some in events.chunks(512) {
-        futures::future::try_join_all(some.iter().map(|event| queue.publish(event.clone()))).await?;
+        futures::future::try_join_all(some.iter().map(|event| queue.publish(event.clone())))
+            .await?;
     }
     Ok(())
 }
@@ -79,26 +88,45 @@ async fn compare(route: RouteSettings, count: usize) -> anyhow::Result<String> {
     let apis = accounts(&fluent.url())?;
     let settings = settings(&fluent.url())?;
     let key = "sydney_sandbox".parse()?;
-    let listed = Listed::new([Account { name: "ACME".to_owned(), key, retailers: None }]);
+    let listed = Listed::new([Account {
+        name: "ACME".to_owned(),
+        key,
+        retailers: None,
+    }]);
     let clock = Arc::new(SystemClock);
     let routes = Routes(vec![route]);
     let reconciler = Reconciler::new(&*queue, &settings, &apis, &listed, &routes, clock);
     let until = reconciler.latest();
-    let window = Window { from: until - Duration::from_hours(1), until };
-    let client = apis.of("ACME", "sandbox").ok_or_else(|| anyhow::anyhow!("no account"))?;
+    let window = Window {
+        from: until - Duration::from_hours(1),
+        until,
+    };
+    let client = apis
+        .of("ACME", "sandbox")
+        .ok_or_else(|| anyhow::anyhow!("no account"))?;
     let began = Instant::now();
     let read = bare(client, window).await?;
     let floor = began.elapsed();
     let began = Instant::now();
     let mut tally = Summary::default();
-    let mode = Mode { admits: false, is_unknown: true };
+    let mode = Mode {
+        admits: false,
+        is_unknown: true,
+    };
     let account = &settings.accounts[0];
-    reconciler.compare(account, window, mode, &mut tally, &mut Nobody).await?;
+    reconciler
+        .compare(account, window, mode, &mut tally, &mut Nobody)
+        .await?;
     let compared = began.elapsed();
     let began = Instant::now();
     let mut tally = Summary::default();
-    let mode = Mode { admits: true, ..mode };
-    reconciler.compare(account, window, mode, &mut tally, &mut Nobody).await?;
+    let mode = Mode {
+        admits: true,
+        ..mode
+    };
+    reconciler
+        .compare(account, window, mode, &mut tally, &mut Nobody)
+        .await?;
     let admitted = began.elapsed();
     queue.close().await;
     Ok(format!(
@@ -132,7 +160,9 @@ async fn bare(client: &Client, window: Window) -> anyhow::Result<usize> {
 }
 
 fn settings(url: &str) -> anyhow::Result<ReconcileSettings> {
-    let nothing = || SecretFile { file: PathBuf::new() };
+    let nothing = || SecretFile {
+        file: PathBuf::new(),
+    };
     let api = ApiSettings {
         url: None,
         username: String::new(),
@@ -148,7 +178,12 @@ fn settings(url: &str) -> anyhow::Result<ReconcileSettings> {
     Ok(ReconcileSettings {
         seal: None,
         events: vec!["E".to_owned()],
-        accounts: vec![ApiAccount { name, environment, url: url.parse()?, api }],
+        accounts: vec![ApiAccount {
+            name,
+            environment,
+            url: url.parse()?,
+            api,
+        }],
         every: Duration::from_mins(15),
         back: Duration::from_hours(24),
         delay: Duration::from_mins(2),

@@ -45,7 +45,10 @@ pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let floor = report.add("floor: bare tonic unary call", bare_calls(count)?);
     let called = remote(count)?.of_floor(floor.cpu_us);
     report.add("Dispatch, Remote to Server", called.wanted(0.0, 1.5));
-    let floor = report.add("floor: bare tonic stream, there and back", bare_stream(count)?);
+    let floor = report.add(
+        "floor: bare tonic stream, there and back",
+        bare_stream(count)?,
+    );
     let streamed = subscription(count)?.of_floor(floor.cpu_us);
     report.add("Subscribe, one subscriber", streamed.wanted(0.0, 1.4));
     redrive(report, 100_000 / scale)
@@ -76,7 +79,10 @@ fn request(event: &Event) -> v1::DispatchRequest {
     let id = event.id().to_string();
     let now = event.received_at();
     let delivery = grpc::delivery(&id, "route", 1, &id, now, Duration::from_secs(10), None);
-    v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
+    v1::DispatchRequest {
+        event: Some(grpc::event(event)),
+        delivery: Some(delivery),
+    }
 }
 
 /// A handler that only answers.
@@ -97,8 +103,15 @@ async fn serve_bare(routes: Routes) -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    #[expect(clippy::disallowed_methods, reason = "it ends with the measurement's runtime")]
-    tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming));
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends with the measurement's runtime"
+    )]
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_routes(routes)
+            .serve_with_incoming(incoming),
+    );
     Ok(address)
 }
 
@@ -106,7 +119,10 @@ fn bare_calls(count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
         let address = serve_bare(Routes::new(DispatcherServer::new(Bare))).await?;
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
+        let channel = Endpoint::from_shared(format!("http://{address}"))?
+            .tcp_nodelay(true)
+            .connect()
+            .await?;
         each(events, move |event| {
             let mut client = DispatcherClient::new(channel.clone());
             async move { Ok(client.dispatch(request(&event)).await.map(drop)?) }
@@ -121,7 +137,8 @@ fn remote(count: usize) -> anyhow::Result<Row> {
         let shutdown = shutdown();
         let server = Server::new(AnyDispatcher::of(Noop), shutdown.clone());
         let address = serve(Routes::new(server.service()), &shutdown).await?;
-        let settings = serde_json::from_value(json!({ "endpoints": [format!("http://{address}")] }))?;
+        let settings =
+            serde_json::from_value(json!({ "endpoints": [format!("http://{address}")] }))?;
         let opened = Remote::open(settings, &OpenContext::new("route", ".")).await;
         let remote = Arc::new(opened.map_err(anyhow::Error::from_boxed)?);
         each(events, move |event| {
@@ -146,12 +163,19 @@ struct BareStream {
 impl v1::subscriptions_server::Subscriptions for BareStream {
     type SubscribeStream = ReceiverStream<Result<v1::SubscribeResponse, Status>>;
 
-    #[expect(clippy::disallowed_methods, reason = "it ends with the measurement's runtime")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends with the measurement's runtime"
+    )]
     async fn subscribe(
         &self,
         request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let events = self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let events = self
+            .events
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         let (mut asked, (to, answers)) = (request.into_inner(), mpsc::channel(CREDITS as usize));
         let room = Arc::new(tokio::sync::Semaphore::new(CREDITS as usize));
         let settled = Arc::clone(&self.settled);
@@ -164,10 +188,16 @@ impl v1::subscriptions_server::Subscriptions for BareStream {
         });
         tokio::spawn(async move {
             for (number, event) in events.into_iter().flatten().enumerate() {
-                let Ok(place) = room.acquire().await else { return };
+                let Ok(place) = room.acquire().await else {
+                    return;
+                };
                 place.forget();
                 let v1::DispatchRequest { event, delivery } = self::request(&event);
-                let delivered = Delivered { number: number as u64, event, delivery };
+                let delivered = Delivered {
+                    number: number as u64,
+                    event,
+                    delivery,
+                };
                 let response = Some(Answered::Delivered(delivered));
                 let _ = to.send(Ok(v1::SubscribeResponse { response })).await;
             }
@@ -179,28 +209,52 @@ impl v1::subscriptions_server::Subscriptions for BareStream {
 
 /// Settles every delivery as done, at once.
 async fn subscribe(address: SocketAddr) -> anyhow::Result<()> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
     let (asks, asked) = mpsc::channel(CREDITS as usize);
-    let begin = Begin { route: "route".to_owned(), subscriber: "bench".to_owned(), credits: CREDITS };
-    asks.send(v1::SubscribeRequest { request: Some(Asked::Start(begin)) }).await?;
-    let mut answers =
-        SubscriptionsClient::new(channel).subscribe(ReceiverStream::new(asked)).await?.into_inner();
+    let begin = Begin {
+        route: "route".to_owned(),
+        subscriber: "bench".to_owned(),
+        credits: CREDITS,
+    };
+    asks.send(v1::SubscribeRequest {
+        request: Some(Asked::Start(begin)),
+    })
+    .await?;
+    let mut answers = SubscriptionsClient::new(channel)
+        .subscribe(ReceiverStream::new(asked))
+        .await?
+        .into_inner();
     while let Some(answer) = answers.next().await {
         if let Some(Answered::Delivered(delivered)) = answer?.response {
             let outcome = Some(Settled::Done(v1::Done::default()));
-            let settle = Settle { number: delivered.number, outcome };
-            asks.send(v1::SubscribeRequest { request: Some(Asked::Settle(settle)) }).await?;
+            let settle = Settle {
+                number: delivered.number,
+                outcome,
+            };
+            asks.send(v1::SubscribeRequest {
+                request: Some(Asked::Settle(settle)),
+            })
+            .await?;
         }
     }
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "it ends with the measurement's runtime")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the measurement's runtime"
+)]
 fn bare_stream(count: usize) -> anyhow::Result<Row> {
     let events = std::sync::Mutex::new(Some(events(count).collect()));
     let settled = Arc::new(AtomicUsize::new(0));
     runtime()?.block_on(async {
-        let bare = BareStream { events, settled: Arc::clone(&settled) };
+        let bare = BareStream {
+            events,
+            settled: Arc::clone(&settled),
+        };
         let address = serve_bare(Routes::new(SubscriptionsServer::new(bare))).await?;
         let began = Instant::now();
         let before = cpu::own();
@@ -209,11 +263,18 @@ fn bare_stream(count: usize) -> anyhow::Result<Row> {
         while settled.load(Ordering::Relaxed) < count + 1 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
+        Ok(Row::new(
+            count,
+            began.elapsed(),
+            cpu::own().saturating_sub(before),
+        ))
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "it ends with the measurement's runtime")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the measurement's runtime"
+)]
 fn subscription(count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
@@ -247,14 +308,29 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
         bury(&*queue, count).await?;
         let stores = Arc::clone(&queue) as _;
         let shutdown = shutdown();
-        let settings: operator::ReadSettings = Arc::new(|| anyhow::bail!("nobody asks for settings"));
+        let settings: operator::ReadSettings =
+            Arc::new(|| anyhow::bail!("nobody asks for settings"));
         let audit = folder.path().join("audit.jsonl");
-        let operator = Operator::new(stores, settings, audit, Arc::new(SystemClock), shutdown.clone());
+        let operator = Operator::new(
+            stores,
+            settings,
+            audit,
+            Arc::new(SystemClock),
+            shutdown.clone(),
+        );
         let address = serve(Routes::new(operator.service()), &shutdown).await?;
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+        let channel = Endpoint::from_shared(format!("http://{address}"))?
+            .connect()
+            .await?;
         let mut api = v1::operator_client::OperatorClient::new(channel);
-        let all = v1::DeadLetterSelection { ids: Vec::new(), filter: Some(v1::DeadLetterFilter::default()) };
-        let request = v1::RedriveDeadLettersRequest { selection: Some(all), to: String::new() };
+        let all = v1::DeadLetterSelection {
+            ids: Vec::new(),
+            filter: Some(v1::DeadLetterFilter::default()),
+        };
+        let request = v1::RedriveDeadLettersRequest {
+            selection: Some(all),
+            to: String::new(),
+        };
         let began = Instant::now();
         let mut tallies = api.redrive_dead_letters(request).await?.into_inner();
         let mut told = 0;
@@ -268,14 +344,23 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
         queue.close().await;
         anyhow::Ok(took)
     })?;
-    report.time(&format!("redrive of {count} dead letters"), took, Duration::MAX);
+    report.time(
+        &format!("redrive of {count} dead letters"),
+        took,
+        Duration::MAX,
+    );
     Ok(())
 }
 
 async fn bury(source: &dyn Source, count: usize) -> anyhow::Result<()> {
     let name = "route".to_owned();
     let lease = Duration::from_secs(30);
-    let route = Route { name, filter: MatchFields::default().into(), start: Start::Beginning, lease };
+    let route = Route {
+        name,
+        filter: MatchFields::default().into(),
+        start: Start::Beginning,
+        lease,
+    };
     let mut consumer = source.subscribe(route).await?;
     let mut buried = 0;
     while buried < count {
@@ -285,7 +370,13 @@ async fn bury(source: &dyn Source, count: usize) -> anyhow::Result<()> {
             let started_at = delivery.first_attempt_at;
             let outcome = Outcome::Permanent;
             let took = Duration::from_millis(1);
-            let attempt = Attempt { started_at, took, outcome, status: None, detail: None };
+            let attempt = Attempt {
+                started_at,
+                took,
+                outcome,
+                status: None,
+                detail: None,
+            };
             delivery.ticket.settle(Settlement {
                 verdict: Verdict::Dead(DeadReason::Permanent),
                 asked: true,

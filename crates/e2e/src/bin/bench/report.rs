@@ -34,25 +34,44 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn new(count: usize, took: Duration, cpu: Duration) -> Self {
         let count = count as f64;
-        Self { rate: count / took.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 / count, ..Self::default() }
+        Self {
+            rate: count / took.as_secs_f64(),
+            cpu_us: cpu.as_secs_f64() * 1e6 / count,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn with_latencies(self, micros: &Histogram<u64>) -> Self {
         let at = |quantile| Some(micros.value_at_quantile(quantile) as f64 / 1000.0);
-        Self { p50_ms: at(0.5), p99_ms: at(0.99), ..self }
+        Self {
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+            ..self
+        }
     }
 
     pub(crate) fn of_floor(self, floor_us: f64) -> Self {
-        Self { of_floor: Some(self.cpu_us / floor_us), ..self }
+        Self {
+            of_floor: Some(self.cpu_us / floor_us),
+            ..self
+        }
     }
 
     pub(crate) fn wanted(self, rate: f64, ratio: f64) -> Self {
-        Self { wanted_rate: Some(rate), wanted_ratio: Some(ratio).filter(|ratio| ratio.is_finite()), ..self }
+        Self {
+            wanted_rate: Some(rate),
+            wanted_ratio: Some(ratio).filter(|ratio| ratio.is_finite()),
+            ..self
+        }
     }
 
     /// At most so many microseconds of processor time.
     pub(crate) fn costing_at_most(self, micros: f64) -> Self {
-        Self { wanted_rate: self.wanted_rate.or(Some(0.0)), wanted_us: Some(micros), ..self }
+        Self {
+            wanted_rate: self.wanted_rate.or(Some(0.0)),
+            wanted_us: Some(micros),
+            ..self
+        }
     }
 
     fn is_reached(&self) -> Option<bool> {
@@ -66,7 +85,10 @@ impl Row {
     }
 
     fn goal(&self) -> String {
-        let rate = self.wanted_rate.filter(|rate| *rate > 0.0).map(|rate| format!("{rate:.0}/s"));
+        let rate = self
+            .wanted_rate
+            .filter(|rate| *rate > 0.0)
+            .map(|rate| format!("{rate:.0}/s"));
         let ratio = self.wanted_ratio.map(|ratio| format!("{ratio} x"));
         let cost = self.wanted_us.map(|micros| format!("{micros:.0} us"));
         let goal: Vec<_> = [rate, ratio, cost].into_iter().flatten().collect();
@@ -106,7 +128,10 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, name: &str, row: Row) -> Row {
-        let row = Row { name: name.to_owned(), ..row };
+        let row = Row {
+            name: name.to_owned(),
+            ..row
+        };
         crate::inputs::eprintln(&format!("{name}: {:.0}/s, {:.1} us", row.rate, row.cpu_us));
         self.rows.push(row.clone());
         row
@@ -117,12 +142,20 @@ impl Report {
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         crate::inputs::eprintln(&format!("{name}: {:.0} ms", ms(took)));
         let wanted_ms = (wanted != Duration::MAX).then(|| ms(wanted));
-        self.times.push(Took { name: name.to_owned(), ms: ms(took), wanted_ms });
+        self.times.push(Took {
+            name: name.to_owned(),
+            ms: ms(took),
+            wanted_ms,
+        });
     }
 
     /// Adds a number of bytes. `most` is its bound.
     pub(crate) fn bound(&mut self, name: &str, bytes: u64, most: u64) {
-        self.bounded.push(Bounded { name: name.to_owned(), bytes, most });
+        self.bounded.push(Bounded {
+            name: name.to_owned(),
+            bytes,
+            most,
+        });
     }
 
     /// Adds a figure without a goal.
@@ -137,10 +170,20 @@ impl Report {
     pub(crate) fn print(&self) -> anyhow::Result<()> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["", "events/s", "cpu/event", "p50", "p99", "of floor", "goal"]);
+        table.set_header([
+            "",
+            "events/s",
+            "cpu/event",
+            "p50",
+            "p99",
+            "of floor",
+            "goal",
+        ]);
         let ms = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1} ms"));
         for row in &self.rows {
-            let ratio = row.of_floor.map_or(String::new(), |ratio| format!("{ratio:.2} x"));
+            let ratio = row
+                .of_floor
+                .map_or(String::new(), |ratio| format!("{ratio:.2} x"));
             table.add_row([
                 row.name.clone(),
                 format!("{:.0}", row.rate),
@@ -152,16 +195,28 @@ impl Report {
             ]);
         }
         println!("\n{table}\n");
-        for Took { name, ms, wanted_ms } in &self.times {
+        for Took {
+            name,
+            ms,
+            wanted_ms,
+        } in &self.times
+        {
             let goal = wanted_ms.map_or(String::new(), |wanted| {
-                format!(", {} ({wanted:.0} ms)", if ms <= &wanted { "ok" } else { "MISSED" })
+                format!(
+                    ", {} ({wanted:.0} ms)",
+                    if ms <= &wanted { "ok" } else { "MISSED" }
+                )
             });
             println!("{name}: {ms:.0} ms{goal}");
         }
         for Bounded { name, bytes, most } in &self.bounded {
             let mib = |bytes: &u64| *bytes as f64 / f64::from(1 << 20);
             let goal = if bytes <= most { "ok" } else { "MISSED" };
-            println!("{name}: {:.1} MiB, {goal} ({:.0} MiB)", mib(bytes), mib(most));
+            println!(
+                "{name}: {:.1} MiB, {goal} ({:.0} MiB)",
+                mib(bytes),
+                mib(most)
+            );
         }
         self.said.iter().for_each(|said| println!("{said}"));
         if self.memory.is_empty() {
@@ -180,8 +235,11 @@ impl Report {
     }
 
     pub(crate) fn print_json(&self) -> anyhow::Result<()> {
-        let memory: Vec<_> =
-            self.memory.iter().map(|w| serde_json::json!({"events": w.events, "bytes": w.bytes})).collect();
+        let memory: Vec<_> = self
+            .memory
+            .iter()
+            .map(|w| serde_json::json!({"events": w.events, "bytes": w.bytes}))
+            .collect();
         let report = serde_json::json!({
             "rows": self.rows,
             "times": self.times,

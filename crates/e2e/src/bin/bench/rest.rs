@@ -40,9 +40,13 @@ impl Server {
     fn requests(&self) -> anyhow::Result<u64> {
         let server = self.cluster.servers.first().context("no server")?;
         let answer = server.get("/varz")?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("the server's answer has no body")?;
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .context("the server's answer has no body")?;
         let answer: serde_json::Value = serde_json::from_str(body)?;
-        answer["in_msgs"].as_u64().context("the server does not count its messages")
+        answer["in_msgs"]
+            .as_u64()
+            .context("the server does not count its messages")
     }
 }
 
@@ -60,9 +64,16 @@ pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()
         sleep(MEASURED_FOR).await;
         let asked = server.requests()? - before;
         working.shutdown().await;
-        anyhow::Ok(Row::new(usize::try_from(asked)?, began.elapsed(), Duration::ZERO))
+        anyhow::Ok(Row::new(
+            usize::try_from(asked)?,
+            began.elapsed(),
+            Duration::ZERO,
+        ))
     })?;
-    report.add(&format!("requests of {DISPATCHERS} dispatchers x {ROUTES} routes at rest, R1"), row);
+    report.add(
+        &format!("requests of {DISPATCHERS} dispatchers x {ROUTES} routes at rest, R1"),
+        row,
+    );
     Ok(())
 }
 
@@ -72,7 +83,14 @@ async fn start(queue: Arc<JetStream>, working: &mut JoinSet<()>) -> anyhow::Resu
         let name = format!("route-{number}");
         let filter = RouteFilter::default();
         let start = Start::Now;
-        let mut consumer = queue.subscribe(Route { name, filter, start, lease: LEASE }).await?;
+        let mut consumer = queue
+            .subscribe(Route {
+                name,
+                filter,
+                start,
+                lease: LEASE,
+            })
+            .await?;
         working.spawn(async move { while consumer.next(16).await.is_ok() {} });
     }
     let probed = Arc::clone(&queue);

@@ -70,10 +70,19 @@ pub(crate) fn measure(report: &mut Report, pull_us: f64, scale: usize) -> anyhow
 /// Measures `wanted` deliveries of `stored` events by these routes, in a queue of their own.
 fn delivered(routes: Vec<RouteSettings>, stored: usize, wanted: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
-    let registry = Registry::new().with::<Noop>().with::<Counted>().with::<Hanging>();
+    let registry = Registry::new()
+        .with::<Noop>()
+        .with::<Counted>()
+        .with::<Hanging>();
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), stored).await?;
-        let row = work_off(&[queue.clone() as Arc<dyn Source>], routes, &registry, wanted).await;
+        let row = work_off(
+            &[queue.clone() as Arc<dyn Source>],
+            routes,
+            &registry,
+            wanted,
+        )
+        .await;
         queue.close().await;
         row
     })
@@ -92,7 +101,10 @@ fn http(report: &mut Report, pull_us: f64, count: usize) -> anyhow::Result<()> {
         ..route("http")
     };
     let row = delivered(vec![settings], count, count)?.of_floor(floor.cpu_us + pull_us);
-    report.add("dispatcher, to an HTTP endpoint (of reqwest and pull)", row.wanted(0.0, 1.5));
+    report.add(
+        "dispatcher, to an HTTP endpoint (of reqwest and pull)",
+        row.wanted(0.0, 1.5),
+    );
     Ok(())
 }
 
@@ -119,7 +131,9 @@ fn called_in_a_loop(url: &str, count: usize) -> anyhow::Result<Row> {
     runtime()?.block_on(async {
         let cx = OpenContext::new("http", ".");
         let settings = serde_json::from_value(json!({ "url": url }))?;
-        let opened = HttpDispatcher::open(settings, &cx).await.map_err(anyhow::Error::from_boxed)?;
+        let opened = HttpDispatcher::open(settings, &cx)
+            .await
+            .map_err(anyhow::Error::from_boxed)?;
         let dispatcher = Arc::new(opened);
         each(events, move |event| {
             let dispatcher = Arc::clone(&dispatcher);
@@ -145,7 +159,10 @@ fn expressions(report: &mut Report, count: usize) -> anyhow::Result<()> {
         let condition = Condition::parse(when)?;
         let began = Instant::now();
         let before = cpu::own();
-        let held = events.iter().filter(|event| condition.holds(event) == Ok(true)).count();
+        let held = events
+            .iter()
+            .filter(|event| condition.holds(event) == Ok(true))
+            .count();
         let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
         anyhow::ensure!(held > 0 && held < count, "{when}: {held} of {count}");
         report.add(&format!("expression: {name}"), row);
@@ -155,25 +172,47 @@ fn expressions(report: &mut Report, count: usize) -> anyhow::Result<()> {
 
 /// Measures the same number of deliveries by one route and by a hundred.
 fn many(report: &mut Report, count: usize) -> anyhow::Result<()> {
-    let one = report.add("1 route, no-op", delivered(vec![route("all")], count, count)?);
-    let hundred = (0..100).map(|number| route(&format!("r-{number}"))).collect();
+    let one = report.add(
+        "1 route, no-op",
+        delivered(vec![route("all")], count, count)?,
+    );
+    let hundred = (0..100)
+        .map(|number| route(&format!("r-{number}")))
+        .collect();
     let row = delivered(hundred, count / 100, count)?.of_floor(one.cpu_us);
     report.add("100 routes, no-op, as many deliveries", row);
     let when = Some(Condition::parse("event.accountId == 'ACME'")?);
-    let asked = RouteSettings { terms: MatchFields { when, ..MatchFields::default() }, ..route("all") };
-    let row = delivered(vec![asked], count, count)?.of_floor(one.cpu_us).wanted(0.0, 1.3);
+    let asked = RouteSettings {
+        terms: MatchFields {
+            when,
+            ..MatchFields::default()
+        },
+        ..route("all")
+    };
+    let row = delivered(vec![asked], count, count)?
+        .of_floor(one.cpu_us)
+        .wanted(0.0, 1.3);
     report.add("1 route with an expression, no-op", row);
     Ok(())
 }
 
 fn beside_a_dead_one(report: &mut Report, count: usize) -> anyhow::Result<()> {
-    let nine = || (0..9).map(|number| route(&format!("r-{number}"))).collect::<Vec<_>>();
+    let nine = || {
+        (0..9)
+            .map(|number| route(&format!("r-{number}")))
+            .collect::<Vec<_>>()
+    };
     let alone = report.add("9 routes, no-op", delivered(nine(), count / 9, count)?);
-    let dead = RouteSettings { dispatcher: "hanging".to_owned(), concurrency: 16, ..route("dead") };
+    let dead = RouteSettings {
+        dispatcher: "hanging".to_owned(),
+        concurrency: 16,
+        ..route("dead")
+    };
     let row = delivered([nine(), vec![dead]].concat(), count / 9, count)?;
     report.add(
         "9 routes beside one whose endpoint is dead",
-        row.of_floor(alone.cpu_us).wanted(0.9 * alone.rate, f64::INFINITY),
+        row.of_floor(alone.cpu_us)
+            .wanted(0.9 * alone.rate, f64::INFINITY),
     );
     Ok(())
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Extensions, OpenContext, Registry};
+use dispatch::{
+    BoxError, Context, DispatchError, Dispatcher, Done, Extensions, OpenContext, Registry,
+};
 use dispatcher::RouteSelection;
 use event_model::{
-    Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, SystemClock,
-    Timestamp, Verified,
+    Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof,
+    SystemClock, Timestamp, Verified,
 };
 use process::Shutdown;
 use queue::{Intake, Lifecycle, MatchFields, Source, Start};
@@ -27,7 +29,9 @@ use crate::{CONNECTIONS, cpu};
 pub(crate) const CONCURRENCY: usize = 256;
 
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
 }
 
 /// A folder on the disk that the workspace is on: `/tmp` may be memory.
@@ -41,7 +45,11 @@ pub(crate) fn disk() -> anyhow::Result<PathBuf> {
 pub(crate) fn events(count: usize) -> impl Iterator<Item = Event> {
     let name = KeyName::new("sydney", event_model::Environment::Sandbox);
     let key = Arc::new(KeyId::any_named(name.clone()));
-    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }]);
+    let accounts = Accounts::new([Account {
+        name: "ACME".to_owned(),
+        key: name,
+        retailers: None,
+    }]);
     let mut bodies = Events::new("ACME", 34, 11);
     (0..count).filter_map(move |_| {
         let evidence = Evidence {
@@ -51,7 +59,11 @@ pub(crate) fn events(count: usize) -> impl Iterator<Item = Event> {
         };
         // In the future, so that no retention by age runs during the measurement.
         let received_at = Timestamp::from_second(4_000_000_000).ok()?;
-        let inbound = Inbound { body: bodies.any().body.into(), headers: Headers::default(), received_at };
+        let inbound = Inbound {
+            body: bodies.any().body.into(),
+            headers: Headers::default(),
+            received_at,
+        };
         // A benchmark states by itself what is verified.
         Event::admit(Verified::assert(inbound, evidence), &accounts, None).ok()
     })
@@ -59,10 +71,17 @@ pub(crate) fn events(count: usize) -> impl Iterator<Item = Event> {
 
 /// A queue with this many waiting events.
 pub(crate) async fn backlog(folder: &Path, count: usize) -> anyhow::Result<Arc<Embedded>> {
-    let queue = Arc::new(Embedded::open(Options::new(folder.join("queue.db")), Arc::new(SystemClock))?);
+    let queue = Arc::new(Embedded::open(
+        Options::new(folder.join("queue.db")),
+        Arc::new(SystemClock),
+    )?);
     let mut events = events(count).peekable();
     while events.peek().is_some() {
-        let some: Vec<_> = events.by_ref().take(512).map(|event| queue.publish(event)).collect();
+        let some: Vec<_> = events
+            .by_ref()
+            .take(512)
+            .map(|event| queue.publish(event))
+            .collect();
         futures::future::try_join_all(some).await?;
     }
     Ok(queue)
@@ -98,7 +117,13 @@ pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), count).await?;
         let registry = Registry::new().with::<Noop>();
-        let row = work_off(&[queue.clone() as Arc<dyn Source>], vec![route("all")], &registry, count).await?;
+        let row = work_off(
+            &[queue.clone() as Arc<dyn Source>],
+            vec![route("all")],
+            &registry,
+            count,
+        )
+        .await?;
         queue.close().await;
         Ok(row)
     })
@@ -132,7 +157,15 @@ pub(crate) async fn work_off(
     registry: &Registry,
     count: usize,
 ) -> anyhow::Result<Row> {
-    work_off_in(Path::new("."), &Extensions::default(), queues, routes, registry, count).await
+    work_off_in(
+        Path::new("."),
+        &Extensions::default(),
+        queues,
+        routes,
+        registry,
+        count,
+    )
+    .await
 }
 
 /// Like [`work_off`], with settings in this folder and with shared resources.
@@ -152,7 +185,8 @@ pub(crate) async fn work_off_in(
     for queue in queues {
         let everything = RouteSelection::everything();
         let clock = Arc::new(SystemClock);
-        let opened = dispatcher::open(&routes, &everything, folder, shared, registry, queue, clock).await?;
+        let opened =
+            dispatcher::open(&routes, &everything, folder, shared, registry, queue, clock).await?;
         opened.start(&shutdown);
     }
     while DELIVERED.load(Ordering::Relaxed) < wanted {
@@ -173,7 +207,11 @@ where
 }
 
 /// Runs `work` with each event, `at_once` at a time.
-pub(crate) async fn each_of<F, D>(events: Vec<Event>, at_once: usize, work: F) -> anyhow::Result<Row>
+pub(crate) async fn each_of<F, D>(
+    events: Vec<Event>,
+    at_once: usize,
+    work: F,
+) -> anyhow::Result<Row>
 where
     F: Fn(Event) -> D + Clone + Send + 'static,
     D: Future<Output = anyhow::Result<()>> + Send,
@@ -195,5 +233,9 @@ where
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
+    Ok(Row::new(
+        count,
+        began.elapsed(),
+        cpu::own().saturating_sub(before),
+    ))
 }

@@ -22,7 +22,10 @@ use crate::inputs::PATH;
 use crate::watched::{self, WatchedGateway};
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 async fn listen() -> anyhow::Result<TcpListener> {
@@ -38,7 +41,9 @@ pub(crate) fn axum() -> anyhow::Result<()> {
             serde_json::json!({"eventId": "0".repeat(64), "duplicate": false, "traceId": "0".repeat(32)}),
         )
     };
-    block_on(async { Ok(axum::serve(listen().await?, Router::new().route(PATH, post(answer))).await?) })
+    block_on(async {
+        Ok(axum::serve(listen().await?, Router::new().route(PATH, post(answer))).await?)
+    })
 }
 
 /// Runs the gateway as the product composes it, without a dispatcher.
@@ -79,7 +84,11 @@ pub(crate) fn gateway_on_nats(
         let intake: Arc<dyn Intake> = match spool {
             Some(spool) => {
                 let options = queue_spooled::Options::new(spool.join("spool.db"));
-                Arc::new(queue_spooled::Spooled::open(queue, options, Arc::new(SystemClock))?)
+                Arc::new(queue_spooled::Spooled::open(
+                    queue,
+                    options,
+                    Arc::new(SystemClock),
+                )?)
             }
             None => queue,
         };
@@ -93,14 +102,26 @@ pub(crate) fn gateway_on_nats(
 
 async fn serve(key: &Path, intake: Arc<dyn Intake>) -> anyhow::Result<()> {
     let name: event_model::KeyName = "sydney_sandbox".parse()?;
-    let ring = KeyRing::new([(name.clone(), PublicKey::parse(&std::fs::read_to_string(key)?)?)])?;
-    let account = Account { name: "ACME".to_owned(), key: name, retailers: None };
+    let ring = KeyRing::new([(
+        name.clone(),
+        PublicKey::parse(&std::fs::read_to_string(key)?)?,
+    )])?;
+    let account = Account {
+        name: "ACME".to_owned(),
+        key: name,
+        retailers: None,
+    };
     let signatures = Signatures::default();
     let bounds = Bounds::new(2 << 20);
     let senders = gateway::Senders::default();
     {
         let ports = Ports {
-            signature_headers: signatures.sha512.iter().chain(&signatures.md5).cloned().collect(),
+            signature_headers: signatures
+                .sha512
+                .iter()
+                .chain(&signatures.md5)
+                .cloned()
+                .collect(),
             verifier: Arc::new(WebhookVerifier::new(Arc::new(ring), signatures)),
             accounts: Arc::new(Accounts::new([account])),
             intake,
@@ -114,7 +135,14 @@ async fn serve(key: &Path, intake: Arc<dyn Intake>) -> anyhow::Result<()> {
         };
         let router = gateway::router(ports, &bounds);
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        let serving = gateway::serve(listen().await?, None, router, bounds, senders, shutdown.clone());
+        let serving = gateway::serve(
+            listen().await?,
+            None,
+            router,
+            bounds,
+            senders,
+            shutdown.clone(),
+        );
         shutdown.spawn(serving);
         pending().await
     }

@@ -43,10 +43,20 @@ impl Watched {
             ca: None,
             timeout: Duration::from_secs(10),
         });
-        let sampling = Sampling { share: self.share, keep_failures: true, trust_callers: false };
+        let sampling = Sampling {
+            share: self.share,
+            keep_failures: true,
+            trust_callers: false,
+        };
         let instance = "bench".to_owned();
         let send_metrics_every = Duration::from_secs(30);
-        Ok(telemetry::start(&Options { service, instance, collector, sampling, send_metrics_every })?)
+        Ok(telemetry::start(&Options {
+            service,
+            instance,
+            collector,
+            sampling,
+            send_metrics_every,
+        })?)
     }
 }
 
@@ -62,7 +72,11 @@ struct Way {
 impl Way {
     fn args(&self) -> Vec<String> {
         let mut args = vec!["--share".to_owned(), self.share.to_owned()];
-        args.extend(self.collector.iter().flat_map(|at| ["--collector".to_owned(), at.clone()]));
+        args.extend(
+            self.collector
+                .iter()
+                .flat_map(|at| ["--collector".to_owned(), at.clone()]),
+        );
         args
     }
 }
@@ -100,11 +114,36 @@ pub(crate) fn measure(report: &mut Report, inputs: &Inputs, backlog: usize) -> a
     let at = |subject: &Subject| Some(format!("http://{}", subject.address()));
     let nobody = format!("http://127.0.0.1:{}", nats_server::free_port()?);
     let ways = [
-        Way { name: "off", share: "0", collector: None, wanted: f64::INFINITY },
-        Way { name: "10 % of traces", share: "0.1", collector: at(&there), wanted: 1.1 },
-        Way { name: "100 % of traces", share: "1", collector: at(&there), wanted: f64::INFINITY },
-        Way { name: "100 %, collector dead", share: "1", collector: Some(nobody), wanted: f64::INFINITY },
-        Way { name: "100 %, collector slow", share: "1", collector: at(&slow), wanted: f64::INFINITY },
+        Way {
+            name: "off",
+            share: "0",
+            collector: None,
+            wanted: f64::INFINITY,
+        },
+        Way {
+            name: "10 % of traces",
+            share: "0.1",
+            collector: at(&there),
+            wanted: 1.1,
+        },
+        Way {
+            name: "100 % of traces",
+            share: "1",
+            collector: at(&there),
+            wanted: f64::INFINITY,
+        },
+        Way {
+            name: "100 %, collector dead",
+            share: "1",
+            collector: Some(nobody),
+            wanted: f64::INFINITY,
+        },
+        Way {
+            name: "100 %, collector slow",
+            share: "1",
+            collector: at(&slow),
+            wanted: f64::INFINITY,
+        },
     ];
     let mut gateway = vec![None; ways.len()];
     let mut dispatcher = vec![None; ways.len()];
@@ -134,7 +173,10 @@ fn show(report: &mut Report, stage: &str, ways: &[Way], rows: Vec<Row>) {
         let p99 = row.p99_ms;
         let memory = row.memory.unwrap_or_default();
         let dropped = row.dropped.unwrap_or_default();
-        report.add(&format!("{stage}, telemetry {}", way.name), row.of_floor(off_us).wanted(0.0, way.wanted));
+        report.add(
+            &format!("{stage}, telemetry {}", way.name),
+            row.of_floor(off_us).wanted(0.0, way.wanted),
+        );
         if !way.name.contains("collector") {
             continue;
         }
@@ -149,7 +191,10 @@ fn show(report: &mut Report, stage: &str, ways: &[Way], rows: Vec<Row>) {
                 memory.saturating_sub(off_memory),
                 MOST_MEMORY,
             );
-            report.said(format!("spans dropped and counted, telemetry {}: {dropped}", way.name));
+            report.said(format!(
+                "spans dropped and counted, telemetry {}: {dropped}",
+                way.name
+            ));
         }
     }
 }
@@ -159,23 +204,37 @@ fn load_gateway(inputs: &Inputs, way: &Way) -> anyhow::Result<Row> {
     let mut subject = Subject::gateway(folder.path(), &inputs.rsa1024.public, &way.args())?;
     let row = subject.load(&inputs.rsa1024.requests, false)?;
     let memory = Some(crate::cpu::resident(subject.id())?);
-    Ok(Row { memory, dropped: Some(subject.ask()?), ..row })
+    Ok(Row {
+        memory,
+        dropped: Some(subject.ask()?),
+        ..row
+    })
 }
 
 fn run_dispatcher(backlog: usize, way: &Way) -> anyhow::Result<Row> {
     let backlog = backlog.to_string();
     let args = [vec!["work-off".to_owned(), backlog], way.args()].concat();
-    let output = std::process::Command::new(std::env::current_exe()?).args(args).output()?;
-    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = std::process::Command::new(std::env::current_exe()?)
+        .args(args)
+        .output()?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// The number of dropped spans, as a scrape shows it.
 pub(crate) fn dropped(started: &TelemetryHandle) -> f64 {
     let text = started.scrape().text();
-    let lines = text.lines().filter(|line| line.starts_with("otel_sdk_processor_span_processed_total"));
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("otel_sdk_processor_span_processed_total"));
     let dropped = lines.filter(|line| line.contains("queue_full"));
-    dropped.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    dropped
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
 }
 
 /// Where a gateway's queue and key are, and how it is watched.

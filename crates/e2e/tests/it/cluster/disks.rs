@@ -19,7 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A gateway whose disk does as files in the returned folder say.
 fn with_shim(sink: &Sink) -> (Deployment, PathBuf) {
     let routes = sink.route("all", "match: {}, start: beginning");
-    let plan = Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(routes)
+    };
     let mut deployment = Deployment::prepare(plan);
     let folder = deployment.folder.path().join("shim");
     let library = make_shim(&folder);
@@ -33,12 +38,20 @@ fn with_shim(sink: &Sink) -> (Deployment, PathBuf) {
 
 async fn status(deployment: &Deployment, reference: &str) -> u16 {
     let sender = Sender::new(deployment.gateways[0].url(), Retry::Never).unwrap();
-    sender.send(&signed("E", reference)).await.answer.map_or(0, |answer| answer.status)
+    sender
+        .send(&signed("E", reference))
+        .await
+        .answer
+        .map_or(0, |answer| answer.status)
 }
 
 async fn arrived(sink: &Sink, reference: &str) {
     let subject = format!("ORDER/{reference}");
-    let is_there = || sink.requests().iter().any(|request| request.header("ce-subject") == subject);
+    let is_there = || {
+        sink.requests()
+            .iter()
+            .any(|request| request.header("ce-subject") == subject)
+    };
     until(&format!("{reference} arrived"), PATIENCE, is_there).await;
 }
 
@@ -48,21 +61,45 @@ async fn a_spool_on_a_full_disk_is_gone_around_and_used_again() {
     let (mut deployment, folder) = with_shim(&sink);
     assert_eq!(status(&deployment, "BEFORE").await, 200);
     fs::write(folder.join("full"), "").unwrap();
-    assert_eq!(status(&deployment, "DIRECT").await, 200, "the queue took it");
+    assert_eq!(
+        status(&deployment, "DIRECT").await,
+        200,
+        "the queue took it"
+    );
     arrived(&sink, "DIRECT").await;
-    assert!(deployment.gateways[0].log().contains("the spool is full"), "an alarm");
+    assert!(
+        deployment.gateways[0].log().contains("the spool is full"),
+        "an alarm"
+    );
 
     deployment.servers.kill_all();
-    assert_eq!(status(&deployment, "REFUSED").await, 503, "nowhere to keep it");
-    until("it says that it is not ready", PATIENCE, || !deployment.gateways[0].is_ready()).await;
+    assert_eq!(
+        status(&deployment, "REFUSED").await,
+        503,
+        "nowhere to keep it"
+    );
+    until("it says that it is not ready", PATIENCE, || {
+        !deployment.gateways[0].is_ready()
+    })
+    .await;
     fs::remove_file(folder.join("full")).unwrap();
-    until("it is ready again by itself", PATIENCE, || deployment.gateways[0].is_ready()).await;
-    assert_eq!(status(&deployment, "SPOOLED").await, 200, "the spool has it");
+    until("it is ready again by itself", PATIENCE, || {
+        deployment.gateways[0].is_ready()
+    })
+    .await;
+    assert_eq!(
+        status(&deployment, "SPOOLED").await,
+        200,
+        "the spool has it"
+    );
     deployment.servers.start_all().unwrap();
     for reference in ["BEFORE", "SPOOLED"] {
         arrived(&sink, reference).await;
     }
-    let refused = sink.requests().iter().any(|request| request.header("ce-subject") == "ORDER/REFUSED");
+    let refused = sink
+        .requests()
+        .iter()
+        .any(|request| request.header("ce-subject") == "ORDER/REFUSED");
     assert!(!refused, "what was refused is not delivered");
 }
 
@@ -73,14 +110,26 @@ async fn a_spool_that_failed_to_sync_is_never_trusted_again() {
     assert_eq!(status(&deployment, "BEFORE").await, 200);
     arrived(&sink, "BEFORE").await;
     fs::write(folder.join("sync"), "").unwrap();
-    assert_eq!(status(&deployment, "DURING").await, 200, "the queue took it");
+    assert_eq!(
+        status(&deployment, "DURING").await,
+        200,
+        "the queue took it"
+    );
     fs::remove_file(folder.join("sync")).unwrap();
     deployment.servers.kill_all();
-    assert_eq!(status(&deployment, "REFUSED").await, 503, "the file works again, and is not believed");
+    assert_eq!(
+        status(&deployment, "REFUSED").await,
+        503,
+        "the file works again, and is not believed"
+    );
     deployment.servers.start_all().unwrap();
     deployment.gateways[0].kill();
     deployment.gateways[0].restart();
-    assert!(deployment.gateways[0].log().contains("set aside"), "{}", deployment.gateways[0].log());
+    assert!(
+        deployment.gateways[0].log().contains("set aside"),
+        "{}",
+        deployment.gateways[0].log()
+    );
     assert_eq!(status(&deployment, "AFTER").await, 200);
     for reference in ["DURING", "AFTER"] {
         arrived(&sink, reference).await;
@@ -104,7 +153,12 @@ async fn a_servers_full_disk_delays_and_loses_nothing() {
         "all",
         "match: {}, start: beginning, retry: { initial: 100ms, max-delay: 2s, max-elapsed: 1h }",
     );
-    let plan = Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(routes)
+    };
     let mut deployment = Deployment::prepare(plan);
     let folder = deployment.folder.path().to_owned();
     let image = folder.join("disk.img");
@@ -123,17 +177,30 @@ async fn a_servers_full_disk_delays_and_loses_nothing() {
     let load = Load::paced(&deployment.urls(), 4, Duration::from_millis(10));
     goes_on(&load, &sink).await;
     let filler = fill(&store);
-    let alarm = || deployment.gateways[0].log().contains("the queue takes nothing");
+    let alarm = || {
+        deployment.gateways[0]
+            .log()
+            .contains("the queue takes nothing")
+    };
     until("there is an alarm", PATIENCE, alarm).await;
     accepts(&load).await;
-    assert!(deployment.gateways[0].is_ready(), "it can make events durable");
+    assert!(
+        deployment.gateways[0].is_ready(),
+        "it can make events durable"
+    );
     fs::remove_file(filler).unwrap();
     // What the runbook says: a server whose disk was full is started again.
     deployment.servers.kill_all();
     deployment.servers.start_all().unwrap();
     goes_on(&load, &sink).await;
     let ledger = load.stop().await;
-    assert_eq!(ledger.0.len(), ledger.1.len(), "every one was accepted: the spool stood in");
-    settle(&deployment, &sink, ledger, PATIENCE).await.assert(200);
+    assert_eq!(
+        ledger.0.len(),
+        ledger.1.len(),
+        "every one was accepted: the spool stood in"
+    );
+    settle(&deployment, &sink, ledger, PATIENCE)
+        .await
+        .assert(200);
     deployment.servers.kill_all();
 }

@@ -46,33 +46,51 @@ impl Fault {
 
 #[test]
 fn a_leader_cut_off_together_with_a_gateway_costs_nothing() {
-    in_a_namespace("a_leader_cut_off_together_with_a_gateway_costs_nothing", Fault::BothWays);
+    in_a_namespace(
+        "a_leader_cut_off_together_with_a_gateway_costs_nothing",
+        Fault::BothWays,
+    );
 }
 
 #[test]
 fn a_leader_that_hears_and_is_not_heard_costs_nothing() {
-    in_a_namespace("a_leader_that_hears_and_is_not_heard_costs_nothing", Fault::OneWay(SaidFrom::Aside));
+    in_a_namespace(
+        "a_leader_that_hears_and_is_not_heard_costs_nothing",
+        Fault::OneWay(SaidFrom::Aside),
+    );
 }
 
 #[test]
 fn a_leader_that_is_heard_and_does_not_hear_costs_nothing() {
-    in_a_namespace("a_leader_that_is_heard_and_does_not_hear_costs_nothing", Fault::OneWay(SaidFrom::Hub));
+    in_a_namespace(
+        "a_leader_that_is_heard_and_does_not_hear_costs_nothing",
+        Fault::OneWay(SaidFrom::Hub),
+    );
 }
 
 /// Runs the test of this name again, in a network namespace of its own.
 #[expect(clippy::print_stdout, reason = "figures of a test")]
 fn in_a_namespace(name: &str, fault: Fault) {
     if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         return runtime.block_on(survives(fault));
     }
     let itself = format!("cluster::partition::{name}");
     let mut command = Command::new("unshare");
-    command.arg("--net").arg(std::env::current_exe().unwrap()).args([&itself, "--exact", "--nocapture"]);
+    command
+        .arg("--net")
+        .arg(std::env::current_exe().unwrap())
+        .args([&itself, "--exact", "--nocapture"]);
     match command.env(INSIDE, "1").stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(said.contains("accept p99") || said.contains(NO_NAMESPACES), "it did not run: {said}");
+            assert!(
+                said.contains("accept p99") || said.contains(NO_NAMESPACES),
+                "it did not run: {said}"
+            );
             println!("{said}");
         }
         Ok(output) if String::from_utf8_lossy(&output.stderr).contains("unshare") => {
@@ -95,15 +113,23 @@ async fn survives(fault: Fault) {
         "all",
         "match: {}, start: beginning, retry: { initial: 100ms, max-delay: 2s, max-elapsed: 1h }",
     );
-    let mut deployment = Deployment::start(Plan { aside: Some(Arc::clone(&aside)), ..Plan::new(routes) });
+    let mut deployment = Deployment::start(Plan {
+        aside: Some(Arc::clone(&aside)),
+        ..Plan::new(routes)
+    });
     make_the_one_aside_lead(&mut deployment).await;
     // One load for each side.
     let urls = deployment.urls();
-    let loads = urls.chunks(1).map(|url| Load::paced(url, 4, Duration::from_millis(20)));
+    let loads = urls
+        .chunks(1)
+        .map(|url| Load::paced(url, 4, Duration::from_millis(20)));
     let loads: Vec<Load> = loads.collect();
     goes_on(&loads[1], &sink).await;
     fault.begin(&aside);
-    until("another leads", PATIENCE, || deployment.leader().is_some_and(|leader| leader != 0)).await;
+    until("another leads", PATIENCE, || {
+        deployment.leader().is_some_and(|leader| leader != 0)
+    })
+    .await;
     let log = || deployment.gateways[0].log();
     let leaves = || log().contains("NATS does not answer: connecting anew");
     until("the gateway leaves its leader by itself", PATIENCE, leaves).await;
@@ -111,7 +137,10 @@ async fn survives(fault: Fault) {
         accepts(load).await;
     }
     goes_on(&loads[1], &sink).await;
-    assert!(deployment.gateways.iter().all(Service::is_ready), "and say so");
+    assert!(
+        deployment.gateways.iter().all(Service::is_ready),
+        "and say so"
+    );
     fault.end(&aside);
     goes_on(&loads[0], &sink).await;
     let mut took = Vec::new();
@@ -123,9 +152,17 @@ async fn survives(fault: Fault) {
         sent = &sent | &ledger.0;
         accepted = &accepted | &ledger.1;
     }
-    assert_eq!(sent.len(), accepted.len(), "every one was accepted: the spools stood in");
+    assert_eq!(
+        sent.len(),
+        accepted.len(),
+        "every one was accepted: the spools stood in"
+    );
     let outcome = settle(&deployment, &sink, (sent, accepted), PATIENCE).await;
-    println!("{fault:?}: accept p99 {:?}, longest {:?}", percentile(&took, 99), percentile(&took, 100));
+    println!(
+        "{fault:?}: accept p99 {:?}, longest {:?}",
+        percentile(&took, 99),
+        percentile(&took, 100)
+    );
     outcome.assert(outcome.accepted / 50 + 4 * 16);
 }
 

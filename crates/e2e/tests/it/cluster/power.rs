@@ -40,7 +40,11 @@ impl World {
             ..nats_server::Options::default()
         };
         let servers = Cluster::start(1, &options).unwrap();
-        let world = Self { folder, servers, disk: Some(disk) };
+        let world = Self {
+            folder,
+            servers,
+            disk: Some(disk),
+        };
         world.make_streams().await;
         Some(world)
     }
@@ -52,12 +56,21 @@ impl World {
     }
 
     async fn make_streams(&self) {
-        let report = cluster::Cluster::connect(&self.options()).await.unwrap().init().await.unwrap();
+        let report = cluster::Cluster::connect(&self.options())
+            .await
+            .unwrap()
+            .init()
+            .await
+            .unwrap();
         assert!(report.is_good(), "{report}");
     }
 
     async fn queue(&self) -> Arc<JetStream> {
-        Arc::new(JetStream::open(self.options(), Arc::new(SystemClock)).await.unwrap())
+        Arc::new(
+            JetStream::open(self.options(), Arc::new(SystemClock))
+                .await
+                .unwrap(),
+        )
     }
 
     /// kill -9, and the disk as it was without a sync.
@@ -72,19 +85,30 @@ impl World {
     }
 
     async fn stored(&self) -> Vec<String> {
-        self.messages().await.into_iter().map(|(id, _)| id).collect()
+        self.messages()
+            .await
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// How many of the stored events are marked as given again.
     async fn refed(&self) -> usize {
-        self.messages().await.into_iter().filter(|(_, is_refed)| *is_refed).count()
+        self.messages()
+            .await
+            .into_iter()
+            .filter(|(_, is_refed)| *is_refed)
+            .count()
     }
 
     /// The id of every stored event, and whether it was given again.
     async fn messages(&self) -> Vec<(String, bool)> {
         let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
         let client = options.connect(self.servers.urls()).await.unwrap();
-        let Ok(stream) = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await else {
+        let Ok(stream) = async_nats::jetstream::new(client)
+            .get_stream("FLUENT_EVENTS")
+            .await
+        else {
             return Vec::new();
         };
         let mut found = Vec::new();
@@ -99,7 +123,9 @@ impl World {
 }
 
 fn events(count: usize) -> Vec<Event> {
-    (0..count).map(|number| queue::conformance::event(&format!("P{number}"), &format!("e{number}"))).collect()
+    (0..count)
+        .map(|number| queue::conformance::event(&format!("P{number}"), &format!("e{number}")))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +140,10 @@ async fn with_sync_always_the_servers_forget_nothing() {
     }
     world.cut_power();
     let stored = world.stored().await;
-    let missing = events.iter().filter(|event| !stored.contains(&event.id().to_string())).count();
+    let missing = events
+        .iter()
+        .filter(|event| !stored.contains(&event.id().to_string()))
+        .count();
     assert_eq!(missing, 0, "of {}", events.len());
 }
 
@@ -136,21 +165,38 @@ async fn with_the_servers_default_the_spool_makes_the_stream_whole() {
     .await;
     world.cut_power();
     let left = world.stored().await.len();
-    println!("{left} of {} acknowledged events were on the disk", events.len());
-    assert!(left < events.len(), "a server that forgets nothing proves nothing here");
+    println!(
+        "{left} of {} acknowledged events were on the disk",
+        events.len()
+    );
+    assert!(
+        left < events.len(),
+        "a server that forgets nothing proves nothing here"
+    );
     // Missing, or there and short: what an operator does is the same.
     world.make_streams().await;
     let began = std::time::Instant::now();
     loop {
         let stored = world.stored().await;
-        let missing = events.iter().filter(|event| !stored.contains(&event.id().to_string())).count();
+        let missing = events
+            .iter()
+            .filter(|event| !stored.contains(&event.id().to_string()))
+            .count();
         if missing == 0 {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "{missing} of {} are missing", events.len());
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{missing} of {} are missing",
+            events.len()
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(world.refed().await, events.len() - left, "what was lost is marked, and nothing else");
+    assert_eq!(
+        world.refed().await,
+        events.len() - left,
+        "what was lost is marked, and nothing else"
+    );
     spooled.close().await;
 }
 
@@ -158,8 +204,12 @@ async fn with_the_servers_default_the_spool_makes_the_stream_whole() {
 async fn what_only_the_spool_had_survives_it() {
     let sink = Sink::open().await;
     let routes = sink.route("all", "match: {}, start: beginning");
-    let mut deployment =
-        Deployment::prepare(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
+    let mut deployment = Deployment::prepare(Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(routes)
+    });
     deployment.make_streams();
     let folder = deployment.folder.path().to_owned();
     let path = |name: &str| folder.join(name);
@@ -182,6 +232,8 @@ async fn what_only_the_spool_had_survives_it() {
     deployment.servers.start_all().unwrap();
     deployment.gateways[0].restart();
     deployment.dispatchers[0].restart();
-    settle(&deployment, &sink, ledger, Duration::from_secs(60)).await.assert(0);
+    settle(&deployment, &sink, ledger, Duration::from_secs(60))
+        .await
+        .assert(0);
     deployment.gateways[0].kill();
 }

@@ -44,9 +44,15 @@ impl Process {
         let program = nats_server::find(&nats_server::Options::default().programs).unwrap();
         let log = fs::File::create(folder.join("nats.log")).unwrap();
         let mut command = Command::new(program);
-        command.args(["-c", "nats.conf"]).current_dir(folder).env("SERVER_NAME", name);
+        command
+            .args(["-c", "nats.conf"])
+            .current_dir(folder)
+            .env("SERVER_NAME", name);
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Self { child, folder: folder.to_owned() }
+        Self {
+            child,
+            folder: folder.to_owned(),
+        }
     }
 
     /// What it has written so far.
@@ -110,13 +116,24 @@ impl ShippedServers {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::generate().unwrap();
         fs::write(folder.path().join("nats-ca.crt"), authority.certificate()).unwrap();
-        let hosts: Vec<_> = (0..count).map(|number| format!("127.0.0.{}", number + 2)).collect();
+        let hosts: Vec<_> = (0..count)
+            .map(|number| format!("127.0.0.{}", number + 2))
+            .collect();
         let ports = own_ports.first().copied();
-        let [client_port, route_port] = ports.unwrap_or_else(|| [(); 2].map(|()| free_port().unwrap()));
+        let [client_port, route_port] =
+            ports.unwrap_or_else(|| [(); 2].map(|()| free_port().unwrap()));
         let monitors = hosts.iter().map(|_| free_port().unwrap()).collect();
         let servers = Vec::new();
-        let mut started =
-            Self { servers, hosts, client_port, route_port, own_ports, monitors, authority, folder };
+        let mut started = Self {
+            servers,
+            hosts,
+            client_port,
+            route_port,
+            own_ports,
+            monitors,
+            authority,
+            folder,
+        };
         for number in 0..usize::from(count) {
             let server = started.start_server(number, guard);
             started.servers.push(server);
@@ -126,8 +143,14 @@ impl ShippedServers {
             wait_for("clients to be let in", || TcpStream::connect(clients).ok());
             wait_for("a whole cluster", || {
                 let joined = started.joined(number)?;
-                let others = started.hosts.iter().filter(|host| **host != started.hosts[number]);
-                others.into_iter().all(|host| joined.contains(host)).then_some(())
+                let others = started
+                    .hosts
+                    .iter()
+                    .filter(|host| **host != started.hosts[number]);
+                others
+                    .into_iter()
+                    .all(|host| joined.contains(host))
+                    .then_some(())
             });
         }
         started
@@ -135,7 +158,10 @@ impl ShippedServers {
 
     /// The ports of a server: of clients, and of servers.
     pub(crate) fn ports(&self, number: usize) -> [u16; 2] {
-        self.own_ports.get(number).copied().unwrap_or([self.client_port, self.route_port])
+        self.own_ports
+            .get(number)
+            .copied()
+            .unwrap_or([self.client_port, self.route_port])
     }
 
     fn start_server(&self, number: usize, guard: Guard) -> Process {
@@ -145,11 +171,18 @@ impl ShippedServers {
         let from = Path::new(CONFIG).join("nats");
         fs::copy(from.join("accounts.conf"), folder.join("accounts.conf")).unwrap();
         let here = |file: &str| folder.join(file).to_str().unwrap().to_owned();
-        let at = if self.own_ports.is_empty() { host } else { "0.0.0.0" };
+        let at = if self.own_ports.is_empty() {
+            host
+        } else {
+            "0.0.0.0"
+        };
         let [client_port, route_port] = self.ports(number);
         let places = [
             ("0.0.0.0:4222", format!("{at}:{client_port}")),
-            ("127.0.0.1:8222", format!("127.0.0.1:{}", self.monitors[number])),
+            (
+                "127.0.0.1:8222",
+                format!("127.0.0.1:{}", self.monitors[number]),
+            ),
             ("0.0.0.0:6222", format!("{at}:{route_port}")),
             ("store_dir: /data", format!("store_dir: {:?}", here("data"))),
             ("30GB", "1GB".to_owned()),
@@ -172,10 +205,23 @@ impl ShippedServers {
         let conf = format!("{before}cluster {{{cluster}");
         fs::write(folder.join("nats.conf"), conf).unwrap();
         // A server refuses a variable that nothing uses.
-        let users = if guard == Guard::Nothing { &USERS[..4] } else { &USERS[..] };
-        let passwords: String = users.iter().map(|user| format!("{user}_PASSWORD: \"secret\"\n")).collect();
-        let known = if self.own_ports.is_empty() { self.hosts.len() } else { 1 };
-        let routes: Vec<_> = (0..known).map(|number| format!("{:?}", self.route(number))).collect();
+        let users = if guard == Guard::Nothing {
+            &USERS[..4]
+        } else {
+            &USERS[..]
+        };
+        let passwords: String = users
+            .iter()
+            .map(|user| format!("{user}_PASSWORD: \"secret\"\n"))
+            .collect();
+        let known = if self.own_ports.is_empty() {
+            self.hosts.len()
+        } else {
+            1
+        };
+        let routes: Vec<_> = (0..known)
+            .map(|number| format!("{:?}", self.route(number)))
+            .collect();
         let routes = format!("CLUSTER_ROUTES: [{}]\n", routes.join(", "));
         fs::write(folder.join("passwords.conf"), passwords + &routes).unwrap();
         fs::write(folder.join("ca.crt"), self.authority.certificate()).unwrap();
@@ -205,7 +251,12 @@ impl ShippedServers {
         let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
         // A server without any says null.
         let routes = body["routes"].as_array().into_iter().flatten();
-        Some(routes.filter_map(|route| route["remote_name"].as_str()).map(str::to_owned).collect())
+        Some(
+            routes
+                .filter_map(|route| route["remote_name"].as_str())
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 
     /// The settings of `config/cluster` for this user, with these servers.
@@ -214,7 +265,11 @@ impl ShippedServers {
         fs::write(folder.join(format!("{user}-password")), "secret").unwrap();
         let shipped = fs::read_to_string(format!("{CONFIG}/cluster/{user}.yml")).unwrap();
         let port = self.client_port;
-        let servers: Vec<_> = self.hosts.iter().map(|host| format!("tls://{host}:{port}")).collect();
+        let servers: Vec<_> = self
+            .hosts
+            .iter()
+            .map(|host| format!("tls://{host}:{port}"))
+            .collect();
         let listed = "tls://nats-1:4222, tls://nats-2:4222, tls://nats-3:4222";
         assert!(shipped.contains(listed), "{shipped}");
         let retention = "replicas: 3\n    retention: { age: 7d, bytes: 64MiB }\n";
@@ -280,10 +335,18 @@ impl Rogue {
         let tls = issuer.map_or_else(String::new, |issuer| {
             write_identity(&folder, &issuer.certify(&["127.0.0.1"]).unwrap());
             // It believes the servers: that they don't believe it is what is tested.
-            fs::copy(servers.folder.path().join("nats-ca.crt"), folder.join("ca.crt")).unwrap();
-            "tls { cert_file: server.crt, key_file: server.key, ca_file: ca.crt, verify: true }".to_owned()
+            fs::copy(
+                servers.folder.path().join("nats-ca.crt"),
+                folder.join("ca.crt"),
+            )
+            .unwrap();
+            "tls { cert_file: server.crt, key_file: server.key, ca_file: ca.crt, verify: true }"
+                .to_owned()
         });
-        let target = format!("{}{}:{}", self.password, servers.hosts[0], servers.route_port);
+        let target = format!(
+            "{}{}:{}",
+            self.password, servers.hosts[0], servers.route_port
+        );
         let conf = format!(
             "server_name: {}\nlisten: 127.0.0.1:{client}\n\
              accounts {{ FLUENT {{ users: [{{ user: rogue, password: rogue }}] }} }}\n\
@@ -292,7 +355,10 @@ impl Rogue {
         );
         fs::write(folder.join("nats.conf"), conf).unwrap();
         let process = Process::start(&folder, self.name);
-        RogueServer { process, url: format!("nats://127.0.0.1:{client}") }
+        RogueServer {
+            process,
+            url: format!("nats://127.0.0.1:{client}"),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::shipped::{
-    Certificate, Guard, PATIENCE, Rogue, RogueServer, ShippedServers, join_in_clear, wait_for, write_identity,
+    Certificate, Guard, PATIENCE, Rogue, RogueServer, ShippedServers, join_in_clear, wait_for,
+    write_identity,
 };
 
 /// What is before the host in a route's URL.
@@ -23,14 +24,25 @@ const PASSWORD: &str = "cluster:secret@";
 /// Where gateways may publish.
 const SUBJECT: &str = "fluent.quarantine.x";
 
-const BARE: Rogue = Rogue { name: "bare", password: "", certificate: Certificate::None };
+const BARE: Rogue = Rogue {
+    name: "bare",
+    password: "",
+    certificate: Certificate::None,
+};
 
 /// Listens on everything that a stranger's own server hears of.
 async fn eavesdrop(rogue: &RogueServer) -> Subscriber {
     let options = ConnectOptions::with_user_and_password("rogue".to_owned(), "rogue".to_owned());
-    let client = options.retry_on_initial_connect().connect(&*rogue.url).await.unwrap();
+    let client = options
+        .retry_on_initial_connect()
+        .connect(&*rogue.url)
+        .await
+        .unwrap();
     let heard = client.subscribe("fluent.>").await.unwrap();
-    timeout(PATIENCE, client.flush()).await.expect("a stranger's own server").unwrap();
+    timeout(PATIENCE, client.flush())
+        .await
+        .expect("a stranger's own server")
+        .unwrap();
     heard
 }
 
@@ -40,7 +52,9 @@ async fn gateway(servers: &ShippedServers, ca: &str) -> Result<Client, async_nat
         .add_root_certificates(servers.folder.path().join(ca))
         .custom_inbox_prefix("_INBOX_gateway");
     let host = servers.hosts.last().unwrap();
-    options.connect(format!("tls://{host}:{}", servers.client_port)).await
+    options
+        .connect(format!("tls://{host}:{}", servers.client_port))
+        .await
 }
 
 /// Publishes until the stranger hears it.
@@ -49,23 +63,34 @@ async fn publish_until_heard(client: &Client, heard: &mut Subscriber) {
         loop {
             client.publish(SUBJECT, "body".into()).await.unwrap();
             client.flush().await.unwrap();
-            if timeout(Duration::from_millis(50), heard.next()).await.is_ok() {
+            if timeout(Duration::from_millis(50), heard.next())
+                .await
+                .is_ok()
+            {
                 return;
             }
         }
     };
-    timeout(PATIENCE, publish).await.expect("who joined hears what is published");
+    timeout(PATIENCE, publish)
+        .await
+        .expect("who joined hears what is published");
 }
 
 /// Whether any of the servers says that it has joined with this one.
 fn is_joined(servers: &ShippedServers, name: &str) -> bool {
-    (0..servers.hosts.len()).any(|number| servers.joined(number).unwrap().iter().any(|it| it == name))
+    (0..servers.hosts.len())
+        .any(|number| servers.joined(number).unwrap().iter().any(|it| it == name))
 }
 
 /// A command of the product, with the settings that `config/cluster` has for its user.
 fn command(servers: &ShippedServers, args: &[&str]) -> Output {
     let config = servers.settings("admin");
-    Command::new(env!("CARGO_BIN_EXE_pipeline")).args(args).arg("--config").arg(config).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_pipeline"))
+        .args(args)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .unwrap()
 }
 
 fn parsed(output: &Output) -> Value {
@@ -77,29 +102,55 @@ async fn nobody_joins_the_servers_without_their_password_and_a_certificate() {
     let servers = ShippedServers::start(3, Guard::Shipped);
     let refused = [
         BARE,
-        Rogue { name: "no-certificate", password: PASSWORD, ..BARE },
-        Rogue { name: "foreign", password: PASSWORD, certificate: Certificate::Foreign },
-        Rogue { name: "no-password", certificate: Certificate::Trusted, ..BARE },
+        Rogue {
+            name: "no-certificate",
+            password: PASSWORD,
+            ..BARE
+        },
+        Rogue {
+            name: "foreign",
+            password: PASSWORD,
+            certificate: Certificate::Foreign,
+        },
+        Rogue {
+            name: "no-password",
+            certificate: Certificate::Trusted,
+            ..BARE
+        },
     ]
     .map(|rogue| (rogue.name, rogue.start(&servers)));
     let mut heard = Vec::new();
     for (name, rogue) in &refused {
         heard.push((name, eavesdrop(rogue).await));
-        wait_for(name, || (rogue.process.log().matches(" closed: ").count() >= 3).then_some(()));
+        wait_for(name, || {
+            (rogue.process.log().matches(" closed: ").count() >= 3).then_some(())
+        });
     }
     let log = servers.servers[0].log();
-    for why in ["does not look like a TLS handshake", "signed by unknown authority", "authentication error"] {
+    for why in [
+        "does not look like a TLS handshake",
+        "signed by unknown authority",
+        "authentication error",
+    ] {
         assert!(log.contains(why), "{why}: {log}");
     }
     // The same stranger with both is one of them: that the others heard nothing means something.
-    let both = Rogue { name: "both", password: PASSWORD, certificate: Certificate::Trusted }.start(&servers);
+    let both = Rogue {
+        name: "both",
+        password: PASSWORD,
+        certificate: Certificate::Trusted,
+    }
+    .start(&servers);
     let mut heard_by_both = eavesdrop(&both).await;
     let client = gateway(&servers, "nats-ca.crt").await.unwrap();
     publish_until_heard(&client, &mut heard_by_both).await;
     assert!(is_joined(&servers, "both"));
     for (name, mut heard) in heard {
         assert!(!is_joined(&servers, name), "{name} joined");
-        assert!(heard.next().now_or_never().is_none(), "{name} hears what is published");
+        assert!(
+            heard.next().now_or_never().is_none(),
+            "{name} hears what is published"
+        );
     }
 }
 
@@ -115,11 +166,16 @@ async fn without_authorization_and_tls_whoever_reaches_the_port_joins_and_hears_
 #[test]
 fn the_port_for_servers_says_nothing_in_clear() {
     let servers = ShippedServers::start(1, Guard::Shipped);
-    let rogue = r#"{"verbose":false,"pedantic":false,"name":"rogue","cluster":"fluent","headers":true}"#;
+    let rogue =
+        r#"{"verbose":false,"pedantic":false,"name":"rogue","cluster":"fluent","headers":true}"#;
     let route = format!("{}:{}", servers.hosts[0], servers.route_port);
     let (greeting, answer) = join_in_clear(&route, rogue);
     assert_eq!((&*greeting, &*answer), ("", ""));
-    assert!(servers.servers[0].log().contains("TLS route handshake error"));
+    assert!(
+        servers.servers[0]
+            .log()
+            .contains("TLS route handshake error")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,17 +185,35 @@ async fn clients_come_by_tls_and_the_products_own_with_the_shipped_settings() {
     let address = format!("{}:{}", servers.hosts[0], servers.client_port);
     let (greeting, answer) = join_in_clear(&address, client);
     assert!(greeting.contains("\"tls_required\":true"), "{greeting}");
-    assert!(!answer.contains("PONG"), "the right password, in clear: {answer}");
+    assert!(
+        !answer.contains("PONG"),
+        "the right password, in clear: {answer}"
+    );
     // Where servers say that others are, their certificates say it too.
-    assert!(servers.hosts.iter().all(|host| greeting.contains(&format!("\"{host}:"))), "{greeting}");
+    assert!(
+        servers
+            .hosts
+            .iter()
+            .all(|host| greeting.contains(&format!("\"{host}:"))),
+        "{greeting}"
+    );
 
-    fs::write(servers.folder.path().join("strange.crt"), Authority::generate().unwrap().certificate())
-        .unwrap();
-    assert!(gateway(&servers, "strange.crt").await.is_err(), "a server is not believed unverified");
+    fs::write(
+        servers.folder.path().join("strange.crt"),
+        Authority::generate().unwrap().certificate(),
+    )
+    .unwrap();
+    assert!(
+        gateway(&servers, "strange.crt").await.is_err(),
+        "a server is not believed unverified"
+    );
     let made = command(&servers, &["cluster", "init"]);
     assert!(made.status.success(), "{made:?}");
     let port = servers.route_port.to_string();
-    let checked = command(&servers, &["cluster", "check", "--json", "--route-port", &port]);
+    let checked = command(
+        &servers,
+        &["cluster", "check", "--json", "--route-port", &port],
+    );
     assert!(checked.status.success(), "{checked:?}");
     let mut ports: Vec<_> = parsed(&checked)["route_ports"].as_array().unwrap().clone();
     ports.sort_by_key(|port| port["server"].to_string());
@@ -149,7 +223,10 @@ async fn clients_come_by_tls_and_the_products_own_with_the_shipped_settings() {
     // What the servers log of it is said, so that nobody looks for who it was.
     let checked = command(&servers, &["cluster", "check", "--route-port", &port]);
     let said = String::from_utf8_lossy(&checked.stdout);
-    for error in ["TLS route handshake error: EOF", "tls: client didn't provide a certificate"] {
+    for error in [
+        "TLS route handshake error: EOF",
+        "tls: client didn't provide a certificate",
+    ] {
         assert!(said.contains(error), "{said}");
         for server in &servers.servers {
             wait_for(error, || server.log().contains(error).then_some(()));
@@ -173,34 +250,57 @@ fn servers_tell_nobody_another_address_than_the_one_that_their_certificate_names
     // They listen at all addresses, those of this machine and of its networks, too. What they tell
     // other servers made them one cluster: nobody believes an address that a certificate does not name.
     let servers = ShippedServers::start_at_all_addresses(3);
-    let named: Vec<_> =
-        (0..3).map(|number| format!("{}:{}", servers.hosts[number], servers.ports(number)[0])).collect();
+    let named: Vec<_> = (0..3)
+        .map(|number| format!("{}:{}", servers.hosts[number], servers.ports(number)[0]))
+        .collect();
     for number in 0..3 {
-        wait_for("all addresses", || (told_to_clients(&servers, number).len() >= 3).then_some(()));
+        wait_for("all addresses", || {
+            (told_to_clients(&servers, number).len() >= 3).then_some(())
+        });
         assert_eq!(told_to_clients(&servers, number), named);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_whether_a_stranger_may_join_the_servers() {
-    let deployment =
-        Deployment::prepare(Plan { servers: 3, gateways: 0, dispatchers: 0, ..Plan::new("    []\n") });
+    let deployment = Deployment::prepare(Plan {
+        servers: 3,
+        gateways: 0,
+        dispatchers: 0,
+        ..Plan::new("    []\n")
+    });
     deployment.make_streams();
     let closed = free_port().unwrap().to_string();
     let checked = deployment.command("admin", &["cluster", "check", "--route-port", &closed]);
     assert!(checked.status.success(), "{checked:?}");
-    assert!(String::from_utf8_lossy(&checked.stdout).contains("closed from here"), "{checked:?}");
+    assert!(
+        String::from_utf8_lossy(&checked.stdout).contains("closed from here"),
+        "{checked:?}"
+    );
 
-    let conf = fs::read_to_string(deployment.servers.servers[0].folder().join("nats.conf")).unwrap();
-    let listen = conf.split_once("name: fluent, listen: \"127.0.0.1:").unwrap().1;
+    let conf =
+        fs::read_to_string(deployment.servers.servers[0].folder().join("nats.conf")).unwrap();
+    let listen = conf
+        .split_once("name: fluent, listen: \"127.0.0.1:")
+        .unwrap()
+        .1;
     let open = listen.split_once('"').unwrap().0;
     let checked = deployment.command("admin", &["cluster", "check", "--route-port", open]);
     assert!(!checked.status.success(), "{checked:?}");
     let said = String::from_utf8_lossy(&checked.stdout);
-    assert!(said.contains("OPEN: anybody who reaches it reads and forges events"), "{said}");
+    assert!(
+        said.contains("OPEN: anybody who reaches it reads and forges events"),
+        "{said}"
+    );
     let why = String::from_utf8_lossy(&checked.stderr);
-    assert!(why.contains("nats-1") && why.contains("`cluster.authorization`"), "{why}");
-    let checked = deployment.command("admin", &["cluster", "check", "--json", "--route-port", open]);
+    assert!(
+        why.contains("nats-1") && why.contains("`cluster.authorization`"),
+        "{why}"
+    );
+    let checked = deployment.command(
+        "admin",
+        &["cluster", "check", "--json", "--route-port", open],
+    );
     assert!(!checked.status.success(), "{checked:?}");
     assert_eq!(parsed(&checked)["route_ports"][0]["state"], "open");
 }
@@ -214,13 +314,21 @@ async fn check_warns_of_servers_that_speak_to_each_other_in_clear() {
     let checked = command(&servers, &["cluster", "check", "--route-port", &port]);
     assert!(checked.status.success(), "{checked:?}");
     let said = String::from_utf8_lossy(&checked.stdout);
-    assert!(said.contains("asks for a password, without TLS") && said.contains("`cluster.tls`"), "{said}");
+    assert!(
+        said.contains("asks for a password, without TLS") && said.contains("`cluster.tls`"),
+        "{said}"
+    );
 }
 
 /// Has every server read its files again, once this was done to its folder.
 fn change(servers: &ShippedServers, what: impl Fn(usize)) {
     for (number, server) in servers.servers.iter().enumerate() {
-        let reloaded = || server.log().matches("Reloaded server configuration").count();
+        let reloaded = || {
+            server
+                .log()
+                .matches("Reloaded server configuration")
+                .count()
+        };
         let before = reloaded();
         what(number);
         server.reload();
@@ -231,9 +339,15 @@ fn change(servers: &ShippedServers, what: impl Fn(usize)) {
 /// Year, month and day, in so many days.
 fn civil_day(days: u64) -> (i32, u8, u8) {
     let day = (SystemClock.now() + Duration::from_hours(24 * days)).to_string();
-    let mut parts = day[..10].split('-').map(|part| part.parse::<u16>().unwrap());
+    let mut parts = day[..10]
+        .split('-')
+        .map(|part| part.parse::<u16>().unwrap());
     let mut next = || parts.next().unwrap();
-    (next().into(), next().try_into().unwrap(), next().try_into().unwrap())
+    (
+        next().into(),
+        next().try_into().unwrap(),
+        next().try_into().unwrap(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +359,9 @@ async fn certificates_and_their_authority_are_renewed_while_everything_runs() {
     let new = Authority::generate().unwrap();
     let believe = |servers: &ShippedServers, bundle: &str| {
         fs::write(servers.folder.path().join("nats-ca.crt"), bundle).unwrap();
-        change(servers, |number| fs::write(servers.servers[number].folder.join("ca.crt"), bundle).unwrap());
+        change(servers, |number| {
+            fs::write(servers.servers[number].folder.join("ca.crt"), bundle).unwrap()
+        });
     };
     let works = |servers: &ShippedServers| {
         let checked = command(servers, &["cluster", "check"]);
@@ -256,14 +372,20 @@ async fn certificates_and_their_authority_are_renewed_while_everything_runs() {
     // It is said in time: this one has less than a week.
     let soon = civil_day(7);
     change(&servers, |number| {
-        let certificate = servers.authority.certify_until(&[&servers.hosts[number]], soon).unwrap();
+        let certificate = servers
+            .authority
+            .certify_until(&[&servers.hosts[number]], soon)
+            .unwrap();
         write_identity(&servers.servers[number].folder, &certificate);
     });
     let port = servers.route_port.to_string();
     let checked = command(&servers, &["cluster", "check", "--route-port", &port]);
     let said = String::from_utf8_lossy(&checked.stderr);
     assert_eq!(checked.status.code(), Some(1), "{checked:?}");
-    assert!(said.contains("certificates end soon") && said.contains("renew-nats-certificates.md"), "{said}");
+    assert!(
+        said.contains("certificates end soon") && said.contains("renew-nats-certificates.md"),
+        "{said}"
+    );
     let day = format!("SOON: {}-{:02}-{:02}", soon.0, soon.1, soon.2);
     let table = String::from_utf8_lossy(&checked.stdout);
     assert_eq!(table.matches(&day).count(), 3, "{table}");
@@ -281,13 +403,23 @@ async fn certificates_and_their_authority_are_renewed_while_everything_runs() {
     // Whoever connects now meets the new authority's certificates, and the old one's are strangers'.
     fs::write(servers.folder.path().join("old.crt"), old).unwrap();
     assert!(gateway(&servers, "old.crt").await.is_err());
-    let old = Rogue { name: "old", password: PASSWORD, certificate: Certificate::Trusted }.start(&servers);
+    let old = Rogue {
+        name: "old",
+        password: PASSWORD,
+        certificate: Certificate::Trusted,
+    }
+    .start(&servers);
     wait_for("the old certificate to be refused", || {
-        servers.servers[0].log().contains("signed by unknown authority").then_some(())
+        servers.servers[0]
+            .log()
+            .contains("signed by unknown authority")
+            .then_some(())
     });
     // Servers that connect to each other anew do, and who was connected stayed so.
     servers.restart(2);
-    wait_for("the server that restarted", || (servers.joined(2)?.len() >= 2).then_some(()));
+    wait_for("the server that restarted", || {
+        (servers.joined(2)?.len() >= 2).then_some(())
+    });
     assert!(!is_joined(&servers, "old"), "{}", old.process.log());
     works(&servers);
     stayed.publish(SUBJECT, "body".into()).await.unwrap();

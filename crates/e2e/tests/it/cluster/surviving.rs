@@ -31,13 +31,19 @@ fn load(deployment: &Deployment) -> Load {
 /// Waits until some are delivered that nobody had answered for yet, and all before them.
 pub(crate) async fn goes_on(load: &Load, sink: &Sink) {
     let before = load.accepted();
-    until("deliveries go on", PATIENCE * 2, || sink.different() > before + SOME).await;
+    until("deliveries go on", PATIENCE * 2, || {
+        sink.different() > before + SOME
+    })
+    .await;
 }
 
 /// Waits until some more are accepted.
 pub(crate) async fn accepts(load: &Load) {
     let before = load.accepted();
-    until("webhooks are taken", PATIENCE, || load.accepted() > before + SOME).await;
+    until("webhooks are taken", PATIENCE, || {
+        load.accepted() > before + SOME
+    })
+    .await;
 }
 
 /// Waits until a server leads; its number.
@@ -53,7 +59,10 @@ async fn leader(deployment: &Deployment) -> usize {
 
 /// Waits until another server leads than this one.
 async fn another_leads(deployment: &Deployment, than: usize) {
-    until("another leads", PATIENCE, || deployment.leader().is_some_and(|leader| leader != than)).await;
+    until("another leads", PATIENCE, || {
+        deployment.leader().is_some_and(|leader| leader != than)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +86,11 @@ async fn a_leader_that_is_killed_or_hangs_costs_nothing() {
     goes_on(&load, &sink).await;
     let took = load.ledger.took.lock().unwrap().clone();
     let ledger = load.stop().await;
-    assert_eq!(ledger.0.len(), ledger.1.len(), "every one was accepted: the spool stood in");
+    assert_eq!(
+        ledger.0.len(),
+        ledger.1.len(),
+        "every one was accepted: the spool stood in"
+    );
     let outcome = settle(&deployment, &sink, ledger, PATIENCE).await;
     println!(
         "accept p50 {:?}, p99 {:?}, longest {:?}",
@@ -98,19 +111,31 @@ async fn all_servers_gone_for_a_while_cost_nothing() {
     for _ in 0..5 {
         accepts(&load).await;
     }
-    assert!(deployment.gateways.iter().all(Service::is_ready), "they can make events durable");
+    assert!(
+        deployment.gateways.iter().all(Service::is_ready),
+        "they can make events durable"
+    );
     deployment.servers.start_all().unwrap();
     goes_on(&load, &sink).await;
     let ledger = load.stop().await;
-    assert_eq!(ledger.0.len(), ledger.1.len(), "every one was accepted: the spool stood in");
-    settle(&deployment, &sink, ledger, PATIENCE).await.assert(200);
+    assert_eq!(
+        ledger.0.len(),
+        ledger.1.len(),
+        "every one was accepted: the spool stood in"
+    );
+    settle(&deployment, &sink, ledger, PATIENCE)
+        .await
+        .assert(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_killed_at_random_lose_nothing() {
     const KILLS: usize = 16;
     let sink = Sink::open().await;
-    let plan = Plan { servers: 1, ..Plan::new(routes(&sink)) };
+    let plan = Plan {
+        servers: 1,
+        ..Plan::new(routes(&sink))
+    };
     let mut deployment = Deployment::start(plan);
     let load = load(&deployment);
     for _ in 0..KILLS {
@@ -124,41 +149,75 @@ async fn services_killed_at_random_lose_nothing() {
         service.restart();
     }
     let ledger = load.stop().await;
-    settle(&deployment, &sink, ledger, PATIENCE).await.assert(KILLS * IN_FLIGHT);
+    settle(&deployment, &sink, ledger, PATIENCE)
+        .await
+        .assert(KILLS * IN_FLIGHT);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_spool_nothing_is_answered_for_that_the_queue_does_not_have() {
     let sink = Sink::open().await;
-    let plan =
-        Plan { servers: 1, gateways: 1, dispatchers: 1, has_spools: false, ..Plan::new(routes(&sink)) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        has_spools: false,
+        ..Plan::new(routes(&sink))
+    };
     let mut deployment = Deployment::start(plan);
     let load = load(&deployment);
     goes_on(&load, &sink).await;
     deployment.servers.kill_all();
     let accepted = load.accepted();
     // More than the senders have on their way: they were refused, and told so.
-    until("senders are refused", PATIENCE, || load.sent() > load.accepted() + 2 * 8).await;
-    assert!(load.accepted() <= accepted + 8, "what was on its way may be stored, and nothing after it");
-    until("it can't make anything durable now", PATIENCE, || !deployment.gateways[0].is_ready()).await;
+    until("senders are refused", PATIENCE, || {
+        load.sent() > load.accepted() + 2 * 8
+    })
+    .await;
+    assert!(
+        load.accepted() <= accepted + 8,
+        "what was on its way may be stored, and nothing after it"
+    );
+    until("it can't make anything durable now", PATIENCE, || {
+        !deployment.gateways[0].is_ready()
+    })
+    .await;
     deployment.servers.start_all().unwrap();
     goes_on(&load, &sink).await;
     let ledger = load.stop().await;
-    assert!(ledger.1.len() < ledger.0.len(), "some were refused: {} of {}", ledger.1.len(), ledger.0.len());
-    settle(&deployment, &sink, ledger, PATIENCE).await.assert(200);
+    assert!(
+        ledger.1.len() < ledger.0.len(),
+        "some were refused: {} of {}",
+        ledger.1.len(),
+        ledger.0.len()
+    );
+    settle(&deployment, &sink, ledger, PATIENCE)
+        .await
+        .assert(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_an_operator_deleted_is_said_and_filled_again_once_it_is_made() {
     let sink = Sink::open().await;
-    let mut deployment = Deployment::start(Plan { servers: 1, ..Plan::new(routes(&sink)) });
+    let mut deployment = Deployment::start(Plan {
+        servers: 1,
+        ..Plan::new(routes(&sink))
+    });
     let load = load(&deployment);
     goes_on(&load, &sink).await;
-    let options = async_nats::ConnectOptions::with_user_and_password("root".to_owned(), "root".to_owned());
+    let options =
+        async_nats::ConnectOptions::with_user_and_password("root".to_owned(), "root".to_owned());
     let client = options.connect(deployment.servers.urls()).await.unwrap();
-    async_nats::jetstream::new(client).delete_stream("FLUENT_EVENTS").await.unwrap();
+    async_nats::jetstream::new(client)
+        .delete_stream("FLUENT_EVENTS")
+        .await
+        .unwrap();
     for gateway in &deployment.gateways {
-        let is_said = || gateway.log().contains("is not there: `fluent-webhooks cluster init`");
+        let is_said = || {
+            gateway
+                .log()
+                .contains("is not there: `fluent-webhooks cluster init`")
+        };
         until("it is said that the stream is not there", PATIENCE, is_said).await;
         assert!(gateway.is_ready(), "it can make events durable");
     }

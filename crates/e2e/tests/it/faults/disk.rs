@@ -31,12 +31,21 @@ pub(crate) fn make_shim(folder: &Path) -> PathBuf {
         .arg("-ldl")
         .status()
         .unwrap();
-    assert!(built.success(), "a C compiler is needed, as for the product itself");
+    assert!(
+        built.success(),
+        "a C compiler is needed, as for the product itself"
+    );
     library
 }
 
 async fn status(pipeline: &Pipeline, reference: &str) -> u16 {
-    pipeline.sender(Retry::Never).send(&signed("E", reference)).await.answer.unwrap().status
+    pipeline
+        .sender(Retry::Never)
+        .send(&signed("E", reference))
+        .await
+        .answer
+        .unwrap()
+        .status
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,19 +54,37 @@ async fn a_full_disk_is_a_503_until_there_is_room() {
     let (pipeline, folder) = with_shim(&sink.route("all", "match: {}"));
     assert_eq!(status(&pipeline, "BEFORE").await, 200);
     fs::write(folder.join("full"), "").unwrap();
-    let refused = pipeline.sender(Retry::Never).send(&signed("E", "DURING")).await.answer.unwrap();
-    assert_eq!((refused.status, &refused.body["error"]), (503, &"unavailable".into()));
+    let refused = pipeline
+        .sender(Retry::Never)
+        .send(&signed("E", "DURING"))
+        .await
+        .answer
+        .unwrap();
+    assert_eq!(
+        (refused.status, &refused.body["error"]),
+        (503, &"unavailable".into())
+    );
     until("it says that it is not ready", || !pipeline.is_ready()).await;
     fs::remove_file(folder.join("full")).unwrap();
-    until("it is ready again, without being asked to store", || pipeline.is_ready()).await;
+    until("it is ready again, without being asked to store", || {
+        pipeline.is_ready()
+    })
+    .await;
     assert_eq!(status(&pipeline, "AFTER").await, 200);
     // What could not be settled while the disk was full comes once more.
     let seen = || -> std::collections::BTreeSet<String> {
-        sink.requests().iter().map(|request| request.header("ce-subject").to_owned()).collect()
+        sink.requests()
+            .iter()
+            .map(|request| request.header("ce-subject").to_owned())
+            .collect()
     };
     until("both arrived", || seen().len() >= 2).await;
     let seen: Vec<_> = seen().into_iter().collect();
-    assert_eq!(seen, ["ORDER/AFTER", "ORDER/BEFORE"], "what was refused is not delivered");
+    assert_eq!(
+        seen,
+        ["ORDER/AFTER", "ORDER/BEFORE"],
+        "what was refused is not delivered"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,16 +94,31 @@ async fn after_a_failed_fsync_the_file_is_never_trusted_again() {
     assert_eq!(status(&pipeline, "BEFORE").await, 200);
     until("it arrived", || sink.len() == 1).await;
     fs::write(folder.join("sync"), "").unwrap();
-    let refused = pipeline.sender(Retry::Never).send(&signed("E", "DURING")).await;
-    assert!(refused.answer.is_none_or(|answer| answer.status == 503), "no 200 without an fsync");
-    assert_eq!(pipeline.wait(), Some(1), "it ends, so that somebody starts it anew");
+    let refused = pipeline
+        .sender(Retry::Never)
+        .send(&signed("E", "DURING"))
+        .await;
+    assert!(
+        refused.answer.is_none_or(|answer| answer.status == 503),
+        "no 200 without an fsync"
+    );
+    assert_eq!(
+        pipeline.wait(),
+        Some(1),
+        "it ends, so that somebody starts it anew"
+    );
     fs::remove_file(folder.join("sync")).unwrap();
 
     pipeline.run();
     assert!(pipeline.log().contains("set aside"), "{}", pipeline.log());
     assert_eq!(set_aside(&pipeline).len(), 1, "whole, beside the new one");
     assert_eq!(status(&pipeline, "AFTER").await, 200);
-    until("it arrived", || sink.requests().iter().any(|r| r.header("ce-subject") == "ORDER/AFTER")).await;
+    until("it arrived", || {
+        sink.requests()
+            .iter()
+            .any(|r| r.header("ce-subject") == "ORDER/AFTER")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,9 +132,21 @@ async fn a_restart_on_a_full_disk_forgets_nothing() {
     assert_eq!(pipeline.wait(), Some(1), "it can't serve");
     fs::remove_file(folder.join("full")).unwrap();
     pipeline.run();
-    assert!(set_aside(&pipeline).is_empty(), "no room is not damage: {}", pipeline.log());
-    let again = pipeline.sender(Retry::Never).send(&known).await.answer.unwrap();
-    assert_eq!((again.status, &again.body["duplicate"]), (200, &true.into()));
+    assert!(
+        set_aside(&pipeline).is_empty(),
+        "no room is not damage: {}",
+        pipeline.log()
+    );
+    let again = pipeline
+        .sender(Retry::Never)
+        .send(&known)
+        .await
+        .answer
+        .unwrap();
+    assert_eq!(
+        (again.status, &again.body["duplicate"]),
+        (200, &true.into())
+    );
 }
 
 /// The smallest limit there is, and a route that settles nothing.
@@ -127,12 +181,17 @@ async fn a_queue_full_of_unsettled_events_refuses_new_ones() {
     until("it says that it is not ready", || !pipeline.is_ready()).await;
     // What it knows is still known: a duplicate needs no room.
     let again = sender.send(&large(0)).await.answer.unwrap();
-    assert_eq!((again.status, &again.body["duplicate"]), (200, &true.into()));
+    assert_eq!(
+        (again.status, &again.body["duplicate"]),
+        (200, &true.into())
+    );
 }
 
 /// Files that were set aside, without their logs.
 fn set_aside(pipeline: &Pipeline) -> Vec<PathBuf> {
-    let files = fs::read_dir(&pipeline.data).unwrap().map(|file| file.unwrap().path());
+    let files = fs::read_dir(&pipeline.data)
+        .unwrap()
+        .map(|file| file.unwrap().path());
     let is_aside = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
@@ -148,7 +207,11 @@ async fn a_damaged_file_is_set_aside_whole_and_what_can_be_read_is_salvaged() {
     );
     let mut ids = Vec::new();
     for number in 0..20 {
-        ids.push(pipeline.accept(&signed("E", &format!("FAIL_{number}"))).await);
+        ids.push(
+            pipeline
+                .accept(&signed("E", &format!("FAIL_{number}")))
+                .await,
+        );
     }
     assert_eq!(pipeline.stop(), Some(0));
     let file = pipeline.data.join("queue.db");
@@ -167,9 +230,16 @@ async fn a_damaged_file_is_set_aside_whole_and_what_can_be_read_is_salvaged() {
     assert!(!busy.status.success(), "not beside a running service");
     assert_eq!(pipeline.stop(), Some(0));
     let salvaged = pipeline.json(&["salvage", aside[0].to_str().unwrap()]);
-    assert_eq!((&salvaged["events"], &salvaged["lost"]), (&20.into(), &0.into()), "{salvaged}");
+    assert_eq!(
+        (&salvaged["events"], &salvaged["lost"]),
+        (&20.into(), &0.into()),
+        "{salvaged}"
+    );
     pipeline.run();
-    until("the old ones arrived", || ids.iter().all(|id| sink.counts().contains_key(id))).await;
+    until("the old ones arrived", || {
+        ids.iter().all(|id| sink.counts().contains_key(id))
+    })
+    .await;
 }
 
 #[test]
@@ -178,7 +248,10 @@ fn two_processes_on_one_file_are_one_too_many() {
     let second = pipeline.command(&["serve"]);
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1));
-    assert!(said.contains("is being served by another process"), "{said}");
+    assert!(
+        said.contains("is being served by another process"),
+        "{said}"
+    );
     assert!(pipeline.is_ready());
 }
 
@@ -194,8 +267,12 @@ async fn a_flipped_bit_costs_one_event_and_is_said() {
     assert_eq!(pipeline.stop(), Some(0));
     let file = pipeline.data.join("queue.db");
     let mut bytes = fs::read(&file).unwrap();
-    let places: Vec<usize> =
-        bytes.windows(9).enumerate().filter(|(_, w)| *w == b"FAIL_FLIP").map(|(at, _)| at).collect();
+    let places: Vec<usize> = bytes
+        .windows(9)
+        .enumerate()
+        .filter(|(_, w)| *w == b"FAIL_FLIP")
+        .map(|(at, _)| at)
+        .collect();
     for at in places {
         bytes[at + 5] ^= 1;
     }
@@ -204,8 +281,15 @@ async fn a_flipped_bit_costs_one_event_and_is_said() {
     pipeline.run();
     until("the others arrived", || sink.len() == 2).await;
     until("the damaged one is kept apart", || {
-        pipeline.json(&["quarantine", "list"]).to_string().contains("damaged in the queue file")
+        pipeline
+            .json(&["quarantine", "list"])
+            .to_string()
+            .contains("damaged in the queue file")
     })
     .await;
-    assert!(pipeline.log().contains("damaged event moved to the quarantine"));
+    assert!(
+        pipeline
+            .log()
+            .contains("damaged event moved to the quarantine")
+    );
 }

@@ -33,8 +33,11 @@ pub(crate) struct Mounted(PathBuf);
 impl Mounted {
     pub(crate) fn mount(image: &Path, at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
-        succeeds("mount", &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()])
-            .then(|| Self(at.to_owned()))
+        succeeds(
+            "mount",
+            &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()],
+        )
+        .then(|| Self(at.to_owned()))
     }
 }
 
@@ -45,7 +48,11 @@ impl Drop for Mounted {
 }
 
 fn succeeds(program: &str, args: &[&str]) -> bool {
-    let run = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let run = Command::new(program)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     run.is_ok_and(|status| status.success())
 }
 
@@ -77,11 +84,19 @@ async fn what_was_answered_200_survives_a_power_cut() {
 
     let _disk = Mounted::mount(&copy, &pipeline.data.clone()).unwrap();
     pipeline.run();
-    until("every accepted one arrived", || accepted.iter().all(|(id, _)| sink.counts().contains_key(id)))
-        .await;
+    until("every accepted one arrived", || {
+        accepted
+            .iter()
+            .all(|(id, _)| sink.counts().contains_key(id))
+    })
+    .await;
     for (_, signed) in &accepted {
         let answer = sender.send(signed).await.answer.unwrap();
-        assert_eq!((answer.status, &answer.body["duplicate"]), (200, &true.into()), "forgotten by the disk");
+        assert_eq!(
+            (answer.status, &answer.body["duplicate"]),
+            (200, &true.into()),
+            "forgotten by the disk"
+        );
     }
     pipeline.kill();
 }
@@ -138,12 +153,20 @@ async fn cut_under_load(cuts: usize, is_lazy: bool) -> Option<Cut> {
     assert!(resumed.status.success(), "{resumed:?}");
     let is_over = || {
         let routes = pipeline.json(&["routes", "list"]);
-        routes.as_array().unwrap().iter().any(|route| route["name"] == "late" && route["behind"] == 0)
+        routes
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|route| route["name"] == "late" && route["behind"] == 0)
     };
     until("all is delivered that is there", is_over).await;
     pipeline.kill();
     let delivered = sink.counts().into_keys().collect();
-    Some(Cut { cuts, accepted, delivered })
+    Some(Cut {
+        cuts,
+        accepted,
+        delivered,
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "no setting of the product")]
@@ -154,9 +177,19 @@ fn cuts() -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_under_load_lose_nothing_that_was_answered() {
     let cuts = cuts();
-    let Some(Cut { cuts, accepted, delivered }) = cut_under_load(cuts, false).await else { return };
+    let Some(Cut {
+        cuts,
+        accepted,
+        delivered,
+    }) = cut_under_load(cuts, false).await
+    else {
+        return;
+    };
     let lost = accepted.difference(&delivered).count();
-    println!("{cuts} power cuts: {} accepted, {lost} lost", accepted.len());
+    println!(
+        "{cuts} power cuts: {} accepted, {lost} lost",
+        accepted.len()
+    );
     assert!(accepted.len() >= 100 * cuts);
     assert_eq!(lost, 0, "of {}", accepted.len());
 }
@@ -164,6 +197,18 @@ async fn power_cuts_under_load_lose_nothing_that_was_answered() {
 /// The test above can fail: where fsync does nothing, a cut does lose what was answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_only_says_that_it_has_written_does_lose() {
-    let Some(Cut { accepted, delivered, .. }) = cut_under_load(1, true).await else { return };
-    assert_ne!(accepted.difference(&delivered).count(), 0, "of {}", accepted.len());
+    let Some(Cut {
+        accepted,
+        delivered,
+        ..
+    }) = cut_under_load(1, true).await
+    else {
+        return;
+    };
+    assert_ne!(
+        accepted.difference(&delivered).count(),
+        0,
+        "of {}",
+        accepted.len()
+    );
 }

@@ -39,24 +39,35 @@ async fn a_crash_loop_and_commands_with_a_wrong_password_try_it_twice() {
     let checked = pipeline.command(&["check", "--online"]);
     let words = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert_eq!(checked.status.code(), Some(1), "{checked:?}");
-    assert!(words.contains("not tried: Fluent refused this login twice"), "{words}");
+    assert!(
+        words.contains("not tried: Fluent refused this login twice"),
+        "{words}"
+    );
     assert_eq!(fluent.calls().logins, 2);
 
     // What Fluent wants is what it gets: at once, by a changed secret.
     fluent.behave(|behaviour| behaviour.password = LOGIN);
     set_secret(&pipeline, &format!("{LOGIN}\n"));
     let same = pipeline.json(&["check", "--online"]);
-    assert_eq!(same["logins"][0]["accepted"], false, "the same secret rests: {same}");
+    assert_eq!(
+        same["logins"][0]["accepted"], false,
+        "the same secret rests: {same}"
+    );
     fluent.behave(|behaviour| behaviour.password = "changed");
     fs::write(pipeline.folder.path().join("password"), "changed").unwrap();
-    pipeline.api = pipeline.api.replace("password: { file: secret }", "password: { file: password }");
+    pipeline.api = pipeline
+        .api
+        .replace("password: { file: secret }", "password: { file: password }");
     pipeline.write_settings(&asking(&sink));
     assert_eq!(pipeline.stop(), Some(0));
     pipeline.run();
     let order = fluent.world().place_order();
     happens(&pipeline, &fluent, "OrderBooked", &order).await;
     until("it is delivered", || !sink.is_empty()).await;
-    assert_eq!((fluent.calls().failed_logins, fluent.calls().locked_logins), (2, 0));
+    assert_eq!(
+        (fluent.calls().failed_logins, fluent.calls().locked_logins),
+        (2, 0)
+    );
     assert_eq!(fluent.calls().without_account, 0);
     let checked = pipeline.json(&["check", "--online"]);
     assert_eq!(checked["logins"][0]["accepted"], true, "{checked}");
@@ -78,14 +89,22 @@ async fn before_anything_was_served_a_login_can_be_checked_and_is_counted() {
     set_secret(&pipeline, LOGIN);
     let checked = pipeline.command(&["check", "--online"]);
     let words = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(checked.status.success() && words.contains("accepted; its token is used for 143"), "{words}");
+    assert!(
+        checked.status.success() && words.contains("accepted; its token is used for 143"),
+        "{words}"
+    );
 }
 
 /// A cluster of one server whose dispatchers post what they get to Fluent.
 fn cluster(fluent: &Fluent, dispatchers: usize) -> Deployment {
     let route = "    - name: answer\n      match: {}\n      dispatcher: fluent\n      fluent: { event: Seen }\n      \
                  concurrency: 1\n      start: beginning\n      retry: { initial: 50ms, max-delay: 500ms, max-elapsed: 1h }\n";
-    let mut plan = Plan { servers: 1, gateways: 1, dispatchers, ..Plan::new(route) };
+    let mut plan = Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers,
+        ..Plan::new(route)
+    };
     plan.api = format!(
         ", api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: secret }}, client-id: {LOGIN}, client-secret: {{ file: secret }}, per-second: 1000 }}",
         fluent.url()
@@ -97,10 +116,13 @@ fn cluster(fluent: &Fluent, dispatchers: usize) -> Deployment {
 }
 
 async fn send(deployment: &Deployment, fluent: &Fluent, count: usize) {
-    let sender = simulator::Sender::new(deployment.urls().remove(0), simulator::Retry::Never).unwrap();
+    let sender =
+        simulator::Sender::new(deployment.urls().remove(0), simulator::Retry::Never).unwrap();
     for _ in 0..count {
         let order = fluent.world().place_order();
-        let signed = e2e::SANDBOX.sign(fluent.world().webhook("OrderBooked", &order)).unwrap();
+        let signed = e2e::SANDBOX
+            .sign(fluent.world().webhook("OrderBooked", &order))
+            .unwrap();
         let answer = sender.send(&signed).await.answer.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -109,7 +131,9 @@ async fn send(deployment: &Deployment, fluent: &Fluent, count: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_dispatchers_log_in_once_each_and_work_and_fail_twice_together() {
     const DISPATCHERS: usize = 20;
-    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
+    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34))
+        .await
+        .unwrap();
     // As long as a login takes, so that they are at it together.
     fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(50));
     let mut deployment = cluster(&fluent, DISPATCHERS);
@@ -125,21 +149,36 @@ async fn twenty_dispatchers_log_in_once_each_and_work_and_fail_twice_together() 
         fluent.calls().posted >= 200 && fluent.calls().logins >= DISPATCHERS as u64
     })
     .await;
-    assert_eq!((fluent.calls().logins, fluent.calls().failed_logins), (DISPATCHERS as u64, 0));
+    assert_eq!(
+        (fluent.calls().logins, fluent.calls().failed_logins),
+        (DISPATCHERS as u64, 0)
+    );
 
     // The password is changed at Fluent, and every token with it.
     fluent.behave(|behaviour| behaviour.password = "another");
     fluent.revoke_tokens();
     send(&deployment, &fluent, 100).await;
     until("it rests", || {
-        deployment.dispatchers.iter().any(|dispatcher| dispatcher.log().contains("tries_left\":0"))
+        deployment
+            .dispatchers
+            .iter()
+            .any(|dispatcher| dispatcher.log().contains("tries_left\":0"))
     })
     .await;
     for dispatcher in deployment.dispatchers.iter_mut().take(5) {
         dispatcher.kill();
         dispatcher.restart();
     }
-    let tried = || deployment.dispatchers[0].log().matches("Fluent refused this login twice").count() > 0;
+    let tried = || {
+        deployment.dispatchers[0]
+            .log()
+            .matches("Fluent refused this login twice")
+            .count()
+            > 0
+    };
     until("one that was started anew knows it", tried).await;
-    assert_eq!((fluent.calls().failed_logins, fluent.calls().locked_logins), (2, 0));
+    assert_eq!(
+        (fluent.calls().failed_logins, fluent.calls().locked_logins),
+        (2, 0)
+    );
 }

@@ -14,13 +14,15 @@ use simulator::api::{Fluent, LOGIN, Order, World};
 use crate::pipeline::{Pipeline, SANDBOX};
 use crate::sink::Sink;
 
-pub(crate) const QUERY: &str =
-    "query ($id: ID!) { orderById(id: $id) { ref status updatedOn customer { firstName primaryEmail } } }";
+pub(crate) const QUERY: &str = "query ($id: ID!) { orderById(id: $id) { ref status updatedOn customer { firstName primaryEmail } } }";
 
-pub(crate) const ENRICH: &str = "enrich: { query: order.graphql, variables: { id: \"{{ event.entityId }}\" }";
+pub(crate) const ENRICH: &str =
+    "enrich: { query: order.graphql, variables: { id: \"{{ event.entityId }}\" }";
 
 pub(crate) async fn fluent() -> Fluent {
-    Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap()
+    Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34))
+        .await
+        .unwrap()
 }
 
 /// A pipeline whose first account has an API, with these files beside its settings.
@@ -29,9 +31,17 @@ pub(crate) fn pipeline(fluent: &Fluent, routes: &str, files: &[(&str, &str)]) ->
 }
 
 /// The same with more of `fluent-connect`.
-pub(crate) fn pipeline_with(fluent: &Fluent, routes: &str, files: &[(&str, &str)], more: String) -> Pipeline {
+pub(crate) fn pipeline_with(
+    fluent: &Fluent,
+    routes: &str,
+    files: &[(&str, &str)],
+    more: String,
+) -> Pipeline {
     let mut pipeline = Pipeline::prepare("    []\n");
-    for (name, text) in [("secret", LOGIN), ("order.graphql", QUERY)].iter().chain(files) {
+    for (name, text) in [("secret", LOGIN), ("order.graphql", QUERY)]
+        .iter()
+        .chain(files)
+    {
         fs::write(pipeline.folder.path().join(name), text).unwrap();
     }
     pipeline.api = format!(
@@ -45,7 +55,9 @@ pub(crate) fn pipeline_with(fluent: &Fluent, routes: &str, files: &[(&str, &str)
 }
 
 pub(crate) async fn happens(pipeline: &Pipeline, fluent: &Fluent, name: &str, order: &Order) {
-    pipeline.accept(&SANDBOX.sign(fluent.world().webhook(name, order)).unwrap()).await;
+    pipeline
+        .accept(&SANDBOX.sign(fluent.world().webhook(name, order)).unwrap())
+        .await;
 }
 
 pub(crate) fn template_route(sink: &Sink, more: &str) -> String {
@@ -59,5 +71,9 @@ pub(crate) fn template_route(sink: &Sink, more: &str) -> String {
 pub(crate) const PICKUP: &str = r#"{"to": {{ enriched.orderById.customer.primaryEmail }}, "dear": {{ enriched.orderById.customer.firstName }}, "order": {{ event.entityRef }}}"#;
 
 pub(crate) fn dead(pipeline: &Pipeline) -> usize {
-    pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len()
+    pipeline
+        .json(&["dead-letters", "list"])
+        .as_array()
+        .unwrap()
+        .len()
 }

@@ -27,7 +27,13 @@ fn minutes(minutes: u64) -> Duration {
 /// A webhook of so long ago, which Fluent says was sent, or was not.
 fn webhook(fluent: &Fluent, ago: Duration, sending: Sending) -> Signed {
     let order = fluent.world().place_order();
-    SANDBOX.sign(fluent.world().webhook_of("OrderBooked", &order, ago, sending)).unwrap()
+    SANDBOX
+        .sign(
+            fluent
+                .world()
+                .webhook_of("OrderBooked", &order, ago, sending),
+        )
+        .unwrap()
 }
 
 fn field(body: &[u8], name: &str) -> String {
@@ -46,7 +52,11 @@ fn arrived(sink: &Sink) -> HashMap<String, usize> {
 
 fn said(pipeline: &Pipeline, args: &[&str]) -> String {
     let output = pipeline.command(args);
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 const ALL: [&str; 4] = ["reconcile", "--from", "40m", "--unknown"];
@@ -77,12 +87,27 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
 
     let found = pipeline.json(&[&ALL[..], &["--dry-run", "--limit", "1000"]].concat());
     let missing = found["missing"].as_array().unwrap();
-    let ids: Vec<_> = missing.iter().map(|one| one["fluentEventId"].as_str().unwrap()).collect();
+    let ids: Vec<_> = missing
+        .iter()
+        .map(|one| one["fluentEventId"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, lost, "all of them, the oldest first");
-    assert_eq!((&missing[0]["sending"], &missing[1]["sending"]), (&"none".into(), &"FAILED".into()));
-    assert_eq!(missing[3]["sending"], "no-setting", "Fluent sent nothing, and nothing got lost");
-    assert_eq!((&missing[0]["state"], &missing[0]["account"]), (&"admissible".into(), &"ACME".into()));
-    assert_eq!((&found["tally"]["logged"], &found["tally"]["received"]), (&180.into(), &120.into()));
+    assert_eq!(
+        (&missing[0]["sending"], &missing[1]["sending"]),
+        (&"none".into(), &"FAILED".into())
+    );
+    assert_eq!(
+        missing[3]["sending"], "no-setting",
+        "Fluent sent nothing, and nothing got lost"
+    );
+    assert_eq!(
+        (&missing[0]["state"], &missing[0]["account"]),
+        (&"admissible".into(), &"ACME".into())
+    );
+    assert_eq!(
+        (&found["tally"]["logged"], &found["tally"]["received"]),
+        (&180.into(), &120.into())
+    );
     assert_eq!(sink.len(), 120, "it was only shown");
 
     let admitted = pipeline.json(&[&ALL[..], &["--yes"]].concat());
@@ -94,14 +119,28 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
     pipeline.kill();
     pipeline.run();
     let again = pipeline.json(&[&ALL[..], &["--yes"]].concat());
-    assert_eq!((&again["tally"]["missing"], &again["tally"]["received"]), (&0.into(), &180.into()));
+    assert_eq!(
+        (&again["tally"]["missing"], &again["tally"]["received"]),
+        (&0.into(), &180.into())
+    );
     settled(&pipeline).await;
-    assert!(arrived(&sink).values().all(|count| *count == 1), "nothing twice");
+    assert!(
+        arrived(&sink).values().all(|count| *count == 1),
+        "nothing twice"
+    );
     assert_eq!(arrived(&sink).len(), 180);
-    let origins = sink.requests().iter().filter(|one| one.header("fluent-origin") == "reconciled").count();
+    let origins = sink
+        .requests()
+        .iter()
+        .filter(|one| one.header("fluent-origin") == "reconciled")
+        .count();
     assert_eq!(origins, 60, "and they say so");
     let audit = pipeline.json(&["audit"]);
-    assert_eq!((&audit[0]["action"], &audit[2]["touched"]), (&"Reconcile".into(), &60.into()), "{audit}");
+    assert_eq!(
+        (&audit[0]["action"], &audit[2]["touched"]),
+        (&"Reconcile".into(), &60.into()),
+        "{audit}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,8 +150,20 @@ async fn a_time_of_which_nothing_is_known_is_refused() {
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     webhook(&fluent, minutes(5), Sending::Failed);
     let said_so = said(&pipeline, &["reconcile", "--from", "30m", "--yes"]);
-    assert!(said_so.contains("is not known here, and everything would look missing"), "{said_so}");
-    let at_a_server = said(&pipeline, &["reconcile", "--from", "30m", "--server", "http://127.0.0.1:9"]);
+    assert!(
+        said_so.contains("is not known here, and everything would look missing"),
+        "{said_so}"
+    );
+    let at_a_server = said(
+        &pipeline,
+        &[
+            "reconcile",
+            "--from",
+            "30m",
+            "--server",
+            "http://127.0.0.1:9",
+        ],
+    );
     assert!(at_a_server.contains("not at a server"), "{at_a_server}");
     assert!(sink.is_empty());
 }
@@ -125,25 +176,47 @@ async fn a_webhook_that_comes_late_is_not_a_second_effect() {
     let routes = format!("{}{audit}", sink.route("r", BOTH));
     let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
     let late = webhook(&fluent, minutes(5), Sending::Failed);
-    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"], 1);
+    assert_eq!(
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"],
+        1
+    );
     until("it is delivered", || sink.len() == 1).await;
     // Fluent tries again after an hour, and gets through.
     pipeline.accept(&late).await;
     let events = || pipeline.json(&["events", "show", &field(&late.body, "entityRef")]);
-    until("it is settled", || events().to_string().matches("\"done\"").count() >= 5).await;
+    until("it is settled", || {
+        events().to_string().matches("\"done\"").count() >= 5
+    })
+    .await;
     assert!(
-        events().to_string().contains("delivered before, as what was reconciled or came late"),
+        events()
+            .to_string()
+            .contains("delivered before, as what was reconciled or came late"),
         "{}",
         events()
     );
-    let paths: Vec<_> = sink.requests().into_iter().map(|request| request.path).collect();
-    assert_eq!(paths, ["/r", "/audit"], "who takes webhooks alone gets it now");
-    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["missing"], 0);
+    let paths: Vec<_> = sink
+        .requests()
+        .into_iter()
+        .map(|request| request.path)
+        .collect();
+    assert_eq!(
+        paths,
+        ["/r", "/audit"],
+        "who takes webhooks alone gets it now"
+    );
+    assert_eq!(
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["missing"],
+        0
+    );
     // Whoever wants the whole webhook there says so.
     let replayed = pipeline.json(&["replay", "--route", "r", "--from", "1h", "--again", "--yes"]);
     assert_eq!(replayed["replayed"], 2, "{replayed}");
-    let is_whole =
-        || sink.requests().iter().any(|one| one.path == "/r" && one.header("fluent-origin") == "webhook");
+    let is_whole = || {
+        sink.requests()
+            .iter()
+            .any(|one| one.path == "/r" && one.header("fluent-origin") == "webhook")
+    };
     until("the webhook is there too", is_whole).await;
 }
 
@@ -156,15 +229,34 @@ async fn what_waits_is_given_up_for_the_webhook_that_came() {
     })
     .await;
     let retry = "retry: { initial: 200ms, max-delay: 300ms, max-elapsed: 1h }";
-    let pipeline = pipeline_with(&fluent, &sink.route("r", &format!("{BOTH}, {retry}")), &[], reconcile(""));
+    let pipeline = pipeline_with(
+        &fluent,
+        &sink.route("r", &format!("{BOTH}, {retry}")),
+        &[],
+        reconcile(""),
+    );
     let late = webhook(&fluent, minutes(5), Sending::Failed);
-    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"], 1);
+    assert_eq!(
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"],
+        1
+    );
     until("it was tried in vain", || sink.len() >= 2).await;
     pipeline.accept(&late).await;
-    let events = || pipeline.json(&["events", "show", &field(&late.body, "entityRef")]).to_string();
-    until("both are done", || events().matches("\"done\"").count() >= 4).await;
+    let events = || {
+        pipeline
+            .json(&["events", "show", &field(&late.body, "entityRef")])
+            .to_string()
+    };
+    until("both are done", || {
+        events().matches("\"done\"").count() >= 4
+    })
+    .await;
     settled(&pipeline).await;
-    let delivered = sink.requests().iter().filter(|one| one.header("fluent-origin") == "webhook").count();
+    let delivered = sink
+        .requests()
+        .iter()
+        .filter(|one| one.header("fluent-origin") == "webhook")
+        .count();
     assert_eq!((delivered, dead(&pipeline)), (1, 0));
 }
 
@@ -178,7 +270,10 @@ async fn a_dead_letter_is_not_redriven_over_the_webhook_that_came() {
     .await;
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     let late = webhook(&fluent, minutes(5), Sending::Failed);
-    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"], 1);
+    assert_eq!(
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"],
+        1
+    );
     until("it is refused for good", || dead(&pipeline) == 1).await;
     pipeline.accept(&late).await;
     until("the webhook is delivered", || sink.len() == 2).await;
@@ -186,17 +281,27 @@ async fn a_dead_letter_is_not_redriven_over_the_webhook_that_came() {
     let redriven = pipeline.json(&["dead-letters", "redrive", "--all", "--yes"]);
     assert_eq!(redriven["redriven"], 1, "{redriven}");
     until("it is settled", || {
-        pipeline.json(&["events", "show", "CC_1001"]).to_string().contains("delivered before")
+        pipeline
+            .json(&["events", "show", "CC_1001"])
+            .to_string()
+            .contains("delivered before")
     })
     .await;
-    assert_eq!((sink.len(), dead(&pipeline)), (2, 0), "nobody is asked once more");
+    assert_eq!(
+        (sink.len(), dead(&pipeline)),
+        (2, 0),
+        "nobody is asked once more"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_route_takes_stays_out_and_is_shown() {
     let fluent = fluent().await;
     let sink = Sink::open().await;
-    let big = sink.route("big", "match: { event: OrderBooked, retailer: 7 }, origins: [reconciled, webhook]");
+    let big = sink.route(
+        "big",
+        "match: { event: OrderBooked, retailer: 7 }, origins: [reconciled, webhook]",
+    );
     let routes = format!("{big}{}", sink.route("webhooks", "match: {}"));
     let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
     webhook(&fluent, minutes(5), Sending::Succeeded);
@@ -216,8 +321,12 @@ async fn what_no_route_takes_stays_out_and_is_shown() {
 async fn the_service_recovers_by_itself_what_does_not_come() {
     let fluent = fluent().await;
     let sink = Sink::open().await;
-    let mut pipeline =
-        pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(", every: 1s, back: 1h"));
+    let mut pipeline = pipeline_with(
+        &fluent,
+        &sink.route("r", BOTH),
+        &[],
+        reconcile(", every: 1s, back: 1h"),
+    );
     let before = webhook(&fluent, minutes(5), Sending::Failed);
     let lost = webhook(&fluent, Duration::ZERO, Sending::Failed);
     let sent = webhook(&fluent, Duration::ZERO, Sending::Succeeded);
@@ -234,9 +343,16 @@ async fn the_service_recovers_by_itself_what_does_not_come() {
     pipeline.stop();
     let searched = fluent.calls().searches;
     pipeline.run();
-    until("it compares again", || fluent.calls().searches > searched + 1).await;
+    until("it compares again", || {
+        fluent.calls().searches > searched + 1
+    })
+    .await;
     assert_eq!(sink.len(), 2);
-    assert!(!pipeline.log().contains("never compared"), "{}", pipeline.log());
+    assert!(
+        !pipeline.log().contains("never compared"),
+        "{}",
+        pipeline.log()
+    );
 }
 
 #[test]
@@ -257,14 +373,26 @@ fn settings_that_nobody_could_profit_from_are_refused() {
             "    - {{ name: r, match: {{ event: E{more} }}, origins: [webhook, reconciled], dispatcher: log }}\n"
         )
     };
-    check(&route(""), "{ events: [E] }", "compared with what came, every 900s: E");
+    check(
+        &route(""),
+        "{ events: [E] }",
+        "compared with what came, every 900s: E",
+    );
     check(
         &route(""),
         "{ events: [F] }",
         "no route takes it: expected one with `origins: [webhook, reconciled]`",
     );
-    check(&route(""), "{ events: [E], accounts: [ACNE] }", "did you mean `ACME`?");
-    check(&route(""), "{ events: [E], delay: 1s }", "Fluent itself tries for 14 s");
+    check(
+        &route(""),
+        "{ events: [E], accounts: [ACNE] }",
+        "did you mean `ACME`?",
+    );
+    check(
+        &route(""),
+        "{ events: [E], delay: 1s }",
+        "Fluent itself tries for 14 s",
+    );
     check(
         &route(", entity-status: BOOKED"),
         "{ events: [E] }",
@@ -276,11 +404,23 @@ fn settings_that_nobody_could_profit_from_are_refused() {
         "{ events: [E] }",
         "`when` of route r asks for entityStatus, which Fluent's log does not have",
     );
-    check(&route(""), "{ events: [E], delay: 26h }", "compared with what came");
+    check(
+        &route(""),
+        "{ events: [E], delay: 26h }",
+        "compared with what came",
+    );
     check(&route(""), "{ events: [E, E] }", "it is listed twice");
-    check(&route(""), "{ events: [E], accounts: [] }", "or nothing for every account with an `api`");
+    check(
+        &route(""),
+        "{ events: [E], accounts: [] }",
+        "or nothing for every account with an `api`",
+    );
     let nobody = "    - { name: r, match: {}, origins: [], dispatcher: log }\n";
-    check(nobody, "{ events: [E] }", "expected webhook, reconciled, or both");
+    check(
+        nobody,
+        "{ events: [E] }",
+        "expected webhook, reconciled, or both",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,15 +435,28 @@ async fn what_comes_while_it_is_compared_is_not_admitted_too() {
     let args = [&ALL[..], &["--yes", "--json"]].concat();
     let reconciling = std::thread::spawn({
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-        move || crate::pipeline::command(&config, &args.iter().map(String::as_str).collect::<Vec<_>>())
+        move || {
+            crate::pipeline::command(
+                &config,
+                &args.iter().map(String::as_str).collect::<Vec<_>>(),
+            )
+        }
     });
     until("it is known to be missing", || fluent.calls().searches >= 5).await;
     pipeline.accept(&late).await;
     let output = reconciling.join().unwrap();
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&said["tally"]["admitted"], &said["tally"]["received"]), (&0.into(), &1.into()), "{said}");
+    assert_eq!(
+        (&said["tally"]["admitted"], &said["tally"]["received"]),
+        (&0.into(), &1.into()),
+        "{said}"
+    );
     settled(&pipeline).await;
-    let origins: Vec<_> = sink.requests().iter().map(|one| one.header("fluent-origin").to_owned()).collect();
+    let origins: Vec<_> = sink
+        .requests()
+        .iter()
+        .map(|one| one.header("fluent-origin").to_owned())
+        .collect();
     assert_eq!(origins, ["webhook"]);
 }
 
@@ -334,27 +487,50 @@ async fn a_run_that_is_killed_is_gone_on_with() {
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     (0..300).for_each(|_| drop(webhook(&fluent, minutes(5), Sending::Failed)));
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"));
-    command.args([&ALL[..], &["--yes", "--config"]].concat()).arg(pipeline.config());
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    command
+        .args([&ALL[..], &["--yes", "--config"]].concat())
+        .arg(pipeline.config());
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     until("it has begun to admit", || !sink.is_empty()).await;
     child.kill().unwrap();
     child.wait().unwrap();
     let rest = pipeline.json(&[&ALL[..], &["--yes"]].concat());
     assert_eq!(rest["tally"]["logged"], 300);
-    assert!(rest["tally"]["received"].as_u64() > Some(0), "it goes on from there: {}", rest["tally"]);
+    assert!(
+        rest["tally"]["received"].as_u64() > Some(0),
+        "it goes on from there: {}",
+        rest["tally"]
+    );
     until("all are delivered", || arrived(&sink).len() == 300).await;
     settled(&pipeline).await;
-    assert!(arrived(&sink).values().all(|count| *count == 1), "and none twice");
+    assert!(
+        arrived(&sink).values().all(|count| *count == 1),
+        "and none twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
     let fluent = fluent().await;
     let sink = Sink::open().await;
-    let waits = sink.route("waits", "match: { entity-status: BOOKED }, origins: [reconciled]");
+    let waits = sink.route(
+        "waits",
+        "match: { entity-status: BOOKED }, origins: [reconciled]",
+    );
     let routes = format!("{}{waits}", sink.route("r", BOTH));
     let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
-    assert!(pipeline.log().contains("route waits matches on entity-status"), "{}", pipeline.log());
+    assert!(
+        pipeline
+            .log()
+            .contains("route waits matches on entity-status"),
+        "{}",
+        pipeline.log()
+    );
     for (status, sending) in [
         ("SCHEDULED", Sending::Never),
         ("NO_MATCH", Sending::Never),
@@ -367,10 +543,18 @@ async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
         fluent.world().set_in_log(&id, "eventStatus", status.into());
     }
     let said = pipeline.json(&[&ALL[..], &["--yes"]].concat());
-    let mut states: Vec<_> =
-        said["missing"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
+    let mut states: Vec<_> = said["missing"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["state"].as_str().unwrap())
+        .collect();
     states.sort_unstable();
-    assert_eq!(states, ["admitted", "admitted", "pending", "workflow-failed"], "{said}");
+    assert_eq!(
+        states,
+        ["admitted", "admitted", "pending", "workflow-failed"],
+        "{said}"
+    );
     assert_eq!(said["tally"]["keptOut"], 0);
 }
 
@@ -378,7 +562,12 @@ async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
 async fn what_an_event_holds_is_delivered_and_told_to_nobody_else() {
     let fluent = fluent().await;
     let sink = Sink::open().await;
-    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(", every: 1s"));
+    let pipeline = pipeline_with(
+        &fluent,
+        &sink.route("r", BOTH),
+        &[],
+        reconcile(", every: 1s"),
+    );
     let id = field(&webhook(&fluent, minutes(5), Sending::Failed).body, "id");
     let secret = serde_json::json!([{ "name": "note", "type": "STRING", "value": "CANARY-7181" }]);
     fluent.world().set_in_log(&id, "attributes", secret);
@@ -386,7 +575,12 @@ async fn what_an_event_holds_is_delivered_and_told_to_nobody_else() {
     until("it is delivered", || !sink.is_empty()).await;
     assert!(String::from_utf8_lossy(&sink.requests()[0].body).contains("CANARY-7181"));
     let audit = std::fs::read_to_string(pipeline.folder.path().join("data/audit.jsonl")).unwrap();
-    for told in [output, pipeline.log(), audit, pipeline.json(&["events", "show", "CC_1001"]).to_string()] {
+    for told in [
+        output,
+        pipeline.log(),
+        audit,
+        pipeline.json(&["events", "show", "CC_1001"]).to_string(),
+    ] {
         assert!(!told.is_empty() && !told.contains("CANARY"), "{told}");
     }
 }
@@ -395,7 +589,9 @@ async fn what_an_event_holds_is_delivered_and_told_to_nobody_else() {
 async fn settled(pipeline: &Pipeline) {
     let is_settled = || {
         let route = &pipeline.json(&["routes", "list"])[0];
-        ["in-flight", "waiting", "behind"].iter().all(|count| route[*count] == 0)
+        ["in-flight", "waiting", "behind"]
+            .iter()
+            .all(|count| route[*count] == 0)
     };
     until("nothing is under way", is_settled).await;
 }

@@ -17,10 +17,18 @@ fn certificates(folder: &Path) {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
-    for (file, name) in [("server", "127.0.0.1"), ("person", "night-shift.test"), ("nobody", "nobody.test")] {
+    for (file, name) in [
+        ("server", "127.0.0.1"),
+        ("person", "night-shift.test"),
+        ("nobody", "nobody.test"),
+    ] {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        fs::write(folder.join(format!("{file}.pem")), params.signed_by(&key, &ca).unwrap().pem()).unwrap();
+        fs::write(
+            folder.join(format!("{file}.pem")),
+            params.signed_by(&key, &ca).unwrap().pem(),
+        )
+        .unwrap();
         fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 }
@@ -29,7 +37,12 @@ fn certificates(folder: &Path) {
 async fn a_person_with_a_certificate_works_off_a_clusters_letters_from_elsewhere() {
     let sink = Sink::answering(|_, before| status(if before == 0 { 422 } else { 200 })).await;
     let routes = sink.route("all", "match: {}, start: beginning");
-    let deployment = Deployment::start(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
+    let deployment = Deployment::start(Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(routes)
+    });
     let folder = deployment.folder.path();
     certificates(folder);
     let [grpc, health] = free_ports();
@@ -44,7 +57,15 @@ async fn a_person_with_a_certificate_works_off_a_clusters_letters_from_elsewhere
 
     let sender = Sender::new(deployment.urls().remove(0), Retry::Connection).unwrap();
     for number in 0..5 {
-        assert_eq!(sender.send(&signed("E", &format!("C_{number}"))).await.answer.unwrap().status, 200);
+        assert_eq!(
+            sender
+                .send(&signed("E", &format!("C_{number}")))
+                .await
+                .answer
+                .unwrap()
+                .status,
+            200
+        );
     }
     let file = |name: &str| folder.join(name).display().to_string();
     let ask = |who: &str, args: &[&str]| {
@@ -52,24 +73,46 @@ async fn a_person_with_a_certificate_works_off_a_clusters_letters_from_elsewhere
         let key = file(&format!("{who}.key"));
         let url = format!("https://{grpc}");
         let ca = file("ca.pem");
-        let more = ["--server", &url, "--ca", &ca, "--certificate", &certificate, "--key", &key, "--json"];
+        let more = [
+            "--server",
+            &url,
+            "--ca",
+            &ca,
+            "--certificate",
+            &certificate,
+            "--key",
+            &key,
+            "--json",
+        ];
         deployment.command("gateway", &[args, &more].concat())
     };
     let json = |args: &[&str]| -> serde_json::Value {
         let output = ask("person", args);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     };
-    until("all are dead", || json(&["dead-letters", "list"]).as_array().unwrap().len() == 5).await;
+    until("all are dead", || {
+        json(&["dead-letters", "list"]).as_array().unwrap().len() == 5
+    })
+    .await;
     let refused = ask("nobody", &["dead-letters", "list"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("--token"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("--token"),
+        "{said}"
+    );
 
     assert_eq!(json(&["status"])["deadLetters"], 5);
     let redriven = json(&["dead-letters", "redrive", "--all", "--yes"]);
     assert_eq!(redriven["redriven"], 5, "{redriven}");
     until("they arrived again", || sink.len() == 10).await;
-    until("it is written down", || json(&["deliveries", "--outcome", "done"]).as_array().unwrap().len() == 5)
-        .await;
+    until("it is written down", || {
+        json(&["deliveries", "--outcome", "done"])
+            .as_array()
+            .unwrap()
+            .len()
+            == 5
+    })
+    .await;
     let first = json(&["events", "show", "C_0"]);
     assert_eq!(first[0]["steps"].as_array().unwrap().len(), 2, "{first}");
     let replayed = json(&["replay", "--route", "all", "--from", "1h", "--yes"]);
@@ -80,7 +123,12 @@ async fn a_person_with_a_certificate_works_off_a_clusters_letters_from_elsewhere
     );
     let audit = json(&["audit"]);
     assert_eq!(
-        audit.as_array().unwrap().iter().find(|it| it["action"] == "RedriveDeadLetters").unwrap()["who"],
+        audit
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|it| it["action"] == "RedriveDeadLetters")
+            .unwrap()["who"],
         "night-shift.test"
     );
     assert_eq!(server.stop(), Some(0), "{}", server.log());
@@ -92,21 +140,38 @@ fn a_token_is_shown_to_nobody_on_the_way() {
     let token = pipeline.folder.path().join("token");
     fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
     let token = token.to_str().unwrap();
-    let refused = pipeline.command(&["status", "--server", "http://fluent.internal:50051", "--token", token]);
+    let refused = pipeline.command(&[
+        "status",
+        "--server",
+        "http://fluent.internal:50051",
+        "--token",
+        token,
+    ]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("expected https://"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("expected https://"),
+        "{said}"
+    );
     let nobody = pipeline.command(&["status", "--server", "http://127.0.0.1:9", "--token", token]);
     let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
-    assert!(said.contains("Connection refused") && !said.contains("0123456789"), "{said}");
+    assert!(
+        said.contains("Connection refused") && !said.contains("0123456789"),
+        "{said}"
+    );
 }
 
 #[test]
 fn shells_can_complete_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"));
-        let script = String::from_utf8(command.args(["completion", shell]).output().unwrap().stdout).unwrap();
+        let script =
+            String::from_utf8(command.args(["completion", shell]).output().unwrap().stdout)
+                .unwrap();
         for word in ["dead-letters", "recheck", "replay", "--server"] {
-            assert!(script.contains(word.trim_start_matches('-')), "{shell}: {word}");
+            assert!(
+                script.contains(word.trim_start_matches('-')),
+                "{shell}: {word}"
+            );
         }
     }
     let sourced = std::process::Command::new("bash")

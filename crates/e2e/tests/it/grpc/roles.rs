@@ -26,8 +26,11 @@ fn documented() -> BTreeMap<String, String> {
         } else if let Some(rest) = line.strip_prefix("rpc ") {
             let name = rest.split('(').next().unwrap();
             let words = said.to_lowercase().replace("//", "");
-            let role =
-                if words.contains("else read") { "read" } else { words.rsplit("role: ").next().unwrap() };
+            let role = if words.contains("else read") {
+                "read"
+            } else {
+                words.rsplit("role: ").next().unwrap()
+            };
             let role = role.trim().trim_end_matches('.').to_owned();
             methods.insert(format!("Operator/{name}"), role);
             said.clear();
@@ -58,9 +61,13 @@ async fn call_path(channel: &Channel, path: &str, token: Option<&str>) -> Code {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     // One frame: not compressed, no bytes.
-    let body = Body::new(http_body_util::Full::new(axum::body::Bytes::from_static(&[0, 0, 0, 0, 0])));
+    let body = Body::new(http_body_util::Full::new(axum::body::Bytes::from_static(
+        &[0, 0, 0, 0, 0],
+    )));
     let mut channel = channel.clone();
-    std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+    std::future::poll_fn(|cx| channel.poll_ready(cx))
+        .await
+        .unwrap();
     let response = channel.call(request.body(body).unwrap()).await.unwrap();
     let code = |value: &http::HeaderValue| Code::from_bytes(value.as_bytes());
     if let Some(status) = response.headers().get("grpc-status") {
@@ -68,9 +75,10 @@ async fn call_path(channel: &Channel, path: &str, token: Option<&str>) -> Code {
     }
     let body = http_body_util::BodyExt::collect(response.into_body());
     match tokio::time::timeout(Duration::from_secs(2), body).await {
-        Ok(Ok(body)) => {
-            body.trailers().and_then(|trailers| trailers.get("grpc-status")).map_or(Code::Ok, code)
-        }
+        Ok(Ok(body)) => body
+            .trailers()
+            .and_then(|trailers| trailers.get("grpc-status"))
+            .map_or(Code::Ok, code),
         _ => Code::Ok,
     }
 }
@@ -101,11 +109,18 @@ fn token(role: &str) -> String {
 async fn each_role_may_call_what_the_contract_says_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let (_pipeline, grpc) = start(folder.path());
-    let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{grpc}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let methods = documented();
     assert_eq!(methods.len(), 25, "{methods:?}");
     for (method, needed) in &methods {
-        assert!(["read", "operate", "admin", "dispatch"].contains(&needed.as_str()), "{method}: {needed}");
+        assert!(
+            ["read", "operate", "admin", "dispatch"].contains(&needed.as_str()),
+            "{method}: {needed}"
+        );
         for role in ROLES {
             let code = call(&channel, method, Some(&token(role))).await;
             let refused = code == Code::PermissionDenied;
@@ -116,9 +131,17 @@ async fn each_role_may_call_what_the_contract_says_and_nothing_else() {
             );
             assert_ne!(code, Code::Unauthenticated, "{role} calls {method}");
         }
-        assert_eq!(call(&channel, method, None).await, Code::Unauthenticated, "{method} without a token");
+        assert_eq!(
+            call(&channel, method, None).await,
+            Code::Unauthenticated,
+            "{method} without a token"
+        );
         let wrong = token("nobody");
-        assert_eq!(call(&channel, method, Some(&wrong)).await, Code::Unauthenticated, "{method}");
+        assert_eq!(
+            call(&channel, method, Some(&wrong)).await,
+            Code::Unauthenticated,
+            "{method}"
+        );
     }
 }
 
@@ -131,10 +154,16 @@ async fn a_body_takes_more_than_reading_and_a_route_its_own_role() {
         let file = folder.path().join(role.replace(':', "-"));
         let more = ["--server", &server, "--token", file.to_str().unwrap()];
         let output = pipeline.command(&[args, &more].concat());
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let (_, said) = ask("read", &["dead-letters", "show", "1", "--body"]);
-    assert!(said.contains("not allowed: read has not the role operate"), "{said}");
+    assert!(
+        said.contains("not allowed: read has not the role operate"),
+        "{said}"
+    );
     let (_, said) = ask("operate", &["dead-letters", "show", "1", "--body"]);
     assert!(said.contains("there is no dead letter 1"), "{said}");
     let (_, said) = ask("read", &["status"]);
@@ -142,10 +171,20 @@ async fn a_body_takes_more_than_reading_and_a_route_its_own_role() {
     let (_, said) = ask("operate", &["audit"]);
     assert!(said.contains("not allowed"), "{said}");
 
-    let channel = Endpoint::from_shared(server.clone()).unwrap().connect().await.unwrap();
+    let channel = Endpoint::from_shared(server.clone())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     // Without `start` it gets no further; that it got there is what counts.
-    assert_eq!(call(&channel, "Subscriptions/Subscribe", Some(&token("read"))).await, Code::InvalidArgument);
-    let refused = super::subscriber::Subscriber::join(grpc, "sub", 1).await.err().unwrap();
+    assert_eq!(
+        call(&channel, "Subscriptions/Subscribe", Some(&token("read"))).await,
+        Code::InvalidArgument
+    );
+    let refused = super::subscriber::Subscriber::join(grpc, "sub", 1)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
@@ -159,36 +198,71 @@ async fn services(channel: &Channel, token: &str) -> Vec<String> {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut request = tonic::Request::new(tokio_stream::once(asked));
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().unwrap());
     let mut client = ServerReflectionClient::new(channel.clone());
-    let mut answers = client.server_reflection_info(request).await.unwrap().into_inner();
+    let mut answers = client
+        .server_reflection_info(request)
+        .await
+        .unwrap()
+        .into_inner();
     let answer = answers.message().await.unwrap().unwrap().message_response;
-    let Some(MessageResponse::ListServicesResponse(listed)) = answer else { panic!("{answer:?}") };
-    listed.service.into_iter().map(|service| service.name).collect()
+    let Some(MessageResponse::ListServicesResponse(listed)) = answer else {
+        panic!("{answer:?}")
+    };
+    listed
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_reflection_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let (_pipeline, grpc) = start(folder.path());
-    let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{grpc}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
-    let asked = tonic_health::pb::HealthCheckRequest { service: String::new() };
+    let asked = tonic_health::pb::HealthCheckRequest {
+        service: String::new(),
+    };
     // Readiness is followed every half second.
     let serving = async {
-        while health.check(asked.clone()).await.unwrap().into_inner().status != 1 {
+        while health
+            .check(asked.clone())
+            .await
+            .unwrap()
+            .into_inner()
+            .status
+            != 1
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, serving).await.expect("it is serving");
+    tokio::time::timeout(PATIENCE, serving)
+        .await
+        .expect("it is serving");
     // Who may call anything may ask what there is.
     let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-    assert_eq!(call_path(&channel, reflection, None).await, Code::Unauthenticated);
+    assert_eq!(
+        call_path(&channel, reflection, None).await,
+        Code::Unauthenticated
+    );
     let listed = services(&channel, &token("read")).await;
-    for service in
-        ["grpc.health.v1.Health", "fluent.webhooks.v1.Operator", "fluent.webhooks.v1.Subscriptions"]
-    {
-        assert!(listed.iter().any(|it| it == service), "{service}: {listed:?}");
+    for service in [
+        "grpc.health.v1.Health",
+        "fluent.webhooks.v1.Operator",
+        "fluent.webhooks.v1.Subscriptions",
+    ] {
+        assert!(
+            listed.iter().any(|it| it == service),
+            "{service}: {listed:?}"
+        );
     }
     assert_eq!(
         call_path(&channel, "/another.Service/Method", Some(&token("admin"))).await,
@@ -202,9 +276,14 @@ async fn nobody_listens_to_the_world_without_protection() {
     fs::write(folder.path().join("token"), token("read")).unwrap();
     let file = folder.path().join("token");
     for (operator, why) in [
-        ("{ grpc: \"0.0.0.0:50051\" }".to_owned(), "beyond this machine it needs `tls`"),
         (
-            format!("{{ grpc: \"0.0.0.0:50051\", tokens: [{{ name: n, file: {file:?}, roles: [read] }}] }}"),
+            "{ grpc: \"0.0.0.0:50051\" }".to_owned(),
+            "beyond this machine it needs `tls`",
+        ),
+        (
+            format!(
+                "{{ grpc: \"0.0.0.0:50051\", tokens: [{{ name: n, file: {file:?}, roles: [read] }}] }}"
+            ),
             "needs `tls`",
         ),
         (
@@ -216,14 +295,21 @@ async fn nobody_listens_to_the_world_without_protection() {
             "needs `tls.client-ca`",
         ),
         (
-            format!("{{ grpc: \"127.0.0.1:1\", tokens: [{{ name: n, file: {file:?}, roles: [root] }}] }}"),
+            format!(
+                "{{ grpc: \"127.0.0.1:1\", tokens: [{{ name: n, file: {file:?}, roles: [root] }}] }}"
+            ),
             "expected a role",
         ),
         (
-            format!("{{ grpc: \"127.0.0.1:1\", tokens: [{{ name: n, file: {file:?}, roles: [] }}] }}"),
+            format!(
+                "{{ grpc: \"127.0.0.1:1\", tokens: [{{ name: n, file: {file:?}, roles: [] }}] }}"
+            ),
             "at least one",
         ),
-        ("{ grcp: \"127.0.0.1:1\" }".to_owned(), "did you mean `grpc`"),
+        (
+            "{ grcp: \"127.0.0.1:1\" }".to_owned(),
+            "did you mean `grpc`",
+        ),
     ] {
         let mut pipeline = Pipeline::prepare("    []\n");
         pipeline.more = format!("  operator: {operator}\n");

@@ -25,14 +25,34 @@ pub(crate) struct Subscriber {
 
 impl Subscriber {
     /// Asks for events of `route`, so many at once.
-    pub(crate) async fn join(address: SocketAddr, route: &str, credits: u32) -> Result<Self, Status> {
-        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+    pub(crate) async fn join(
+        address: SocketAddr,
+        route: &str,
+        credits: u32,
+    ) -> Result<Self, Status> {
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_lazy();
         let (asks, asked) = mpsc::channel(16);
-        let start = Start { route: route.to_owned(), subscriber: "a test".to_owned(), credits };
+        let start = Start {
+            route: route.to_owned(),
+            subscriber: "a test".to_owned(),
+            credits,
+        };
         asks.send(request(Request::Start(start))).await.unwrap();
-        let answers = SubscriptionsClient::new(channel).subscribe(ReceiverStream::new(asked)).await?;
-        let mut subscriber = Self { asks, answers: answers.into_inner(), expired: Vec::new() };
-        let first = subscriber.answers.message().await?.and_then(|first| first.response);
+        let answers = SubscriptionsClient::new(channel)
+            .subscribe(ReceiverStream::new(asked))
+            .await?;
+        let mut subscriber = Self {
+            asks,
+            answers: answers.into_inner(),
+            expired: Vec::new(),
+        };
+        let first = subscriber
+            .answers
+            .message()
+            .await?
+            .and_then(|first| first.response);
         assert!(matches!(first, Some(Response::Started(_))), "{first:?}");
         Ok(subscriber)
     }
@@ -44,7 +64,9 @@ impl Subscriber {
     /// The next delivery, within the test's patience; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Delivered>, Status> {
         loop {
-            let message = timeout(PATIENCE, self.answers.message()).await.expect("a word in time")?;
+            let message = timeout(PATIENCE, self.answers.message())
+                .await
+                .expect("a word in time")?;
             match message.map(|message| message.response.unwrap()) {
                 Some(Response::Delivered(delivered)) => return Ok(Some(delivered)),
                 Some(Response::Expired(expired)) => self.expired.extend(expired.numbers),
@@ -56,19 +78,35 @@ impl Subscriber {
 
     /// Whether nothing comes for a moment.
     pub(crate) async fn is_quiet(&mut self) -> bool {
-        timeout(Duration::from_millis(700), self.next()).await.is_err()
+        timeout(Duration::from_millis(700), self.next())
+            .await
+            .is_err()
     }
 
     pub(crate) async fn settle(&self, number: u64, outcome: Outcome) {
-        self.say(Request::Settle(Settle { number, outcome: Some(outcome) })).await;
+        self.say(Request::Settle(Settle {
+            number,
+            outcome: Some(outcome),
+        }))
+        .await;
     }
 
     pub(crate) async fn done(&self, number: u64) {
-        self.settle(number, Outcome::Done(v1::Done { status: Some(201), ..v1::Done::default() })).await;
+        self.settle(
+            number,
+            Outcome::Done(v1::Done {
+                status: Some(201),
+                ..v1::Done::default()
+            }),
+        )
+        .await;
     }
 
     pub(crate) async fn progress(&self, number: u64) {
-        self.say(Request::Progress(Progress { numbers: vec![number] })).await;
+        self.say(Request::Progress(Progress {
+            numbers: vec![number],
+        }))
+        .await;
     }
 
     pub(crate) async fn set_credits(&self, credits: u32) {
@@ -83,7 +121,9 @@ impl Subscriber {
 }
 
 fn request(what: Request) -> v1::SubscribeRequest {
-    v1::SubscribeRequest { request: Some(what) }
+    v1::SubscribeRequest {
+        request: Some(what),
+    }
 }
 
 pub(crate) fn reference(delivered: &Delivered) -> String {

@@ -29,7 +29,10 @@ async fn send(pipeline: &Pipeline, references: &[&str]) {
 }
 
 fn steps(pipeline: &Pipeline, reference: &str) -> Vec<serde_json::Value> {
-    pipeline.json(&["events", "show", reference])[0]["steps"].as_array().unwrap().clone()
+    pipeline.json(&["events", "show", reference])[0]["steps"]
+        .as_array()
+        .unwrap()
+        .clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,16 +43,27 @@ async fn what_a_subscriber_says_is_what_happens() {
     for _ in 0..3 {
         let delivered = subscriber.next().await.unwrap().unwrap();
         let event = delivered.event.clone().unwrap();
-        assert!(event.body.windows(4).any(|bytes| bytes == b"ACME"), "the exact body");
-        assert_eq!(delivered.delivery.clone().unwrap().idempotency_key, event.id);
+        assert!(
+            event.body.windows(4).any(|bytes| bytes == b"ACME"),
+            "the exact body"
+        );
+        assert_eq!(
+            delivered.delivery.clone().unwrap().idempotency_key,
+            event.id
+        );
         let outcome = match reference(&delivered).as_str() {
-            "DONE" => {
-                Outcome::Done(v1::Done { status: Some(201), remark: "its answer broke off".to_owned() })
-            }
-            "LATER" => {
-                Outcome::Transient(v1::Transient { detail: "busy".to_owned(), ..v1::Transient::default() })
-            }
-            _ => Outcome::Permanent(v1::Permanent { status: Some(422), detail: "no such shop".to_owned() }),
+            "DONE" => Outcome::Done(v1::Done {
+                status: Some(201),
+                remark: "its answer broke off".to_owned(),
+            }),
+            "LATER" => Outcome::Transient(v1::Transient {
+                detail: "busy".to_owned(),
+                ..v1::Transient::default()
+            }),
+            _ => Outcome::Permanent(v1::Permanent {
+                status: Some(422),
+                detail: "no such shop".to_owned(),
+            }),
         };
         subscriber.settle(delivered.number, outcome).await;
     }
@@ -61,11 +75,20 @@ async fn what_a_subscriber_says_is_what_happens() {
     let done = steps(&pipeline, "DONE")[0].clone();
     assert_eq!(done["status"], 201);
     assert_eq!(done["detail"], "its answer broke off");
-    assert!(!pipeline.log().contains("broke off"), "a remark is a handler's words, too");
+    assert!(
+        !pipeline.log().contains("broke off"),
+        "a remark is a handler's words, too"
+    );
     let letter = pipeline.json(&["dead-letters", "list"])[0].clone();
     assert_eq!(letter["reason"], "permanent");
-    assert!(letter["detail"].as_str().unwrap().contains("no such shop"), "{letter}");
-    assert!(!pipeline.log().contains("no such shop"), "what a handler says is never logged");
+    assert!(
+        letter["detail"].as_str().unwrap().contains("no such shop"),
+        "{letter}"
+    );
+    assert!(
+        !pipeline.log().contains("no such shop"),
+        "what a handler says is never logged"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +110,11 @@ async fn nobody_gets_more_than_it_has_room_for() {
     assert!(subscriber.is_quiet().await, "it said that it has no room");
     subscriber.set_credits(5).await;
     let fourth = subscriber.next().await.unwrap().unwrap();
-    assert_eq!(attempt(&fourth), 1, "what nobody had room for was not attempted");
+    assert_eq!(
+        attempt(&fourth),
+        1,
+        "what nobody had room for was not attempted"
+    );
     // Half-closed, it ends when everything is settled.
     subscriber.done(fourth.number).await;
     let mut rest = subscriber.half_close().await;
@@ -135,8 +162,12 @@ async fn while_nobody_is_there_nothing_is_attempted() {
     let again = other.next().await.unwrap().unwrap();
     assert_eq!((reference(&again).as_str(), attempt(&again)), ("EARLY", 2));
     other.done(again.number).await;
-    until("it is done", || steps(&pipeline, "EARLY").last().is_some_and(|last| last["outcome"] == "done"))
-        .await;
+    until("it is done", || {
+        steps(&pipeline, "EARLY")
+            .last()
+            .is_some_and(|last| last["outcome"] == "done")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,9 +176,15 @@ async fn several_share_a_route_over_kills_and_lose_nothing() {
     let all: Vec<String> = (0..120).map(|number| format!("E_{number}")).collect();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut counts = [0, 0];
-    let mut pair =
-        [Subscriber::join(grpc, "sub", 4).await.unwrap(), Subscriber::join(grpc, "sub", 4).await.unwrap()];
-    send(&pipeline, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut pair = [
+        Subscriber::join(grpc, "sub", 4).await.unwrap(),
+        Subscriber::join(grpc, "sub", 4).await.unwrap(),
+    ];
+    send(
+        &pipeline,
+        &all.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+    .await;
     for round in 0..20 {
         let it = round % 2;
         let delivered = pair[it].next().await.unwrap().unwrap();
@@ -165,7 +202,9 @@ async fn several_share_a_route_over_kills_and_lose_nothing() {
     let mut subscriber = Subscriber::join(grpc, "sub", 50).await.unwrap();
     let mut later = HashMap::new();
     let missing = |seen: &HashMap<String, usize>, later: &HashMap<String, usize>| {
-        all.iter().filter(|it| !seen.contains_key(*it) && !later.contains_key(*it)).count()
+        all.iter()
+            .filter(|it| !seen.contains_key(*it) && !later.contains_key(*it))
+            .count()
     };
     while missing(&seen, &later) > 0 {
         let delivered = subscriber.next().await.unwrap().unwrap();
@@ -191,7 +230,10 @@ async fn a_service_that_stops_waits_for_what_is_in_hand() {
     assert_eq!(pipeline.wait(), Some(0));
     let story = steps(&pipeline, "LAST");
     assert_eq!((story.len(), &story[0]["outcome"]), (1, &"done".into()));
-    assert!(steps(&pipeline, "LATER").is_empty(), "nothing new was taken");
+    assert!(
+        steps(&pipeline, "LATER").is_empty(),
+        "nothing new was taken"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +250,10 @@ async fn what_does_not_keep_to_the_contract_is_told_so() {
     assert!(said.contains("dispatcher: subscription"), "{said}");
     let mut subscriber = Subscriber::join(grpc, "sub", 1).await.unwrap();
     subscriber.set_credits(5000).await;
-    assert_eq!(subscriber.next().await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        subscriber.next().await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

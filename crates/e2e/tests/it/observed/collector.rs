@@ -19,7 +19,10 @@ fn prepared(telemetry: String, sink: &Sink) -> (Pipeline, std::net::SocketAddr) 
 }
 
 fn scrape(address: std::net::SocketAddr) -> String {
-    http(address, "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
+    http(
+        address,
+        "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,14 +34,21 @@ async fn a_dead_collector_is_said_once_and_counted() {
         pipeline.accept(&signed("E", &format!("N{number}"))).await;
     }
     until("all arrived", || sink.len() == 20).await;
-    let failed =
-        |signal: &str| scrape(metrics).contains(&format!("exports_failed_total{{signal=\"{signal}\"}}"));
+    let failed = |signal: &str| {
+        scrape(metrics).contains(&format!("exports_failed_total{{signal=\"{signal}\"}}"))
+    };
     until("both are counted", || failed("traces") && failed("metrics")).await;
     let began = Instant::now();
     assert_eq!(pipeline.stop(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(30), "it ends without it");
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "it ends without it"
+    );
     let log = pipeline.log();
-    let said = log.lines().filter(|line| line.contains("the collector takes nothing")).count();
+    let said = log
+        .lines()
+        .filter(|line| line.contains("the collector takes nothing"))
+        .count();
     assert_eq!(said, 2, "once for each signal: {log}");
 }
 
@@ -52,7 +62,10 @@ async fn a_slow_collector_loses_spans_and_no_events() {
         pipeline.accept(&signed("E", &format!("N{number}"))).await;
     }
     until("all arrived", || sink.len() == 20).await;
-    until("that is counted", || scrape(metrics).contains("exports_failed_total{signal=\"traces\"}")).await;
+    until("that is counted", || {
+        scrape(metrics).contains("exports_failed_total{signal=\"traces\"}")
+    })
+    .await;
     assert!(pipeline.is_ready());
     assert_eq!(pipeline.stop(), Some(0));
 }
@@ -65,13 +78,19 @@ fn what_is_wrong_with_the_settings_is_said_at_the_start() {
         pipeline.write_settings("    []");
         let output = pipeline.command(&["check"]);
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(78) && said.contains(expected), "{said}");
+        assert!(
+            output.status.code() == Some(78) && said.contains(expected),
+            "{said}"
+        );
     };
     check(
         "  telemetry: { otlp: { endpoint: collector:4317 } }\n",
         "telemetry.otlp.endpoint: expected http://",
     );
-    check("  telemetry: { traces: { sample: 10 } }\n", "telemetry.traces.sample: expected a share");
+    check(
+        "  telemetry: { traces: { sample: 10 } }\n",
+        "telemetry.traces.sample: expected a share",
+    );
     check("  telemetry: { trace: {} }\n", "did you mean `traces`?");
     check(
         "  telemetry: { otlp: { endpoint: \"http://c:4317\", timeout: 5m } }\n",

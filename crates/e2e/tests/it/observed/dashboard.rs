@@ -21,7 +21,9 @@ use crate::sink::{Sink, status};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn shipped(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
 }
 
 fn read(path: &str) -> String {
@@ -31,7 +33,10 @@ fn read(path: &str) -> String {
 /// The names of the shipped alerts.
 fn alerts() -> BTreeSet<String> {
     let rules = read("config/observe/alerts.yml");
-    rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ").map(str::to_owned)).collect()
+    rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: ").map(str::to_owned))
+        .collect()
 }
 
 #[test]
@@ -41,26 +46,50 @@ fn the_rules_are_good_and_pass_their_tests() {
         ["check", "config", "prometheus.yml"],
         ["test", "rules", "alerts.test.yml"],
     ] {
-        let output = promtool().args(args).current_dir(shipped("config/observe")).output().unwrap();
+        let output = promtool()
+            .args(args)
+            .current_dir(shipped("config/observe"))
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
     }
     let tested = read("config/observe/alerts.test.yml");
     for alert in alerts() {
-        assert!(tested.contains(&format!("\"{alert}\"")), "no test makes {alert} fire");
+        assert!(
+            tested.contains(&format!("\"{alert}\"")),
+            "no test makes {alert} fire"
+        );
     }
 }
 
 /// Panels with the expressions that they show, ready to be asked.
 fn panels() -> Vec<(String, Vec<String>)> {
-    let dashboard: Value =
-        serde_json::from_str(&read("config/observe/grafana/dashboards/fluent-webhooks.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&read(
+        "config/observe/grafana/dashboards/fluent-webhooks.json",
+    ))
+    .unwrap();
     let asked = |target: &Value| {
         let expression = target["expr"].as_str().unwrap();
-        expression.replace("$__rate_interval", "1m").replace("$route", ".*")
+        expression
+            .replace("$__rate_interval", "1m")
+            .replace("$route", ".*")
     };
-    let panels = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
-    let targets = |panel: &Value| panel["targets"].as_array().unwrap().iter().map(asked).collect();
-    panels.map(|panel| (panel["title"].as_str().unwrap().to_owned(), targets(panel))).collect()
+    let panels = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|panel| panel["type"] != "row");
+    let targets = |panel: &Value| {
+        panel["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(asked)
+            .collect()
+    };
+    panels
+        .map(|panel| (panel["title"].as_str().unwrap().to_owned(), targets(panel)))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +97,9 @@ async fn what_people_look_at_tells_a_good_day_from_a_bad_one() {
     let collector = Collector::open().await;
     let sink = sink().await;
     let mut deployment = Deployment::start(plan(&sink, &collector));
-    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
+    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34))
+        .await
+        .unwrap();
     let mut reconciler = deployment.reconciler(&fluent, "Good");
     reconciler.restart();
     let files = [shipped("config/observe/alerts.yml")];
@@ -149,21 +180,32 @@ async fn sink() -> Sink {
 }
 
 fn plan(sink: &Sink, collector: &Collector) -> Plan {
-    let good = sink
-        .route("good", "match: { event: [Good, Dead] }, origins: [webhook, reconciled], start: beginning");
+    let good = sink.route(
+        "good",
+        "match: { event: [Good, Dead] }, origins: [webhook, reconciled], start: beginning",
+    );
     let down = sink.route("down", "match: { event: Down }, start: beginning, retry: { initial: 100ms, max-delay: 1s, max-elapsed: 1h }, breaker: { failures: 5, cooldown: 30s }");
     let telemetry = format!(
         "  operator: {{ http: \"127.0.0.1:0\" }}\n  telemetry: {{ otlp: {{ endpoint: \"http://{}\", timeout: 1s, metrics-every: 1s }}, traces: {{ sample: 1 }} }}\n",
         collector.grpc
     );
-    Plan { servers: 1, gateways: 1, dispatchers: 1, telemetry, ..Plan::new(format!("{good}{down}")) }
+    Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        telemetry,
+        ..Plan::new(format!("{good}{down}"))
+    }
 }
 
 /// The shipped configuration with the addresses of here, and a second for a quarter
 /// of a minute.
 fn configuration(deployment: &Deployment, reconciler: &Service) -> String {
     let list = |services: &[&Service]| {
-        let all: Vec<_> = services.iter().map(|service| service.metrics().to_string()).collect();
+        let all: Vec<_> = services
+            .iter()
+            .map(|service| service.metrics().to_string())
+            .collect();
         all.join(", ")
     };
     let gateways = deployment.gateways.iter();
@@ -172,19 +214,33 @@ fn configuration(deployment: &Deployment, reconciler: &Service) -> String {
     let shipped = read("config/observe/prometheus.yml");
     let ours = shipped
         .replace("15s", "1s")
-        .replace("gateway-1:9464, gateway-2:9464", &list(&gateways.collect::<Vec<_>>()))
+        .replace(
+            "gateway-1:9464, gateway-2:9464",
+            &list(&gateways.collect::<Vec<_>>()),
+        )
         .replace("dispatcher-1:9464, dispatcher-2:9464", &list(&others));
-    assert!(!ours.contains("9464") && ours.contains("scrape_interval: 1s"), "{ours}");
+    assert!(
+        !ours.contains("9464") && ours.contains("scrape_interval: 1s"),
+        "{ours}"
+    );
     ours
 }
 
 async fn accept(sender: &Sender, name: &str, number: usize) {
-    let answer = sender.send(&signed(name, &format!("{name}_{number}"))).await.answer.unwrap();
+    let answer = sender
+        .send(&signed(name, &format!("{name}_{number}")))
+        .await
+        .answer
+        .unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 async fn refuse(sender: &Sender, number: usize) {
-    let stranger = SANDBOX.sign(format!(r#"{{"id":"{number}","accountId":"NOBODY","name":"E"}}"#)).unwrap();
+    let stranger = SANDBOX
+        .sign(format!(
+            r#"{{"id":"{number}","accountId":"NOBODY","name":"E"}}"#
+        ))
+        .unwrap();
     assert_eq!(sender.send(&stranger).await.answer.unwrap().status, 403);
 }
 
@@ -196,7 +252,9 @@ async fn make_a_bad_day(deployment: &Deployment, sender: &Sender, collector: &Co
         accept(sender, "Down", number).await;
         refuse(sender, number).await;
     }
-    let malformed = SANDBOX.sign(r#"{"accountId":"ACME","id":"1"}"#.to_owned()).unwrap();
+    let malformed = SANDBOX
+        .sign(r#"{"accountId":"ACME","id":"1"}"#.to_owned())
+        .unwrap();
     assert_eq!(sender.send(&malformed).await.answer.unwrap().status, 200);
     let twice = signed("Good", "TWICE");
     for _ in 0..2 {
@@ -214,12 +272,17 @@ async fn shows(prometheus: &Prometheus, title: &str) {
         let mut values = 0;
         for expression in &expressions {
             let found = prometheus.query(expression).await;
-            values += found.unwrap_or_else(|error| panic!("{title}: {expression}: {error}")).len();
+            values += found
+                .unwrap_or_else(|error| panic!("{title}: {expression}: {error}"))
+                .len();
         }
         if values > 0 {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "the panel {title} is empty: {expressions:?}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "the panel {title} is empty: {expressions:?}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -227,22 +290,38 @@ async fn shows(prometheus: &Prometheus, title: &str) {
 async fn wakes(prometheus: &Prometheus, alert: &str) {
     let began = std::time::Instant::now();
     while !prometheus.alerts().await.iter().any(|it| it == alert) {
-        assert!(began.elapsed() < PATIENCE, "{alert} stays quiet: {:?}", prometheus.alerts().await);
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{alert} stays quiet: {:?}",
+            prometheus.alerts().await
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
 #[test]
 fn everything_that_is_asked_for_is_in_the_vocabulary() {
-    let known: BTreeSet<_> =
-        telemetry::metrics::all().iter().map(|metric| metric.prometheus_name()).collect();
-    let asked: String = panels().into_iter().flat_map(|(_, asked)| asked).collect::<Vec<_>>().join("\n")
+    let known: BTreeSet<_> = telemetry::metrics::all()
+        .iter()
+        .map(|metric| metric.prometheus_name())
+        .collect();
+    let asked: String = panels()
+        .into_iter()
+        .flat_map(|(_, asked)| asked)
+        .collect::<Vec<_>>()
+        .join("\n")
         + &read("config/observe/alerts.yml");
     let words = asked.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-    let ours = |word: &&str| ["fluent_", "process_", "otel_"].iter().any(|prefix| word.starts_with(prefix));
+    let ours = |word: &&str| {
+        ["fluent_", "process_", "otel_"]
+            .iter()
+            .any(|prefix| word.starts_with(prefix))
+    };
     let mut count = 0;
     for name in words.filter(ours) {
-        let plain = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let plain = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end));
         let is_known = known.contains(name) || plain.is_some_and(|plain| known.contains(plain));
         assert!(is_known, "{name} is no metric");
         count += 1;

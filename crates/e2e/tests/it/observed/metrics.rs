@@ -16,25 +16,40 @@ use crate::sink::{Sink, status};
 type Series = Vec<(String, BTreeMap<String, String>, f64)>;
 
 fn scrape(address: SocketAddr) -> Series {
-    let answer = http(address, "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
+    let answer = http(
+        address,
+        "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
+    );
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let body = answer.split("\r\n\r\n").nth(1).unwrap();
-    body.lines().filter(|line| !line.starts_with('#') && line.contains(' ')).map(series).collect()
+    body.lines()
+        .filter(|line| !line.starts_with('#') && line.contains(' '))
+        .map(series)
+        .collect()
 }
 
 fn series(line: &str) -> (String, BTreeMap<String, String>, f64) {
     let (series, value) = line.rsplit_once(' ').unwrap();
     let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-    let labels = labels.trim_end_matches('}').split("\",").filter_map(|label| label.split_once("=\""));
-    let labels = labels.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned()));
+    let labels = labels
+        .trim_end_matches('}')
+        .split("\",")
+        .filter_map(|label| label.split_once("=\""));
+    let labels =
+        labels.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned()));
     (name.to_owned(), labels.collect(), value.parse().unwrap())
 }
 
 fn value(series: &Series, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let fits = |found: &BTreeMap<String, String>| {
-        labels.iter().all(|(name, value)| found.get(*name).is_some_and(|it| it == value))
+        labels
+            .iter()
+            .all(|(name, value)| found.get(*name).is_some_and(|it| it == value))
     };
-    series.iter().find(|(it, found, _)| it == name && fits(found)).map(|(.., value)| *value)
+    series
+        .iter()
+        .find(|(it, found, _)| it == name && fits(found))
+        .map(|(.., value)| *value)
 }
 
 fn pipeline(sink: &Sink, collector: &Collector) -> (Pipeline, SocketAddr) {
@@ -44,7 +59,10 @@ fn pipeline(sink: &Sink, collector: &Collector) -> (Pipeline, SocketAddr) {
     );
     let [metrics] = free_ports();
     let mut pipeline = Pipeline::prepare(&routes);
-    pipeline.more = format!("{}  operator: {{ http: \"{metrics}\" }}\n", recorded_at(collector.grpc));
+    pipeline.more = format!(
+        "{}  operator: {{ http: \"{metrics}\" }}\n",
+        recorded_at(collector.grpc)
+    );
     pipeline.write_settings(&routes);
     pipeline.run();
     (pipeline, metrics)
@@ -66,8 +84,15 @@ async fn what_is_exposed_is_what_the_vocabulary_says() {
     let twice = signed("E", "HD_2");
     pipeline.accept(&twice).await;
     pipeline.accept(&twice).await;
-    let malformed = SANDBOX.sign(r#"{"accountId":"ACME","id":"1"}"#.to_owned()).unwrap();
-    let kept = pipeline.sender(Retry::Connection).send(&malformed).await.answer.unwrap();
+    let malformed = SANDBOX
+        .sign(r#"{"accountId":"ACME","id":"1"}"#.to_owned())
+        .unwrap();
+    let kept = pipeline
+        .sender(Retry::Connection)
+        .send(&malformed)
+        .await
+        .answer
+        .unwrap();
     assert_eq!(kept.body["quarantined"], true);
     let forged = "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
     assert!(http(pipeline.webhook, forged).starts_with("HTTP/1.1 401"));
@@ -78,18 +103,37 @@ async fn what_is_exposed_is_what_the_vocabulary_says() {
         let is = |name: &str, labels: &[(&str, &str)], expected: f64| {
             value(&series, name, labels) == Some(expected)
         };
-        is("fluent_webhooks_accepted_total", &[("account", "ACME"), ("environment", "sandbox")], 5.0)
-            && is("fluent_webhooks_duplicate_total", &[("account", "ACME")], 1.0)
-            && is("fluent_webhooks_refused_total", &[("reason", "signature-missing")], 1.0)
-            && is("fluent_webhooks_quarantined_total", &[("reason", "missing-field")], 1.0)
+        is(
+            "fluent_webhooks_accepted_total",
+            &[("account", "ACME"), ("environment", "sandbox")],
+            5.0,
+        ) && is(
+            "fluent_webhooks_duplicate_total",
+            &[("account", "ACME")],
+            1.0,
+        ) && is(
+            "fluent_webhooks_refused_total",
+            &[("reason", "signature-missing")],
+            1.0,
+        ) && is(
+            "fluent_webhooks_quarantined_total",
+            &[("reason", "missing-field")],
+            1.0,
+        ) && is(
+            "fluent_webhooks_verified_total",
+            &[("key", "sydney_sandbox"), ("algorithm", "sha512")],
+            7.0,
+        ) && is("fluent_attempts_total", &[all[0], ("outcome", "done")], 3.0)
             && is(
-                "fluent_webhooks_verified_total",
-                &[("key", "sydney_sandbox"), ("algorithm", "sha512")],
-                7.0,
+                "fluent_attempts_total",
+                &[all[0], ("outcome", "transient")],
+                1.0,
             )
-            && is("fluent_attempts_total", &[all[0], ("outcome", "done")], 3.0)
-            && is("fluent_attempts_total", &[all[0], ("outcome", "transient")], 1.0)
-            && is("fluent_dead_letters_total", &[all[0], ("reason", "permanent")], 1.0)
+            && is(
+                "fluent_dead_letters_total",
+                &[all[0], ("reason", "permanent")],
+                1.0,
+            )
             && is("fluent_dead_letters_total", &[("route", "unrouted")], 1.0)
             && is("fluent_delivery_duration_seconds_count", &all, 3.0)
             && is("fluent_route_dead_letters", &all, 1.0)
@@ -102,7 +146,10 @@ async fn what_is_exposed_is_what_the_vocabulary_says() {
     .await;
     every_series_is_in_the_vocabulary(&scrape(address));
     until("the collector has the same metrics", || {
-        collector.metrics().iter().any(|name| name == "fluent.webhooks.accepted")
+        collector
+            .metrics()
+            .iter()
+            .any(|name| name == "fluent.webhooks.accepted")
     })
     .await;
 }
@@ -116,11 +163,24 @@ fn every_series_is_in_the_vocabulary(series: &Series) {
         })
         .collect();
     for (name, labels, _) in series.iter().filter(|(name, ..)| name != "target_info") {
-        let plain = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
-        let metric = plain.filter(|plain| known.contains_key(*plain)).unwrap_or(name);
-        let expected = known.get(metric).unwrap_or_else(|| panic!("{name} is not in the vocabulary"));
-        let found: BTreeSet<_> = labels.keys().filter(|label| *label != "le").cloned().collect();
-        assert!(found.is_subset(expected), "{name}: {found:?}, expected {expected:?}");
+        let plain = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end));
+        let metric = plain
+            .filter(|plain| known.contains_key(*plain))
+            .unwrap_or(name);
+        let expected = known
+            .get(metric)
+            .unwrap_or_else(|| panic!("{name} is not in the vocabulary"));
+        let found: BTreeSet<_> = labels
+            .keys()
+            .filter(|label| *label != "le")
+            .cloned()
+            .collect();
+        assert!(
+            found.is_subset(expected),
+            "{name}: {found:?}, expected {expected:?}"
+        );
     }
 }
 
@@ -136,19 +196,40 @@ async fn nobody_outside_can_make_a_series() {
             r#"{{"id":"{number}","name":"Hostile{number}","accountId":"ACME","retailerId":"34","entityType":"T{number}","entityRef":"R{number}"}}"#
         );
         pipeline.accept(&SANDBOX.sign(body).unwrap()).await;
-        let request = format!("M{number} /p{number} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("M{number} /p{number} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
         assert!(http(pipeline.webhook, &request).starts_with("HTTP/1.1 404"));
-        let stranger = SANDBOX.sign(format!(r#"{{"id":"{number}","accountId":"S{number}"}}"#)).unwrap();
-        let refused = pipeline.sender(Retry::Never).send(&stranger).await.answer.unwrap();
+        let stranger = SANDBOX
+            .sign(format!(r#"{{"id":"{number}","accountId":"S{number}"}}"#))
+            .unwrap();
+        let refused = pipeline
+            .sender(Retry::Never)
+            .send(&stranger)
+            .await
+            .answer
+            .unwrap();
         assert_eq!(refused.status, 403);
     }
     until("all are counted", || {
-        value(&scrape(address), "fluent_dead_letters_total", &[("route", "unrouted")]) >= Some(100.0)
+        value(
+            &scrape(address),
+            "fluent_dead_letters_total",
+            &[("route", "unrouted")],
+        ) >= Some(100.0)
     })
     .await;
     let series = scrape(address);
-    assert_eq!(value(&series, "fluent_dead_letters_total", &[("route", "unrouted")]), Some(100.0));
-    let hostile = series.iter().find(|(_, labels, _)| labels.values().any(|value| value.contains("99")));
+    assert_eq!(
+        value(
+            &series,
+            "fluent_dead_letters_total",
+            &[("route", "unrouted")]
+        ),
+        Some(100.0)
+    );
+    let hostile = series
+        .iter()
+        .find(|(_, labels, _)| labels.values().any(|value| value.contains("99")));
     assert!(hostile.is_none(), "{hostile:?}");
     assert!(series.len() < 500, "{}", series.len());
 }
@@ -166,6 +247,9 @@ async fn a_handler_of_its_own_shows_how_it_does() {
     let mut service = Service::new("handler", "stage-dispatcher", config, health, None);
     service.set_args(&["--serve-dispatcher", "there"]);
     service.restart();
-    until("it says that it is ready", || value(&scrape(metrics), "fluent_ready", &[]) == Some(1.0)).await;
+    until("it says that it is ready", || {
+        value(&scrape(metrics), "fluent_ready", &[]) == Some(1.0)
+    })
+    .await;
     assert!(value(&scrape(metrics), "process_memory_usage_bytes", &[]) > Some(1e6));
 }

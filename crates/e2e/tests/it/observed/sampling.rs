@@ -11,7 +11,10 @@ const FOREIGN: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
 fn pipeline(telemetry: String, sink: &Sink) -> Pipeline {
-    let routes = sink.route("all", "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }",
+    );
     let mut pipeline = Pipeline::prepare(&routes);
     pipeline.more = telemetry;
     pipeline.write_settings(&routes);
@@ -36,7 +39,8 @@ fn post_traced(pipeline: &Pipeline, reference: &str, state: &str) -> String {
         ),
     );
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let told: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let told: serde_json::Value =
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     told["traceId"].as_str().unwrap().to_owned()
 }
 
@@ -49,16 +53,35 @@ async fn a_strangers_trace_is_pointed_to_and_a_trusted_callers_is_continued() {
     assert_ne!(trace, FOREIGN);
     until("it is recorded", || collector.trace(&trace).len() == 6).await;
     let spans = collector.trace(&trace);
-    assert_eq!(one(&spans, "POST webhook").links, [(FOREIGN.to_owned(), CALLER.to_owned())]);
+    assert_eq!(
+        one(&spans, "POST webhook").links,
+        [(FOREIGN.to_owned(), CALLER.to_owned())]
+    );
     strict.stop();
     until("delivered", || sink.len() == 1).await;
-    assert_eq!(sink.requests()[0].header("tracestate"), "", "our trace is nothing that others know");
+    assert_eq!(
+        sink.requests()[0].header("tracestate"),
+        "",
+        "our trace is nothing that others know"
+    );
 
-    let trusting = pipeline(sampled_at(collector.grpc, "sample: 0, trust-callers: true"), &sink);
+    let trusting = pipeline(
+        sampled_at(collector.grpc, "sample: 0, trust-callers: true"),
+        &sink,
+    );
     assert_eq!(post_traced(&trusting, "B", STATE), FOREIGN);
-    until("it is recorded, as the caller decided", || collector.trace(FOREIGN).len() == 6).await;
-    assert_eq!(one(&collector.trace(FOREIGN), "POST webhook").parent, CALLER);
-    assert_eq!(sink.requests()[1].header("tracestate"), "rojo=1,congo=t61,x@y=2");
+    until("it is recorded, as the caller decided", || {
+        collector.trace(FOREIGN).len() == 6
+    })
+    .await;
+    assert_eq!(
+        one(&collector.trace(FOREIGN), "POST webhook").parent,
+        CALLER
+    );
+    assert_eq!(
+        sink.requests()[1].header("tracestate"),
+        "rojo=1,congo=t61,x@y=2"
+    );
     assert_eq!(post_traced(&trusting, "C", MALFORMED), FOREIGN);
     until("delivered", || sink.len() == 3).await;
     assert_eq!(
@@ -83,12 +106,21 @@ async fn failures_are_kept_when_the_rest_is_not() {
     until("all of it was delivered", || sink.len() == 3).await;
     assert_eq!(keeping.stop(), Some(0), "what is left is sent at the end");
     let spans = collector.spans();
-    let names: Vec<_> = spans.iter().map(|span| (span.name.as_str(), span.says("fluent.attempt"))).collect();
+    let names: Vec<_> = spans
+        .iter()
+        .map(|span| (span.name.as_str(), span.says("fluent.attempt")))
+        .collect();
     assert_eq!(names.len(), 3, "the failed attempt: {spans:#?}");
     assert!(spans.iter().all(|span| span.has_failed), "{spans:#?}");
-    let flags =
-        sink.requests().iter().map(|it| it.header("traceparent").ends_with("-00")).collect::<Vec<_>>();
-    assert_eq!(flags, [true; 3], "who is called is told that nobody else records");
+    let flags = sink
+        .requests()
+        .iter()
+        .map(|it| it.header("traceparent").ends_with("-00"))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        flags, [true; 3],
+        "who is called is told that nobody else records"
+    );
 
     let dropping = sampled_at(collector.grpc, "sample: 0, keep-failures: false");
     let mut dropping = pipeline(dropping, &sink);
@@ -102,12 +134,21 @@ async fn failures_are_kept_when_the_rest_is_not() {
 async fn what_a_person_sends_again_is_a_trace_of_its_own_that_points_back() {
     let collector = Collector::open().await;
     let sink = Sink::answering(|_, before| status(if before == 0 { 422 } else { 200 })).await;
-    let pipeline =
-        pipeline(recorded_at(collector.http).replace("endpoint:", "protocol: http, endpoint:"), &sink);
-    let answer =
-        pipeline.sender(Retry::Connection).send(&SANDBOX.sign(body()).unwrap()).await.answer.unwrap();
+    let pipeline = pipeline(
+        recorded_at(collector.http).replace("endpoint:", "protocol: http, endpoint:"),
+        &sink,
+    );
+    let answer = pipeline
+        .sender(Retry::Connection)
+        .send(&SANDBOX.sign(body()).unwrap())
+        .await
+        .answer
+        .unwrap();
     let trace = answer.body["traceId"].as_str().unwrap().to_owned();
-    until("it is dead", || pipeline.json(&["dead-letters", "list"])[0]["id"] == 1).await;
+    until("it is dead", || {
+        pipeline.json(&["dead-letters", "list"])[0]["id"] == 1
+    })
+    .await;
     let redriven = pipeline.command(&["dead-letters", "redrive", "1"]);
     assert!(redriven.status.success(), "{redriven:?}");
     // Numbers are given once, in no particular order.
@@ -119,13 +160,27 @@ async fn what_a_person_sends_again_is_a_trace_of_its_own_that_points_back() {
     let published = one(&first, "publish fluent.events");
     assert_ne!(again.trace, trace);
     assert_eq!(again.links, [(trace, published.id.clone())]);
-    until("its parts are recorded", || collector.trace(&again.trace).len() == 3).await;
-    let replayed = pipeline.command(&["replay", "--route", "all", "--from", "1h", "--again", "--yes"]);
+    until("its parts are recorded", || {
+        collector.trace(&again.trace).len() == 3
+    })
+    .await;
+    let replayed = pipeline.command(&[
+        "replay", "--route", "all", "--from", "1h", "--again", "--yes",
+    ]);
     assert!(replayed.status.success(), "{replayed:?}");
     let taken = number(&again);
-    let replayed = || collector.spans().into_iter().find(|span| ![0, taken].contains(&number(span)));
+    let replayed = || {
+        collector
+            .spans()
+            .into_iter()
+            .find(|span| ![0, taken].contains(&number(span)))
+    };
     until("the replayed one is recorded", || replayed().is_some()).await;
-    assert_eq!(replayed().unwrap().links, again.links, "that too points to the event's trace");
+    assert_eq!(
+        replayed().unwrap().links,
+        again.links,
+        "that too points to the event's trace"
+    );
 }
 
 fn body() -> String {

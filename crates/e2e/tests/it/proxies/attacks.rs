@@ -62,7 +62,10 @@ impl Attack {
             if matches!(self, Self::AlmostWhole) {
                 done.fetch_add(1, Ordering::Relaxed);
             }
-            let read = timeout(ANSWERED_WITHIN, stream.read(&mut answer)).await.ok()?.ok()?;
+            let read = timeout(ANSWERED_WITHIN, stream.read(&mut answer))
+                .await
+                .ok()?
+                .ok()?;
             if read == 0 || matches!(self, Self::AlmostWhole) {
                 return None;
             }
@@ -109,7 +112,10 @@ impl Crowd {
                 }
             });
         }
-        Self { _connections: running, done }
+        Self {
+            _connections: running,
+            done,
+        }
     }
 
     /// How many requests it has got through.
@@ -127,9 +133,15 @@ async fn are_answered_beside(kind: Kind, attack: Attack, connections: usize, at_
     }
     let Some(proxied) = kind.start() else { return };
     let crowd = Crowd::start(attack, connections, proxied.address);
-    until("the attack has begun", || crowd.done() >= at_least.min(connections)).await;
+    until("the attack has begun", || {
+        crowd.done() >= at_least.min(connections)
+    })
+    .await;
     let answers = send_paced(proxied.address, HONEST, Duration::from_millis(33)).await;
-    let good = answers.iter().filter(|(status, _)| *status == Some(200)).count();
+    let good = answers
+        .iter()
+        .filter(|(status, _)| *status == Some(200))
+        .count();
     let p99 = answers[answers.len() * 99 / 100].1;
     let done = crowd.done();
     println!("{kind:?}, {attack:?}: {good} of {HONEST} good, p99 {p99:?}, beside {done}");

@@ -7,13 +7,17 @@ use serde_json::Value;
 
 use super::GONE_WITHIN;
 
-const ROUTES: &str =
-    "    - { name: one, match: {}, dispatcher: log }\n    - { name: two, match: {}, dispatcher: log }\n";
+const ROUTES: &str = "    - { name: one, match: {}, dispatcher: log }\n    - { name: two, match: {}, dispatcher: log }\n";
 
 /// The processes that are said to be in this state.
 fn are(deployment: &Deployment, state: &str) -> usize {
     let processes = deployment.json(&["processes", "list"]);
-    processes.as_array().unwrap().iter().filter(|process: &&Value| process["state"] == state).count()
+    processes
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|process: &&Value| process["state"] == state)
+        .count()
 }
 
 /// Another one with the settings of the first.
@@ -27,7 +31,12 @@ fn another(deployment: &Deployment) -> Service {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_dispatchers_with_one_settings_file_each_is_seen_and_missed() {
-    let plan = Plan { servers: 1, gateways: 0, dispatchers: 1, ..Plan::new(ROUTES) };
+    let plan = Plan {
+        servers: 1,
+        gateways: 0,
+        dispatchers: 1,
+        ..Plan::new(ROUTES)
+    };
     let mut deployment = Deployment::start(plan);
     deployment.dispatchers[0].set_args(&["--route", "one"]);
     deployment.dispatchers[0].stop();
@@ -37,13 +46,20 @@ async fn of_two_dispatchers_with_one_settings_file_each_is_seen_and_missed() {
     second.start();
     second.wait_until_ready();
     let patience = Duration::from_secs(60);
-    until("both are seen", patience, || are(&deployment, "at work") == 2).await;
+    until("both are seen", patience, || {
+        are(&deployment, "at work") == 2
+    })
+    .await;
 
     // Whoever of them dies, while the other goes on.
     second.kill();
     let began = Instant::now();
     while are(&deployment, "gone") != 1 {
-        assert!(began.elapsed() < GONE_WITHIN, "{}", deployment.json(&["processes", "list"]));
+        assert!(
+            began.elapsed() < GONE_WITHIN,
+            "{}",
+            deployment.json(&["processes", "list"])
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     // One that is started anew is the one that died.
@@ -53,5 +69,8 @@ async fn of_two_dispatchers_with_one_settings_file_each_is_seen_and_missed() {
     })
     .await;
     assert_eq!(second.stop(), Some(0));
-    until("it has said that it ends", patience, || are(&deployment, "at work") == 1).await;
+    until("it has said that it ends", patience, || {
+        are(&deployment, "at work") == 1
+    })
+    .await;
 }

@@ -27,12 +27,18 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 fn known<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
     request
 }
 
 async fn connect(grpc: SocketAddr) -> Channel {
-    Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap()
+    Endpoint::from_shared(format!("http://{grpc}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// Calls that go on until the server ends them, on a connection each.
@@ -44,20 +50,27 @@ struct Endless {
 impl Endless {
     async fn begin(grpc: SocketAddr, watches: bool) -> Self {
         let channel = connect(grpc).await;
-        let health = HealthClient::new(channel.clone()).watch(known(HealthCheckRequest::default())).await;
+        let health = HealthClient::new(channel.clone())
+            .watch(known(HealthCheckRequest::default()))
+            .await;
         let mut deliveries = None;
         if watches {
             let mut operator = OperatorClient::new(channel);
             let watching = operator.watch_deliveries(known(v1::WatchDeliveriesRequest::default()));
             deliveries = Some(watching.await.unwrap().into_inner());
         }
-        Self { health: health.unwrap().into_inner(), deliveries }
+        Self {
+            health: health.unwrap().into_inner(),
+            deliveries,
+        }
     }
 
     /// Whatever was said, it ends.
     async fn end(mut self) {
         while let Ok(Some(_)) = self.health.message().await {}
-        let Some(mut deliveries) = self.deliveries else { return };
+        let Some(mut deliveries) = self.deliveries else {
+            return;
+        };
         while let Ok(Some(_)) = deliveries.message().await {}
     }
 }
@@ -68,7 +81,9 @@ fn is_ended(mut stream: &TcpStream) -> bool {
         match stream.read(&mut [0; 1024]) {
             Ok(0) => return true,
             Ok(_) => {}
-            Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            Err(error) => {
+                return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            }
         }
     }
 }
@@ -92,11 +107,16 @@ async fn connections_that_nobody_ends_end_with_the_process_and_keep_no_port() {
         .map(|_| {
             let mut stream = TcpStream::connect(grpc).unwrap();
             stream.write_all(PREFACE).unwrap();
-            stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_millis(1)))
+                .unwrap();
             stream
         })
         .collect();
-    assert!(strangers.iter().any(|stream| !is_ended(stream)), "nobody stays");
+    assert!(
+        strangers.iter().any(|stream| !is_ended(stream)),
+        "nobody stays"
+    );
 
     // Within its time, and its own port is shut at the very end.
     let shut = stop_and_watch_the_port(&mut pipeline);
@@ -104,7 +124,9 @@ async fn connections_that_nobody_ends_end_with_the_process_and_keep_no_port() {
     assert!(TcpStream::connect(grpc).is_err(), "somebody still listens");
     assert!(strangers.iter().all(is_ended));
     let ended = futures::future::join_all(endless.into_iter().map(Endless::end));
-    tokio::time::timeout(PATIENCE, ended).await.expect("a call goes on without a server");
+    tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("a call goes on without a server");
     // What is left of them keeps nobody from the port.
     pipeline.run();
     Endless::begin(grpc, true).await;

@@ -16,9 +16,10 @@ use crate::sink::Sink;
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_under_load_lose_nothing_and_leave_nothing_in_flight() {
     let sink = Sink::open().await;
-    let mut pipeline = Pipeline::start(
-        &sink.route("all", "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }"),
-    );
+    let mut pipeline = Pipeline::start(&sink.route(
+        "all",
+        "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }",
+    ));
     let load = Load::start(&[pipeline.url()], 8);
     for round in 1..=5 {
         until("some are accepted", || load.accepted() > round * 50).await;
@@ -30,10 +31,19 @@ async fn restarts_under_load_lose_nothing_and_leave_nothing_in_flight() {
         pipeline.run();
     }
     let (sent, accepted) = load.stop().await;
-    until("every accepted one arrived", || accepted.iter().all(|id| sink.counts().contains_key(id))).await;
+    until("every accepted one arrived", || {
+        accepted.iter().all(|id| sink.counts().contains_key(id))
+    })
+    .await;
     let counts = sink.counts();
-    assert!(counts.keys().all(|id| sent.contains(id)), "delivered and never sent");
-    assert!(counts.values().all(|count| *count == 1), "a stop delivers nothing twice");
+    assert!(
+        counts.keys().all(|id| sent.contains(id)),
+        "delivered and never sent"
+    );
+    assert!(
+        counts.values().all(|count| *count == 1),
+        "a stop delivers nothing twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +61,10 @@ async fn a_request_that_is_under_way_is_answered() {
     stream.write_all(head.as_bytes()).unwrap();
     let mut said = [0; 25];
     stream.read_exact(&mut said).unwrap();
-    assert_eq!(&said, b"HTTP/1.1 100 Continue\r\n\r\n", "its body is waited for");
+    assert_eq!(
+        &said, b"HTTP/1.1 100 Continue\r\n\r\n",
+        "its body is waited for"
+    );
     stream.write_all(&signed.body[..10]).unwrap();
     pipeline.signal(Signal::TERM);
     until("it says that it is stopping", || !pipeline.is_ready()).await;
@@ -85,13 +98,20 @@ async fn readiness_goes_first_and_what_comes_meanwhile_is_accepted() {
     // A load balancer that has not noticed yet: new connections, a second later.
     for number in 0..5 {
         let sender = Sender::new(pipeline.url(), Retry::Never).unwrap();
-        let answer = sender.send(&signed("E", &format!("NOTICE_{number}"))).await.answer.unwrap();
+        let answer = sender
+            .send(&signed("E", &format!("NOTICE_{number}")))
+            .await
+            .answer
+            .unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     pipeline.signal(Signal::TERM);
     assert_eq!(pipeline.wait(), Some(0));
-    assert!(std::net::TcpStream::connect(pipeline.webhook).is_err(), "its port is shut");
+    assert!(
+        std::net::TcpStream::connect(pipeline.webhook).is_err(),
+        "its port is shut"
+    );
     pipeline.run();
     until("each arrived", || sink.len() == 5).await;
 }
@@ -105,7 +125,11 @@ async fn a_second_signal_does_not_wait_for_load_balancers() {
     until("it says that it is not ready", || !pipeline.is_ready()).await;
     pipeline.signal(Signal::TERM);
     assert_eq!(pipeline.wait(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +149,10 @@ async fn a_hangup_ends_nothing_and_says_that_settings_are_not_read_again() {
     for _ in 0..3 {
         pipeline.signal(Signal::HUP);
     }
-    until("it says so", || pipeline.log().contains("not read again: restart")).await;
+    until("it says so", || {
+        pipeline.log().contains("not read again: restart")
+    })
+    .await;
     stream.write_all(&signed.body[10..]).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -142,17 +169,38 @@ fn the_sample_units_say_what_the_program_does() {
     let unit = read("systemd/fluent-webhooks.service");
     let value = |text: &str, key: &str| {
         let prefix = format!("{key}=");
-        let line = text.lines().find(|line| line.starts_with(&prefix)).unwrap_or_else(|| panic!("no {key}"));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&prefix))
+            .unwrap_or_else(|| panic!("no {key}"));
         line[prefix.len()..].to_owned()
     };
     assert_eq!(value(&socket, "FileDescriptorName"), "webhook");
     let listen = format!("listen: 0.0.0.0:{}", value(&socket, "ListenStream"));
     assert!(read("application.yml").contains(&listen), "{listen}");
-    assert_eq!(value(&unit, "RestartPreventExitStatus"), process::SETTINGS.to_string());
-    let stops_within: u64 = value(&unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
-    assert!(stops_within > process::StopTimes::RECEIVING.total.as_secs() + 10, "and drain-after");
-    let words: Vec<_> = value(&unit, "ExecStart").split(' ').map(str::to_owned).collect();
-    let help =
-        std::process::Command::new(env!("CARGO_BIN_EXE_pipeline")).args([&words[1], "--help"]).output();
-    assert!(String::from_utf8(help.unwrap().stdout).unwrap().contains(&words[2]), "{words:?}");
+    assert_eq!(
+        value(&unit, "RestartPreventExitStatus"),
+        process::SETTINGS.to_string()
+    );
+    let stops_within: u64 = value(&unit, "TimeoutStopSec")
+        .trim_end_matches('s')
+        .parse()
+        .unwrap();
+    assert!(
+        stops_within > process::StopTimes::RECEIVING.total.as_secs() + 10,
+        "and drain-after"
+    );
+    let words: Vec<_> = value(&unit, "ExecStart")
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"))
+        .args([&words[1], "--help"])
+        .output();
+    assert!(
+        String::from_utf8(help.unwrap().stdout)
+            .unwrap()
+            .contains(&words[2]),
+        "{words:?}"
+    );
 }

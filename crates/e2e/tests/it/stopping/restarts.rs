@@ -36,7 +36,10 @@ impl Hanging {
             let hangs = request.header("ce-type") == "HANGS" && !mended.load(Ordering::Relaxed);
             status(if hangs { HANGS } else { 200 })
         });
-        Self { sink: sink.await, is_mended }
+        Self {
+            sink: sink.await,
+            is_mended,
+        }
     }
 
     fn route(&self) -> String {
@@ -48,7 +51,11 @@ impl Hanging {
 
     /// How often the event that hangs was asked for.
     fn asked(&self) -> usize {
-        self.sink.requests().iter().filter(|request| request.header("ce-type") == "HANGS").count()
+        self.sink
+            .requests()
+            .iter()
+            .filter(|request| request.header("ce-type") == "HANGS")
+            .count()
     }
 
     /// Lets it be answered by the next process: it must have been one attempt, under one key.
@@ -58,16 +65,41 @@ impl Hanging {
         let before = self.asked();
         self.is_mended.store(true, Ordering::Relaxed);
         pipeline.run();
-        until("the one that hung is asked for again", || self.asked() > before).await;
+        until("the one that hung is asked for again", || {
+            self.asked() > before
+        })
+        .await;
         let is_done = || pipeline.json(&["events", "show", id])[0]["states"][0]["state"] == "done";
         until("it is done", is_done).await;
         let story = pipeline.json(&["events", "show", id]);
-        assert_eq!(story[0]["steps"].as_array().unwrap().len(), 1, "one attempt: {story}");
+        assert_eq!(
+            story[0]["steps"].as_array().unwrap().len(),
+            1,
+            "one attempt: {story}"
+        );
         assert_eq!(story[0]["steps"][0]["attempt"], 1, "{story}");
-        for request in self.sink.requests().iter().filter(|request| request.header("ce-type") == "HANGS") {
-            assert_eq!((request.header("fluent-attempt"), request.header("idempotency-key")), ("1", id));
+        for request in self
+            .sink
+            .requests()
+            .iter()
+            .filter(|request| request.header("ce-type") == "HANGS")
+        {
+            assert_eq!(
+                (
+                    request.header("fluent-attempt"),
+                    request.header("idempotency-key")
+                ),
+                ("1", id)
+            );
         }
-        assert_eq!(pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len(), 0);
+        assert_eq!(
+            pipeline
+                .json(&["dead-letters", "list"])
+                .as_array()
+                .unwrap()
+                .len(),
+            0
+        );
     }
 }
 
@@ -80,7 +112,11 @@ pub(super) fn stop_and_watch_the_port(pipeline: &mut Pipeline) -> Duration {
         if shut.is_none() && TcpStream::connect(pipeline.webhook).is_err() {
             shut = Some(Instant::now());
         }
-        assert!(began.elapsed() < STOPS_WITHIN, "still running: {}", pipeline.log());
+        assert!(
+            began.elapsed() < STOPS_WITHIN,
+            "still running: {}",
+            pipeline.log()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(pipeline.wait(), Some(0));
@@ -104,10 +140,20 @@ async fn restart(pipeline: &mut Pipeline, retry: Retry) {
     assert!(shut[RESTARTS / 2] <= SHUT_FOR, "shut for {shut:?}");
     until("the endpoint hangs", || hanging.asked() == RESTARTS + 1).await;
     let (sent, accepted) = load.stop().await;
-    assert_eq!(sent.difference(&accepted).count(), 0, "of {} sent, {} accepted", sent.len(), accepted.len());
+    assert_eq!(
+        sent.difference(&accepted).count(),
+        0,
+        "of {} sent, {} accepted",
+        sent.len(),
+        accepted.len()
+    );
     let missing = || -> HashSet<String> {
         let counts = hanging.sink.counts();
-        accepted.iter().filter(|id| !counts.contains_key(*id)).cloned().collect()
+        accepted
+            .iter()
+            .filter(|id| !counts.contains_key(*id))
+            .cloned()
+            .collect()
     };
     until("everything accepted is delivered", || missing().is_empty()).await;
     hanging.mend(&id, pipeline).await;
@@ -150,15 +196,23 @@ async fn while_it_stops_webhooks_are_accepted_and_kept_connections_are_told_to_c
     assert!(pipeline.is_running());
     assert_eq!(pipeline.wait(), Some(0));
     pipeline.run();
-    until("it is delivered by the next one", || hanging.sink.len() > hanging.asked()).await;
+    until("it is delivered by the next one", || {
+        hanging.sink.len() > hanging.asked()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_is_none_of_ours_is_refused_in_words() {
     let mut pipeline = Pipeline::prepare("    []\n");
-    let socket = std::os::unix::net::UnixListener::bind(pipeline.folder.path().join("socket")).unwrap();
+    let socket =
+        std::os::unix::net::UnixListener::bind(pipeline.folder.path().join("socket")).unwrap();
     pipeline.socket = Some(TcpListener::from(std::os::fd::OwnedFd::from(socket)));
     pipeline.spawn();
     assert_eq!(pipeline.wait(), Some(1));
-    assert!(pipeline.log().contains("expected a listening TCP socket"), "{}", pipeline.log());
+    assert!(
+        pipeline.log().contains("expected a listening TCP socket"),
+        "{}",
+        pipeline.log()
+    );
 }

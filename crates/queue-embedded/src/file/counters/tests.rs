@@ -7,8 +7,8 @@ use std::time::Duration;
 use event_model::{Event, Stored, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement,
-    Source, Start, Stores, Verdict,
+    Attempt, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route,
+    Settlement, Source, Start, Stores, Verdict,
 };
 use rusqlite::{Connection, StatementStatus};
 use tokio::time::timeout;
@@ -45,7 +45,17 @@ fn look(sql: &Connection, text: &str, last: Option<i64>) -> Look {
     let mut statement = sql.prepare(text).unwrap();
     let bound: Vec<i64> = last.into_iter().collect();
     let rows = statement.query_map(rusqlite::params_from_iter(bound), |row| {
-        Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(7)?]))
+        Ok((
+            row.get(0)?,
+            [
+                row.get(1)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get(4)?,
+                row.get(5)?,
+                row.get(7)?,
+            ],
+        ))
     });
     rows.unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
@@ -55,14 +65,25 @@ fn assert_counters(path: &Path, why: &str) {
     sql.busy_timeout(Duration::from_secs(20)).unwrap();
     let moment = sql.transaction().unwrap();
     let last = i64::try_from(crate::file::schema::last_position(&moment).unwrap()).unwrap();
-    assert_eq!(look(&moment, LOOK, Some(last)), look(&moment, COUNTED, None), "{why}");
+    assert_eq!(
+        look(&moment, LOOK, Some(last)),
+        look(&moment, COUNTED, None),
+        "{why}"
+    );
 }
 
 /// An event whose body is removed once every route has settled it.
 fn old_event(reference: &str) -> Event {
     let event = event("E", reference);
     let received_at = Timestamp::from_second(1_000_000_000).unwrap();
-    Event::restore(event.id(), Stored { received_at, ..event.stored().clone() }).unwrap()
+    Event::restore(
+        event.id(),
+        Stored {
+            received_at,
+            ..event.stored().clone()
+        },
+    )
+    .unwrap()
 }
 
 fn settlement(verdict: Verdict) -> Settlement {
@@ -73,7 +94,11 @@ fn settlement(verdict: Verdict) -> Settlement {
         status: None,
         detail: None,
     };
-    Settlement { verdict, asked: true, attempt }
+    Settlement {
+        verdict,
+        asked: true,
+        attempt,
+    }
 }
 
 /// A queue, and operations on it in a random order.
@@ -114,12 +139,25 @@ impl Life {
 
     async fn take(&mut self) -> &'static str {
         let name = self.random.choice(ROUTES).unwrap();
-        let start = if self.random.bool() { Start::Beginning } else { Start::Now };
+        let start = if self.random.bool() {
+            Start::Beginning
+        } else {
+            Start::Now
+        };
         let filter = MatchFields::default().into();
         let lease = Duration::from_secs(60);
-        let route = Route { name: name.to_owned(), filter, start, lease };
+        let route = Route {
+            name: name.to_owned(),
+            filter,
+            start,
+            lease,
+        };
         let mut consumer = self.queue.subscribe(route).await.unwrap();
-        let taken = timeout(Duration::from_millis(50), consumer.next(self.random.usize(1..8))).await;
+        let taken = timeout(
+            Duration::from_millis(50),
+            consumer.next(self.random.usize(1..8)),
+        )
+        .await;
         self.held.extend(taken.into_iter().flat_map(Result::unwrap));
         "taken"
     }
@@ -145,8 +183,17 @@ impl Life {
 
     async fn letters(&mut self) -> &'static str {
         let letters = self.queue.stores().dead_letters();
-        let query = DeadQuery { limit: 4, ..DeadQuery::default() };
-        let ids: Vec<u64> = letters.list(query).await.unwrap().iter().map(|letter| letter.id).collect();
+        let query = DeadQuery {
+            limit: 4,
+            ..DeadQuery::default()
+        };
+        let ids: Vec<u64> = letters
+            .list(query)
+            .await
+            .unwrap()
+            .iter()
+            .map(|letter| letter.id)
+            .collect();
         match self.random.bool() {
             true => drop(letters.redrive(&ids, None).await),
             false => drop(letters.discard(&ids).await),
@@ -209,17 +256,29 @@ async fn a_route_from_the_beginning_is_behind_by_what_there_is() {
     let route = |name: &str| {
         let filter = MatchFields::default().into();
         let lease = Duration::from_secs(60);
-        Route { name: name.to_owned(), filter, start: Start::Beginning, lease }
+        Route {
+            name: name.to_owned(),
+            filter,
+            start: Start::Beginning,
+            lease,
+        }
     };
     let mut consumer = queue.subscribe(route("r")).await.unwrap();
     for number in 0..20 {
-        queue.publish(event("E", &number.to_string())).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
     }
     let mut settled = 0;
     while settled < 20 {
         for delivery in consumer.next(20).await.unwrap() {
             let is_dead = matches!(delivery.position.sequence(), 3 | 11);
-            let verdict = if is_dead { Verdict::Dead(DeadReason::Permanent) } else { Verdict::Done };
+            let verdict = if is_dead {
+                Verdict::Dead(DeadReason::Permanent)
+            } else {
+                Verdict::Done
+            };
             delivery.ticket.settle(settlement(verdict)).await.unwrap();
             settled += 1;
         }
@@ -228,35 +287,60 @@ async fn a_route_from_the_beginning_is_behind_by_what_there_is() {
     let count = |what: &str| sql.query_row(what, [], |row| row.get::<_, i64>(0)).unwrap();
     let began = std::time::Instant::now();
     while count("SELECT count(*) FROM events") > 2 {
-        assert!(began.elapsed() < Duration::from_secs(60), "those of letters alone stay");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "those of letters alone stay"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for number in 20..22 {
-        queue.publish(event("E", &number.to_string())).await.unwrap();
+        queue
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
     }
     let _new = queue.subscribe(route("s")).await.unwrap();
     let states = queue.routes().await.unwrap();
-    assert_eq!(states.iter().map(|state| state.behind).collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(
+        states.iter().map(|state| state.behind).collect::<Vec<_>>(),
+        [2, 4]
+    );
     assert_counters(&path, "a route began");
     queue.close().await;
     drop(queue);
     // A route whose cursor is within a gap.
-    sql.execute_batch("UPDATE routes SET cursor = 5 WHERE name = 's'").unwrap();
+    sql.execute_batch("UPDATE routes SET cursor = 5 WHERE name = 's'")
+        .unwrap();
     let ranges = |sql: &Connection| {
         let mut all = sql.prepare("SELECT first, last FROM gaps").unwrap();
         let ranges = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-        ranges.unwrap().collect::<rusqlite::Result<Vec<(i64, i64)>>>().unwrap()
+        ranges
+            .unwrap()
+            .collect::<rusqlite::Result<Vec<(i64, i64)>>>()
+            .unwrap()
     };
     let queue = serve(&path, Duration::ZERO);
     assert_eq!(ranges(&sql), [(1, 2), (4, 10), (12, 20)]);
     assert_counters(&path, "its cursor is within a gap");
     let letters = queue.stores().dead_letters();
-    let query = DeadQuery { limit: 9, ..DeadQuery::default() };
-    let ids: Vec<u64> = letters.list(query).await.unwrap().iter().map(|letter| letter.id).collect();
+    let query = DeadQuery {
+        limit: 9,
+        ..DeadQuery::default()
+    };
+    let ids: Vec<u64> = letters
+        .list(query)
+        .await
+        .unwrap()
+        .iter()
+        .map(|letter| letter.id)
+        .collect();
     letters.discard(&ids).await;
     queue.forget("s").await.unwrap();
     while count("SELECT count(*) FROM bodies") > 2 {
-        assert!(began.elapsed() < Duration::from_mins(2), "the letters' bodies go");
+        assert!(
+            began.elapsed() < Duration::from_mins(2),
+            "the letters' bodies go"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(ranges(&sql), [(1, 20)], "one, where they touch");
@@ -267,14 +351,24 @@ async fn live(window: Duration) {
     let queue = serve(&folder.path().join("0.db"), window);
     let seed = fastrand::u64(..);
     let random = fastrand::Rng::with_seed(seed);
-    let mut life = Life { folder, number: 0, queue, window, held: Vec::new(), random };
+    let mut life = Life {
+        folder,
+        number: 0,
+        queue,
+        window,
+        held: Vec::new(),
+        random,
+    };
     for step in 0..200 {
         let what = life.step().await;
         assert_counters(&life.path(), &format!("seed {seed}, step {step}: {what}"));
     }
     let sql = Connection::open(life.path()).unwrap();
     let count = |what: &str| sql.query_row(what, [], |row| row.get::<_, i64>(0)).unwrap();
-    assert!(count("SELECT sum(last - first + 1) FROM gaps") > 0, "some went");
+    assert!(
+        count("SELECT sum(last - first + 1) FROM gaps") > 0,
+        "some went"
+    );
 }
 
 /// A file with this many events, deliveries and letters on each of these routes.
@@ -328,6 +422,9 @@ async fn a_look_at_many_routes_with_much_waiting_and_a_pause_meanwhile() {
     let began = std::time::Instant::now();
     let (_, paused) = tokio::join!(queue.routes(), queue.set_paused("r7", Some(&pause)));
     paused.unwrap();
-    println!("a look {looked:?}, a pause beside one {:?}", began.elapsed());
+    println!(
+        "a look {looked:?}, a pause beside one {:?}",
+        began.elapsed()
+    );
     assert!(looked <= Duration::from_millis(50) && began.elapsed() <= queue::PAUSES_WITHIN);
 }

@@ -30,7 +30,10 @@ impl Kept {
     async fn with(events: u32, options: impl FnOnce(&Connection, PathBuf) -> Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue.db");
-        Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap().close().await;
+        Embedded::open(Options::new(&path), Arc::new(SystemClock))
+            .unwrap()
+            .close()
+            .await;
         let sql = connect(&path).unwrap();
         sql.execute_batch(&format!(
             "INSERT INTO routes (name, cursor) VALUES ('r', {events});
@@ -49,14 +52,21 @@ impl Kept {
         let shared = Shared::new(String::new(), 0, inbox, clock);
         let time = QueueTime::go_on(&sql, shared.now()).unwrap();
         let housekeeping = Housekeeping::new(options, time);
-        Self { sql, shared, housekeeping, folder }
+        Self {
+            sql,
+            shared,
+            housekeeping,
+            folder,
+        }
     }
 
     /// Runs the housekeeping once, and returns whether there is more to do.
     fn run(&mut self) -> bool {
         let later = Instant::now() + Duration::from_hours(1);
         self.housekeeping.next = later;
-        self.housekeeping.run(&mut self.sql, &self.shared, &mut Log::default(), later).unwrap()
+        self.housekeeping
+            .run(&mut self.sql, &self.shared, &mut Log::default(), later)
+            .unwrap()
     }
 
     fn is_full(&self) -> bool {
@@ -64,7 +74,11 @@ impl Kept {
     }
 
     fn count(&self, what: &str) -> i64 {
-        self.sql.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+        self.sql
+            .query_row(&format!("SELECT count(*) FROM {what}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
     }
 }
 
@@ -107,9 +121,15 @@ async fn rows_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_t
         options
     };
     let mut kept = Kept::with(2000, no_age).await;
-    kept.sql.execute("INSERT OR REPLACE INTO ages VALUES (2000, 0)", []).unwrap();
+    kept.sql
+        .execute("INSERT OR REPLACE INTO ages VALUES (2000, 0)", [])
+        .unwrap();
     while kept.run() {}
-    assert_eq!((kept.count("events"), kept.count("bodies")), (0, 0), "all were passed");
+    assert_eq!(
+        (kept.count("events"), kept.count("bodies")),
+        (0, 0),
+        "all were passed"
+    );
     // Events that were passed when they were younger, and whose letters were removed after that.
     kept.sql
         .execute_batch(
@@ -118,18 +138,28 @@ async fn rows_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_t
         )
         .unwrap();
     let an_hour_ago = kept.shared.now() - 3_600_000_000_000;
-    kept.sql.execute("UPDATE ages SET at = ?1", [an_hour_ago]).unwrap();
+    kept.sql
+        .execute("UPDATE ages SET at = ?1", [an_hour_ago])
+        .unwrap();
     let changes = kept.sql.total_changes();
     for _ in 0..10 {
         assert!(!kept.run(), "nothing was removed");
     }
-    assert_eq!((kept.sql.total_changes() - changes, kept.count("freed")), (0, 1500));
+    assert_eq!(
+        (kept.sql.total_changes() - changes, kept.count("freed")),
+        (0, 1500)
+    );
 }
 
 /// Records that everything up to `position` came this many hours ago.
 fn age(kept: &Kept, position: i64, hours: i64) {
     let at = kept.shared.now() - hours * 3_600_000_000_000;
-    kept.sql.execute("INSERT OR REPLACE INTO ages VALUES (?1, ?2)", [position, at]).unwrap();
+    kept.sql
+        .execute(
+            "INSERT OR REPLACE INTO ages VALUES (?1, ?2)",
+            [position, at],
+        )
+        .unwrap();
 }
 
 fn limit(bytes: u64) -> impl FnOnce(&Connection, PathBuf) -> Options {
@@ -151,7 +181,10 @@ async fn ids_that_fluent_may_send_again_stay_and_the_file_is_full_of_them() {
     while kept.run() {}
     assert!(!kept.is_full());
     let left = kept.count("events");
-    assert!((1..8000).contains(&left), "no more went than had to: {left}");
+    assert!(
+        (1..8000).contains(&left),
+        "no more went than had to: {left}"
+    );
     let known_for = kept.shared.ids_known_for.load(Ordering::Relaxed);
     assert!((27 * 3600..72 * 3600).contains(&known_for), "{known_for}");
 }
@@ -183,8 +216,14 @@ async fn a_file_that_was_opened_again_counts_the_ids_that_are_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_file_does_not_become_full_of_marks() {
     let mut kept = Kept::with(1, |_, path| {
-        let retention = Retention { age: Duration::from_hours(1), bytes: 16 << 20 };
-        Options { retention, ..Options::new(path) }
+        let retention = Retention {
+            age: Duration::from_hours(1),
+            bytes: 16 << 20,
+        };
+        Options {
+            retention,
+            ..Options::new(path)
+        }
     })
     .await;
     let now = kept.shared.now();
@@ -198,6 +237,9 @@ async fn a_small_file_does_not_become_full_of_marks() {
     while kept.run() {}
     assert!(!kept.is_full());
     let used = used_bytes(&kept.sql).unwrap();
-    assert!((1 << 19..2 << 20).contains(&used), "a twentieth of the file is theirs: {used}");
+    assert!(
+        (1 << 19..2 << 20).contains(&used),
+        "a twentieth of the file is theirs: {used}"
+    );
     assert!(same_ids::bytes(&kept.sql).unwrap() <= (16 << 20) / 20);
 }

@@ -13,13 +13,23 @@ use crate::{DeadQuery, DeadReason, QueueError, Settlement, Verdict};
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let receipt = queue.intake().publish(event("E", "a")).await.expect("publish");
+    let receipt = queue
+        .intake()
+        .publish(event("E", "a"))
+        .await
+        .expect("publish");
     let horizon = queue.upstream().horizon().await.expect("horizon");
-    assert_eq!((receipt.duplicate, receipt.position, &receipt.epoch), (false, horizon.last, &horizon.epoch));
+    assert_eq!(
+        (receipt.duplicate, receipt.position, &receipt.epoch),
+        (false, horizon.last, &horizon.epoch)
+    );
 
     let delivery = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!(*delivery.event, event("E", "a"));
-    assert_eq!((delivery.attempt, delivery.redrive, delivery.deaths), (1, 0, 0));
+    assert_eq!(
+        (delivery.attempt, delivery.redrive, delivery.deaths),
+        (1, 0, 0)
+    );
     assert_eq!(delivery.position, receipt.position);
     settle(delivery, Verdict::Done).await;
 }
@@ -33,7 +43,11 @@ pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
     // The next delivery is a later event.
     publish(&queue, &["b"]).await;
     let next = one(&mut *consumer).await;
-    assert_eq!((reference(&next).as_str(), next.attempt), ("b", 1), "the other was settled");
+    assert_eq!(
+        (reference(&next).as_str(), next.attempt),
+        ("b", 1),
+        "the other was settled"
+    );
     settle(next, Verdict::Done).await;
     nothing(&mut *consumer, "both were settled").await;
 }
@@ -44,11 +58,17 @@ pub(super) async fn routes_do_not_share_and_consumers_of_one_do(harness: &dyn Ha
     let mut two_r = consumer(&queue, "r").await;
     let mut s = consumer(&queue, "s").await;
     publish(&queue, &["a", "b", "c", "d"]).await;
-    let (mut some, rest, all) =
-        tokio::join!(finish(&mut *one_r, 2), finish(&mut *two_r, 2), finish(&mut *s, 4));
+    let (mut some, rest, all) = tokio::join!(
+        finish(&mut *one_r, 2),
+        finish(&mut *two_r, 2),
+        finish(&mut *s, 4)
+    );
     some.extend(rest);
     some.sort();
-    assert_eq!((some, all.clone()), (all, vec!["a".into(), "b".into(), "c".into(), "d".into()]));
+    assert_eq!(
+        (some, all.clone()),
+        (all, vec!["a".into(), "b".into(), "c".into(), "d".into()])
+    );
 }
 
 pub(super) async fn no_more_than_the_permits_are_handed_out(harness: &dyn Harness) {
@@ -72,13 +92,24 @@ pub(super) async fn a_dropped_ticket_comes_back_and_is_no_attempt(harness: &dyn 
     let mut consumer = consumer(&queue, "r").await;
     for _ in 0..3 {
         let dropped = one(&mut *consumer).await;
-        assert_eq!((reference(&dropped).as_str(), dropped.attempt, dropped.deaths), ("a", 1, 0));
+        assert_eq!(
+            (
+                reference(&dropped).as_str(),
+                dropped.attempt,
+                dropped.deaths
+            ),
+            ("a", 1, 0)
+        );
         drop(dropped);
     }
     settle(one(&mut *consumer).await, Verdict::Again(Duration::ZERO)).await;
     drop(one(&mut *consumer).await);
     let second = one(&mut *consumer).await;
-    assert_eq!((second.attempt, second.deaths), (2, 0), "the one that was settled counts");
+    assert_eq!(
+        (second.attempt, second.deaths),
+        (2, 0),
+        "the one that was settled counts"
+    );
     settle(second, Verdict::Done).await;
 }
 
@@ -90,9 +121,17 @@ pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness
     let began = Instant::now();
     let held = one(&mut *slow).await;
     let again = one(&mut *other).await;
-    assert!(began.elapsed() >= LEASE, "the lease was kept for {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= LEASE,
+        "the lease was kept for {:?}",
+        began.elapsed()
+    );
     assert_eq!(again.attempt, 2);
-    let late = held.ticket.settle(settlement(Verdict::Done)).await.expect_err("too late");
+    let late = held
+        .ticket
+        .settle(settlement(Verdict::Done))
+        .await
+        .expect_err("too late");
     assert!(matches!(late.source, QueueError::LeaseLost), "{late:?}");
     drop(late);
     settle(again, Verdict::Done).await;
@@ -114,16 +153,25 @@ pub(super) async fn progress_keeps_a_lease(harness: &dyn Harness) {
     let said = Instant::now();
     held.ticket.progress().await.expect("progress");
     let again = one(&mut *other).await;
-    assert!(said.elapsed() >= LEASE, "it begins anew, whole: {:?}", said.elapsed());
+    assert!(
+        said.elapsed() >= LEASE,
+        "it begins anew, whole: {:?}",
+        said.elapsed()
+    );
     drop(held);
     settle(again, Verdict::Done).await;
 }
 
-pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such(harness: &dyn Harness) {
+pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such(
+    harness: &dyn Harness,
+) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
     let mut before = consumer(&queue, "r").await;
-    let again = |asked| Settlement { asked, ..settlement(Verdict::Again(Duration::ZERO)) };
+    let again = |asked| Settlement {
+        asked,
+        ..settlement(Verdict::Again(Duration::ZERO))
+    };
     drop(one(&mut *before).await);
     for (asked, expected) in [(true, 0), (false, 1), (true, 1)] {
         let delivery = one(&mut *before).await;
@@ -131,20 +179,41 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
         delivery.ticket.settle(again(asked)).await.expect("settle");
     }
     let in_flight = one(&mut *before).await;
-    assert_eq!((in_flight.attempt, in_flight.asked), (4, 2), "what was given back is no attempt");
+    assert_eq!(
+        (in_flight.attempt, in_flight.asked),
+        (4, 2),
+        "what was given back is no attempt"
+    );
     let queue = harness.crash(queue).await;
     drop(in_flight);
     let mut after = consumer(&queue, "r").await;
     let last = one(&mut *after).await;
-    assert_eq!((last.attempt, last.deaths, last.asked), (5, 1, 2), "what died did not end");
+    assert_eq!(
+        (last.attempt, last.deaths, last.asked),
+        (5, 1, 2),
+        "what died did not end"
+    );
     settle(last, Verdict::Dead(DeadReason::Exhausted)).await;
     let letters = queue.stores().dead_letters();
-    let query = DeadQuery { limit: 1, ..DeadQuery::default() };
+    let query = DeadQuery {
+        limit: 1,
+        ..DeadQuery::default()
+    };
     let letter = letters.list(query).await.expect("list").remove(0);
-    assert!(letters.redrive(&[letter.id], None).await.iter().all(Result::is_ok));
+    assert!(
+        letters
+            .redrive(&[letter.id], None)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     let redriven = one(&mut *after).await;
     assert!(redriven.redrive > 0);
-    assert_eq!((redriven.attempt, redriven.asked), (1, 0), "a redrive begins anew");
+    assert_eq!(
+        (redriven.attempt, redriven.asked),
+        (1, 0),
+        "a redrive begins anew"
+    );
     settle(redriven, Verdict::Done).await;
 }
 
@@ -154,12 +223,19 @@ pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness:
     let queue = harness.open().await;
     let mut first = consumer(&queue, "r").await;
     let mut second = consumer(&queue, "r").await;
-    assert!(timeout(LEASE / 3, first.next(4)).await.is_err(), "there is nothing");
+    assert!(
+        timeout(LEASE / 3, first.next(4)).await.is_err(),
+        "there is nothing"
+    );
     publish(&queue, &["a", "b"]).await;
     for _ in 0..2 {
         let delivery = one(&mut *second).await;
         // Had the first one kept them, these would be attempts of its own that came to nothing.
-        assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "nobody attempted it");
+        assert_eq!(
+            (delivery.attempt, delivery.deaths),
+            (1, 0),
+            "nobody attempted it"
+        );
         settle(delivery, Verdict::Done).await;
     }
 }

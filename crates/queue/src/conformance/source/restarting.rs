@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::conformance::Harness;
-use crate::conformance::samples::{consumer, event, finish, nothing, one, publish, reference, settle};
+use crate::conformance::samples::{
+    consumer, event, finish, nothing, one, publish, reference, settle,
+};
 use crate::{DeadQuery, DeadReason, Verdict};
 
 pub(super) async fn everything_survives_a_crash(harness: &dyn Harness) {
@@ -13,8 +15,18 @@ pub(super) async fn everything_survives_a_crash(harness: &dyn Harness) {
     let before = queue.upstream().horizon().await.expect("horizon");
     let queue = harness.crash(queue).await;
     assert_eq!(queue.upstream().horizon().await.expect("horizon"), before);
-    assert!(queue.intake().publish(event("E", "b")).await.expect("publish again").duplicate);
-    assert_eq!(finish(&mut *consumer(&queue, "r").await, 2).await, ["b", "c"]);
+    assert!(
+        queue
+            .intake()
+            .publish(event("E", "b"))
+            .await
+            .expect("publish again")
+            .duplicate
+    );
+    assert_eq!(
+        finish(&mut *consumer(&queue, "r").await, 2).await,
+        ["b", "c"]
+    );
 }
 
 pub(super) async fn a_crash_in_flight_is_counted(harness: &dyn Harness) {
@@ -45,9 +57,23 @@ pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
     let mut after = consumer(&queue, "r").await;
     assert_eq!(finish(&mut *after, 1).await, ["good"]);
     nothing(&mut *after, "the other is dead").await;
-    let query = DeadQuery { limit: 10, ..DeadQuery::default() };
-    let letters = queue.stores().dead_letters().list(query).await.expect("list");
-    assert_eq!(letters.iter().map(|letter| letter.reason).collect::<Vec<_>>(), [DeadReason::Crash]);
+    let query = DeadQuery {
+        limit: 10,
+        ..DeadQuery::default()
+    };
+    let letters = queue
+        .stores()
+        .dead_letters()
+        .list(query)
+        .await
+        .expect("list");
+    assert_eq!(
+        letters
+            .iter()
+            .map(|letter| letter.reason)
+            .collect::<Vec<_>>(),
+        [DeadReason::Crash]
+    );
 }
 
 pub(super) async fn what_is_accompanied_again_is_not_blamed(harness: &dyn Harness) {
@@ -113,7 +139,11 @@ pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harnes
     let queue = harness.crash(queue).await;
     drop(held);
     let again = one(&mut *consumer(&queue, "r").await).await;
-    assert_eq!((again.attempt, again.deaths), (2, 1), "it was not alone when the process died");
+    assert_eq!(
+        (again.attempt, again.deaths),
+        (2, 1),
+        "it was not alone when the process died"
+    );
     settle(again, Verdict::Done).await;
 }
 
@@ -133,12 +163,23 @@ pub(super) async fn waiting_retries_and_dead_letters_survive(harness: &dyn Harne
     let queue = harness.open().await;
     publish(&queue, &["a", "b"]).await;
     let mut before = consumer(&queue, "r").await;
-    settle(one(&mut *before).await, Verdict::Again(Duration::from_secs(1))).await;
-    settle(one(&mut *before).await, Verdict::Dead(DeadReason::Permanent)).await;
+    settle(
+        one(&mut *before).await,
+        Verdict::Again(Duration::from_secs(1)),
+    )
+    .await;
+    settle(
+        one(&mut *before).await,
+        Verdict::Dead(DeadReason::Permanent),
+    )
+    .await;
     let queue = harness.crash(queue).await;
     let mut after = consumer(&queue, "r").await;
     let again = one(&mut *after).await;
-    assert_eq!((reference(&again).as_str(), again.attempt, again.deaths), ("a", 2, 0));
+    assert_eq!(
+        (reference(&again).as_str(), again.attempt, again.deaths),
+        ("a", 2, 0)
+    );
     settle(again, Verdict::Done).await;
     let counts = queue.stores().dead_letters().count().await.expect("count");
     assert_eq!(counts, [("r".to_owned(), 1)]);
@@ -149,7 +190,10 @@ pub(super) async fn a_closed_queue_comes_back_without_deaths(harness: &dyn Harne
     publish(&queue, &["a"]).await;
     drop(one(&mut *consumer(&queue, "r").await).await);
     queue.lifecycle().close().await;
-    assert!(queue.intake().publish(event("E", "b")).await.is_err(), "a closed queue takes nothing");
+    assert!(
+        queue.intake().publish(event("E", "b")).await.is_err(),
+        "a closed queue takes nothing"
+    );
     let queue = harness.crash(queue).await;
     let again = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((again.attempt, again.deaths), (1, 0));
@@ -166,7 +210,10 @@ pub(super) async fn closing_in_the_middle_leaves_nothing_in_flight(harness: &dyn
         queue.lifecycle().close().await;
         queue = harness.crash(queue).await;
         let states = queue.stores().routes().await.expect("routes");
-        assert!(states.iter().all(|state| state.in_flight == 0), "{states:?}");
+        assert!(
+            states.iter().all(|state| state.in_flight == 0),
+            "{states:?}"
+        );
     }
     let mut consumer = consumer(&queue, "r").await;
     for _ in 0..10 {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::time::timeout;
 
-use crate::conformance::samples::{consumer, event, finish, nothing, one, publish, reference, settle};
+use crate::conformance::samples::{
+    consumer, event, finish, nothing, one, publish, reference, settle,
+};
 use crate::conformance::{Harness, PATIENCE, Queue};
 use crate::{Consumer, Verdict};
 
@@ -30,7 +32,11 @@ pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
     let mut consumer = consumer(&queue, "r").await;
     for number in 0..400 {
         publish(&queue, &[&format!("w{number}")]).await;
-        settle(one(&mut *consumer).await, Verdict::Again(Duration::from_hours(1))).await;
+        settle(
+            one(&mut *consumer).await,
+            Verdict::Again(Duration::from_hours(1)),
+        )
+        .await;
     }
     publish(&queue, &["a"]).await;
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
@@ -72,12 +78,22 @@ pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Har
         publish(&queue, &[&format!("new {number}")]).await;
         let mut probes = 0;
         loop {
-            let mut probe =
-                timeout(PATIENCE, consumer.next_to_probe()).await.expect("in time").expect("next");
+            let mut probe = timeout(PATIENCE, consumer.next_to_probe())
+                .await
+                .expect("in time")
+                .expect("next");
             assert_eq!(probe.len(), 1);
             let probe = probe.remove(0);
             let is_new = probe.event.name() == "E";
-            settle(probe, if is_new { Verdict::Done } else { Verdict::Again(Duration::ZERO) }).await;
+            settle(
+                probe,
+                if is_new {
+                    Verdict::Done
+                } else {
+                    Verdict::Again(Duration::ZERO)
+                },
+            )
+            .await;
             probes += 1;
             if is_new {
                 break;
@@ -87,23 +103,41 @@ pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Har
         }
     }
     // If nothing else waits, the probe uses a delivery that failed.
-    let probe = timeout(PATIENCE, consumer.next_to_probe()).await.expect("in time").expect("next");
+    let probe = timeout(PATIENCE, consumer.next_to_probe())
+        .await
+        .expect("in time")
+        .expect("next");
     assert!(probe[0].attempt > 1, "{probe:?}");
 }
 
 /// Publishes `count` events called `F`.
 async fn publish_many(queue: &Queue, count: usize) {
-    let events: Vec<_> = (0..count).map(|number| event("F", &number.to_string())).collect();
+    let events: Vec<_> = (0..count)
+        .map(|number| event("F", &number.to_string()))
+        .collect();
     for events in events.chunks(250) {
-        let published = join_all(events.iter().map(|event| queue.intake().publish(event.clone()))).await;
+        let published = join_all(
+            events
+                .iter()
+                .map(|event| queue.intake().publish(event.clone())),
+        )
+        .await;
         assert!(published.iter().all(Result::is_ok), "{published:?}");
     }
 }
 
 /// Has a few deliveries fail, to come again at once.
 async fn fail_some(consumer: &mut dyn Consumer) -> BTreeSet<String> {
-    let deliveries = timeout(PATIENCE, consumer.next(64)).await.expect("deliveries in time").expect("next");
+    let deliveries = timeout(PATIENCE, consumer.next(64))
+        .await
+        .expect("deliveries in time")
+        .expect("next");
     let references = deliveries.iter().map(reference).collect();
-    join_all(deliveries.into_iter().map(|delivery| settle(delivery, Verdict::Again(Duration::ZERO)))).await;
+    join_all(
+        deliveries
+            .into_iter()
+            .map(|delivery| settle(delivery, Verdict::Again(Duration::ZERO))),
+    )
+    .await;
     references
 }

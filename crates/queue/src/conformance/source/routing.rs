@@ -10,19 +10,32 @@ use crate::conformance::samples::{
 };
 use crate::conformance::{Harness, LEASE, PATIENCE, QUIET, Queue};
 use crate::{
-    BreakerState, Condition, DeadReason, MatchFields, PAUSES_WITHIN, ReconciledPair, Route, RouteFilter,
-    RouteProcessStatus, Start, StatusSource, UNROUTED, Verdict, facts,
+    BreakerState, Condition, DeadReason, MatchFields, PAUSES_WITHIN, ReconciledPair, Route,
+    RouteFilter, RouteProcessStatus, Start, StatusSource, UNROUTED, Verdict, facts,
 };
 
 pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let only = |name: &str| MatchFields { event: vec![name.to_owned()], ..MatchFields::default() };
-    let mut orders =
-        queue.source().subscribe(route("orders", only("E"), Start::Beginning)).await.expect("subscribe");
-    let mut others =
-        queue.source().subscribe(route("others", only("F"), Start::Beginning)).await.expect("subscribe");
+    let only = |name: &str| MatchFields {
+        event: vec![name.to_owned()],
+        ..MatchFields::default()
+    };
+    let mut orders = queue
+        .source()
+        .subscribe(route("orders", only("E"), Start::Beginning))
+        .await
+        .expect("subscribe");
+    let mut others = queue
+        .source()
+        .subscribe(route("others", only("F"), Start::Beginning))
+        .await
+        .expect("subscribe");
     publish(&queue, &["a", "b"]).await;
-    queue.intake().publish(event("F", "f")).await.expect("publish");
+    queue
+        .intake()
+        .publish(event("F", "f"))
+        .await
+        .expect("publish");
     assert_eq!(finish(&mut *orders, 2).await, ["a", "b"]);
     assert_eq!(finish(&mut *others, 1).await, ["f"]);
     nothing(&mut *orders, "the rest is not for it").await;
@@ -30,15 +43,27 @@ pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
 
 pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness: &dyn Harness) {
     let queue = harness.open().await;
-    const WHEN: &str = "event.entityRef == 'yes' || (event.entityRef == 'unknown' && event.missing == 1)";
+    const WHEN: &str =
+        "event.entityRef == 'yes' || (event.entityRef == 'unknown' && event.missing == 1)";
     let when = Some(Condition::parse(WHEN).expect("a condition"));
-    let terms = MatchFields { when, ..MatchFields::default() };
-    let mut r = queue.source().subscribe(route("r", terms, Start::Beginning)).await.expect("subscribe");
+    let terms = MatchFields {
+        when,
+        ..MatchFields::default()
+    };
+    let mut r = queue
+        .source()
+        .subscribe(route("r", terms, Start::Beginning))
+        .await
+        .expect("subscribe");
     publish(&queue, &["no", "yes", "no-2", "unknown", "no-3"]).await;
     for _ in 0..2 {
         let delivery = one(&mut *r).await;
         let has_answer = reference(&delivery) == "yes";
-        assert_eq!(delivery.matched.map(|said| said.is_ok()), Some(has_answer), "{delivery:?}");
+        assert_eq!(
+            delivery.matched.map(|said| said.is_ok()),
+            Some(has_answer),
+            "{delivery:?}"
+        );
         settle(delivery, Verdict::Done).await;
     }
     nothing(&mut *r, "it is false for the others").await;
@@ -47,8 +72,11 @@ pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness
 pub(super) async fn now_and_beginning(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
-    let mut now =
-        queue.source().subscribe(route("now", MatchFields::default(), Start::Now)).await.expect("subscribe");
+    let mut now = queue
+        .source()
+        .subscribe(route("now", MatchFields::default(), Start::Now))
+        .await
+        .expect("subscribe");
     let mut beginning = consumer(&queue, "beginning").await;
     publish(&queue, &["b"]).await;
     assert_eq!(finish(&mut *now, 1).await, ["b"]);
@@ -60,12 +88,27 @@ pub(super) async fn now_and_beginning(harness: &dyn Harness) {
 
 pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let orders = MatchFields { event: vec!["E".to_owned()], ..MatchFields::default() };
-    let filter = RouteFilter { matching: MatchFields::default(), none_of: vec![orders] };
-    let unrouted = Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease: LEASE };
+    let orders = MatchFields {
+        event: vec!["E".to_owned()],
+        ..MatchFields::default()
+    };
+    let filter = RouteFilter {
+        matching: MatchFields::default(),
+        none_of: vec![orders],
+    };
+    let unrouted = Route {
+        name: UNROUTED.to_owned(),
+        filter,
+        start: Start::Now,
+        lease: LEASE,
+    };
     let mut unrouted = queue.source().subscribe(unrouted).await.expect("subscribe");
     publish(&queue, &["a"]).await;
-    queue.intake().publish(event("F", "f")).await.expect("publish");
+    queue
+        .intake()
+        .publish(event("F", "f"))
+        .await
+        .expect("publish");
     let delivery = one(&mut *unrouted).await;
     assert_eq!(reference(&delivery), "f");
     settle(delivery, Verdict::Dead(DeadReason::Unrouted)).await;
@@ -77,16 +120,43 @@ pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
 pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut everything = consumer(&queue, "everything").await;
-    let webhooks = MatchFields { origin: vec![Origin::Webhook.to_string()], ..MatchFields::default() };
-    let webhooks = queue.source().subscribe(route("webhooks", webhooks, Start::Beginning)).await;
+    let webhooks = MatchFields {
+        origin: vec![Origin::Webhook.to_string()],
+        ..MatchFields::default()
+    };
+    let webhooks = queue
+        .source()
+        .subscribe(route("webhooks", webhooks, Start::Beginning))
+        .await;
     let mut webhooks = webhooks.expect("subscribe");
     let event = event("E", "a");
-    let stored = Stored { proof: Proof::Api, signature: String::new(), ..event.stored().clone() };
+    let stored = Stored {
+        proof: Proof::Api,
+        signature: String::new(),
+        ..event.stored().clone()
+    };
     let reconciled = Event::restore(event.id(), stored).expect("the same bytes");
-    assert!(!queue.stores().publish_if_new(reconciled.clone()).await.expect("admit"), "it is new");
-    assert!(queue.stores().publish_if_new(reconciled.clone()).await.expect("admit again"), "it is known");
+    assert!(
+        !queue
+            .stores()
+            .publish_if_new(reconciled.clone())
+            .await
+            .expect("admit"),
+        "it is new"
+    );
+    assert!(
+        queue
+            .stores()
+            .publish_if_new(reconciled.clone())
+            .await
+            .expect("admit again"),
+        "it is known"
+    );
     let delivery = one(&mut *everything).await;
-    assert_eq!((&*delivery.event, delivery.event.origin()), (&reconciled, Origin::Reconciled));
+    assert_eq!(
+        (&*delivery.event, delivery.event.origin()),
+        (&reconciled, Origin::Reconciled)
+    );
     settle(delivery, Verdict::Done).await;
     nothing(&mut *webhooks, "it never came").await;
 }
@@ -97,18 +167,26 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
     let said = RouteProcessStatus {
         route: "r".to_owned(),
         process: "here:1".to_owned(),
-        breaker: BreakerState::Open { until: event_model::Timestamp::UNIX_EPOCH },
+        breaker: BreakerState::Open {
+            until: event_model::Timestamp::UNIX_EPOCH,
+        },
         throttled: true,
     };
     let showing = said.clone();
     let wishes = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&wishes);
     let hear = move |route: &str| heard.lock().expect("a lock").push(route.to_owned());
-    queue.source().show_status(StatusSource::new(move || vec![showing.clone()], hear));
+    queue
+        .source()
+        .show_status(StatusSource::new(move || vec![showing.clone()], hear));
     let began = Instant::now();
     loop {
         let routes = queue.stores().routes().await.expect("routes");
-        let found = routes.into_iter().find(|route| route.name == "r").expect("r is known").working;
+        let found = routes
+            .into_iter()
+            .find(|route| route.name == "r")
+            .expect("r is known")
+            .working;
         if found == [said.clone()] {
             break;
         }
@@ -116,11 +194,22 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
         tokio::time::sleep(QUIET).await;
     }
     for wished in 1..=2 {
-        queue.stores().close_breakers("r").await.expect("close breakers");
-        eventually("it is heard", async || wishes.lock().expect("a lock").len() >= wished).await;
+        queue
+            .stores()
+            .close_breakers("r")
+            .await
+            .expect("close breakers");
+        eventually("it is heard", async || {
+            wishes.lock().expect("a lock").len() >= wished
+        })
+        .await;
     }
     tokio::time::sleep(PAUSES_WITHIN).await;
-    assert_eq!(*wishes.lock().expect("a lock"), ["r"; 2], "each wish is heard once");
+    assert_eq!(
+        *wishes.lock().expect("a lock"),
+        ["r"; 2],
+        "each wish is heard once"
+    );
 }
 
 pub(super) async fn what_a_route_has_delivered_is_known_of_every_duplicate(harness: &dyn Harness) {
@@ -129,18 +218,42 @@ pub(super) async fn what_a_route_has_delivered_is_known_of_every_duplicate(harne
     let webhook = event("E", "b");
     let key = log.fluent_key();
     let known = async |queue: &Queue, route: &str| {
-        queue.source().reconciled_duplicate(key, route).await.expect("ask")
+        queue
+            .source()
+            .reconciled_duplicate(key, route)
+            .await
+            .expect("ask")
     };
     assert_eq!(known(&queue, "r").await, None, "nothing was reconciled");
-    facts::set_reconciled(queue.stores().facts(), key, log.id(), "").await.expect("mark");
-    let before = ReconciledPair { reconciled: log.id(), delivered: None };
+    facts::set_reconciled(queue.stores().facts(), key, log.id(), "")
+        .await
+        .expect("mark");
+    let before = ReconciledPair {
+        reconciled: log.id(),
+        delivered: None,
+    };
     assert_eq!(known(&queue, "r").await, Some(before));
-    queue.source().note_delivered(key, "r", webhook.id()).await.expect("note");
+    queue
+        .source()
+        .note_delivered(key, "r", webhook.id())
+        .await
+        .expect("note");
     let queue = harness.crash(queue).await;
-    let after = ReconciledPair { delivered: Some(webhook.id()), ..before };
+    let after = ReconciledPair {
+        delivered: Some(webhook.id()),
+        ..before
+    };
     assert_eq!(known(&queue, "r").await, Some(after));
-    assert_eq!(known(&queue, "s").await, Some(before), "what another route has delivered is its own");
-    let other = queue.source().reconciled_duplicate(event("F", "f").fluent_key(), "r").await.expect("ask");
+    assert_eq!(
+        known(&queue, "s").await,
+        Some(before),
+        "what another route has delivered is its own"
+    );
+    let other = queue
+        .source()
+        .reconciled_duplicate(event("F", "f").fluent_key(), "r")
+        .await
+        .expect("ask");
     assert_eq!(other, None, "of another event");
 }
 
@@ -166,6 +279,10 @@ pub(super) async fn trying_out_takes_nothing(harness: &dyn Harness) {
         }
     }
     let delivery = one(&mut *r).await;
-    assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "nothing was taken");
+    assert_eq!(
+        (delivery.attempt, delivery.deaths),
+        (1, 0),
+        "nothing was taken"
+    );
     settle(delivery, Verdict::Done).await;
 }

@@ -23,10 +23,22 @@ pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Har
     quarantine.store(body.clone()).await.expect("keep");
     quarantine.store(body.clone()).await.expect("keep again");
     let kept = quarantine.list(0, 10).await.expect("list");
-    assert_eq!(kept, [Quarantined { id: kept[0].id, ..body }]);
+    assert_eq!(
+        kept,
+        [Quarantined {
+            id: kept[0].id,
+            ..body
+        }]
+    );
 
-    quarantine.release(kept[0].id, event_of(kept[0].body.clone())).await.expect("release");
-    assert!(matches!(quarantine.get(kept[0].id).await, Err(QueueError::NotFound(_))));
+    quarantine
+        .release(kept[0].id, event_of(kept[0].body.clone()))
+        .await
+        .expect("release");
+    assert!(matches!(
+        quarantine.get(kept[0].id).await,
+        Err(QueueError::NotFound(_))
+    ));
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
     // Positions go on after what another process published.
     publish(&queue, &["b", "c"]).await;
@@ -37,10 +49,19 @@ pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Ha
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
     let signed = |reference: &str, signature: &[u8]| {
-        let headers: Headers = [("fluent-signature", signature.to_vec())].into_iter().collect();
+        let headers: Headers = [("fluent-signature", signature.to_vec())]
+            .into_iter()
+            .collect();
         let at = Timestamp::from_second(4_000_000_000).expect("a time");
         let body = event("E", reference).body().clone();
-        RejectedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
+        RejectedWebhook::stored(
+            0,
+            body,
+            headers,
+            at,
+            "no-key-matches".to_owned(),
+            "ACME".to_owned(),
+        )
     };
     let refused = |reference: &str| signed(reference, b"\xffnot text");
     let hold = queue.stores().refused();
@@ -51,20 +72,30 @@ pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Ha
     assert_eq!(held.len(), 2);
     assert_eq!(hold.count().await.expect("count").webhooks, 2);
     let first = hold.get(held[0].id).await.expect("get");
-    assert_eq!((&first.reason[..], &first.account[..]), ("no-key-matches", "ACME"));
+    assert_eq!(
+        (&first.reason[..], &first.account[..]),
+        ("no-key-matches", "ACME")
+    );
     assert_eq!(first.inbound.body, refused("a").inbound.body);
     assert_eq!(first.inbound.received_at, refused("a").inbound.received_at);
     let values: Vec<_> = first.inbound.headers.all("fluent-signature").collect();
     assert_eq!(values, [b"\xffnot text"]);
     nothing(&mut *r, "nothing of it is proven").await;
 
-    hold.admit(first.id, event_of(Bytes::clone(&first.inbound.body))).await.expect("admit");
+    hold.admit(first.id, event_of(Bytes::clone(&first.inbound.body)))
+        .await
+        .expect("admit");
     assert_eq!(finish(&mut *r, 1).await, ["a"]);
     assert!(hold.get(first.id).await.is_err());
     assert_eq!(hold.list(first.id, 10).await.expect("list").len(), 1);
     // A known event is not published again, whatever headers it came with.
     hold.capture(signed("a", b"another")).await.expect("hold");
-    let again = hold.list(held[1].id, 10).await.expect("list").pop().expect("it is held");
+    let again = hold
+        .list(held[1].id, 10)
+        .await
+        .expect("list")
+        .pop()
+        .expect("it is held");
     hold.admit(again.id, event("E", "a")).await.expect("admit");
     assert!(hold.get(again.id).await.is_err(), "it is held no longer");
     publish(&queue, &["c"]).await;

@@ -3,13 +3,23 @@
 use event_model::Timestamp;
 use std::time::Duration;
 
-use crate::conformance::samples::{consumer, event, finish, nothing, one, publish, reference, settle};
+use crate::conformance::samples::{
+    consumer, event, finish, nothing, one, publish, reference, settle,
+};
 use crate::conformance::{Harness, Queue};
 use crate::{DeadQuery, DeadReason, Position, QueueError, ReceivedQuery, Replayed, Verdict};
 
 pub(super) async fn letters(queue: &Queue) -> Vec<crate::DeadLetter> {
-    let query = DeadQuery { limit: 100, ..DeadQuery::default() };
-    queue.stores().dead_letters().list(query).await.expect("list")
+    let query = DeadQuery {
+        limit: 100,
+        ..DeadQuery::default()
+    };
+    queue
+        .stores()
+        .dead_letters()
+        .list(query)
+        .await
+        .expect("list")
 }
 
 pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dyn Harness) {
@@ -22,20 +32,29 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
     nothing(&mut *r, "it is dead").await;
 
     let letter = letters(&queue).await.remove(0);
-    assert_eq!((letter.route.as_str(), letter.reason, letter.attempts), ("r", DeadReason::Permanent, 1));
+    assert_eq!(
+        (letter.route.as_str(), letter.reason, letter.attempts),
+        ("r", DeadReason::Permanent, 1)
+    );
     assert_eq!((letter.event, letter.redrive), (event("E", "a"), 0));
     let store = queue.stores().dead_letters();
     let answers = store.redrive(&[letter.id], Some("nowhere")).await;
     assert!(matches!(answers[..], [Err(QueueError::NotFound(_))]));
     let answers = store.redrive(&[letter.id + 1, letter.id], None).await;
-    assert!(matches!(answers[..], [Err(QueueError::NotFound(_)), Ok(())]), "{answers:?}");
+    assert!(
+        matches!(answers[..], [Err(QueueError::NotFound(_)), Ok(())]),
+        "{answers:?}"
+    );
     let answers = store.redrive(&[letter.id], Some("r")).await;
     assert!(matches!(answers[..], [Err(QueueError::NotFound(_))]));
 
     let again = one(&mut *r).await;
     assert_eq!(again.attempt, 1);
     assert_ne!(again.redrive, 0);
-    assert_eq!(again.id("r"), format!("{}/r/{}", again.event.id(), again.redrive));
+    assert_eq!(
+        again.id("r"),
+        format!("{}/r/{}", again.event.id(), again.redrive)
+    );
     settle(again, Verdict::Done).await;
     nothing(&mut *s, "it was redriven to r alone").await;
     assert!(letters(&queue).await.is_empty());
@@ -62,14 +81,22 @@ pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harnes
         let delivery = one(&mut *r).await;
         let was_undecided = reference(&delivery) == "a";
         assert_eq!(delivery.asks_match, was_undecided);
-        let verdict = if was_undecided { Verdict::Again(Duration::ZERO) } else { Verdict::Done };
+        let verdict = if was_undecided {
+            Verdict::Again(Duration::ZERO)
+        } else {
+            Verdict::Done
+        };
         settle(delivery, verdict).await;
     }
     let again = one(&mut *r).await;
     assert!(again.asks_match, "in every attempt");
     settle(again, Verdict::Dead(DeadReason::Undecided)).await;
     let letter = letters(&queue).await.remove(0);
-    store.redrive(&[letter.id], Some("s")).await.remove(0).expect("redrive");
+    store
+        .redrive(&[letter.id], Some("s"))
+        .await
+        .remove(0)
+        .expect("redrive");
     let named = one(&mut *s).await;
     assert!(!named.asks_match, "who names another route means it");
     settle(named, Verdict::Done).await;
@@ -79,31 +106,107 @@ pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Har
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
     for (name, reference) in [("E", "a"), ("F", "b"), ("E", "c")] {
-        queue.intake().publish(event(name, reference)).await.expect("publish");
-        let reason = if reference == "c" { DeadReason::Exhausted } else { DeadReason::Permanent };
+        queue
+            .intake()
+            .publish(event(name, reference))
+            .await
+            .expect("publish");
+        let reason = if reference == "c" {
+            DeadReason::Exhausted
+        } else {
+            DeadReason::Permanent
+        };
         settle(one(&mut *r).await, Verdict::Dead(reason)).await;
     }
     let find = async |query: DeadQuery| {
-        let letters =
-            queue.stores().dead_letters().list(DeadQuery { limit: 10, ..query }).await.expect("list");
+        let letters = queue
+            .stores()
+            .dead_letters()
+            .list(DeadQuery { limit: 10, ..query })
+            .await
+            .expect("list");
         letters
             .iter()
             .map(|letter| letter.event.fields().entity_ref.clone().unwrap_or_default())
             .collect::<Vec<_>>()
     };
     let text = |text: &str| Some(text.to_owned());
-    let all = queue.stores().dead_letters().list(DeadQuery { limit: 10, ..DeadQuery::default() }).await;
+    let all = queue
+        .stores()
+        .dead_letters()
+        .list(DeadQuery {
+            limit: 10,
+            ..DeadQuery::default()
+        })
+        .await;
     let all = all.expect("list");
     assert_eq!(all.len(), 3);
-    assert_eq!(find(DeadQuery { event: text("E"), ..DeadQuery::default() }).await, ["a", "c"]);
-    assert_eq!(find(DeadQuery { account: text("ACME"), ..DeadQuery::default() }).await, ["a", "b", "c"]);
-    assert_eq!(find(DeadQuery { account: text("OTHER"), ..DeadQuery::default() }).await, [""; 0]);
-    assert_eq!(find(DeadQuery { reason: Some(DeadReason::Exhausted), ..DeadQuery::default() }).await, ["c"]);
-    assert_eq!(find(DeadQuery { reference: text("b"), ..DeadQuery::default() }).await, ["b"]);
-    assert_eq!(find(DeadQuery { up_to: all[1].id, ..DeadQuery::default() }).await, ["a", "b"]);
+    assert_eq!(
+        find(DeadQuery {
+            event: text("E"),
+            ..DeadQuery::default()
+        })
+        .await,
+        ["a", "c"]
+    );
+    assert_eq!(
+        find(DeadQuery {
+            account: text("ACME"),
+            ..DeadQuery::default()
+        })
+        .await,
+        ["a", "b", "c"]
+    );
+    assert_eq!(
+        find(DeadQuery {
+            account: text("OTHER"),
+            ..DeadQuery::default()
+        })
+        .await,
+        [""; 0]
+    );
+    assert_eq!(
+        find(DeadQuery {
+            reason: Some(DeadReason::Exhausted),
+            ..DeadQuery::default()
+        })
+        .await,
+        ["c"]
+    );
+    assert_eq!(
+        find(DeadQuery {
+            reference: text("b"),
+            ..DeadQuery::default()
+        })
+        .await,
+        ["b"]
+    );
+    assert_eq!(
+        find(DeadQuery {
+            up_to: all[1].id,
+            ..DeadQuery::default()
+        })
+        .await,
+        ["a", "b"]
+    );
     let since = Some(Timestamp::MAX);
-    assert_eq!(find(DeadQuery { since, ..DeadQuery::default() }).await, [""; 0]);
-    assert_eq!(find(DeadQuery { until: since, after: all[0].id, ..DeadQuery::default() }).await, ["b", "c"]);
+    assert_eq!(
+        find(DeadQuery {
+            since,
+            ..DeadQuery::default()
+        })
+        .await,
+        [""; 0]
+    );
+    assert_eq!(
+        find(DeadQuery {
+            until: since,
+            after: all[0].id,
+            ..DeadQuery::default()
+        })
+        .await,
+        ["b", "c"]
+    );
 
     let ids: Vec<u64> = all.iter().map(|letter| letter.id).collect();
     let answers = queue.stores().dead_letters().discard(&ids[..2]).await;
@@ -118,9 +221,22 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
     settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
     let stores = queue.stores();
     let redrive = async || {
-        let query = DeadQuery { limit: 1, ..DeadQuery::default() };
-        let letter = stores.dead_letters().list(query).await.expect("list").remove(0);
-        stores.dead_letters().redrive(&[letter.id], None).await.remove(0).expect("redrive");
+        let query = DeadQuery {
+            limit: 1,
+            ..DeadQuery::default()
+        };
+        let letter = stores
+            .dead_letters()
+            .list(query)
+            .await
+            .expect("list")
+            .remove(0);
+        stores
+            .dead_letters()
+            .redrive(&[letter.id], None)
+            .await
+            .remove(0)
+            .expect("redrive");
     };
     let mut numbers = Vec::new();
     for _ in 0..2 {
@@ -136,7 +252,12 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
         after: Position::START,
         limit: 10,
     };
-    let events = stores.history().received(all).await.expect("received").events;
+    let events = stores
+        .history()
+        .received(all)
+        .await
+        .expect("received")
+        .events;
     for _ in 0..2 {
         let replayed = stores.replay("r", &events, true).await.expect("replay");
         assert_eq!(replayed, [Replayed::HandedOver]);
@@ -145,9 +266,16 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
         settle(again, Verdict::Done).await;
         harness.forget_attempts().await;
     }
-    assert!(numbers.is_sorted_by(|before, after| before < after), "they rise: {numbers:?}");
+    assert!(
+        numbers.is_sorted_by(|before, after| before < after),
+        "they rise: {numbers:?}"
+    );
     redrive().await;
     let last = one(&mut *r).await;
-    assert!(last.redrive > 0 && !numbers.contains(&last.redrive), "{} of {numbers:?}", last.redrive);
+    assert!(
+        last.redrive > 0 && !numbers.contains(&last.redrive),
+        "{} of {numbers:?}",
+        last.redrive
+    );
     settle(last, Verdict::Done).await;
 }

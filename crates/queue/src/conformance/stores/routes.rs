@@ -3,7 +3,9 @@
 use event_model::{Clock, SystemClock};
 use std::time::Duration;
 
-use crate::conformance::samples::{consumer, event, finish, nothing, one, publish, reference, settle};
+use crate::conformance::samples::{
+    consumer, event, finish, nothing, one, publish, reference, settle,
+};
 use crate::conformance::{Harness, LEASE, QUIET};
 use crate::{PAUSES_WITHIN, Pause, QueueError, Verdict};
 
@@ -11,9 +13,21 @@ pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
     let queue = harness.open().await;
     drop(consumer(&queue, "r").await);
     let states = queue.stores().routes().await.expect("routes");
-    assert_eq!(states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(), ["r"]);
-    assert!(matches!(queue.stores().forget("r").await, Err(QueueError::InUse(_))));
-    assert!(matches!(queue.stores().forget("nowhere").await, Err(QueueError::NotFound(_))));
+    assert_eq!(
+        states
+            .iter()
+            .map(|state| state.name.as_str())
+            .collect::<Vec<_>>(),
+        ["r"]
+    );
+    assert!(matches!(
+        queue.stores().forget("r").await,
+        Err(QueueError::InUse(_))
+    ));
+    assert!(matches!(
+        queue.stores().forget("nowhere").await,
+        Err(QueueError::NotFound(_))
+    ));
 }
 
 pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
@@ -25,10 +39,17 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
         stores.set_paused("nowhere", Some(&Pause::default())).await,
         Err(QueueError::NotFound(_))
     ));
-    stores.set_paused("r", Some(&Pause::default())).await.expect("pause");
+    stores
+        .set_paused("r", Some(&Pause::default()))
+        .await
+        .expect("pause");
     let paused = async || {
         let states = queue.stores().routes().await.expect("routes");
-        states.into_iter().filter(|state| state.paused).map(|state| state.name).collect::<Vec<_>>()
+        states
+            .into_iter()
+            .filter(|state| state.paused)
+            .map(|state| state.name)
+            .collect::<Vec<_>>()
     };
     assert_eq!(paused().await, ["r"]);
     tokio::time::sleep(PAUSES_WITHIN).await;
@@ -44,18 +65,29 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
         queue.stores().set_paused("r", None).await.expect("resume");
     };
     let (delivery, ()) = tokio::join!(one(&mut *r), resume);
-    assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "holding burns no attempts");
+    assert_eq!(
+        (delivery.attempt, delivery.deaths),
+        (1, 0),
+        "holding burns no attempts"
+    );
     settle(delivery, Verdict::Done).await;
 }
 
 pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
-    assert!(tokio::time::timeout(LEASE / 3, r.next(4)).await.is_err(), "there is nothing");
+    assert!(
+        tokio::time::timeout(LEASE / 3, r.next(4)).await.is_err(),
+        "there is nothing"
+    );
     publish(&queue, &["a", "b", "c", "d"]).await;
     let first = one(&mut *r).await;
     settle(first, Verdict::Done).await;
-    queue.stores().set_paused("r", Some(&Pause::default())).await.expect("pause");
+    queue
+        .stores()
+        .set_paused("r", Some(&Pause::default()))
+        .await
+        .expect("pause");
     tokio::time::sleep(PAUSES_WITHIN).await;
     nothing(&mut *r, "it is paused").await;
     queue.stores().set_paused("r", None).await.expect("resume");
@@ -65,11 +97,22 @@ pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harn
 pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
-    let until = SystemClock.now().checked_add(PAUSES_WITHIN * 4).expect("a time");
+    let until = SystemClock
+        .now()
+        .checked_add(PAUSES_WITHIN * 4)
+        .expect("a time");
     let reason = Some("a \"deploy\"".to_owned());
     let by = Some("ops".to_owned());
-    let pause = Pause { until: Some(until), reason, by };
-    queue.stores().set_paused("r", Some(&pause)).await.expect("pause");
+    let pause = Pause {
+        until: Some(until),
+        reason,
+        by,
+    };
+    queue
+        .stores()
+        .set_paused("r", Some(&pause))
+        .await
+        .expect("pause");
     let state = async || queue.stores().routes().await.expect("routes").remove(0);
     let found = state().await;
     assert_eq!((found.paused, found.pause), (true, Some(pause)));
@@ -92,12 +135,26 @@ pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dy
     nothing(&mut *r, "both wait").await;
     let stores = queue.stores();
     let a = event("E", "a").id();
-    assert!(!matches!(stores.retry_now("nowhere", a).await, Ok(1..)), "of a route that there is not");
+    assert!(
+        !matches!(stores.retry_now("nowhere", a).await, Ok(1..)),
+        "of a route that there is not"
+    );
     assert_eq!(stores.retry_now("r", a).await.expect("retry"), 1);
     let again = one(&mut *r).await;
-    assert_eq!((reference(&again).as_str(), again.attempt, again.deaths), ("a", 2, 0));
-    assert_eq!(stores.retry_now("r", a).await.expect("retry"), 0, "it is being attempted");
+    assert_eq!(
+        (reference(&again).as_str(), again.attempt, again.deaths),
+        ("a", 2, 0)
+    );
+    assert_eq!(
+        stores.retry_now("r", a).await.expect("retry"),
+        0,
+        "it is being attempted"
+    );
     settle(again, Verdict::Done).await;
     nothing(&mut *r, "the other waits still").await;
-    assert_eq!(stores.retry_now("r", a).await.expect("retry"), 0, "it is done");
+    assert_eq!(
+        stores.retry_now("r", a).await.expect("retry"),
+        0,
+        "it is done"
+    );
 }

@@ -43,14 +43,22 @@ pub(super) fn settings(folder: &Path, grpc: SocketAddr) -> anyhow::Result<String
 
 /// Calls again and again until the end, at least once.
 pub(super) async fn call_until(end: &CancellationToken, to: SocketAddr) -> Calls {
-    let mut calls = Calls { made: 0, failed: 0, longest: Duration::ZERO };
+    let mut calls = Calls {
+        made: 0,
+        failed: 0,
+        longest: Duration::ZERO,
+    };
     loop {
         let began = Instant::now();
         let answered = timeout(PATIENCE, call(to)).await;
         let is_answered = matches!(answered, Ok(Ok(())));
         calls.made += 1;
         calls.failed += usize::from(!is_answered);
-        calls.longest = calls.longest.max(if is_answered { began.elapsed() } else { PATIENCE });
+        calls.longest = calls.longest.max(if is_answered {
+            began.elapsed()
+        } else {
+            PATIENCE
+        });
         if end.run_until_cancelled(sleep(PAUSE)).await.is_none() {
             return calls;
         }
@@ -58,9 +66,13 @@ pub(super) async fn call_until(end: &CancellationToken, to: SocketAddr) -> Calls
 }
 
 async fn call(to: SocketAddr) -> anyhow::Result<()> {
-    let channel = Endpoint::from_shared(format!("http://{to}"))?.connect().await?;
+    let channel = Endpoint::from_shared(format!("http://{to}"))?
+        .connect()
+        .await?;
     let mut request = Request::new(ListRoutesRequest::default());
-    let token = format!("Bearer {TOKEN}").parse().context("a token that is no header")?;
+    let token = format!("Bearer {TOKEN}")
+        .parse()
+        .context("a token that is no header")?;
     request.metadata_mut().insert("authorization", token);
     OperatorClient::new(channel).list_routes(request).await?;
     Ok(())
