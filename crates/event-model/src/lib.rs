@@ -7,7 +7,7 @@
 //! ```text
 //! Inbound ──verify──▶ Verified<Inbound> ──admit──▶ Event ──queue──▶ dispatcher
 //!                                          │
-//!                                          └─▶ Refusal: 403, or quarantine
+//!                                          └─▶ AdmissionError: 403, or quarantine
 //! ```
 //!
 //! Start reading at [`Event::admit`].

@@ -67,7 +67,7 @@ impl fmt::Debug for RejectedWebhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "RefusedWebhook({}, {}, {:?})",
+            "RejectedWebhook({}, {}, {:?})",
             self.id, self.reason, self.inbound
         )
     }

@@ -153,7 +153,7 @@ pub struct RouteState {
     pub paused: bool,
     /// End, reason and author of the pause, as far as they were given.
     pub pause: Option<Pause>,
-    /// The [digest](crate::Filter::digest) of what it matched when it last ran.
+    /// The [digest](crate::RouteFilter::digest) of what it matched when it last ran.
     pub filter: Option<String>,
     /// Reports of the processes that run the route; empty if none does.
     pub working: Vec<RouteProcessStatus>,

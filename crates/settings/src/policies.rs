@@ -237,6 +237,36 @@ mod tests {
     }
 
     #[test]
+    fn an_old_spelling_is_refused_with_the_new_one() {
+        for (written, old, new) in [
+            (", breaker: { of: 50 }", "of", "samples"),
+            (", breaker: { rest: 1s }", "rest", "cooldown"),
+            (
+                ", breaker: { longest-rest: 9s }",
+                "longest-rest",
+                "max-cooldown",
+            ),
+            (", retry: { first: 1s }", "first", "initial"),
+            (", retry: { ceiling: 1h }", "ceiling", "max-delay"),
+            (", retry: { for: 3d }", "for", "max-elapsed"),
+        ] {
+            let refused = breaker(written).unwrap_err();
+            let expected = format!("`{old}` is called `{new}` now");
+            assert!(refused.contains(&expected), "{written}: {refused}");
+            assert!(
+                refused.contains("application.yml:4"),
+                "{written}: {refused}"
+            );
+        }
+        // Elsewhere such a word is only unknown.
+        assert!(
+            breaker(", breaker: { ceiling: 1s }")
+                .unwrap_err()
+                .contains("unknown key")
+        );
+    }
+
+    #[test]
     fn one_event_never_opens_it_whatever_is_written() {
         for (written, expected) in [
             (", breaker: { failures: 1 }", "from 2"),

@@ -276,7 +276,7 @@ fn each_says_what_was_expected_and_what_was_found() {
         (
             "breaker: {",
             "breaker: often # {",
-            "breaker: expected `off`, or a table such as { failures: 5, rest: 1s }",
+            "breaker: expected `off`, or a table such as { failures: 5, cooldown: 1s }",
         ),
         (
             "breaker: {",
