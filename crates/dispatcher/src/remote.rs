@@ -16,17 +16,16 @@ use crate::{ProcessResources, RouteSelection, located, open_dispatchers};
 
 /// Serves the dispatcher of one route of the settings.
 pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCode {
-    let plan = process::tree(&args.config).and_then(|tree| Plan::read(tree, route, registry));
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return process::code(Err(error)),
-    };
-    let _logs = args.start_logs();
-    process::run_service(StopTimes::DELIVERING, |shutdown| async move {
-        plan.run(registry, &shutdown).await
-    })
+    process::run_stage(
+        args,
+        StopTimes::DELIVERING,
+        |tree| Plan::read(tree, route, registry),
+        async |_: &Plan| Ok(()),
+        async |plan: Plan, shutdown| plan.run(registry, &shutdown).await,
+    )
 }
 
+/// Everything the settings say, read before anything is opened.
 struct Plan {
     tree: SettingsTree,
     operator: OperatorSettings,

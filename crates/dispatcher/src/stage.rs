@@ -47,9 +47,6 @@ pub fn registry() -> Registry {
 #[expect(clippy::print_stdout, reason = "the answer to a question")]
 pub fn main(registry: &Registry) -> ExitCode {
     let args = Args::parse();
-    if args.stage.is_ready {
-        return process::code(args.stage.check_ready());
-    }
     if args.schema {
         println!("{:#}", settings::schema(registry));
         return ExitCode::SUCCESS;
@@ -57,28 +54,13 @@ pub fn main(registry: &Registry) -> ExitCode {
     if let Some(route) = &args.serve_dispatcher {
         return crate::remote::main(&args.stage, route, registry);
     }
-    let plan =
-        process::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return process::code(Err(error)),
-    };
-    if args.stage.check {
-        return process::run(|_| async move {
-            plan.operator.as_ref().map(GrpcServer::check).transpose()?;
-            let shared = ProcessResources::by(&plan.tree)?.shared;
-            let folder = plan.tree.folder();
-            let opened =
-                open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
-            opened.map_err(|error| located(&plan.tree, error))?;
-            args.stage.print_valid();
-            Ok(())
-        });
-    }
-    let _logs = args.stage.start_logs();
-    process::run_service(StopTimes::DELIVERING, |shutdown| {
-        plan.run(registry, shutdown)
-    })
+    process::run_stage(
+        &args.stage,
+        StopTimes::DELIVERING,
+        |tree| Plan::read(tree, registry, args.route),
+        async |plan: &Plan| plan.check(registry).await,
+        async |plan: Plan, shutdown| plan.run(registry, shutdown).await,
+    )
 }
 
 /// Settings of the stage, all read before anything is opened.
@@ -125,18 +107,21 @@ impl Plan {
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = queues::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
-        let mut presence = None;
-        let result = self
-            .serve(registry, &opened, clock, &mut presence, &shutdown)
-            .await;
-        process::wind_down(
-            &*opened.lifecycle,
-            presence.as_ref(),
-            result.is_err(),
-            &shutdown,
-        )
-        .await;
-        result
+        process::with_queue(&*opened.lifecycle, &shutdown, async |reporter| {
+            self.serve(registry, &opened, clock, reporter, &shutdown)
+                .await
+        })
+        .await
+    }
+
+    /// Opens what the routes need, and nothing of the queue.
+    async fn check(&self, registry: &Registry) -> anyhow::Result<()> {
+        self.operator.as_ref().map(GrpcServer::check).transpose()?;
+        let shared = ProcessResources::by(&self.tree)?.shared;
+        let folder = self.tree.folder();
+        let opened = open_dispatchers(&self.routes, &self.selection, &folder, &shared, registry);
+        opened.await.map_err(|error| located(&self.tree, error))?;
+        Ok(())
     }
 
     async fn serve(

@@ -9,32 +9,30 @@ use dispatcher::{ProcessResources, RouteSelection};
 use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
 use operator::Operator;
-use process::{AddToReport, Observed, ProcessReporter, Shutdown, StageWork, StopTimes};
+use process::{AddToReport, Observed, ProcessReporter, Shutdown, StageArgs, StageWork, StopTimes};
 use queue::{HasFacts, Stores};
 use queues::Opened;
 use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings};
-use telemetry::Format;
 
 use crate::cli::Common;
 use crate::open;
 use crate::reconciling::Reconciling;
 
 pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
-    let format = if common.json {
-        Format::Json
-    } else {
-        Format::Readable
+    let args = StageArgs {
+        config: common.config.clone(),
+        json: common.json,
+        log: log.to_owned(),
+        is_ready: false,
+        check: false,
     };
-    let plan = process::tree(&common.config)
-        .and_then(|tree| Plan::read(common.config.clone(), tree, registry));
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return process::code(Err(error)),
-    };
-    let _logs = telemetry::start_logs(format, log);
-    process::run_service(StopTimes::RECEIVING, |shutdown| {
-        plan.run(registry, shutdown)
-    })
+    process::run_stage(
+        &args,
+        StopTimes::RECEIVING,
+        |tree| Plan::read(common.config.clone(), tree, registry),
+        async |_: &Plan| Ok(()),
+        async |plan: Plan, shutdown| plan.run(registry, shutdown).await,
+    )
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -82,18 +80,11 @@ impl Plan {
             .warnings()
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
-        let mut presence = None;
-        let result = self
-            .stages(registry, &opened, clock, &mut presence, &shutdown)
-            .await;
-        process::wind_down(
-            &*opened.lifecycle,
-            presence.as_ref(),
-            result.is_err(),
-            &shutdown,
-        )
-        .await;
-        result
+        process::with_queue(&*opened.lifecycle, &shutdown, async |reporter| {
+            self.stages(registry, &opened, clock, reporter, &shutdown)
+                .await
+        })
+        .await
     }
 
     async fn stages(

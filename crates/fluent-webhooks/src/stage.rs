@@ -1,10 +1,8 @@
 //! The common part of the services among the commands.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
-use process::{Readiness, Shutdown, StageArgs, StopTimes};
-use settings::SettingsTree;
+use process::{Readiness, StageArgs};
 use tokio::time::sleep;
 
 /// Interval at which the queue is checked.
@@ -19,29 +17,6 @@ pub(crate) fn args() -> StageArgs {
         stage: StageArgs,
     }
     <Args as clap::Parser>::parse().stage
-}
-
-/// Reads a plan from the settings, and checks it or runs it, as the arguments say.
-pub(crate) fn run<P>(
-    args: &StageArgs,
-    read: impl FnOnce(SettingsTree) -> anyhow::Result<P>,
-    check: impl FnOnce(&P) -> anyhow::Result<()>,
-    work: impl AsyncFnOnce(P, Shutdown) -> anyhow::Result<()>,
-) -> ExitCode {
-    if args.is_ready {
-        return process::code(args.check_ready());
-    }
-    let plan = match process::tree(&args.config).and_then(read) {
-        Ok(plan) => plan,
-        Err(error) => return process::code(Err(error)),
-    };
-    if args.check {
-        return process::code(check(&plan).map(|()| args.print_valid()));
-    }
-    let _logs = args.start_logs();
-    process::run_service(StopTimes::DELIVERING, |shutdown| async move {
-        work(plan, shutdown).await
-    })
 }
 
 /// Updates the readiness until the future is dropped.

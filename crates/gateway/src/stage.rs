@@ -34,20 +34,13 @@ struct Args {
 
 /// Runs the gateway as a process of its own.
 pub fn main() -> ExitCode {
-    let args = Args::parse().stage;
-    if args.is_ready {
-        return process::code(args.check_ready());
-    }
-    let plan = match process::tree(&args.config).and_then(Plan::read) {
-        Ok(plan) => plan,
-        Err(error) => return process::code(Err(error)),
-    };
-    if args.check {
-        args.print_valid();
-        return ExitCode::SUCCESS;
-    }
-    let _logs = args.start_logs();
-    process::run_service(StopTimes::RECEIVING, |shutdown| plan.run(shutdown))
+    process::run_stage(
+        &Args::parse().stage,
+        StopTimes::RECEIVING,
+        Plan::read,
+        async |_: &Plan| Ok(()),
+        async |plan: Plan, shutdown| plan.run(shutdown).await,
+    )
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -78,16 +71,10 @@ impl Plan {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened =
             queues::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
-        let mut presence = None;
-        let result = self.serve(&opened, &mut presence, &shutdown).await;
-        process::wind_down(
-            &*opened.lifecycle,
-            presence.as_ref(),
-            result.is_err(),
-            &shutdown,
-        )
-        .await;
-        result
+        process::with_queue(&*opened.lifecycle, &shutdown, async |reporter| {
+            self.serve(&opened, reporter, &shutdown).await
+        })
+        .await
     }
 
     async fn serve(

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use settings::SettingsTree;
 use telemetry::{Chain, Format};
 use tokio::time::{sleep, timeout};
 
-use crate::{ProcessReporter, Readiness, Shutdown, gauges};
+use crate::{ProcessReporter, Readiness, Shutdown, StopTimes, gauges};
 
 /// Interval at which readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
@@ -108,6 +109,52 @@ pub fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
     Ok(tree)
 }
 
+/// Runs the program of a stage: reads its plan from the settings, and then answers for its
+/// readiness, checks the plan, or does its work, as the arguments say.
+///
+/// Everything that the settings say is read before anything is opened. What `check` opens is
+/// dropped at its end.
+pub fn run_stage<P>(
+    args: &StageArgs,
+    times: StopTimes,
+    read: impl FnOnce(SettingsTree) -> anyhow::Result<P>,
+    check: impl AsyncFnOnce(&P) -> anyhow::Result<()>,
+    work: impl AsyncFnOnce(P, Shutdown) -> anyhow::Result<()>,
+) -> ExitCode {
+    if args.is_ready {
+        return crate::code(args.check_ready());
+    }
+    let plan = match tree(&args.config).and_then(read) {
+        Ok(plan) => plan,
+        Err(error) => return crate::code(Err(error)),
+    };
+    if args.check {
+        return crate::run(|_| async move {
+            check(&plan).await?;
+            args.print_valid();
+            Ok(())
+        });
+    }
+    let _logs = args.start_logs();
+    crate::run_service(times, |shutdown| async move { work(plan, shutdown).await })
+}
+
+/// Does `work` with an open queue, and winds down however it ends. The work hands over its
+/// reporter as soon as it has one.
+///
+/// # Errors
+/// Those of the work.
+pub async fn with_queue(
+    queue: &dyn Lifecycle,
+    shutdown: &Shutdown,
+    work: impl AsyncFnOnce(&mut Option<ProcessReporter>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut reporter = None;
+    let result = work(&mut reporter).await;
+    wind_down(queue, reporter.as_ref(), result.is_err(), shutdown).await;
+    result
+}
+
 /// Runs until draining begins.
 ///
 /// # Errors
@@ -145,7 +192,7 @@ pub async fn until_stopped(
 
 /// Finishes work in flight, writes the process's last report, and closes the queue. A process
 /// that `failed` writes no last report, so that it is missed.
-pub async fn wind_down(
+async fn wind_down(
     queue: &dyn Lifecycle,
     presence: Option<&ProcessReporter>,
     failed: bool,

@@ -9,17 +9,19 @@ use anyhow::Context;
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
 use operator::Operator;
-use process::{Observed, Shutdown, StageArgs};
+use process::{Observed, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, QueueSettings, SettingsTree};
 
 use crate::{open, stage};
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
-    let read = |tree| Plan::read(args.config.clone(), tree);
-    let check = |plan: &Plan| GrpcServer::check(&plan.operator);
-    stage::run(args, read, check, async |plan, shutdown| {
-        plan.run(&shutdown).await
-    })
+    process::run_stage(
+        args,
+        StopTimes::DELIVERING,
+        |tree| Plan::read(args.config.clone(), tree),
+        async |plan: &Plan| GrpcServer::check(&plan.operator),
+        async |plan: Plan, shutdown| plan.run(&shutdown).await,
+    )
 }
 
 /// All settings, read before anything is opened.

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use dispatcher::ProcessResources;
 use event_model::SystemClock;
-use process::{Observed, Shutdown, StageArgs};
+use process::{Observed, Shutdown, StageArgs, StopTimes};
 use settings::{QueueSettings, SettingsTree};
 
 use crate::reconciling::Reconciling;
 use crate::stage;
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
-    stage::run(
+    process::run_stage(
         args,
+        StopTimes::DELIVERING,
         Plan::read,
-        |_| Ok(()),
-        async |plan, shutdown| plan.run(&shutdown).await,
+        async |_: &Plan| Ok(()),
+        async |plan: Plan, shutdown| plan.run(&shutdown).await,
     )
 }
 
