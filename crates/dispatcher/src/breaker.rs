@@ -250,7 +250,7 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
             if !ended.failed || !is_destination_failing(&last, settings) {
                 return State::Closed(last);
             }
-            let rest = settings.cooldown.0;
+            let rest = settings.cooldown;
             State::Open {
                 until: ended.at + rest,
                 rest,
@@ -260,7 +260,7 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
         State::Open { .. } if ended.failed => state,
         State::Probing { .. } if ended.failed && !is_probe => state,
         State::Probing { rest, .. } if ended.failed => {
-            let rest = (rest * 2).min(settings.max_cooldown.0);
+            let rest = (rest * 2).min(settings.max_cooldown);
             State::Open {
                 until: ended.at + rest,
                 rest,
@@ -272,7 +272,7 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
 
 /// Removes attempts that ended too long ago to count.
 fn forget(last: &mut VecDeque<EndedAttempt>, now: Instant, settings: &BreakerSettings) {
-    let is_old = |ended: &EndedAttempt| now.duration_since(ended.at) > settings.window.0;
+    let is_old = |ended: &EndedAttempt| now.duration_since(ended.at) > settings.window;
     while last.len() > settings.samples.get() as usize || last.front().is_some_and(is_old) {
         last.pop_front();
     }
@@ -295,14 +295,13 @@ mod tests {
     use std::num::NonZeroU32;
 
     use event_model::Environment;
-    use settings::Time;
 
     use super::*;
 
     fn with(change: impl FnOnce(&mut BreakerSettings)) -> Arc<Breaker> {
         let mut settings = BreakerSettings {
-            cooldown: Time(Duration::from_secs(10)),
-            max_cooldown: Time(Duration::from_secs(30)),
+            cooldown: Duration::from_secs(10),
+            max_cooldown: Duration::from_secs(30),
             ..BreakerSettings::default()
         };
         change(&mut settings);
@@ -382,7 +381,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_too_long_ago_does_not_count() {
-        let breaker = with(|settings| settings.window = Time(Duration::from_mins(1)));
+        let breaker = with(|settings| settings.window = Duration::from_mins(1));
         for number in 0..50 {
             fail(&breaker, number..number + 1);
             assert!(!breaker.is_open(), "event {number}, one in twenty seconds");

@@ -71,7 +71,7 @@ fn client(
         at_once: usize::try_from(api.at_once.get())?,
         per_second: api.per_second,
         wait: WAIT,
-        timeout: api.timeout.0,
+        timeout: api.timeout,
     };
     let environment = account.environment.as_str().to_owned();
     let base = account.url.clone();

@@ -175,13 +175,13 @@ pub fn verdict(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings) -> 
         AttemptResult::Waiting(_, left) => Verdict::Again(wait_for_other(*left, at, retry)),
         // Not the destination's failure, so that it is given up only for time.
         AttemptResult::Answered(Err(DispatchError::Interrupted { .. }))
-            if at.elapsed < retry.max_elapsed.0 =>
+            if at.elapsed < retry.max_elapsed =>
         {
             again(at, retry, Duration::ZERO)
         }
         // Not the destination's failure either: Fluent may be slow to show an entity that it has
         // told of.
-        AttemptResult::EnrichmentFailed(error) if at.elapsed < retry.max_elapsed.0 => {
+        AttemptResult::EnrichmentFailed(error) if at.elapsed < retry.max_elapsed => {
             again(at, retry, wait(error, at, retry))
         }
         // While the breaker is open, no delivery is given up for its destination's failures.
@@ -195,14 +195,14 @@ pub fn verdict(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings) -> 
 /// Returns an eighth of the time that the event has waited, so that it neither checks all the
 /// time nor long after the other failed; and not past the end of the other's claim.
 fn wait_for_other(left: Duration, at: RetryInput, retry: &RetrySettings) -> Duration {
-    let shortest = retry.initial.0.min(LONGEST_WAIT_FOR_OTHER);
+    let shortest = retry.initial.min(LONGEST_WAIT_FOR_OTHER);
     (at.elapsed / 8)
         .clamp(shortest, LONGEST_WAIT_FOR_OTHER)
         .min(left.max(SHORTEST_WAIT_FOR_OTHER))
 }
 
 fn is_exhausted(at: RetryInput, retry: &RetrySettings) -> bool {
-    at.elapsed >= retry.max_elapsed.0
+    at.elapsed >= retry.max_elapsed
         || retry
             .attempts
             .is_some_and(|attempts| at.asked + 1 >= attempts)
@@ -233,23 +233,19 @@ fn no_sooner_than(asked: Duration, at: RetryInput, retry: &RetrySettings) -> Dur
 /// attempt. Past the end it waits in any case, so that the delivery is not fetched first each
 /// time.
 fn again(at: RetryInput, retry: &RetrySettings, wait: Duration) -> Verdict {
-    if at.elapsed >= retry.max_elapsed.0 {
-        return Verdict::Again(wait.max(retry.initial.0));
+    if at.elapsed >= retry.max_elapsed {
+        return Verdict::Again(wait.max(retry.initial));
     }
-    let left = retry.max_elapsed.0.saturating_sub(at.elapsed);
-    Verdict::Again(wait.max(retry.initial.0).min(left.max(retry.initial.0)))
+    let left = retry.max_elapsed.saturating_sub(at.elapsed);
+    Verdict::Again(wait.max(retry.initial).min(left.max(retry.initial)))
 }
 
-/// Returns a random wait between `first` and a bound that doubles with every attempt up to
-/// `ceiling`, so that deliveries that failed together do not return together.
+/// Returns a random wait between `initial` and a bound that doubles with every attempt up to
+/// `max-delay`, so that deliveries that failed together do not return together.
 fn backoff(at: RetryInput, retry: &RetrySettings) -> Duration {
     let doubled = 2_u32.checked_pow(at.attempt.min(31)).unwrap_or(u32::MAX);
-    let bound = retry
-        .initial
-        .0
-        .saturating_mul(doubled)
-        .min(retry.max_delay.0);
-    retry.initial.0 + bound.saturating_sub(retry.initial.0).mul_f64(at.chance)
+    let bound = retry.initial.saturating_mul(doubled).min(retry.max_delay);
+    retry.initial + bound.saturating_sub(retry.initial).mul_f64(at.chance)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ struct TokenBucket {
 
 impl TokenBucket {
     fn new(rate: RateSettings) -> Self {
-        let each = rate.per.0 / rate.events.get();
+        let each = rate.per / rate.events.get();
         Self {
             each,
             burst: rate.burst.get(),

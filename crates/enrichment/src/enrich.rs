@@ -52,7 +52,7 @@ impl Enricher {
                 .iter()
                 .map(template)
                 .collect::<Result<_, _>>()?,
-            patience: settings.patience.0,
+            patience: settings.patience,
             guard: settings.guard.as_ref().map(FreshnessCheck::new),
             cache: ResponseCache::new(),
         })

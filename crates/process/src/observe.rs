@@ -105,7 +105,7 @@ impl Observed {
             instance: instance(),
             collector: otlp.map(collector).transpose()?,
             sampling,
-            send_metrics_every: otlp.map_or(Duration::from_secs(30), |otlp| otlp.metrics_every.0),
+            send_metrics_every: otlp.map_or(Duration::from_secs(30), |otlp| otlp.metrics_every),
         })
     }
 }
@@ -136,7 +136,7 @@ fn collector(otlp: &OtlpSettings) -> anyhow::Result<Collector> {
         },
         headers: headers.collect::<anyhow::Result<_>>()?,
         ca: otlp.ca.as_deref().map(read).transpose()?,
-        timeout: otlp.timeout.0,
+        timeout: otlp.timeout,
     })
 }
 

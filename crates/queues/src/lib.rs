@@ -172,14 +172,14 @@ pub async fn drain(
 fn options(settings: &EmbeddedSettings) -> Options {
     Options {
         path: settings.path.clone(),
-        dedup_window: settings.dedup_window.0,
+        dedup_window: settings.dedup_window,
         retention: retention(settings.retention),
     }
 }
 
 fn retention(RetentionSettings { age, bytes }: RetentionSettings) -> Retention {
     Retention {
-        age: age.0,
+        age: age,
         bytes: bytes.0,
     }
 }
@@ -194,7 +194,7 @@ fn spool_options(settings: &SpoolSettings) -> queue_spooled::Options {
     queue_spooled::Options {
         path: settings.path.clone(),
         bytes: settings.bytes.0,
-        keep: settings.keep.0,
-        wait_for_queue: settings.wait_for_queue.0,
+        keep: settings.keep,
+        wait_for_queue: settings.wait_for_queue,
     }
 }

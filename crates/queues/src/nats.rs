@@ -14,10 +14,10 @@ pub fn nats_options(settings: &JetStreamSettings, name: &str) -> Options {
         layout: Layout {
             replicas: usize::from(settings.replicas),
             bytes: settings.retention.bytes.0,
-            dedup_window: settings.dedup_window.0,
-            history: settings.retention.age.0,
+            dedup_window: settings.dedup_window,
+            history: settings.retention.age,
         },
-        retention_age: settings.retention.age.0,
+        retention_age: settings.retention.age,
         verifier: settings.verifier.clone(),
         ..Options::new(settings.servers.clone())
     }

@@ -91,7 +91,7 @@ fn account(name: &str, url: &str) -> ApiAccount {
         client_secret: nothing(),
         at_once: NonZeroU32::MIN,
         per_second: NonZeroU32::MIN,
-        timeout: settings::Time(Duration::from_secs(10)),
+        timeout: Duration::from_secs(10),
     };
     ApiAccount {
         name: name.to_owned(),

@@ -14,7 +14,6 @@ use crate::message::shortened;
 use crate::plaintext::is_this_machine;
 use crate::telemetry_settings::SecretFile;
 use crate::tree::SettingsTree;
-use crate::values::Time;
 
 const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
 
@@ -51,7 +50,8 @@ pub struct ApiSettings {
     /// How long a request may take.
     #[serde(default = "timeout")]
     #[schemars(with = "String")]
-    pub timeout: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    pub timeout: Duration,
 }
 
 fn at_once() -> NonZeroU32 {
@@ -62,8 +62,8 @@ fn per_second() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(19)
 }
 
-fn timeout() -> Time {
-    Time(Duration::from_secs(10))
+fn timeout() -> Duration {
+    Duration::from_secs(10)
 }
 
 /// An account whose API may be called.
@@ -92,14 +92,15 @@ pub struct EnrichSettings {
     /// the event.
     #[serde(default = "patience")]
     #[schemars(with = "String")]
-    pub patience: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    pub patience: Duration,
     /// How it is seen that the entity is another than the event says.
     pub guard: Option<GuardSettings>,
 }
 
 /// The usual time that a route waits for an entity.
-pub(crate) fn patience() -> Time {
-    Time(Duration::from_mins(2))
+pub(crate) fn patience() -> Duration {
+    Duration::from_mins(2)
 }
 
 /// `guard:` of `enrich`: where in the answer the entity's state is.
@@ -202,7 +203,7 @@ impl SettingsTree {
             if api.at_once.get() > MOST_AT_ONCE {
                 return Err(self.invalid(&at("at-once"), &format!("expected 1 to {MOST_AT_ONCE}")));
             }
-            if !TIMEOUTS.contains(&api.timeout.0) {
+            if !TIMEOUTS.contains(&api.timeout) {
                 return Err(self.invalid(&at("timeout"), "expected 1s to 60s"));
             }
             let is_known =
@@ -234,7 +235,7 @@ impl SettingsTree {
         path: &[&str],
         enrich: &EnrichSettings,
     ) -> Result<(), SettingsError> {
-        if enrich.patience.0 > LONGEST_PATIENCE {
+        if enrich.patience > LONGEST_PATIENCE {
             return Err(self.invalid(&[path, &["patience"]].concat(), "expected up to 1h"));
         }
         let is_path = |text: &str| !text.is_empty() && text.split('.').all(|part| !part.is_empty());

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::error::SettingsError;
 use crate::queue_settings::{PATH, RetentionSettings};
 use crate::tree::SettingsTree;
-use crate::values::{ByteSize, Time};
+use crate::values::ByteSize;
 
 /// Largest body: with its headers and a batch's, it must fit into a stream's message.
 const MAX_BODY: u64 = 2 << 20;
@@ -45,7 +45,9 @@ pub struct JetStreamSettings {
     /// On how many servers each stream is kept: 1, 3 or 5.
     pub replicas: u8,
     /// How long an id is known; at least 27h.
-    pub dedup_window: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub dedup_window: Duration,
     /// How long settled events are kept: no shorter than the dedup window.
     pub retention: RetentionSettings,
     /// Where the commands keep an index of events and attempts on this machine, by
@@ -93,7 +95,7 @@ impl Default for JetStreamSettings {
             inbox: "_INBOX".to_owned(),
             discover: true,
             replicas: 3,
-            dedup_window: Time(DEDUP_WINDOW),
+            dedup_window: DEDUP_WINDOW,
             retention: RetentionSettings::default(),
             index: None,
             reverify: true,

@@ -68,7 +68,7 @@ pub use crate::telemetry_settings::{
 };
 pub use crate::tree::{Location, SettingsTree};
 pub use crate::trusted_proxies::{AddressFrom, TrustedProxies};
-pub use crate::values::{ByteSize, Time};
+pub use crate::values::ByteSize;
 pub use crate::webhook::{Gateway, OnMalformed, ServerTls};
 
 pub use verifier::SealingKey;

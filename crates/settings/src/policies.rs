@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
-use crate::values::Time;
+use crate::values::DurationText;
 
 /// Longest period of a rate, and longest cooldown of a breaker.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -20,7 +20,8 @@ pub struct RateSettings {
     /// Attempts in a period.
     pub events: NonZeroU32,
     /// The period.
-    pub per: Time,
+    #[schemars(with = "String")]
+    pub per: Duration,
     /// Attempts at once after a pause.
     pub burst: NonZeroU32,
 }
@@ -33,13 +34,13 @@ pub struct BreakerSettings {
     /// Share of all attempted events that must have failed, in percent.
     pub percent: NonZeroU32,
     /// Time within which they must have failed.
-    pub window: Time,
+    pub window: Duration,
     /// Number of the last attempts among which they must be.
     pub samples: NonZeroU32,
     /// Time for which it stays open before one attempt probes the destination.
-    pub cooldown: Time,
+    pub cooldown: Duration,
     /// Longest such time: it doubles with each probe that fails.
-    pub max_cooldown: Time,
+    pub max_cooldown: Duration,
 }
 
 impl Default for BreakerSettings {
@@ -48,10 +49,10 @@ impl Default for BreakerSettings {
         Self {
             failures: number(5),
             percent: number(50),
-            window: Time(Duration::from_mins(5)),
+            window: Duration::from_mins(5),
             samples: number(50),
-            cooldown: Time(Duration::from_secs(1)),
-            max_cooldown: Time(Duration::from_secs(30)),
+            cooldown: Duration::from_secs(1),
+            max_cooldown: Duration::from_secs(30),
         }
     }
 }
@@ -80,13 +81,13 @@ pub(crate) struct BreakerTable {
     /// and this share of all events that were attempted, in percent: usually 50,
     percent: Option<NonZeroU32>,
     /// within this time: usually 5m,
-    window: Option<Time>,
+    window: Option<DurationText>,
     /// and among so many of the last attempts: usually 50.
     samples: Option<NonZeroU32>,
     /// How long it stays open before one attempt is made: usually 1s.
-    cooldown: Option<Time>,
+    cooldown: Option<DurationText>,
     /// It doubles with each attempt that fails, up to this: usually 30s.
-    max_cooldown: Option<Time>,
+    max_cooldown: Option<DurationText>,
 }
 
 impl BreakerListed {
@@ -103,12 +104,14 @@ impl BreakerListed {
 impl BreakerTable {
     fn settings(self) -> Result<BreakerSettings, &'static str> {
         let usual = BreakerSettings::default();
-        let cooldown = self.cooldown.unwrap_or(usual.cooldown);
-        let max_cooldown = self.max_cooldown.unwrap_or(usual.max_cooldown);
+        let cooldown = self.cooldown.map_or(usual.cooldown, |written| written.0);
+        let max_cooldown = self
+            .max_cooldown
+            .map_or(usual.max_cooldown, |written| written.0);
         let settings = BreakerSettings {
             failures: self.failures.unwrap_or(usual.failures),
             percent: self.percent.unwrap_or(usual.percent),
-            window: self.window.unwrap_or(usual.window),
+            window: self.window.map_or(usual.window, |written| written.0),
             samples: self.samples.unwrap_or(usual.samples),
             cooldown,
             max_cooldown: if max_cooldown < cooldown {
@@ -132,10 +135,10 @@ impl BreakerSettings {
         if self.percent.get() > 100 || self.samples.get() > 10_000 {
             return Err("expected `percent` from 1 to 100, `samples` at most 10000");
         }
-        if self.window.0.is_zero() || self.window.0 > LONGEST {
+        if self.window.is_zero() || self.window > LONGEST {
             return Err("expected `window` above 0 and at most 1h");
         }
-        if self.cooldown.0.is_zero() || self.max_cooldown.0 > LONGEST {
+        if self.cooldown.is_zero() || self.max_cooldown > LONGEST {
             return Err("expected `cooldown` above 0, and both cooldowns at most 1h");
         }
         Ok(())
@@ -148,12 +151,12 @@ impl<'de> Deserialize<'de> for RateSettings {
         #[serde(deny_unknown_fields)]
         struct Table {
             events: NonZeroU32,
-            per: Option<Time>,
+            per: Option<DurationText>,
             burst: Option<NonZeroU32>,
         }
         let Table { events, per, burst } = Table::deserialize(from)?;
-        let per = per.unwrap_or(Time(Duration::from_secs(1)));
-        if per.0.is_zero() || per.0 > LONGEST || (per.0 / events.get()).is_zero() {
+        let per = per.map_or(Duration::from_secs(1), |written| written.0);
+        if per.is_zero() || per > LONGEST || (per / events.get()).is_zero() {
             return Err(Error::custom(
                 "expected `per` above 0 and at most 1h, and fewer events",
             ));
@@ -228,7 +231,7 @@ mod tests {
         for written in [", breaker: off", ", breaker: \"off\"", ", breaker: false"] {
             assert_eq!(breaker(written), Ok(None), "{written}");
         }
-        let max_cooldown = Time(Duration::from_secs(7));
+        let max_cooldown = Duration::from_secs(7);
         let some = BreakerSettings {
             max_cooldown,
             ..BreakerSettings::default()

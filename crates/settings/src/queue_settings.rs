@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::SettingsError;
 use crate::jet_stream_settings::JetStreamSettings;
 use crate::tree::SettingsTree;
-use crate::values::{ByteSize, Time};
+use crate::values::ByteSize;
 
 pub(crate) const PATH: [&str; 2] = ["fluent-connect", "queue"];
 
@@ -39,7 +39,9 @@ pub struct EmbeddedSettings {
     /// The file.
     pub path: PathBuf,
     /// How long an id is known; at least 27h.
-    pub dedup_window: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub dedup_window: Duration,
     /// How long settled events are kept.
     pub retention: RetentionSettings,
 }
@@ -49,7 +51,9 @@ pub struct EmbeddedSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSettings {
     /// Settled events older than this are removed.
-    pub age: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub age: Duration,
     /// Above this size the oldest settled ones are; full of unsettled ones,
     /// new ones are refused. At least 16MiB.
     pub bytes: ByteSize,
@@ -60,7 +64,7 @@ impl Default for EmbeddedSettings {
         Self {
             kind: "embedded".to_owned(),
             path: PathBuf::from("data/queue.db"),
-            dedup_window: Time(Duration::from_hours(72)),
+            dedup_window: Duration::from_hours(72),
             retention: RetentionSettings::default(),
         }
     }
@@ -69,7 +73,7 @@ impl Default for EmbeddedSettings {
 impl Default for RetentionSettings {
     fn default() -> Self {
         Self {
-            age: Time(Duration::from_hours(7 * 24)),
+            age: Duration::from_hours(7 * 24),
             bytes: ByteSize(10 << 30),
         }
     }
@@ -100,10 +104,10 @@ impl SettingsTree {
 
     pub(crate) fn check_kept(
         &self,
-        dedup_window: Time,
+        dedup_window: Duration,
         retention: RetentionSettings,
     ) -> Result<(), SettingsError> {
-        if dedup_window.0 < MIN_DEDUP_WINDOW {
+        if dedup_window < MIN_DEDUP_WINDOW {
             let why = "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
             return Err(self.invalid(&[PATH[0], PATH[1], "dedup-window"], why));
         }
@@ -130,8 +134,8 @@ mod tests {
         let text = format!("fluent-connect:\n  queue: {queue}\n");
         let tree = SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap();
         match tree.queue().map_err(|error| error.to_string())? {
-            QueueSettings::Embedded(queue) => Ok(queue.dedup_window.0),
-            QueueSettings::JetStream(queue) => Ok(queue.dedup_window.0),
+            QueueSettings::Embedded(queue) => Ok(queue.dedup_window),
+            QueueSettings::JetStream(queue) => Ok(queue.dedup_window),
         }
     }
 

@@ -15,7 +15,6 @@ use crate::queue_settings::QueueSettings;
 use crate::routes::{RouteSettings, Routes};
 use crate::section::nearest;
 use crate::tree::SettingsTree;
-use crate::values::Time;
 
 const PATH: [&str; 2] = ["fluent-connect", "reconcile"];
 
@@ -44,28 +43,31 @@ pub(crate) struct RawReconcileSettings {
     /// How often the service compares.
     #[serde(default = "every")]
     #[schemars(with = "String")]
-    every: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    every: Duration,
     /// How far back the service looks when it never has before.
     #[serde(default = "back")]
     #[schemars(with = "String")]
-    back: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    back: Duration,
     /// How old an event is before it counts as missing: Fluent tries for 14 s, or where a
     /// workflow says so for a day.
     #[serde(default = "delay")]
     #[schemars(with = "String")]
-    delay: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    delay: Duration,
 }
 
-fn every() -> Time {
-    Time(Duration::from_mins(15))
+fn every() -> Duration {
+    Duration::from_mins(15)
 }
 
-fn back() -> Time {
-    Time(Duration::from_hours(24))
+fn back() -> Duration {
+    Duration::from_hours(24)
 }
 
-fn delay() -> Time {
-    Time(Duration::from_mins(2))
+fn delay() -> Duration {
+    Duration::from_mins(2)
 }
 
 /// `fluent-connect.reconcile`: the events and accounts to compare.
@@ -98,12 +100,9 @@ impl SettingsTree {
             back,
             delay,
         } = self.section(&PATH)?;
-        self.check_times(every.0, back.0, delay.0)?;
+        self.check_times(every, back, delay)?;
         self.check_events(&events, routes)?;
         let accounts = self.asked(accounts)?;
-        let every = every.0;
-        let back = back.0;
-        let delay = delay.0;
         let seal = self.sealing_key()?;
         Ok(Some(ReconcileSettings {
             events,

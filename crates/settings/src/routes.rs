@@ -17,7 +17,6 @@ use crate::message::shortened;
 use crate::policies::{BreakerListed, BreakerSettings, RateSettings};
 use crate::section::nearest;
 use crate::tree::SettingsTree;
-use crate::values::Time;
 
 const PATH: [&str; 2] = ["fluent-connect", "routes"];
 
@@ -89,11 +88,17 @@ struct RawOutcomeHook {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct RetrySettings {
     /// The first wait.
-    pub initial: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub initial: Duration,
     /// The longest wait.
-    pub max_delay: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub max_delay: Duration,
     /// After this long it is a dead letter.
-    pub max_elapsed: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub max_elapsed: Duration,
     /// After so many attempts that asked the destination it is a dead letter; left out, only
     /// time counts.
     pub attempts: Option<u32>,
@@ -102,9 +107,9 @@ pub struct RetrySettings {
 impl Default for RetrySettings {
     fn default() -> Self {
         Self {
-            initial: Time(Duration::from_secs(1)),
-            max_delay: Time(Duration::from_hours(1)),
-            max_elapsed: Time(Duration::from_hours(72)),
+            initial: Duration::from_secs(1),
+            max_delay: Duration::from_hours(1),
+            max_elapsed: Duration::from_hours(72),
             attempts: None,
         }
     }
@@ -287,8 +292,7 @@ impl SettingsTree {
                 &format!("expected 1 to {MAX_CONCURRENCY}"),
             ));
         }
-        if retry.initial.0.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0)
-        {
+        if retry.initial.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0) {
             return Err(self.invalid(
                 &at("retry"),
                 "expected initial above 0 and not above max-delay, and attempts, if given, from 1",

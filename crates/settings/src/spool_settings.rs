@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::SettingsError;
 use crate::queue_settings::QueueSettings;
 use crate::tree::SettingsTree;
-use crate::values::{ByteSize, Time};
+use crate::values::ByteSize;
 
 const SPOOL: [&str; 2] = ["fluent-connect", "spool"];
 const ACKNOWLEDGE: [&str; 2] = ["fluent-connect", "acknowledge"];
@@ -32,10 +32,14 @@ pub struct SpoolSettings {
     pub bytes: ByteSize,
     /// How long after the queue's word an event is read back before it is given
     /// up here; 5m to 30m.
-    pub keep: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub keep: Duration,
     /// How long an answer waits for the queue's word; at most 4s. Once one did not come in time,
     /// nobody waits until the queue speaks again.
-    pub wait_for_queue: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    #[schemars(with = "String")]
+    pub wait_for_queue: Duration,
 }
 
 /// `fluent-connect.acknowledge`: when a webhook is answered 200.
@@ -53,8 +57,8 @@ impl Default for SpoolSettings {
         Self {
             path: PathBuf::from("data/spool.db"),
             bytes: ByteSize(2 << 30),
-            keep: Time(Duration::from_mins(10)),
-            wait_for_queue: Time(Duration::from_millis(30)),
+            keep: Duration::from_mins(10),
+            wait_for_queue: Duration::from_millis(30),
         }
     }
 }
@@ -81,12 +85,12 @@ impl SettingsTree {
         let wrong = [
             (spool.bytes.0 < 16 << 20, "bytes", "expected 16MiB or more"),
             (
-                !(MIN_KEEP..=MAX_KEEP).contains(&spool.keep.0),
+                !(MIN_KEEP..=MAX_KEEP).contains(&spool.keep),
                 "keep",
                 "expected 5m to 30m: the servers write to their disks every two minutes, and must have had the time to forget",
             ),
             (
-                spool.wait_for_queue.0 > MAX_WAIT,
+                spool.wait_for_queue > MAX_WAIT,
                 "wait-for-queue",
                 "expected 4s or less: Fluent gives up after 14s",
             ),

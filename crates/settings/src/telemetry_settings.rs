@@ -13,7 +13,6 @@ use serde_json::Value;
 use crate::error::SettingsError;
 use crate::plaintext::{EXPOSED, is_exposed};
 use crate::tree::SettingsTree;
-use crate::values::Time;
 
 const TELEMETRY: [&str; 2] = ["fluent-connect", "telemetry"];
 
@@ -57,19 +56,21 @@ pub struct OtlpSettings {
     /// How long an export may take.
     #[serde(default = "timeout")]
     #[schemars(with = "String")]
-    pub timeout: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    pub timeout: Duration,
     /// How often metrics are sent.
     #[serde(default = "metrics_every")]
     #[schemars(with = "String")]
-    pub metrics_every: Time,
+    #[serde(deserialize_with = "crate::values::duration")]
+    pub metrics_every: Duration,
 }
 
-fn timeout() -> Time {
-    Time(Duration::from_secs(5))
+fn timeout() -> Duration {
+    Duration::from_secs(5)
 }
 
-fn metrics_every() -> Time {
-    Time(Duration::from_secs(30))
+fn metrics_every() -> Duration {
+    Duration::from_secs(30)
 }
 
 /// `fluent-connect.telemetry.otlp.protocol`.
@@ -162,10 +163,10 @@ impl SettingsTree {
                 "expected http:// or https://, a host and a port",
             ));
         }
-        if otlp.timeout.0.is_zero() || otlp.timeout.0 > MAX_TIMEOUT {
+        if otlp.timeout.is_zero() || otlp.timeout > MAX_TIMEOUT {
             return Err(self.invalid(&at("timeout"), "expected up to 60s: spans wait meanwhile"));
         }
-        if !EVERY.contains(&otlp.metrics_every.0) {
+        if !EVERY.contains(&otlp.metrics_every) {
             return Err(self.invalid(&at("metrics-every"), "expected 1s to 10m"));
         }
         if otlp.headers.len() > MAX_HEADERS {

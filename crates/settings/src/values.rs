@@ -6,19 +6,23 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-/// A length of time, written as `10s`, `15m`, `72h` or `3d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, JsonSchema)]
+/// A length of time as it is written: `10s`, `15m`, `72h` or `3d`. For what may be left out; other
+/// fields are read by [`duration`].
+#[derive(Clone, Copy, Debug, JsonSchema)]
 #[schemars(transparent)]
-pub struct Time(#[schemars(with = "String")] pub Duration);
+pub(crate) struct DurationText(#[schemars(with = "String")] pub(crate) Duration);
 
-impl<'de> Deserialize<'de> for Time {
+impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let expected = || Error::custom("expected a time such as 10s, 15m, 72h or 3d");
-        humantime::parse_duration(&text)
-            .map(Self)
-            .map_err(|_| expected())
+        duration(from).map(Self)
     }
+}
+
+/// Reads a length of time, written as `10s`, `15m`, `72h` or `3d`.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text)
+        .map_err(|_| Error::custom("expected a time such as 10s, 15m, 72h or 3d"))
 }
 
 /// A number of bytes, written as `64KiB`, `2MiB` or `10GiB`.

@@ -16,7 +16,7 @@ use crate::fluent_settings::ApiSettings;
 use crate::message::shortened;
 use crate::tree::SettingsTree;
 use crate::trusted_proxies::{AddressFrom, Network, TrustedProxies, trusted_proxies};
-use crate::values::{ByteSize, Time};
+use crate::values::{ByteSize, DurationText};
 
 /// Largest body limit that can be set: bodies are held in memory.
 const MAX_BODY_LIMIT: u64 = 16 << 20;
@@ -236,7 +236,7 @@ impl SettingsTree {
     /// a load balancer notices. 0 if it is not set.
     pub fn drain_after(&self) -> Result<Duration, SettingsError> {
         let path = ["fluent-connect", "drain-after"];
-        let written: Option<Time> = self.read(&path, &self.value_at(&path))?;
+        let written: Option<DurationText> = self.read(&path, &self.value_at(&path))?;
         let notice = written.map_or(Duration::ZERO, |time| time.0);
         match notice <= MAX_NOTICE {
             true => Ok(notice),

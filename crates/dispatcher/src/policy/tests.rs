@@ -1,12 +1,11 @@
 //! Tables of results and what is decided about them.
 
 use super::*;
-use settings::Time;
 
 const RETRY: RetrySettings = RetrySettings {
-    initial: Time(Duration::from_secs(1)),
-    max_delay: Time(Duration::from_mins(1)),
-    max_elapsed: Time(Duration::from_hours(1)),
+    initial: Duration::from_secs(1),
+    max_delay: Duration::from_mins(1),
+    max_elapsed: Duration::from_hours(1),
     attempts: None,
 };
 
@@ -185,7 +184,7 @@ fn a_destination_that_asks_for_little_gets_no_more_attempts_for_it() {
 #[test]
 fn nobody_may_ask_for_more_than_a_day() {
     let three_days = RetrySettings {
-        max_elapsed: Time(Duration::from_hours(72)),
+        max_elapsed: Duration::from_hours(72),
         ..RETRY
     };
     for (asked, expected) in [(999_999, 24 * 3600), (23 * 3600, 24 * 3600), (3600, 3960)] {

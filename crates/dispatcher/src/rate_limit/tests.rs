@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 
-use settings::Time;
 use tokio::time::{advance, sleep, timeout};
 
 use super::*;
@@ -13,7 +12,7 @@ fn settings(events: u32, per: Duration, burst: u32) -> RateSettings {
     let number = |number| NonZeroU32::new(number).unwrap();
     RateSettings {
         events: number(events),
-        per: Time(per),
+        per: per,
         burst: number(burst),
     }
 }
@@ -42,7 +41,7 @@ async fn attempts(rate: RateSettings, random: &mut fastrand::Rng) -> Vec<Instant
 
 /// Returns the most attempts that the rate allows in this time: its tokens and one burst.
 fn most(rate: RateSettings, time: Duration) -> u128 {
-    let each = rate.per.0.as_nanos() / u128::from(rate.events.get());
+    let each = rate.per.as_nanos() / u128::from(rate.events.get());
     time.as_nanos() / each + u128::from(rate.burst.get())
 }
 

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use process::{Readiness, StageWork};
 use queue::{Consumer, Verdict};
-use settings::{RateSettings, RetrySettings, RouteSettings, Routes, SettingsTree, Time};
+use settings::{RateSettings, RetrySettings, RouteSettings, Routes, SettingsTree};
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -94,7 +94,7 @@ async fn one_event_that_fails_for_ever_on_a_quiet_route_delays_no_other() {
         }
     });
     let quick = RetrySettings {
-        max_delay: Time(SECOND),
+        max_delay: SECOND,
         ..RetrySettings::default()
     };
     start_route(
@@ -179,7 +179,7 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
     let number = |number| NonZeroU32::new(number).unwrap();
     let rate = RateSettings {
         events: number(3),
-        per: Time(EACH * 3),
+        per: EACH * 3,
         burst: number(3),
     };
     let queue = FakeQueue::default();
@@ -233,7 +233,7 @@ async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that
         }
     });
     let quick = RetrySettings {
-        max_delay: Time(SECOND),
+        max_delay: SECOND,
         ..RetrySettings::default()
     };
     let settings = RouteSettings {
@@ -247,10 +247,10 @@ async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that
     sleep(60 * SECOND).await;
     queue.publish("well");
     let published = Instant::now();
-    sleep(breaker.max_cooldown.0 * 2).await;
+    sleep(breaker.max_cooldown * 2).await;
     let done = done_at(&queue, "well").expect("it is done by the next probe");
     assert!(
-        done - published <= breaker.max_cooldown.0,
+        done - published <= breaker.max_cooldown,
         "{:?}",
         done - published
     );
@@ -273,7 +273,7 @@ async fn nothing_is_given_up_while_a_destination_is_left_alone() {
     });
     let retry = RetrySettings {
         attempts: Some(3),
-        max_elapsed: Time(60 * SECOND),
+        max_elapsed: 60 * SECOND,
         ..RetrySettings::default()
     };
     start_route(

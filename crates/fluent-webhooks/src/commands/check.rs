@@ -168,16 +168,16 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
     };
     if let Some(spool) = tree.spool(queue)? {
         let path = spool.path.display();
-        let keep = spool.keep.0.as_secs() / 60;
+        let keep = spool.keep.as_secs() / 60;
         output::line(format!(
             "  and before    in the spool {path}, for {keep} minutes more"
         ));
     }
     output::line(format!(
         "  settled ones  for {} hours or up to {} MiB; ids for {} hours",
-        retention.age.0.as_secs() / 3600,
+        retention.age.as_secs() / 3600,
         retention.bytes.0 >> 20,
-        window.0.as_secs() / 3600,
+        window.as_secs() / 3600,
     ));
     if let QueueSettings::Embedded(queue) = queue {
         let [window, least] = rates_held(queue);
@@ -197,8 +197,7 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
 /// The rates, in events a second, at which ids are known for the whole dedup window, and for as
 /// long as Fluent sends an event again.
 fn rates_held(queue: &EmbeddedSettings) -> [f64; 2] {
-    [queue.dedup_window.0, MIN_DEDUP_WINDOW]
-        .map(|window| queues::rate_held(queue.retention, window))
+    [queue.dedup_window, MIN_DEDUP_WINDOW].map(|window| queues::rate_held(queue.retention, window))
 }
 
 /// A rate below one event a second is less than most shops have.
@@ -254,9 +253,9 @@ fn describe_routes(routes: &[RouteSettings]) {
             start.to_owned(),
             format!(
                 "{:?} to {:?}, for {} h",
-                route.retry.initial.0,
-                route.retry.max_delay.0,
-                route.retry.max_elapsed.0.as_secs() / 3600
+                route.retry.initial,
+                route.retry.max_delay,
+                route.retry.max_elapsed.as_secs() / 3600
             ),
         ]
     });
@@ -303,12 +302,9 @@ fn by(route: &RouteSettings) -> String {
 
 /// The limits on a route's attempts in each process.
 fn limits(route: &RouteSettings) -> String {
-    let rate = route.rate.map(|rate| {
-        format!(
-            "{} in {:?}, {} at once",
-            rate.events, rate.per.0, rate.burst
-        )
-    });
+    let rate = route
+        .rate
+        .map(|rate| format!("{} in {:?}, {} at once", rate.events, rate.per, rate.burst));
     let breaker = route
         .breaker
         .map(|breaker| format!("breaker after {} failed events", breaker.failures));

@@ -89,8 +89,8 @@ impl World {
         let queue = embedded(folder).await;
         let (destination, scripted) = destination();
         let quick = RetrySettings {
-            initial: Time(SECOND / 20),
-            max_delay: Time(SECOND / 5),
+            initial: SECOND / 20,
+            max_delay: SECOND / 5,
             ..RetrySettings::default()
         };
         let settings = RouteSettings {

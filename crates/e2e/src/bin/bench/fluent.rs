@@ -12,7 +12,7 @@ use event_model::{
 use fluent_api::{Accounts, Client, Credentials, Limits, MemoryLedger, Options};
 use queue::{Intake, Lifecycle, Source};
 use queue_embedded::Embedded;
-use settings::{EnrichSettings, RouteSettings, Time};
+use settings::{EnrichSettings, RouteSettings};
 use simulator::api::{Fluent, LOGIN, World};
 
 use crate::child::Subject;
@@ -105,7 +105,7 @@ fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
 
 fn route() -> RouteSettings {
     let variables = [("id".to_owned(), "{{ event.entityId }}".to_owned())].into();
-    let patience = Time(std::time::Duration::from_secs(60));
+    let patience = std::time::Duration::from_secs(60);
     let enrich = EnrichSettings {
         query: "order.graphql".into(),
         variables,

@@ -11,9 +11,7 @@ use fluent_api::{Client, EventQuery};
 use queue::{Intake, Lifecycle, MatchFields, Source};
 use queue_embedded::Embedded;
 use reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
-use settings::{
-    ApiAccount, ApiSettings, ReconcileSettings, RouteSettings, Routes, SecretFile, Time,
-};
+use settings::{ApiAccount, ApiSettings, ReconcileSettings, RouteSettings, Routes, SecretFile};
 use simulator::api::{Fluent, Sending, World};
 
 use crate::fluent::{accounts, admitted};
@@ -171,7 +169,7 @@ fn settings(url: &str) -> anyhow::Result<ReconcileSettings> {
         client_secret: nothing(),
         at_once: NonZeroU32::MIN,
         per_second: NonZeroU32::MIN,
-        timeout: Time(Duration::from_secs(10)),
+        timeout: Duration::from_secs(10),
     };
     let name = "ACME".to_owned();
     let environment = Environment::Sandbox;
