@@ -6,82 +6,155 @@ use std::path::{Path, PathBuf};
 
 use crate::root;
 
-/// Types that have the field's term now: `now` is what a reader looks for.
-const RETIRED_TYPES: [(&str, &str); 74] = [
+/// Types that have the term of the field now, each with the type to look for instead.
+const RETIRED_TYPES: [(&str, &str); 143] = [
+    ("About", "DeliveryInfo, EventSummary"),
     ("Acknowledged", "AcknowledgedRow"),
+    ("Admitting", "MissingAdmitter"),
+    ("Answered", "EndpointAnswer, HandlerError, HandlerAnswer"),
+    ("Arrived", "InboxBatch"),
     ("Aside", "NetworkNamespace"),
     ("Attempting", "AttemptRunner"),
+    ("Begun", "BreakerAttempt, OpenEntry"),
     ("Beside", "SqliteStores, JetStreamStores"),
+    ("Blocked", "SettlementBlocks"),
+    ("Blocking", "BlockGuard"),
     ("Board", "StatusRegistry"),
+    ("Bucket", "TokenBucket"),
     ("Burst", "ResponseCache"),
     ("Came", "Fetched"),
     ("Cause", "Parent"),
+    ("Chain", "ErrorChain"),
+    ("Checked", "CheckedResolver"),
     ("Circumstances", "RetryInput"),
+    ("Common", "CommonArgs"),
+    ("Comparing", "Comparison"),
+    ("Confirmed", "PresenceCounts"),
+    ("Confirmer", "EntityCheck"),
     ("Confirming", "PresenceCheck"),
+    ("Current", "CurrentCertificate"),
+    ("Damaged", "RestoreError"),
     ("Denied", "ShareDenied"),
+    ("Dispatching", "RunningRoutes"),
     ("Drained", "DrainReport"),
-    ("Ended", "AttemptResult, SpanStatus"),
+    ("Ended", "SpanStatus, AttemptResult, WorkError"),
     ("Erased", "ErasedDispatcher"),
-    ("Fate", "RedeliveryDecision"),
+    ("Extra", "ExtraHeaders"),
+    ("Fate", "RedeliveryDecision, ScriptedOutcome"),
     ("Feed", "Fetcher"),
     ("Feeder", "TailReader"),
     ("Floor", "SettledFloor"),
     ("Forgotten", "HistoryHorizon"),
     ("Gate", "Isolation"),
     ("Gone", "CallerGone"),
-    ("Guarded", "DeadlineStream, AuthorizedService"),
-    ("HasMarks", "HasFacts"),
+    ("Granted", "GrantedClaim"),
+    ("Guarded", "AuthorizedService, DeadlineStream"),
+    ("HasFacts", "FactAccess"),
+    ("HasMarks", "FactAccess"),
+    ("Held", "ThrottleGuard, OpenLease, PermitState, HeldLease"),
     ("Hold", "CaptureJob"),
     ("HoldInGroups", "GroupedRejected"),
-    ("Holding", "RejectedCapture, Presence"),
+    ("Holding", "RejectedCapture"),
+    ("Hours", "SeenHours"),
+    ("InFlight", "InFlightWriter"),
     ("InHand", "Outstanding"),
-    ("Keep", "ResponseCapture"),
+    ("Keep", "ResponseCapture, StoreEvent, QuarantineJob"),
     ("KeepBody", "StoreBody"),
     ("KeepInGroups", "GroupedQuarantine"),
+    ("LastLook", "ClockReading"),
     ("Left", "ViewerGone"),
-    ("Listed", "RawRoute"),
+    ("Lenient", "LenientCodec"),
+    ("Link", "NatsConnection"),
+    ("Listed", "RawRoute, RawFluentAccount"),
     ("ListedKeys", "RawKeys"),
+    ("LookedUp", "RedeliveryLookup"),
     ("Made", "RequestBody"),
     ("Mark", "InFlightMarker"),
     ("MarkEntry", "Fact"),
     ("Marks", "FactStore"),
+    ("MayAsk", "FetchQuota"),
     ("Misfit", "EventDecodeError"),
+    ("Misread", "ConditionSyntaxError"),
     ("Miss", "Mismatch"),
+    ("Missing", "MissingEvent"),
+    ("MovedOn", "MovedOnPolicy"),
     ("Needed", "RequiredPart"),
-    ("NotAsked", "EnrichmentFailed"),
-    ("NotTold", "NotificationFailed"),
+    ("Observed", "ObservabilitySettings"),
     ("OldSpool", "DamagedSpool"),
+    ("OnKept", "OnStored"),
+    ("Opened", "OpenedFile, OpenedQueue, OpenedRoutes"),
+    ("Others", "DuplicateChecks"),
     ("Pace", "RateLimiter"),
+    ("Pass", "ComparisonRun"),
     ("Past", "DeliveryState"),
     ("Placed", "PublishedAt"),
     ("Probing", "ProbeSchedule"),
+    ("Published", "PublishResults"),
     ("Pulse", "ConnectionWatchdog"),
+    ("Ready", "ReadyDelivery"),
+    ("Receiving", "ReceiveState"),
+    ("Recent", "RecentEvents"),
+    ("Reconciling", "ReconcilerTask"),
+    ("Recorded", "ActiveSpan, CollectedSpans"),
+    ("Refusal", "AdmissionError"),
+    ("RefusedCount", "RejectedCount"),
     ("RefusedHold", "RejectedStore"),
     ("RefusedWebhook", "RejectedWebhook"),
-    ("Refusal", "AdmissionError"),
     ("Rejection", "SignatureError"),
     ("Renewed", "NewToken"),
+    ("Replayed", "ReplayOutcome"),
     ("Reporting", "SpoolReporter"),
     ("Said", "AttributeValue"),
     ("Salvaged", "SalvageReport"),
+    ("Scripted", "ScriptedDispatcher"),
     ("Seat", "SubscriberHandle"),
+    ("SeenHere", "SeenEventsRecorder"),
+    (
+        "Selection",
+        "RouteSelection, LetterSelection, LetterArgs, FieldSelection",
+    ),
+    ("Serving", "ConnectionServer"),
     ("SetAside", "QuarantineDamaged"),
     ("Sharing", "ProcessResources"),
+    ("Signed", "SignedBody, SignedInput"),
     ("Size", "ByteSize"),
+    ("Skip", "SkipReason"),
+    ("SomebodyIsNeeded", "NeedsAttention"),
     ("SpoolMark", "SpoolWatermark"),
-    ("Standing", "QueueHealth, StreamMonitor, Freshness"),
+    ("Stage", "ConnectionStage"),
+    ("Standing", "StreamMonitor, RouteProgress, Freshness"),
+    ("Start", "StartPosition"),
+    ("Started", "TelemetryHandle"),
     ("Switchboard", "SubscriptionRegistry"),
-    ("Taken", "PendingDelivery"),
+    ("Taken", "ClaimedDeliveries, PendingDelivery, MailReceipt"),
     ("Taking", "RouteConsumer"),
+    ("Tallies", "ProgressStream"),
+    ("Tapped", "TappedStream"),
     ("Teller", "ProgressReporter"),
     ("Tells", "ProgressMessage"),
     ("Terms", "MatchFields"),
+    ("ThenListed", "RawOutcomeHook"),
+    ("ThenSettings", "OutcomeHookSettings"),
+    ("Time", "Duration"),
+    ("Touched", "AffectedItems"),
     ("Tree", "SettingsTree"),
     ("Twin", "ReconciledPair"),
     ("Twins", "ReconciledDedup"),
+    ("Unconfirmed", "UnconfirmedRow"),
+    ("Undecided", "ConditionError"),
+    ("Unfit", "RecordError"),
     ("Unmade", "MailError"),
     ("Unseen", "Expected"),
+    ("Unsettled", "SettleError"),
+    ("Unviewable", "ViewError"),
+    ("Used", "UsedSpace"),
+    ("Verdict", "Disposition, DemoVerdict"),
     ("Want", "FetchRequest"),
+    ("Wanted", "DeliveryRequest"),
+    ("Watch", "RequestTelemetry, DeliveryTelemetry"),
+    ("When", "TimeArg"),
+    ("Which", "LetterChoice"),
+    ("Working", "RouteProcessStatus"),
 ];
 
 /// Files and folders below `crates`, and what they are called now.
@@ -108,11 +181,17 @@ const RETIRED_FILES: [(&str, &str); 20] = [
     ("wire", "proto"),
 ];
 
+/// Folders that hold what others made.
+const NOT_OURS: [&str; 4] = ["target", "generated", "node_modules", ".git"];
+
 /// Every file and folder below `folder` that is ours.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
+        if NOT_OURS.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         if path.is_dir() {
             found.extend(below(&path));
         }
@@ -121,22 +200,37 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The types that a file defines.
-fn types(code: &str) -> BTreeSet<&str> {
-    let words: Vec<_> = code
+/// The types that this code defines.
+fn types(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in code
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        .collect();
-    let mut found = BTreeSet::new();
-    for line in words {
+    {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
         while let Some(word) = words.next() {
             if ["struct", "enum", "trait", "type", "union"].contains(&word) {
-                found.extend(words.next());
+                found.extend(words.next().map(str::to_owned));
             }
         }
     }
     found
+}
+
+/// Whether a text points at the type: in a link, or as the beginning of a path in code.
+fn points_at(text: &str, name: &str) -> bool {
+    [
+        format!("[`{name}`]"),
+        format!("[`{name}::"),
+        format!("::{name}>"),
+        format!("::{name};"),
+    ]
+    .iter()
+    .any(|link| text.contains(link))
+}
+
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "rs")
 }
 
 #[test]
@@ -147,18 +241,12 @@ fn retired_names_stay_away() {
         if let Some((old, now)) = RETIRED_FILES.iter().find(|(old, _)| *old == name) {
             wrong.push(format!("{}: `{old}` is called {now}", path.display()));
         }
-        if path.extension().is_none_or(|end| end != "rs")
-            || path.ends_with("generated/fluent.webhooks.v1.rs")
-        {
-            continue;
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        let defined = types(&text);
-        for (old, now) in RETIRED_TYPES
-            .iter()
-            .filter(|(old, _)| defined.contains(old))
-        {
-            wrong.push(format!("{}: `{old}` is called {now}", path.display()));
+        if is_rust(&path) {
+            let defined = types(&fs::read_to_string(&path).unwrap());
+            let retired = RETIRED_TYPES
+                .iter()
+                .filter(|(old, _)| defined.contains(*old));
+            wrong.extend(retired.map(|(old, now)| format!("{}: `{old}` is {now}", path.display())));
         }
     }
     assert!(
@@ -166,6 +254,50 @@ fn retired_names_stay_away() {
         "names that were replaced:\n{}",
         wrong.join("\n")
     );
+}
+
+/// What is compiled nowhere, or only as a comment, is not renamed with the code.
+#[test]
+fn nothing_points_at_a_retired_name() {
+    let mut wrong = Vec::new();
+    for folder in ["crates", "docs", "examples", "xtask/templates"] {
+        for path in below(&root().join(folder)) {
+            let is_text = is_rust(&path) || path.extension().is_some_and(|end| end == "md");
+            if !is_text {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let retired = RETIRED_TYPES
+                .iter()
+                .filter(|(old, _)| points_at(&text, old));
+            wrong.extend(retired.map(|(old, now)| format!("{}: `{old}` is {now}", path.display())));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "names that were replaced:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn what_replaced_them_is_there() {
+    let files = below(&root().join("crates"));
+    let code = files.iter().filter(|path| is_rust(path));
+    let defined: BTreeSet<_> = code
+        .flat_map(|path| types(&fs::read_to_string(path).unwrap()))
+        .collect();
+    let of_others = ["Duration"];
+    let named = RETIRED_TYPES.iter().flat_map(|(_, now)| now.split(", "));
+    let missing: Vec<_> = named
+        .filter(|now| !defined.contains(*now) && !of_others.contains(now))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for (_, now) in RETIRED_FILES {
+        for now in now.split(", ") {
+            assert!(files.iter().any(|path| path.ends_with(now)), "{now}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use cel::{ParseErrors, Program};
 
 use crate::names::{self, Reads};
-use crate::{ConditionError, MAX_LENGTH, Misread};
+use crate::{ConditionError, ConditionSyntaxError, MAX_LENGTH};
 
 /// Deepest nesting of brackets: the parser calls itself for each.
 const MAX_NESTING: usize = 16;
@@ -17,11 +17,15 @@ pub(crate) const MAX_LOOPS: u32 = 3;
 /// Largest number of steps that loops may take over one event: some milliseconds.
 const MAX_WORK: u64 = 1_000_000;
 
-pub(crate) fn misread(text: &str, offset: usize, message: impl Into<String>) -> Misread {
+pub(crate) fn misread(
+    text: &str,
+    offset: usize,
+    message: impl Into<String>,
+) -> ConditionSyntaxError {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
     let lines = before.matches('\n').count() + 1;
-    Misread {
+    ConditionSyntaxError {
         line: lines,
         column: line.chars().count() + 1,
         message: message.into(),
@@ -29,7 +33,7 @@ pub(crate) fn misread(text: &str, offset: usize, message: impl Into<String>) -> 
 }
 
 /// Checks what must hold before a parser may see the text.
-pub(crate) fn check(text: &str) -> Result<(), Misread> {
+pub(crate) fn check(text: &str) -> Result<(), ConditionSyntaxError> {
     if text.trim().is_empty() {
         return Err(misread(
             text,
@@ -67,7 +71,7 @@ pub(crate) fn check(text: &str) -> Result<(), Misread> {
 /// Parses and checks an expression on a thread of its own, with a stack that suffices for any
 /// text, and where panics end. Returns the program, how deep loops are nested, and the fields
 /// that it reads.
-pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), Misread> {
+pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), ConditionSyntaxError> {
     let unreadable = || misread(text, 0, "this can't be read as a condition");
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
@@ -85,13 +89,13 @@ pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), Misread> {
     })
 }
 
-fn first(text: &str, errors: &ParseErrors) -> Misread {
+fn first(text: &str, errors: &ParseErrors) -> ConditionSyntaxError {
     let Some(error) = errors.errors.first() else {
         return misread(text, 0, "not a condition");
     };
     let at = |place: isize| usize::try_from(place).unwrap_or(1).max(1);
     let message = error.msg.lines().next().unwrap_or_default();
-    Misread {
+    ConditionSyntaxError {
         line: at(error.pos.0),
         column: at(error.pos.1),
         message: brief(message),

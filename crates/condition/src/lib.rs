@@ -10,7 +10,7 @@
 //! added. Whole numbers are `int`; one that is too long for that is a text of its digits.
 //!
 //! An expression is parsed once, at the start. Problems that only an event can show, such as a
-//! missing field, are an [`ConditionError`]: that is no answer, and must not be taken for one.
+//! missing field, are a [`ConditionError`]: that is no answer, and must not be taken for one.
 //!
 //! Start reading at [`Condition`].
 
@@ -52,7 +52,7 @@ struct Read {
 /// Reason why a text is not a condition. Does not repeat the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (line {line}, column {column} of the expression)")]
-pub struct Misread {
+pub struct ConditionSyntaxError {
     /// The line of the expression, from 1.
     pub line: usize,
     /// The character in the line, from 1.
@@ -69,7 +69,7 @@ pub struct ConditionError(&'static str);
 impl Condition {
     /// Parses an expression, and checks everything that can be checked without an event: its
     /// form, its bounds, and the names in it.
-    pub fn parse(text: &str) -> Result<Self, Misread> {
+    pub fn parse(text: &str) -> Result<Self, ConditionSyntaxError> {
         bounds::check(text)?;
         let (program, loops, reads) = bounds::compile(text)?;
         let (expression, scope) = patterns::compile(program.expression());

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SourceInfo};
 use cel::{IdedExpr, Program};
 
-use crate::Misread;
+use crate::ConditionSyntaxError;
 use crate::bounds::{MAX_LOOPS, misread};
 
 /// The only variable.
@@ -122,7 +122,7 @@ fn collects(step: &IdedExpr, variable: &str) -> bool {
 
 /// Checks every name. Returns how deep loops are nested, and the fields that are read of an
 /// event.
-pub(crate) fn check(program: &Program) -> Result<(u32, Reads), Misread> {
+pub(crate) fn check(program: &Program) -> Result<(u32, Reads), ConditionSyntaxError> {
     let source = program.source_info();
     let reads = Reads::Fields(BTreeSet::new());
     let mut walk = Walk {
@@ -178,7 +178,7 @@ struct Walk<'p> {
 }
 
 impl<'p> Walk<'p> {
-    fn wrong(&self, at: &IdedExpr, message: String) -> Misread {
+    fn wrong(&self, at: &IdedExpr, message: String) -> ConditionSyntaxError {
         let offset = self
             .source
             .offset_for(at.id)
@@ -186,7 +186,7 @@ impl<'p> Walk<'p> {
         misread(&self.source.source, offset, message)
     }
 
-    fn visit(&mut self, node: &'p IdedExpr) -> Result<(), Misread> {
+    fn visit(&mut self, node: &'p IdedExpr) -> Result<(), ConditionSyntaxError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(self.wrong(node, format!("this is nested more than {MAX_DEPTH} deep")));
@@ -196,7 +196,7 @@ impl<'p> Walk<'p> {
         Ok(())
     }
 
-    fn look_at(&mut self, node: &'p IdedExpr) -> Result<(), Misread> {
+    fn look_at(&mut self, node: &'p IdedExpr) -> Result<(), ConditionSyntaxError> {
         match &node.expr {
             Expr::Literal(_) => Ok(()),
             Expr::Unspecified => {
@@ -234,7 +234,7 @@ impl<'p> Walk<'p> {
         }
     }
 
-    fn entry(&mut self, entry: &'p EntryExpr) -> Result<(), Misread> {
+    fn entry(&mut self, entry: &'p EntryExpr) -> Result<(), ConditionSyntaxError> {
         match entry {
             EntryExpr::StructField(field) => self.visit(&field.value),
             EntryExpr::MapEntry(entry) => {
@@ -266,7 +266,7 @@ impl<'p> Walk<'p> {
         }
     }
 
-    fn identifier(&mut self, at: &IdedExpr, name: &str) -> Result<(), Misread> {
+    fn identifier(&mut self, at: &IdedExpr, name: &str) -> Result<(), ConditionSyntaxError> {
         if self.is_event(at) {
             self.reads = Reads::Everything;
         }
@@ -280,7 +280,7 @@ impl<'p> Walk<'p> {
         }
     }
 
-    fn function(&mut self, at: &IdedExpr, call: &CallExpr) -> Result<(), Misread> {
+    fn function(&mut self, at: &IdedExpr, call: &CallExpr) -> Result<(), ConditionSyntaxError> {
         let name = call.func_name.as_str();
         // Operators are calls of functions whose names are not words.
         let is_operator = name == "@in" || !name.contains(|c: char| c.is_ascii_alphanumeric());
@@ -315,7 +315,7 @@ impl<'p> Walk<'p> {
 
     /// Checks a pattern: it must be written out, since one in an event could cost anything, and
     /// one that is wrong is reported now.
-    fn pattern(&self, at: &IdedExpr, call: &CallExpr) -> Result<(), Misread> {
+    fn pattern(&self, at: &IdedExpr, call: &CallExpr) -> Result<(), ConditionSyntaxError> {
         let Some(Expr::Literal(LiteralValue::String(pattern))) =
             call.args.first().map(|arg| &arg.expr)
         else {
@@ -335,7 +335,7 @@ impl<'p> Walk<'p> {
     }
 
     /// Records work within this many more loops, which must not be too many.
-    fn level(&mut self, at: &IdedExpr, more: u32) -> Result<(), Misread> {
+    fn level(&mut self, at: &IdedExpr, more: u32) -> Result<(), ConditionSyntaxError> {
         self.deepest = self.deepest.max(self.loops + more);
         match self.loops + more > MAX_LOOPS {
             true => Err(self.wrong(at, format!("loops stand in each other more than {MAX_LOOPS} deep, counting comparisons of whole values"))),
@@ -347,7 +347,7 @@ impl<'p> Walk<'p> {
         &mut self,
         at: &IdedExpr,
         inner: &'p ComprehensionExpr,
-    ) -> Result<(), Misread> {
+    ) -> Result<(), ConditionSyntaxError> {
         let makers = self.makers;
         self.visit(&inner.iter_range)?;
         self.visit(&inner.accu_init)?;

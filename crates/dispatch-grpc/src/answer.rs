@@ -69,14 +69,14 @@ impl Remark {
 
 /// A channel whose answers have a message that can be read, or an empty one.
 #[derive(Clone, Debug)]
-pub(crate) struct Lenient {
+pub(crate) struct LenientCodec {
     pub(crate) channel: Channel,
     pub(crate) remark: Remark,
     /// Time until which a status is awaited if one came among the headers.
     pub(crate) deadline: Instant,
 }
 
-impl Service<Request<Body>> for Lenient {
+impl Service<Request<Body>> for LenientCodec {
     type Response = Response<Body>;
     type Error = StdError;
     type Future = BoxFuture<Response<Body>, StdError>;

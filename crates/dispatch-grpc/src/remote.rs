@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
 
-use crate::answer::{Lenient, Remark};
+use crate::answer::{LenientCodec, Remark};
 use crate::failure::{failure, is_stopping, shortened};
 use crate::replicas::{Call, Replicas};
 use crate::settings::GrpcSettings;
@@ -88,7 +88,7 @@ impl Dispatcher for Remote {
                 .as_ref()
                 .is_err_and(|status| is_broken(status) || is_stopping(status))
             {
-                call.was_answered();
+                call.note_answered();
             }
             match asked {
                 // Nothing was begun yet: another replica may be called at once.
@@ -161,7 +161,7 @@ impl Remote {
         deadline: Instant,
     ) -> Result<HandlerAnswer, Status> {
         let span = cx.call(Role::Client, METHOD);
-        let channel = Lenient {
+        let channel = LenientCodec {
             channel: call.channel(),
             remark: Remark::default(),
             deadline,
@@ -203,7 +203,7 @@ fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::Dispa
 }
 
 async fn ask(
-    channel: Lenient,
+    channel: LenientCodec,
     event: &Event,
     cx: &Context,
     trace: Option<TraceParent>,

@@ -34,12 +34,12 @@ pub(crate) struct Replicas(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     targets: Vec<Target>,
-    known: Mutex<Known>,
+    known: Mutex<KnownReplica>,
     looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownReplica {
     at: Option<Instant>,
     replicas: HashMap<(usize, SocketAddr), Arc<Replica>>,
 }
@@ -149,7 +149,7 @@ impl Inner {
         Ok(())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, KnownReplica> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,7 +188,7 @@ impl Call {
     }
 
     /// Notes that the replica is there, whatever it answered.
-    pub(crate) fn was_answered(&mut self) {
+    pub(crate) fn note_answered(&mut self) {
         self.is_answered = true;
     }
 }

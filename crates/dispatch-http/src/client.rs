@@ -24,7 +24,7 @@ use tower::Service;
 use url::Url;
 
 use crate::addresses::{CheckedResolver, System};
-use crate::status_tap::{StatusTap, Tapped};
+use crate::status_tap::{StatusTap, TappedStream};
 
 /// Longest wait for a connection, within the attempt's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -308,7 +308,7 @@ struct Connector(HttpsConnector<HttpConnector<CheckedResolver<System>>>);
 #[error("no connection in time")]
 struct ConnectTimeout;
 
-type Stream = TokioIo<Tapped<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
+type Stream = TokioIo<TappedStream<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
 
 impl Service<Uri> for Connector {
     type Response = Stream;
@@ -325,7 +325,7 @@ impl Service<Uri> for Connector {
             let stream = timeout(CONNECT_TIMEOUT, connecting)
                 .await
                 .map_err(|_| ConnectTimeout)??;
-            Ok(TokioIo::new(Tapped::new(TokioIo::new(stream))))
+            Ok(TokioIo::new(TappedStream::new(TokioIo::new(stream))))
         })
     }
 }

@@ -47,15 +47,15 @@ const RESERVED: [&str; 25] = [
 
 /// Headers from the settings.
 #[derive(Debug)]
-pub(crate) struct Extra(Vec<(HeaderName, Source)>);
+pub(crate) struct ExtraHeaders(Vec<(HeaderName, HeaderSource)>);
 
 #[derive(Debug)]
-enum Source {
+enum HeaderSource {
     Template(Template),
     Secret(Secret),
 }
 
-impl Extra {
+impl ExtraHeaders {
     pub(crate) fn open(
         settings: BTreeMap<String, HeaderSettings>,
         cx: &OpenContext,
@@ -75,7 +75,7 @@ impl Extra {
                 return Err(format!("headers: `{name}` is there twice, in other letters").into());
             }
             let source = match value {
-                HeaderSettings::Template(text) => Source::Template(template(&name, text)?),
+                HeaderSettings::Template(text) => HeaderSource::Template(template(&name, text)?),
                 HeaderSettings::Secret(file) => {
                     let secret = Secret::open(&file, cx)?;
                     secret
@@ -83,7 +83,7 @@ impl Extra {
                         .ok()
                         .and_then(|text| fit(&text))
                         .ok_or("headers: a secret that no header can have")?;
-                    Source::Secret(secret)
+                    HeaderSource::Secret(secret)
                 }
             };
             Ok::<_, BoxError>((parsed, source))
@@ -99,15 +99,15 @@ impl Extra {
     pub(crate) fn has_templates(&self) -> bool {
         self.0
             .iter()
-            .any(|(_, source)| matches!(source, Source::Template(_)))
+            .any(|(_, source)| matches!(source, HeaderSource::Template(_)))
     }
 
     /// Adds the headers. A value with a line break is refused.
     pub(crate) fn add(&self, view: &View, headers: &mut HeaderMap) -> Result<(), DispatchError> {
         for (name, source) in &self.0 {
             let (text, is_secret) = match source {
-                Source::Template(template) => (template.fill(view)?, false),
-                Source::Secret(secret) => (secret.get()?, true),
+                HeaderSource::Template(template) => (template.fill(view)?, false),
+                HeaderSource::Secret(secret) => (secret.get()?, true),
             };
             let unfit = format!("{name}: a value that no header can have");
             let mut value = fit(&text).ok_or_else(|| match is_secret {

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use crate::auth::Auth;
 use crate::body::Bodies;
 use crate::client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
-use crate::headers::{Extra, add_ours};
+use crate::headers::{ExtraHeaders, add_ours};
 use crate::outcome::{Statuses, from_error};
 use crate::settings::{Format, MethodSettings};
 use crate::sign::Signer;
@@ -60,7 +60,7 @@ pub struct HttpDispatcher {
     timeout: Duration,
     format: Format,
     bodies: Bodies,
-    extra: Extra,
+    extra: ExtraHeaders,
     auth: Option<Auth>,
     signer: Signer,
     statuses: Statuses,
@@ -95,7 +95,7 @@ impl Dispatcher for HttpDispatcher {
             timeout: timeout.into_inner(),
             format,
             bodies: Bodies::open(format, settings.template, cx)?,
-            extra: Extra::open(settings.headers, cx)?,
+            extra: ExtraHeaders::open(settings.headers, cx)?,
             auth: settings.auth.map(|auth| Auth::open(auth, cx)).transpose()?,
             signer: Signer::open(&settings.sign, cx)?,
             statuses: Statuses::new(&settings.statuses, settings.excerpt)?,

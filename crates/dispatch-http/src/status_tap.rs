@@ -145,12 +145,12 @@ impl StatusTap {
 
 /// A connection that notes what came on it.
 #[derive(Debug)]
-pub(crate) struct Tapped<S> {
+pub(crate) struct TappedStream<S> {
     stream: S,
     tap: StatusTap,
 }
 
-impl<S> Tapped<S> {
+impl<S> TappedStream<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
@@ -159,13 +159,13 @@ impl<S> Tapped<S> {
     }
 }
 
-impl<S: Connection> Connection for Tapped<S> {
+impl<S: Connection> Connection for TappedStream<S> {
     fn connected(&self) -> Connected {
         self.stream.connected().extra(self.tap.clone())
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TappedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -178,7 +178,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TappedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -12,7 +12,7 @@ use enrichment::Enrichment;
 use event_model::{Clock, Origin, Timestamp};
 use queue::{DeadReason, Delivery, Ticket};
 use settings::RouteSettings;
-use telemetry::{Chain, Span};
+use telemetry::{ErrorChain, Span};
 use tokio::time::timeout_at;
 
 pub(crate) use self::settle::settle;
@@ -22,7 +22,7 @@ use crate::delivery_telemetry::{self, DeliveryInfo, DeliveryTelemetry};
 use crate::heartbeat::Heartbeat;
 use crate::isolation::{Isolation, NotProvenAlone, RunPermit};
 use crate::notify::OutcomeHooks;
-use crate::policy::{AttemptResult, RetryInput, Skip};
+use crate::policy::{AttemptResult, RetryInput, SkipReason};
 use crate::reconciled_dedup::ReconciledDedup;
 use crate::report::AttemptReport;
 use crate::same_id::SameId;
@@ -60,7 +60,11 @@ impl AttemptRunner {
             }
             Ok(false) if delivery.asks_match => {
                 return self
-                    .end_unattempted(delivery, watch, AttemptResult::Skipped(Skip::NotMatched))
+                    .end_unattempted(
+                        delivery,
+                        watch,
+                        AttemptResult::Skipped(SkipReason::NotMatched),
+                    )
                     .await;
             }
             Ok(_) => {}
@@ -274,7 +278,7 @@ async fn release(ticket: &mut Ticket, heartbeat: &mut Heartbeat) {
         .record(ticket, async |ticket| ticket.mark_shared().await)
         .await
     {
-        tracing::warn!(error = %Chain(&error), "others may run beside a suspect, and that could not be recorded");
+        tracing::warn!(error = %ErrorChain(&error), "others may run beside a suspect, and that could not be recorded");
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```text
 //! closed ──events fail──▶ open ──rested──▶ probing ──one attempt ends well──▶ closed
 //!                          ▲                  │
-//!                          └──it fails: rest longer
+//!                          └──it fails: longer cooldown
 //! ```
 
 use std::cell::Cell;
@@ -36,10 +36,10 @@ enum State {
     Closed(VecDeque<EndedAttempt>),
     Open {
         until: Instant,
-        rest: Duration,
+        cooldown: Duration,
     },
     Probing {
-        rest: Duration,
+        cooldown: Duration,
         /// Whether the one attempt has begun.
         is_out: bool,
     },
@@ -56,7 +56,7 @@ const CLOSED: State = State::Closed(VecDeque::new());
 
 /// Number of deliveries that may be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MayAsk {
+pub(crate) enum FetchQuota {
     /// As many as there are permits.
     AsEver,
     /// One delivery, to probe whether the destination is back.
@@ -120,13 +120,13 @@ impl Breaker {
     }
 
     /// Waits until something may be fetched, and returns how much. Cancel-safe.
-    pub(crate) async fn ready(&self) -> MayAsk {
+    pub(crate) async fn ready(&self) -> FetchQuota {
         loop {
             let changed = self.changed.notified();
             let now = self.look(Instant::now());
             match now {
-                Now::Everything => return MayAsk::AsEver,
-                Now::One => return MayAsk::ForAProbe,
+                Now::Everything => return FetchQuota::AsEver,
+                Now::One => return FetchQuota::ForAProbe,
                 Now::NotBefore(at) => tokio::select! {
                     () = sleep_until(at) => {}
                     () = changed => {}
@@ -138,12 +138,12 @@ impl Breaker {
 
     fn look(&self, now: Instant) -> Now {
         let mut state = self.state();
-        if let State::Open { until, rest } = *state {
+        if let State::Open { until, cooldown } = *state {
             if now < until {
                 return Now::NotBefore(until);
             }
             *state = State::Probing {
-                rest,
+                cooldown,
                 is_out: false,
             };
         }
@@ -194,11 +194,11 @@ impl Breaker {
     fn say(&self, was_open: bool, state: &State) {
         let route = &self.route;
         match state {
-            State::Open { rest, .. } if !was_open => {
-                tracing::error!(route, rest = ?rest, "the destination fails: it is left alone, events wait in the queue");
+            State::Open { cooldown, .. } if !was_open => {
+                tracing::error!(route, cooldown = ?cooldown, "the destination fails: it is left alone, events wait in the queue");
             }
-            State::Open { rest, .. } => {
-                tracing::warn!(route, rest = ?rest, "the destination still fails")
+            State::Open { cooldown, .. } => {
+                tracing::warn!(route, cooldown = ?cooldown, "the destination still fails")
             }
             State::Closed(_) if was_open => tracing::info!(route, "the destination is back"),
             _ => {}
@@ -250,20 +250,20 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
             if !ended.failed || !is_destination_failing(&last, settings) {
                 return State::Closed(last);
             }
-            let rest = settings.cooldown;
+            let cooldown = settings.cooldown;
             State::Open {
-                until: ended.at + rest,
-                rest,
+                until: ended.at + cooldown,
+                cooldown,
             }
         }
         // Failures of attempts that began before it opened say nothing new.
         State::Open { .. } if ended.failed => state,
         State::Probing { .. } if ended.failed && !is_probe => state,
-        State::Probing { rest, .. } if ended.failed => {
-            let rest = (rest * 2).min(settings.max_cooldown);
+        State::Probing { cooldown, .. } if ended.failed => {
+            let cooldown = (cooldown * 2).min(settings.max_cooldown);
             State::Open {
-                until: ended.at + rest,
-                rest,
+                until: ended.at + cooldown,
+                cooldown,
             }
         }
         State::Open { .. } | State::Probing { .. } => CLOSED,
@@ -329,12 +329,12 @@ mod tests {
     async fn five_failing_events_open_it_and_one_attempt_at_a_time_asks() {
         let breaker = with(|_| {});
         fail(&breaker, 0..4);
-        assert_eq!(breaker.ready().await, MayAsk::AsEver, "too few to say");
+        assert_eq!(breaker.ready().await, FetchQuota::AsEver, "too few to say");
         fail(&breaker, 4..5);
-        for rest in [10, 20, 30, 30] {
+        for cooldown in [10, 20, 30, 30] {
             let began = Instant::now();
-            assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
-            assert_eq!(began.elapsed().as_secs(), rest);
+            assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
+            assert_eq!(began.elapsed().as_secs(), cooldown);
             let probe = begin(&breaker, 7);
             let late = begin(&breaker, 8);
             late.ended(true);
@@ -345,9 +345,9 @@ mod tests {
             );
             probe.ended(true);
         }
-        assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
+        assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
         begin(&breaker, 9).ended(false);
-        assert_eq!(breaker.ready().await, MayAsk::AsEver);
+        assert_eq!(breaker.ready().await, FetchQuota::AsEver);
     }
 
     #[tokio::test(start_paused = true)]
@@ -401,11 +401,11 @@ mod tests {
     async fn an_attempt_without_an_end_is_followed_by_another() {
         let breaker = with(|_| {});
         fail(&breaker, 0..5);
-        assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
+        assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
         drop(begin(&breaker, 5));
         assert_eq!(
             breaker.ready().await,
-            MayAsk::ForAProbe,
+            FetchQuota::ForAProbe,
             "its lease was lost: nobody knows"
         );
     }
@@ -417,19 +417,19 @@ mod tests {
         let waiting = Arc::clone(&breaker);
         let began = Instant::now();
         let (ready, ()) = tokio::join!(waiting.ready(), async { breaker.close() });
-        assert_eq!((ready, began.elapsed().as_secs()), (MayAsk::AsEver, 0));
+        assert_eq!((ready, began.elapsed().as_secs()), (FetchQuota::AsEver, 0));
         fail(&breaker, 0..5);
-        assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
+        assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
         let probe = begin(&breaker, 5);
         breaker.close();
         drop(probe);
-        assert_eq!(breaker.ready().await, MayAsk::AsEver);
+        assert_eq!(breaker.ready().await, FetchQuota::AsEver);
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_settings_it_never_opens() {
         let breaker = Arc::new(Breaker::new("r", None));
         fail(&breaker, 0..1000);
-        assert_eq!(breaker.ready().await, MayAsk::AsEver);
+        assert_eq!(breaker.ready().await, FetchQuota::AsEver);
     }
 }

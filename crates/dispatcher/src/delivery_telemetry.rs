@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, Timestamp};
-use queue::{Delivery, Verdict};
+use queue::{Delivery, Disposition};
 use telemetry::{Attribute, Kind, Parent, Span, SpanStatus, metrics};
 
 use crate::report::AttemptReport;
@@ -101,15 +101,15 @@ impl DeliveryInfo {
         if let Some(why) = report.skipped() {
             metrics::SKIPPED.add(1, [route(), why.code().into()]);
         }
-        match report.verdict() {
-            Verdict::Done => {
+        match report.disposition() {
+            Disposition::Done => {
                 let whole = since(self.event.received_at(), now);
                 metrics::DELIVERY_TIME.record(whole.as_secs_f64(), [route()]);
             }
-            Verdict::Dead(reason) => {
+            Disposition::Dead(reason) => {
                 metrics::DEAD_LETTERS.add(1, [route(), reason.as_str().into()])
             }
-            Verdict::Again(_) => {}
+            Disposition::Again(_) => {}
         }
     }
 }
@@ -117,7 +117,7 @@ impl DeliveryInfo {
 /// Ends the span of an attempt.
 pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &AttemptReport) {
     let attempt = report.attempt();
-    let verdict = report.verdict();
+    let disposition = report.disposition();
     span.end(ended(report), || {
         let mut attributes = vec![
             Attribute::new("fluent.dispatcher", dispatcher.to_owned()),
@@ -129,7 +129,7 @@ pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &Atte
                 .status
                 .map(|status| Attribute::new("fluent.status", i64::from(status))),
         );
-        if let Verdict::Again(wait) = verdict {
+        if let Disposition::Again(wait) = disposition {
             let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
             attributes.push(Attribute::new("fluent.again_ms", wait));
         }
@@ -139,11 +139,11 @@ pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &Atte
 
 /// Returns the status of an attempt for its spans.
 pub(crate) fn ended(report: &AttemptReport) -> SpanStatus<'static> {
-    match report.verdict() {
-        Verdict::Done => SpanStatus::Ok,
-        Verdict::Again(_) if report.is_waiting() => SpanStatus::Ok,
-        Verdict::Again(_) => SpanStatus::Failed("again"),
-        Verdict::Dead(reason) => SpanStatus::Failed(reason.as_str()),
+    match report.disposition() {
+        Disposition::Done => SpanStatus::Ok,
+        Disposition::Again(_) if report.is_waiting() => SpanStatus::Ok,
+        Disposition::Again(_) => SpanStatus::Failed("again"),
+        Disposition::Dead(reason) => SpanStatus::Failed(reason.as_str()),
     }
 }
 

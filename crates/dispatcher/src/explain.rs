@@ -6,7 +6,7 @@ use std::time::Duration;
 use dispatch::{DispatchError, Done, Excerpt};
 use event_model::Timestamp;
 use queue::{Attempt, Outcome};
-use telemetry::Chain;
+use telemetry::ErrorChain;
 
 use crate::policy::AttemptResult;
 
@@ -71,14 +71,14 @@ pub(crate) fn explain(ended: &AttemptResult, reader: Reader) -> Option<String> {
 fn said(error: &DispatchError, reader: Reader) -> String {
     match reader {
         Reader::Log => without_excerpt(error),
-        Reader::History => Chain(error).to_string(),
+        Reader::History => ErrorChain(error).to_string(),
     }
 }
 
 /// Explains an error without the excerpt of the destination's answer, which may contain anybody's
 /// data.
 pub(crate) fn without_excerpt(error: &DispatchError) -> String {
-    let whole = Chain(error).to_string();
+    let whole = ErrorChain(error).to_string();
     let mut cause = error.source();
     while let Some(found) = cause {
         if let Some(Excerpt(said)) = found.downcast_ref() {

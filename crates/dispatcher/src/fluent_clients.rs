@@ -9,7 +9,7 @@ use event_model::{Clock, SystemClock};
 use fluent_api::{
     Accounts, BoxError, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret,
 };
-use queue::HasFacts;
+use queue::FactAccess;
 use settings::{ApiAccount, SettingsTree};
 
 use crate::login_ledger::{QueueLedger, RestingLogins};
@@ -19,14 +19,14 @@ const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Reads the accounts whose API may be called, with the logins of the settings; failed tries of a
 /// login are counted in these facts. Reads secrets, and calls nobody yet.
-pub fn accounts(tree: &SettingsTree, facts: Arc<dyn HasFacts>) -> anyhow::Result<Accounts> {
+pub fn accounts(tree: &SettingsTree, facts: Arc<dyn FactAccess>) -> anyhow::Result<Accounts> {
     accounts_with(tree, facts, RestingLogins::default())
 }
 
 /// Like [`accounts`], and notes in `resting` which logins may not be tried now.
 pub(crate) fn accounts_with(
     tree: &SettingsTree,
-    facts: Arc<dyn HasFacts>,
+    facts: Arc<dyn FactAccess>,
     resting: RestingLogins,
 ) -> anyhow::Result<Accounts> {
     accounts_by(

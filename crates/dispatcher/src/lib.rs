@@ -4,7 +4,7 @@
 //! ```text
 //! Consumer ─permits─▶ deliveries ─▶ attempt ─▶ Dispatcher
 //!                                     │
-//!                     policy::verdict ┴─▶ settle: done │ again, later │ dead letter
+//!                     policy::disposition ┴─▶ settle: done │ again, later │ dead letter
 //! ```
 //!
 //! Each route has a consumer and permits of its own, so a slow one delays no
@@ -54,7 +54,7 @@ use process::Shutdown;
 use queue::{Consumer, DeadReason, Route, RouteFilter, Source};
 use settings::{RouteSettings, Routes, SettingsTree};
 use subscriptions::SubscriptionDispatcher;
-use telemetry::{Chain, metrics};
+use telemetry::{ErrorChain, metrics};
 
 pub use crate::fluent_clients::accounts as fluent_accounts;
 pub use crate::login_ledger::RestingLogins;
@@ -76,7 +76,7 @@ const JOINED_TOGETHER: usize = 16;
 
 /// Every route of the settings, opened and ready to run.
 #[derive(Debug)]
-pub struct Dispatching {
+pub struct RunningRoutes {
     pub(crate) routes: Vec<OpenRoute>,
     unrouted: Option<Box<dyn Consumer>>,
     registry: StatusRegistry,
@@ -86,7 +86,7 @@ pub struct Dispatching {
 #[derive(Debug)]
 pub(crate) struct OpenRoute {
     pub(crate) settings: RouteSettings,
-    pub(crate) opened: Opened,
+    pub(crate) opened: OpenedRoutes,
     pub(crate) dedup: Option<ReconciledDedup>,
     pub(crate) same_id: Option<SameId>,
     pub(crate) consumer: Box<dyn Consumer>,
@@ -96,7 +96,7 @@ pub(crate) struct OpenRoute {
 
 /// Dispatcher and enrichment of a route, opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedRoutes {
     /// Delivers the events.
     pub dispatcher: AnyDispatcher,
     /// Asks Fluent about the events first, if the route wants it.
@@ -112,7 +112,7 @@ pub async fn open_dispatchers(
     folder: &Path,
     shared: &Extensions,
     registry: &Registry,
-) -> anyhow::Result<Vec<Opened>> {
+) -> anyhow::Result<Vec<OpenedRoutes>> {
     let mut opened = Vec::new();
     for route in routes.0.iter().filter(|route| selection.has(&route.name)) {
         let not_opened = |source| NotOpened {
@@ -145,7 +145,7 @@ pub async fn open_dispatchers(
                 .await;
             *told = Some(opened.map_err(|error| not_opened(error.into()))?);
         }
-        opened.push(Opened {
+        opened.push(OpenedRoutes {
             dispatcher,
             enrichment,
             then,
@@ -168,7 +168,7 @@ pub struct NotOpened {
 pub fn located(tree: &SettingsTree, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<NotOpened>() {
         Some(found) => tree
-            .wrong_route(&found.route, &Chain(&*found.source).to_string())
+            .wrong_route(&found.route, &ErrorChain(&*found.source).to_string())
             .into(),
         None => error,
     }
@@ -184,7 +184,7 @@ pub async fn open(
     registry: &Registry,
     source: &Arc<dyn Source>,
     clock: Arc<dyn Clock>,
-) -> anyhow::Result<Dispatching> {
+) -> anyhow::Result<RunningRoutes> {
     let opened = open_dispatchers(routes, selection, folder, shared, registry).await?;
     join_routes(routes, selection, opened, source, clock, LEASE).await
 }
@@ -195,11 +195,11 @@ pub async fn open(
 pub async fn join_routes(
     routes: &Routes,
     selection: &RouteSelection,
-    opened: Vec<Opened>,
+    opened: Vec<OpenedRoutes>,
     source: &Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     lease: Duration,
-) -> anyhow::Result<Dispatching> {
+) -> anyhow::Result<RunningRoutes> {
     let selected: Vec<_> = routes
         .0
         .iter()
@@ -243,7 +243,7 @@ pub async fn join_routes(
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
     let registry = StatusRegistry::default();
     source.show_status(registry.status_source(Arc::clone(&clock)));
-    Ok(Dispatching {
+    Ok(RunningRoutes {
         routes: open,
         unrouted,
         registry,
@@ -262,7 +262,7 @@ fn route_of(settings: &RouteSettings, lease: Duration) -> Route {
     }
 }
 
-impl Dispatching {
+impl RunningRoutes {
     /// Returns the names of the routes that run here.
     pub fn names(&self) -> HashSet<String> {
         let unrouted = self.unrouted.as_ref().map(|_| queue::UNROUTED.to_owned());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use event_model::{Clock, SystemClock, Timestamp};
 use fluent_api::{BoxError, LedgerFuture, LoginLedger};
 use queue::processes::{ProcessReport, RestingLogin};
-use queue::{HasFacts, facts};
+use queue::{FactAccess, facts};
 use telemetry::metrics;
 
 /// Logins that may not be tried now, as far as this process knows. Clones share them.
@@ -42,7 +42,7 @@ impl RestingLogins {
 
 /// A ledger in these facts, which also notes which logins may not be tried.
 pub(crate) struct QueueLedger {
-    pub(crate) facts: Arc<dyn HasFacts>,
+    pub(crate) facts: Arc<dyn FactAccess>,
     pub(crate) resting: RestingLogins,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dispatch::{DispatchError, Done};
 use event_model::EventId;
-use queue::{DeadReason, Verdict};
+use queue::{DeadReason, Disposition};
 use settings::RetrySettings;
 
 /// Longest wait that a destination may ask for.
@@ -29,7 +29,7 @@ pub enum AttemptResult {
     /// The dispatcher delivered the event, but notifying the outcome hook failed.
     NotificationFailed(DispatchError),
     /// The dispatcher was not called, and need not be.
-    Skipped(Skip),
+    Skipped(SkipReason),
     /// The dispatcher was not called yet: another event of the same id is being attempted, for at
     /// most this time.
     Waiting(EventId, Duration),
@@ -44,7 +44,7 @@ pub enum AttemptResult {
 
 /// Reasons for which a destination need not have an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skip {
+pub enum SkipReason {
     /// The event's entity has moved on, and the route wants no such event.
     MovedOn,
     /// The destination has another event that says the same: one was reconciled, and the other
@@ -57,7 +57,7 @@ pub enum Skip {
     SameId(EventId),
 }
 
-impl Skip {
+impl SkipReason {
     /// Returns a short code for metrics.
     pub(crate) fn code(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Skip {
 }
 
 /// Describes the reason in words.
-impl fmt::Display for Skip {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MovedOn => f.write_str("skipped: its entity has moved on"),
@@ -162,17 +162,17 @@ impl RetryInput {
 /// Decides what becomes of the delivery. Panics and timeouts are retried like any passing
 /// failure.
 #[must_use]
-pub fn verdict(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings) -> Verdict {
+pub fn disposition(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings) -> Disposition {
     match ended {
-        AttemptResult::Answered(Ok(_)) | AttemptResult::Skipped(_) => Verdict::Done,
-        AttemptResult::Undeliverable(reason, _) => Verdict::Dead(*reason),
+        AttemptResult::Answered(Ok(_)) | AttemptResult::Skipped(_) => Disposition::Done,
+        AttemptResult::Undeliverable(reason, _) => Disposition::Dead(*reason),
         AttemptResult::Answered(Err(DispatchError::Permanent { .. }))
         | AttemptResult::EnrichmentFailed(DispatchError::Permanent { .. })
         | AttemptResult::NotificationFailed(DispatchError::Permanent { .. }) => {
-            Verdict::Dead(DeadReason::Permanent)
+            Disposition::Dead(DeadReason::Permanent)
         }
         // No failure: the event that it waits for is delivered, or gives way.
-        AttemptResult::Waiting(_, left) => Verdict::Again(wait_for_other(*left, at, retry)),
+        AttemptResult::Waiting(_, left) => Disposition::Again(wait_for_other(*left, at, retry)),
         // Not the destination's failure, so that it is given up only for time.
         AttemptResult::Answered(Err(DispatchError::Interrupted { .. }))
             if at.elapsed < retry.max_elapsed =>
@@ -185,7 +185,9 @@ pub fn verdict(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings) -> 
             again(at, retry, wait(error, at, retry))
         }
         // While the breaker is open, no delivery is given up for its destination's failures.
-        _ if is_exhausted(at, retry) && !at.is_breaker_open => Verdict::Dead(DeadReason::Exhausted),
+        _ if is_exhausted(at, retry) && !at.is_breaker_open => {
+            Disposition::Dead(DeadReason::Exhausted)
+        }
         // An attempt that did not reach the destination says nothing of how long to wait for it.
         AttemptResult::Answered(Err(error)) => again(at, retry, wait(error, at.of_asked(), retry)),
         _ => again(at, retry, backoff(at.of_asked(), retry)),
@@ -232,12 +234,12 @@ fn no_sooner_than(asked: Duration, at: RetryInput, retry: &RetrySettings) -> Dur
 /// Retries after a wait that does not pass the end of the budget, at which there is one last
 /// attempt. Past the end it waits in any case, so that the delivery is not fetched first each
 /// time.
-fn again(at: RetryInput, retry: &RetrySettings, wait: Duration) -> Verdict {
+fn again(at: RetryInput, retry: &RetrySettings, wait: Duration) -> Disposition {
     if at.elapsed >= retry.max_elapsed {
-        return Verdict::Again(wait.max(retry.initial));
+        return Disposition::Again(wait.max(retry.initial));
     }
     let left = retry.max_elapsed.saturating_sub(at.elapsed);
-    Verdict::Again(wait.max(retry.initial).min(left.max(retry.initial)))
+    Disposition::Again(wait.max(retry.initial).min(left.max(retry.initial)))
 }
 
 /// Returns a random wait between `initial` and a bound that doubles with every attempt up to

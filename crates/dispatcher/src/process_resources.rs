@@ -6,7 +6,7 @@ use dispatch::Extensions;
 use fluent_api::Accounts;
 use grpc::{GrpcServer, Routes};
 use process::Shutdown;
-use queue::HasFacts;
+use queue::FactAccess;
 use settings::SettingsTree;
 use subscriptions::{SubscriptionRegistry, Subscriptions};
 
@@ -33,7 +33,7 @@ impl ProcessResources {
     pub async fn open(
         tree: &SettingsTree,
         shutdown: &Shutdown,
-        facts: Arc<dyn HasFacts>,
+        facts: Arc<dyn FactAccess>,
     ) -> anyhow::Result<Self> {
         let resources = Self::with_marks(tree, facts)?;
         let door = match tree.operator()? {
@@ -54,7 +54,7 @@ impl ProcessResources {
     }
 
     /// Like `bind`, without listening, with the results of logins in these facts.
-    pub fn with_marks(tree: &SettingsTree, facts: Arc<dyn HasFacts>) -> anyhow::Result<Self> {
+    pub fn with_marks(tree: &SettingsTree, facts: Arc<dyn FactAccess>) -> anyhow::Result<Self> {
         let resting = RestingLogins::default();
         Self::with(
             tree,

@@ -9,10 +9,10 @@ use dispatch::DispatchError;
 use event_model::{Event, Origin};
 use queue::{QueueError, Source};
 use settings::RouteSettings;
-use telemetry::Chain;
+use telemetry::ErrorChain;
 use tokio::time::{Instant, sleep};
 
-use crate::policy::{AttemptResult, Skip};
+use crate::policy::{AttemptResult, SkipReason};
 
 /// First and longest pause before it is tried again to note what was delivered, and the longest
 /// time altogether: the delivery takes a permit meanwhile.
@@ -53,7 +53,7 @@ impl ReconciledDedup {
         {
             Ok(None) => Ok(false),
             Ok(Some(twin)) if twin.is_duplicate(event.id()) => {
-                Err(AttemptResult::Skipped(Skip::ReconciledDuplicate))
+                Err(AttemptResult::Skipped(SkipReason::ReconciledDuplicate))
             }
             Ok(Some(_)) => Ok(true),
             Err(error) => {
@@ -73,7 +73,7 @@ impl ReconciledDedup {
                 .note_delivered(event.fluent_key(), &self.route, event.id())
         };
         if let Err(error) = retry_note(note).await {
-            tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another like it would be delivered too");
+            tracing::error!(event.id = %event.id(), route = self.route, error = %ErrorChain(&error), "delivered, and not noted: another like it would be delivered too");
         }
     }
 }
@@ -88,7 +88,7 @@ where
     loop {
         match note().await {
             Err(error) if began.elapsed() + wait < NOTE_WITHIN => {
-                tracing::warn!(error = %Chain(&error), "delivered, and not noted yet: it is settled when it is");
+                tracing::warn!(error = %ErrorChain(&error), "delivered, and not noted yet: it is settled when it is");
                 sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }

@@ -8,9 +8,9 @@ use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
-use process::{Observed, Shutdown, StageArgs, StopTimes};
+use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, SettingsTree};
-use telemetry::Chain;
+use telemetry::ErrorChain;
 
 use crate::{ProcessResources, RouteSelection, located, open_dispatchers};
 
@@ -30,7 +30,7 @@ struct Plan {
     tree: SettingsTree,
     operator: OperatorSettings,
     route: settings::RouteSettings,
-    observed: Observed,
+    observed: ObservabilitySettings,
 }
 
 impl Plan {
@@ -54,7 +54,7 @@ impl Plan {
         }
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let operator = tree.operator()?.context(missing)?;
-        let observed = Observed::read(&tree)?;
+        let observed = ObservabilitySettings::read(&tree)?;
         Ok(Self {
             tree,
             operator,
@@ -87,7 +87,7 @@ impl Plan {
         match queues::open_stores(&self.tree.queue()?, false, Arc::new(SystemClock)).await {
             Ok(stores) => ProcessResources::with_marks(&self.tree, stores),
             Err(error) => {
-                tracing::warn!(error = %Chain(&error), "how often Fluent's logins failed is known to this process alone: a restart forgets it");
+                tracing::warn!(error = %ErrorChain(&error), "how often Fluent's logins failed is known to this process alone: a restart forgets it");
                 ProcessResources::by(&self.tree)
             }
         }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use event_model::{EventId, Timestamp};
-use queue::{Attempt, Settlement, Verdict};
+use queue::{Attempt, Disposition, Settlement};
 use settings::RetrySettings;
 
 use crate::explain::{Reader, explain, record};
-use crate::policy::{AttemptResult, RetryInput, Skip, verdict};
+use crate::policy::{AttemptResult, RetryInput, SkipReason, disposition};
 
 /// Result of an attempt, and what becomes of its delivery.
 #[derive(Debug)]
@@ -25,21 +25,21 @@ impl AttemptReport {
         started_at: Timestamp,
         took: Duration,
     ) -> Self {
-        let verdict = verdict(&result, at, retry);
+        let disposition = disposition(&result, at, retry);
         let asked = result.has_asked();
         let attempt = record(&result, started_at, took);
         Self {
             result,
             settlement: Settlement {
-                verdict,
+                disposition,
                 asked,
                 attempt,
             },
         }
     }
 
-    pub(crate) fn verdict(&self) -> Verdict {
-        self.settlement.verdict
+    pub(crate) fn disposition(&self) -> Disposition {
+        self.settlement.disposition
     }
 
     /// Returns the record for the history.
@@ -58,7 +58,7 @@ impl AttemptReport {
     }
 
     /// Returns the reason for which no attempt was needed, if none was.
-    pub(crate) fn skipped(&self) -> Option<Skip> {
+    pub(crate) fn skipped(&self) -> Option<SkipReason> {
         match self.result {
             AttemptResult::Skipped(why) => Some(why),
             _ => None,
@@ -80,20 +80,20 @@ impl AttemptReport {
     ) {
         let error = explain(&self.result, Reader::Log).unwrap_or_default();
         let took_ms = self.attempt().took.as_millis();
-        match (self.verdict(), &self.result) {
-            (Verdict::Done, AttemptResult::Skipped(why)) => {
+        match (self.disposition(), &self.result) {
+            (Disposition::Done, AttemptResult::Skipped(why)) => {
                 tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{why}");
             }
-            (Verdict::Done, _) => {
+            (Disposition::Done, _) => {
                 tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
             }
-            (Verdict::Again(wait), AttemptResult::Waiting(..)) => {
+            (Disposition::Again(wait), AttemptResult::Waiting(..)) => {
                 tracing::debug!(event.id = %id, route, attempt, again_ms = wait.as_millis(), "{error}");
             }
-            (Verdict::Again(wait), _) => {
+            (Disposition::Again(wait), _) => {
                 tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, again_ms = wait.as_millis(), "not delivered");
             }
-            (Verdict::Dead(reason), _) => {
+            (Disposition::Dead(reason), _) => {
                 tracing::error!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, %reason, "given up: a dead letter now");
             }
         }

@@ -6,17 +6,17 @@ use std::time::Duration;
 use event_model::Clock;
 use process::Shutdown;
 use queue::{Delivery, QueueError};
-use telemetry::Chain;
+use telemetry::ErrorChain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::attempt::AttemptRunner;
-use crate::breaker::{Breaker, BreakerAttempt, MayAsk};
+use crate::breaker::{Breaker, BreakerAttempt, FetchQuota};
 use crate::capacity::Capacity;
 use crate::isolation::Isolation;
 use crate::rate_limit::RateLimiter;
 use crate::route_status::{RegisteredRoute, StatusRegistry};
-use crate::{OpenRoute, Opened};
+use crate::{OpenRoute, OpenedRoutes};
 
 /// Pause after the queue failed to hand out deliveries.
 const REST: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(crate) async fn run(
         mut consumer,
         lease,
     } = route;
-    let Opened {
+    let OpenedRoutes {
         dispatcher,
         enrichment,
         then,
@@ -74,8 +74,8 @@ pub(crate) async fn run(
             capacity.bound(&free, &mut places).await;
             places.truncate(rate_limiter.permits(places.len()).await);
             let next = match attempting.breaker.ready().await {
-                MayAsk::AsEver => consumer.next(places.len()),
-                MayAsk::ForAProbe => {
+                FetchQuota::AsEver => consumer.next(places.len()),
+                FetchQuota::ForAProbe => {
                     places.truncate(1);
                     consumer.next_to_probe()
                 }
@@ -98,7 +98,7 @@ pub(crate) async fn run(
             }
             Err(QueueError::Closed | QueueError::Failed(_)) => break,
             Err(error) => {
-                tracing::error!(route = name, error = %Chain(&error), "no deliveries");
+                tracing::error!(route = name, error = %ErrorChain(&error), "no deliveries");
                 sleep(REST).await;
             }
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use dispatch::DispatchError;
 use event_model::{Environment, Event, EventId, FluentKey, Timestamp};
-use queue::same_id::{Claim, Granted};
+use queue::same_id::{Claim, GrantedClaim};
 use queue::{QueueError, Source};
 use settings::{OnSameId, RouteSettings};
-use telemetry::Chain;
+use telemetry::ErrorChain;
 
-use crate::policy::{AttemptResult, Skip};
+use crate::policy::{AttemptResult, SkipReason};
 use crate::reconciled_dedup::retry_note;
 
 /// Time by which a claim outlasts its attempt: until the delivery is noted, on a machine whose
@@ -79,7 +79,7 @@ impl SameId {
         event: &Event,
         now: Timestamp,
         lasts: Duration,
-    ) -> Result<Granted, AttemptResult> {
+    ) -> Result<GrantedClaim, AttemptResult> {
         let key = event.fluent_key();
         let id = event.id();
         let until = now
@@ -102,12 +102,12 @@ impl SameId {
 
     /// Releases the claim of an attempt that failed, so that the other need not wait longer. If
     /// that fails, the claim ends by itself.
-    pub(crate) async fn failed(&self, event: &Event, granted: Granted) {
+    pub(crate) async fn failed(&self, event: &Event, granted: GrantedClaim) {
         let released =
             self.source
                 .release_same_id(event.fluent_key(), &self.route, event.id(), granted);
         if let Err(error) = released.await {
-            tracing::debug!(event.id = %event.id(), route = self.route, error = %Chain(&error), "others of its Fluent id wait for a while longer");
+            tracing::debug!(event.id = %event.id(), route = self.route, error = %ErrorChain(&error), "others of its Fluent id wait for a while longer");
         }
     }
 
@@ -119,13 +119,13 @@ impl SameId {
                 .note_same_id_delivered(event.fluent_key(), &self.route, event.id())
         };
         if let Err(error) = retry_note(note).await {
-            tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another event of its Fluent id would be delivered too");
+            tracing::error!(event.id = %event.id(), route = self.route, error = %ErrorChain(&error), "delivered, and not noted: another event of its Fluent id would be delivered too");
         }
     }
 }
 
 fn skipped(other: EventId) -> AttemptResult {
-    AttemptResult::Skipped(Skip::SameId(other))
+    AttemptResult::Skipped(SkipReason::SameId(other))
 }
 
 fn not_asked(error: QueueError) -> AttemptResult {

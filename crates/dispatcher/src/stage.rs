@@ -8,9 +8,11 @@ use clap::Parser;
 use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use grpc::GrpcServer;
-use process::{AddToReport, Observed, ProcessReporter, Shutdown, StageArgs, StageWork, StopTimes};
+use process::{
+    AddToReport, ObservabilitySettings, ProcessReporter, Shutdown, StageArgs, StageWork, StopTimes,
+};
 use queue::UNROUTED;
-use queues::Opened;
+use queues::OpenedQueue;
 use settings::{OperatorSettings, QueueSettings, Routes, SettingsTree};
 
 use crate::{ProcessResources, RouteSelection, located, open, open_dispatchers};
@@ -70,7 +72,7 @@ struct Plan {
     routes: Routes,
     selection: RouteSelection,
     operator: Option<OperatorSettings>,
-    observed: Observed,
+    observed: ObservabilitySettings,
 }
 
 impl Plan {
@@ -92,7 +94,7 @@ impl Plan {
             true => tree.routes(Some(registry))?,
             false => all,
         };
-        let observed = Observed::read(&tree)?;
+        let observed = ObservabilitySettings::read(&tree)?;
         let operator = tree.operator()?;
         Ok(Self {
             tree,
@@ -127,7 +129,7 @@ impl Plan {
     async fn serve(
         &self,
         registry: &Registry,
-        queue: &Opened,
+        queue: &OpenedQueue,
         clock: Arc<dyn Clock>,
         presence: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,

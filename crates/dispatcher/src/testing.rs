@@ -14,8 +14,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::conformance::event;
 use queue::{
-    Consumer, Delivery, Lease, MatchFields, Position, QueueError, Settlement, Start, Ticket,
-    Verdict,
+    Consumer, Delivery, Disposition, Lease, MatchFields, Position, QueueError, Settlement,
+    StartPosition, Ticket,
 };
 use settings::{BreakerSettings, OnSameId, RetrySettings, RouteSettings};
 use tokio::sync::Notify;
@@ -104,7 +104,7 @@ pub(crate) struct FakeQueue(Arc<InMemory>);
 struct InMemory {
     waiting: Mutex<Vec<Waiting>>,
     /// Ref of each event that was done or became a dead letter, and when.
-    ended: Mutex<Vec<(String, Verdict, Instant)>>,
+    ended: Mutex<Vec<(String, Disposition, Instant)>>,
     changed: Notify,
 }
 
@@ -135,7 +135,7 @@ impl FakeQueue {
         });
     }
 
-    pub(crate) fn ended(&self) -> Vec<(String, Verdict, Instant)> {
+    pub(crate) fn ended(&self) -> Vec<(String, Disposition, Instant)> {
         lock(&self.0.ended).clone()
     }
 
@@ -246,21 +246,21 @@ impl Lease for InMemoryLease {
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
         if let Some(waiting) = self.waiting.take() {
             let now = Instant::now();
-            match settlement.verdict {
-                Verdict::Again(wait) => self.queue.put(Waiting {
+            match settlement.disposition {
+                Disposition::Again(wait) => self.queue.put(Waiting {
                     due: now + wait,
                     attempt: waiting.attempt + 1,
                     asked: waiting.asked + u32::from(settlement.asked),
                     ..waiting
                 }),
-                verdict => {
+                disposition => {
                     let reference = waiting
                         .event
                         .fields()
                         .entity_ref
                         .clone()
                         .unwrap_or_default();
-                    lock(&self.queue.0.ended).push((reference, verdict, now));
+                    lock(&self.queue.0.ended).push((reference, disposition, now));
                 }
             }
         }
@@ -328,7 +328,7 @@ impl Drop for HeldLease {
     }
 }
 
-/// Answer of a [`ScriptedDispatcher`] dispatcher to an event.
+/// Answer of a [`ScriptedDispatcher`] to an event.
 type Answer = dyn Fn(&Event) -> BoxFuture<'static, Result<Done, DispatchError>> + Send + Sync;
 
 /// Answers as a test says.
@@ -400,7 +400,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         repeated: Vec::new(),
         name: name.to_owned(),
         terms: MatchFields::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         concurrency: 16,
         retry: RetrySettings::default(),
         rate: None,

@@ -8,11 +8,11 @@ use dispatch::CancellationToken;
 use event_model::Clock;
 use process::Shutdown;
 use queue::{
-    Attempt, Consumer, DeadReason, Delivery, Outcome, QueueError, Route, Settlement, Start,
-    UNROUTED, Verdict,
+    Attempt, Consumer, DeadReason, Delivery, Disposition, Outcome, QueueError, Route, Settlement,
+    StartPosition, UNROUTED,
 };
 use settings::Routes;
-use telemetry::{Chain, metrics};
+use telemetry::{ErrorChain, metrics};
 use tokio::time::sleep;
 
 use crate::attempt::settle;
@@ -29,7 +29,7 @@ pub(crate) fn route(routes: &Routes, lease: Duration) -> Route {
     Route {
         name: UNROUTED.to_owned(),
         filter: everything_else(routes),
-        start: Start::Now,
+        start: StartPosition::Now,
         lease,
     }
 }
@@ -46,7 +46,7 @@ pub(crate) async fn run(
             Ok(deliveries) => keep(deliveries, &*clock, &hard_stop).await,
             Err(QueueError::Closed | QueueError::Failed(_)) => return,
             Err(error) => {
-                tracing::error!(route = UNROUTED, error = %Chain(&error), "no deliveries");
+                tracing::error!(route = UNROUTED, error = %ErrorChain(&error), "no deliveries");
                 sleep(REST).await;
             }
         }
@@ -64,7 +64,7 @@ async fn keep(deliveries: Vec<Delivery>, clock: &dyn Clock, hard_stop: &Cancella
             detail: None,
         };
         metrics::DEAD_LETTERS.add(1, [UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
-        let settlement = Settlement { verdict: Verdict::Dead(DeadReason::Unrouted), asked: false, attempt };
+        let settlement = Settlement { disposition: Disposition::Dead(DeadReason::Unrouted), asked: false, attempt };
         settle(delivery.ticket, settlement, UNROUTED, hard_stop)
     });
     futures::future::join_all(settled).await;

@@ -2,7 +2,7 @@
 
 use event_model::{ExactValue, Timestamp};
 use fluent_api::time;
-use settings::{GuardSettings, MovedOn};
+use settings::{GuardSettings, MovedOnPolicy};
 
 /// State of an entity compared with the event about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl FreshnessCheck {
     }
 
     pub(crate) fn skips(&self) -> bool {
-        self.0.moved_on == MovedOn::Skip
+        self.0.moved_on == MovedOnPolicy::Skip
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
         let guard = FreshnessCheck::new(&GuardSettings {
             status: "orders.0.status".to_owned(),
             updated: "orders.0.updatedOn".to_owned(),
-            moved_on: MovedOn::Skip,
+            moved_on: MovedOnPolicy::Skip,
         });
         let entity = json!({"orders": [{"status": "SHIPPED", "updatedOn": updated}]}).to_string();
         let entity = ExactValue::parse(entity.as_bytes()).unwrap();

@@ -22,12 +22,12 @@ pub struct Event {
     environment: Environment,
     /// Shared, since an event is copied wherever it may have to be delivered again.
     fields: Arc<Fields>,
-    stored: Stored,
+    stored: StoredEvent,
 }
 
 /// The part of an event that a queue stores; the rest is read from the body again.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredEvent {
     /// The exact signed bytes; for a reconciled event, the bytes written from Fluent's log.
     pub body: Bytes,
     /// The proof that the bytes are Fluent's.
@@ -47,7 +47,7 @@ pub struct Stored {
     pub refed: bool,
 }
 
-impl Stored {
+impl StoredEvent {
     /// The trace and its state as one text, for a queue to store.
     pub fn trace_text(&self) -> Option<String> {
         let trace = self.trace?;
@@ -74,7 +74,7 @@ impl fmt::Debug for Event {
     }
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for StoredEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Stored({}, {} bytes)", self.key.name(), self.body.len())
     }
@@ -134,7 +134,7 @@ impl Event {
             received_at,
             headers: _,
         } = inbound;
-        let stored = Stored {
+        let stored = StoredEvent {
             body,
             proof,
             key,
@@ -150,7 +150,7 @@ impl Event {
     /// Restores an event that was admitted before, from the parts that a queue stored.
     ///
     /// Fails if the bytes do not have the id they were stored under.
-    pub fn restore(expected: EventId, stored: Stored) -> Result<Self, RestoreError> {
+    pub fn restore(expected: EventId, stored: StoredEvent) -> Result<Self, RestoreError> {
         let Read {
             fields, is_json, ..
         } = Read::body(&stored.body);
@@ -164,7 +164,7 @@ impl Event {
         Ok(event)
     }
 
-    fn assemble(fields: Fields, stored: Stored) -> Self {
+    fn assemble(fields: Fields, stored: StoredEvent) -> Self {
         let environment = stored.key.environment();
         let id = EventId::of(environment, &stored.body);
         Self {
@@ -245,19 +245,19 @@ impl Event {
     }
 
     /// Whether a spool has sent the event for a second time.
-    pub fn is_refed(&self) -> bool {
+    pub fn is_republished(&self) -> bool {
         self.stored.refed
     }
 
     /// Returns the event, marked as one that the queue had lost.
     #[must_use]
-    pub fn refed(mut self) -> Self {
+    pub fn republished(mut self) -> Self {
         self.stored.refed = true;
         self
     }
 
     /// The parts that a queue must store.
-    pub fn stored(&self) -> &Stored {
+    pub fn stored(&self) -> &StoredEvent {
         &self.stored
     }
 }
@@ -445,7 +445,7 @@ pub(crate) mod tests {
             let id = EventId::of(Environment::Sandbox, &body);
             Event::restore(
                 id,
-                Stored {
+                StoredEvent {
                     body: body.into(),
                     ..event.stored().clone()
                 },

@@ -39,7 +39,7 @@ pub use crate::account::{
 };
 pub use crate::clock::{Clock, FixedClock, SteadyClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
-pub use crate::event::{AdmissionError, Event, RestoreError, Stored};
+pub use crate::event::{AdmissionError, Event, RestoreError, StoredEvent};
 pub use crate::exact::{ExactJson, ExactNumber, ExactValue};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed};
 pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};

@@ -24,7 +24,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::open;
 
 type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, StdError>;
@@ -66,7 +66,7 @@ impl ServerArgs {
 /// Opens the API for a command. `with_index` is for commands that ask for the history of a
 /// cluster.
 pub(crate) async fn open(
-    common: &Common,
+    common: &CommonArgs,
     with_index: bool,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Api> {

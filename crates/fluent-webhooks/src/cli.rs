@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 
 /// The arguments of every command that reads settings.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Common {
+pub(crate) struct CommonArgs {
     /// The settings file
     #[arg(long, default_value = "config/application.yml", global = true)]
     pub(crate) config: PathBuf,
@@ -40,7 +40,7 @@ enum Command {
     /// Receive, queue and deliver, in one process
     Serve {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// Log at this level, in the syntax of RUST_LOG
         #[arg(long, default_value = "info")]
         log: String,
@@ -48,7 +48,7 @@ enum Command {
     /// Check the settings, and say in words what would run
     Check {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// Compare the routes with those that the queue knows: what a restart
         /// with these settings would begin, leave behind and match anew
         #[arg(long)]
@@ -66,7 +66,7 @@ enum Command {
     /// Say which key signed a webhook, or why none did
     Verify {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(flatten)]
         args: commands::verify::Args,
     },
@@ -74,7 +74,7 @@ enum Command {
     /// now, 1 if it could not be asked
     Status {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// Exit with 3 also for what can wait until there is time
         #[arg(long)]
         strict: bool,
@@ -82,70 +82,70 @@ enum Command {
     /// The processes of the product, as they describe themselves
     Processes {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::processes::Command,
     },
     /// Attempts that have ended, the newest first; `retry` tries one event now
     Deliveries {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(flatten)]
         args: commands::deliveries::Args,
     },
     /// Show attempts as they end, until told to stop
     Tail {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(flatten)]
         filter: commands::deliveries::Filter,
     },
     /// What happened to events
     Events {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::events::Command,
     },
     /// Deliveries that no further attempt can help
     DeadLetters {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::letters::Command,
     },
     /// Events that no route matched
     Unrouted {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::letters::Command,
     },
     /// Genuine webhooks that are not events
     Quarantine {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::quarantine::Command,
     },
     /// Webhooks of listed accounts that were refused, perhaps wrongly
     Refused {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::refused::Command,
     },
     /// Deliver what was received in a time to one route once more
     Replay {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(flatten)]
         args: commands::replay::Args,
     },
     /// Find what Fluent logged and never came, and admit it
     Reconcile {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(flatten)]
         args: commands::reconcile::Args,
     },
@@ -154,7 +154,7 @@ enum Command {
     /// What people have changed, the newest first
     Audit {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// At most so many, up to 1000
         #[arg(long, default_value_t = 50)]
         limit: u32,
@@ -164,28 +164,28 @@ enum Command {
     /// Where every route stands
     Routes {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::routes::Command,
     },
     /// Bring over what a queue file holds that was set aside; not while serving
     Salvage {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// The file that was set aside
         file: PathBuf,
     },
     /// The streams of a NATS cluster: make them, or compare them with what they are to be
     Cluster {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::cluster::Command,
     },
     /// A gateway's spool: look into it, or empty one whose gateway is gone
     Spool {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         #[command(subcommand)]
         command: commands::spool::Command,
     },

@@ -11,10 +11,10 @@ use comfy_table::{ContentArrangement, Table, presets};
 use queue::Position;
 use serde::Serialize;
 pub(crate) use telemetry::plain;
-use telemetry::{Chain, is_unsafe};
+use telemetry::{ErrorChain, is_unsafe};
 use tonic::{Code, Response, Status};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 
 /// Prints one line. A terminal obeys nothing in it but our colours.
 pub(crate) fn line(text: impl AsRef<str>) {
@@ -159,7 +159,7 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
 }
 
 /// Prints the number of items that were changed.
-pub(crate) fn done(common: &Common, what: &str, count: usize) -> anyhow::Result<()> {
+pub(crate) fn done(common: &CommonArgs, what: &str, count: usize) -> anyhow::Result<()> {
     if common.json {
         return json(&serde_json::json!({what: count}));
     }
@@ -179,7 +179,7 @@ pub(crate) fn answered<T>(answer: Result<Response<T>, Status>) -> anyhow::Result
 
 /// A status in words.
 pub(crate) fn said(status: &Status) -> String {
-    let message = Chain(status).to_string();
+    let message = ErrorChain(status).to_string();
     let message = if status.message().is_empty() {
         message
     } else {
@@ -191,7 +191,7 @@ pub(crate) fn said(status: &Status) -> String {
         Code::Unavailable => {
             let cause = status
                 .source()
-                .map(|cause| format!(": {}", Chain(cause)))
+                .map(|cause| format!(": {}", ErrorChain(cause)))
                 .unwrap_or_default();
             format!("{message}{cause}")
         }

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proto::v1;
 use tonic::{Response, Status, Streaming};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::output;
 
 /// A message in the stream of answers of a long call.
@@ -29,7 +29,7 @@ tells! { RedriveDeadLettersResponse, DiscardDeadLettersResponse, RecheckRefusedR
 
 /// Shows the progress of a long call, and returns its last tally.
 pub(crate) async fn follow<T: ProgressMessage>(
-    common: &Common,
+    common: &CommonArgs,
     answer: Result<Response<Streaming<T>>, Status>,
     doing: &'static str,
 ) -> anyhow::Result<v1::Tally> {
@@ -55,7 +55,7 @@ pub(crate) async fn follow<T: ProgressMessage>(
 }
 
 /// A progress bar on standard error, hidden for `--json` and without a terminal.
-pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
+pub(crate) fn bar(common: &CommonArgs, doing: &'static str) -> ProgressBar {
     if common.json {
         return ProgressBar::hidden();
     }
@@ -74,7 +74,7 @@ pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
 /// # Errors
 /// If some items could not be changed.
 pub(crate) fn ended(
-    common: &Common,
+    common: &CommonArgs,
     tally: &v1::Tally,
     what: &str,
     hint: &str,

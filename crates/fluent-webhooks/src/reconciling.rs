@@ -9,13 +9,13 @@ use settings::{ReconcileSettings, Routes, SettingsTree};
 
 /// The settings, routes and accounts of a reconciler.
 #[derive(Debug)]
-pub(crate) struct Reconciling {
+pub(crate) struct ReconcilerTask {
     pub(crate) settings: ReconcileSettings,
     pub(crate) routes: Routes,
     allowed: Accounts,
 }
 
-impl Reconciling {
+impl ReconcilerTask {
     /// Reads them. `None` if the settings have no `reconcile`.
     pub(crate) fn read(tree: &SettingsTree) -> anyhow::Result<Option<Self>> {
         let routes = tree.routes(None)?;

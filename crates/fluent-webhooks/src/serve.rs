@@ -9,16 +9,18 @@ use dispatcher::{ProcessResources, RouteSelection};
 use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
 use operator::Operator;
-use process::{AddToReport, Observed, ProcessReporter, Shutdown, StageArgs, StageWork, StopTimes};
-use queue::{HasFacts, Stores};
-use queues::Opened;
+use process::{
+    AddToReport, ObservabilitySettings, ProcessReporter, Shutdown, StageArgs, StageWork, StopTimes,
+};
+use queue::{FactAccess, Stores};
+use queues::OpenedQueue;
 use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::open;
-use crate::reconciling::Reconciling;
+use crate::reconciling::ReconcilerTask;
 
-pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
+pub(crate) fn run(common: &CommonArgs, log: &str, registry: &Registry) -> ExitCode {
     let args = StageArgs {
         config: common.config.clone(),
         json: common.json,
@@ -43,8 +45,8 @@ struct Plan {
     routes: Routes,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
-    reconciling: Option<Arc<Reconciling>>,
-    observed: Observed,
+    reconciling: Option<Arc<ReconcilerTask>>,
+    observed: ObservabilitySettings,
 }
 
 impl Plan {
@@ -53,8 +55,8 @@ impl Plan {
         let routes = tree.routes(Some(registry))?;
         let queue = tree.queue_to_deliver()?;
         let spool = tree.spool(&queue)?;
-        let reconciling = Reconciling::read(&tree)?.map(Arc::new);
-        let observed = Observed::read(&tree)?;
+        let reconciling = ReconcilerTask::read(&tree)?.map(Arc::new);
+        let observed = ObservabilitySettings::read(&tree)?;
         Ok(Self {
             config,
             tree,
@@ -90,7 +92,7 @@ impl Plan {
     async fn stages(
         &self,
         registry: &Registry,
-        queue: &Opened,
+        queue: &OpenedQueue,
         clock: Arc<dyn Clock>,
         presence: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
@@ -119,7 +121,7 @@ impl Plan {
         };
         // Delivering begins only when accepting can begin, too.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
-        let facts: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
+        let facts: Arc<dyn FactAccess> = Arc::clone(&queue.stores) as _;
         let accepting = gateway::start(
             &self.gateway,
             &self.config,

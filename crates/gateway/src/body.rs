@@ -25,10 +25,10 @@ pub(crate) async fn read_body(
     let gives_way = async {
         match place {
             Some(place) => tokio::select! {
-                () = place.gave_way().cancelled() => {}
-                () = held.gave_way().cancelled() => {}
+                () = place.evicted().cancelled() => {}
+                () = held.evicted().cancelled() => {}
             },
-            None => held.gave_way().cancelled().await,
+            None => held.evicted().cancelled().await,
         }
     };
     let read = tokio::select! {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use process::{ProvenSources, ShareDenied, Source, SourceShares};
+use process::{ClientNetwork, ProvenSources, ShareDenied, SourceShares};
 use tokio_util::sync::CancellationToken;
 
 /// A body up to this size is small: Fluent's events have a few KiB.
@@ -30,7 +30,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Counted {
-    source: Source,
+    source: ClientNetwork,
     bytes: usize,
     is_complete: bool,
     gave_way: CancellationToken,
@@ -56,7 +56,7 @@ impl ByteBudget {
     }
 
     /// Begins to count a body of this source, with no bytes yet.
-    pub(crate) fn begin(&self, source: Source) -> HeldBytes {
+    pub(crate) fn begin(&self, source: ClientNetwork) -> HeldBytes {
         let gave_way = CancellationToken::new();
         let mut table = self.lock();
         table.next += 1;
@@ -95,7 +95,7 @@ impl HeldBytes {
     }
 
     /// A token that fires when this body has to give way to another.
-    pub(crate) fn gave_way(&self) -> &CancellationToken {
+    pub(crate) fn evicted(&self) -> &CancellationToken {
         &self.gave_way
     }
 }
@@ -136,7 +136,7 @@ impl Table {
 
     /// The body that gives way to source `to`: the largest that is still being received, among
     /// those that have to yield.
-    fn gives_way(&self, to: Source) -> Option<u64> {
+    fn gives_way(&self, to: ClientNetwork) -> Option<u64> {
         let yields = |body: &Counted| {
             !body.is_complete && body.bytes > 0 && self.shares.yields(body.source, to)
         };
@@ -164,11 +164,11 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn source(number: u8) -> Source {
-        Source::from(IpAddr::from([192, 0, 2, number]))
+    fn source(number: u8) -> ClientNetwork {
+        ClientNetwork::from(IpAddr::from([192, 0, 2, number]))
     }
 
-    fn fill(budget: &ByteBudget, source: Source, each: usize) -> Vec<HeldBytes> {
+    fn fill(budget: &ByteBudget, source: ClientNetwork, each: usize) -> Vec<HeldBytes> {
         let mut held = Vec::new();
         loop {
             let body = budget.begin(source);
@@ -199,11 +199,11 @@ mod tests {
         assert_eq!(
             large
                 .iter()
-                .filter(|body| body.gave_way().is_cancelled())
+                .filter(|body| body.evicted().is_cancelled())
                 .count(),
             1
         );
-        assert!(!large[0].gave_way().is_cancelled(), "all of it is here");
+        assert!(!large[0].evicted().is_cancelled(), "all of it is here");
         assert_eq!(
             budget.begin(source(1)).grow_to(2 * MIB),
             Err(ShareDenied::OverShare)
@@ -223,7 +223,7 @@ mod tests {
             Err(ShareDenied::Full)
         );
         assert_eq!(budget.begin(source(2)).grow_to(SMALL), Ok(()));
-        assert!(large.iter().all(|body| !body.gave_way().is_cancelled()));
+        assert!(large.iter().all(|body| !body.evicted().is_cancelled()));
     }
 
     #[test]

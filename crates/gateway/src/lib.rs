@@ -46,7 +46,7 @@ pub use crate::listen::serve;
 pub use crate::main_sender::MainSender;
 pub use crate::refused_accounts::RefusedAccounts;
 pub use crate::rejected_capture::RejectedCapture;
-pub use crate::seen::SeenHere;
+pub use crate::seen::SeenEventsRecorder;
 pub use crate::senders::Senders;
 pub use crate::stage::{main, ports, start};
 
@@ -74,12 +74,12 @@ pub struct Ports {
     /// The accounts of genuine webhooks that were refused.
     pub refused: RefusedAccounts,
     /// The hours in which each kind of event came.
-    pub seen: SeenHere,
+    pub seen: SeenEventsRecorder,
 }
 
 /// The gateway's HTTP interface: one endpoint, and 404 for everything else.
 pub fn router(ports: Ports, bounds: &Bounds) -> Router {
-    let state = receive::Receiving::new(ports, bounds);
+    let state = receive::ReceiveState::new(ports, bounds);
     Router::new()
         .fallback(receive::receive)
         .with_state(Arc::new(state))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures::FutureExt;
-use process::{ConnectionPermits, ShareDenied, Shutdown, Source};
+use process::{ClientNetwork, ConnectionPermits, ShareDenied, Shutdown};
 use settings::AddressFrom;
 use telemetry::metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::Bounds;
 use crate::proxy_protocol::read_header;
 use crate::senders::{Peer, Senders};
-use crate::serve_one::{Serving, serve_one};
+use crate::serve_one::{ConnectionServer, serve_one};
 
 /// Sent to a connection beyond the limit.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 23\r\nretry-after: 2\r\nconnection: close\r\n\r\n{\"error\":\"unavailable\"}";
@@ -104,7 +104,7 @@ impl Port {
         if self
             .senders
             .refusals
-            .is_first("not-accepted", Source::NOBODY)
+            .admit_line("not-accepted", ClientNetwork::NOBODY)
         {
             tracing::error!(%error, "no connection accepted");
         }
@@ -114,7 +114,7 @@ impl Port {
     fn accepted(&self, stream: TcpStream, address: SocketAddr) {
         let address = address.ip().to_canonical();
         let is_trusted = self.senders.proxies.contains(address);
-        match self.places.take(Source::from(address), is_trusted) {
+        match self.places.take(ClientNetwork::from(address), is_trusted) {
             Ok(place) => {
                 let connection = self.clone().admitted(
                     stream,
@@ -138,7 +138,7 @@ impl Port {
                 Ok(None) => {}
                 // From here on the connection counts for this client, and no longer for the
                 // proxy.
-                Ok(Some(client)) => match self.places.take(Source::from(client), false) {
+                Ok(Some(client)) => match self.places.take(ClientNetwork::from(client), false) {
                     Ok(place) => {
                         peer = Peer {
                             address: client.to_canonical(),
@@ -159,7 +159,7 @@ impl Port {
 
     async fn encrypted(self, tls: TlsAcceptor, stream: TcpStream, peer: Peer) {
         let handshake = timeout(self.bounds.first_byte_within, tls.accept(stream));
-        match peer.place.gave_way().run_until_cancelled(handshake).await {
+        match peer.place.evicted().run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => serve_one(stream, self.serving(peer)).await,
             Some(Ok(Err(error))) => self.refuse("tls", peer.address, &error),
             Some(Err(_)) => self.refuse("tls", peer.address, &io::ErrorKind::TimedOut.into()),
@@ -167,8 +167,8 @@ impl Port {
         }
     }
 
-    fn serving(self, peer: Peer) -> Serving {
-        Serving {
+    fn serving(self, peer: Peer) -> ConnectionServer {
+        ConnectionServer {
             router: self.router,
             bounds: self.bounds,
             shutdown: self.shutdown,
@@ -184,7 +184,7 @@ impl Port {
         if self
             .senders
             .refusals
-            .is_first(reason, Source::from(address))
+            .admit_line(reason, ClientNetwork::from(address))
         {
             tracing::info!(reason, client = %address, %error, "connection refused");
         }
@@ -196,13 +196,13 @@ impl Port {
             ShareDenied::OverShare => "over-share",
         };
         metrics::REFUSED.add(1, [reason.into()]);
-        if self.senders.proven.has_known(Source::from(address)) {
+        if self.senders.proven.has_known(ClientNetwork::from(address)) {
             metrics::REFUSED_KNOWN.add(1, [reason.into()]);
         }
         if self
             .senders
             .refusals
-            .is_first(reason, Source::from(address))
+            .admit_line(reason, ClientNetwork::from(address))
         {
             tracing::warn!(reason, client = %address, "connection refused: as many as are allowed are at work");
         }

@@ -16,7 +16,7 @@ use event_model::{
 use percent_encoding::percent_decode_str;
 use queue::{Quarantined, QueueError, Receipt};
 use settings::OnMalformed;
-use telemetry::{Attribute, Chain, Kind, Span, SpanStatus, metrics};
+use telemetry::{Attribute, ErrorChain, Kind, Span, SpanStatus, metrics};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -43,7 +43,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// The state that all requests share.
 #[derive(Debug)]
-pub(crate) struct Receiving {
+pub(crate) struct ReceiveState {
     ports: Ports,
     bounds: Bounds,
     budget: ByteBudget,
@@ -52,7 +52,7 @@ pub(crate) struct Receiving {
     same_ids: SameIds,
 }
 
-impl Receiving {
+impl ReceiveState {
     pub(crate) fn new(ports: Ports, bounds: &Bounds) -> Self {
         let budget = ByteBudget::new(bounds.bodies, ports.senders.proven.clone());
         let processors = available_parallelism().map_or(1, NonZero::get);
@@ -70,7 +70,7 @@ impl Receiving {
 /// Answers one request. Every refusal is in the log with its reason, by a line of its own or
 /// counted.
 pub(crate) async fn receive(
-    State(receiving): State<Arc<Receiving>>,
+    State(receiving): State<Arc<ReceiveState>>,
     request: Request<Body>,
 ) -> Response<Body> {
     let watch = RequestTelemetry::begin(request.method(), request.headers());
@@ -92,14 +92,14 @@ pub(crate) async fn receive(
     response
 }
 
-impl Receiving {
+impl ReceiveState {
     fn log(&self, refused: &ReceiveError, client: Client, trace: TraceParent) {
         let Senders {
             proven, refusals, ..
         } = &self.ports.senders;
         let reason = refused.reason();
         let trace_id = trace.trace_id();
-        let error = Chain(refused);
+        let error = ErrorChain(refused);
         if (refused.is_signature_error() || refused.is_overload())
             && proven.has_known(client.source)
         {
@@ -107,7 +107,7 @@ impl Receiving {
         }
         let is_written = match refused.is_genuine() {
             true => refusals.has_room_for_genuine(),
-            false => refusals.is_first(reason, client.source),
+            false => refusals.admit_line(reason, client.source),
         };
         if !is_written {
             return;

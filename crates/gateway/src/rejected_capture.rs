@@ -10,7 +10,7 @@ use std::time::Duration;
 use event_model::{AccountClaim, Accounts, Inbound};
 use process::Shutdown;
 use queue::{Intake, RejectedWebhook};
-use telemetry::Chain;
+use telemetry::ErrorChain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 
@@ -159,7 +159,7 @@ async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting) {
         account,
     };
     if let Err(error) = intake.capture_rejected(webhook).await {
-        tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");
+        tracing::warn!(reason, error = %ErrorChain(&error), "a refused webhook is not held");
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use event_model::{Clock, Event, SystemClock};
 use process::Shutdown;
 use queue::seen_events::{SeenEvents, set_seen};
-use queue::{FactStore, HasFacts};
-use telemetry::Chain;
+use queue::{FactAccess, FactStore};
+use telemetry::ErrorChain;
 use tokio::time::{sleep, timeout};
 
 /// Time between two writes. A crash loses no more than this, and a process that crashes in its
@@ -19,9 +19,9 @@ const LAST_WITHIN: Duration = Duration::from_millis(200);
 
 /// The events that this process has seen. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct SeenHere(Arc<Mutex<SeenEvents>>);
+pub struct SeenEventsRecorder(Arc<Mutex<SeenEvents>>);
 
-impl SeenHere {
+impl SeenEventsRecorder {
     /// Notes that an event was accepted.
     pub(crate) fn note(&self, event: &Event) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +34,7 @@ impl SeenHere {
     }
 
     /// Writes the hours down again and again, under an id of this process and the present time.
-    pub(crate) fn keep(&self, process: &str, facts: Arc<dyn HasFacts>, shutdown: &Shutdown) {
+    pub(crate) fn keep(&self, process: &str, facts: Arc<dyn FactAccess>, shutdown: &Shutdown) {
         let id = format!("{process}.{}", SystemClock.now().as_second());
         let seen = self.clone();
         let closing = shutdown.closing();
@@ -69,7 +69,7 @@ impl SeenHere {
             match set_seen(facts, id, &now).await {
                 Ok(()) => written = now,
                 Err(error) => {
-                    tracing::debug!(error = %Chain(&error), "in which hours events came is not written down");
+                    tracing::debug!(error = %ErrorChain(&error), "in which hours events came is not written down");
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::http::HeaderMap;
-use process::{ConnectionPermit, ProvenSources, RefusalLog, Source};
+use process::{ClientNetwork, ConnectionPermit, ProvenSources, RefusalLog};
 use settings::TrustedProxies;
 
 use crate::client_address::client_address;
@@ -40,7 +40,7 @@ impl Peer {
         };
         Client {
             address,
-            source: Source::from(address),
+            source: ClientNetwork::from(address),
         }
     }
 }
@@ -49,7 +49,7 @@ impl Peer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
-    pub(crate) source: Source,
+    pub(crate) source: ClientNetwork,
 }
 
 /// For a request that did not come through a connection of ours, as in a measurement.
@@ -58,7 +58,7 @@ impl Default for Client {
         let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
             address,
-            source: Source::from(address),
+            source: ClientNetwork::from(address),
         }
     }
 }

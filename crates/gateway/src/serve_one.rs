@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use process::{ConnectionStage, RefusalLog, Shutdown, Source};
+use process::{ClientNetwork, ConnectionStage, RefusalLog, Shutdown};
 use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ use crate::senders::Peer;
 
 /// Everything that serving one connection needs.
 #[derive(Clone)]
-pub(crate) struct Serving {
+pub(crate) struct ConnectionServer {
     pub(crate) router: Router,
     pub(crate) bounds: Bounds,
     pub(crate) shutdown: Shutdown,
@@ -35,7 +35,7 @@ pub(crate) struct Serving {
 }
 
 /// Answers requests on this connection until it ends, or until its permit goes to another.
-pub(crate) async fn serve_one<S>(stream: S, serving: Serving)
+pub(crate) async fn serve_one<S>(stream: S, serving: ConnectionServer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -58,7 +58,7 @@ where
     let mut _goodbye = None;
     tokio::select! {
         ended = connection.as_mut() => return serving.log(ended, &turn),
-        () = serving.peer.place.gave_way().cancelled() => {
+        () = serving.peer.place.evicted().cancelled() => {
             // A request in progress is answered, and that closes the connection.
             let goodbye = turn.is_answering().then(|| Arc::clone(&serving.goodbyes).try_acquire_owned());
             let Some(Ok(goodbye)) = goodbye else { return };
@@ -73,11 +73,11 @@ where
     let _ = connection.await;
 }
 
-impl Serving {
+impl ConnectionServer {
     /// True if this refusal of this peer has a line in the log.
     fn has_line(&self, reason: &'static str) -> bool {
         self.refusals
-            .is_first(reason, Source::from(self.peer.address))
+            .admit_line(reason, ClientNetwork::from(self.peer.address))
     }
 
     /// Logs the end of a connection. Its errors are the peer's: hyper has answered 400 or 431 to
@@ -100,7 +100,7 @@ impl Serving {
     }
 }
 
-impl Serving {
+impl ConnectionServer {
     async fn answer(
         self,
         mut request: Request<Incoming>,

@@ -9,19 +9,19 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use process::{
-    AddToReport, Certificate, Observed, ProcessLimits, ProcessReporter, Shutdown, StageArgs,
-    StageWork, StopTimes,
+    AddToReport, Certificate, ObservabilitySettings, ProcessLimits, ProcessReporter, Shutdown,
+    StageArgs, StageWork, StopTimes,
 };
-use queue::{HasFacts, Intake};
-use queues::Opened;
+use queue::{FactAccess, Intake};
+use queues::OpenedQueue;
 use settings::{Gateway, QueueSettings, SettingsTree, SpoolSettings};
 use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
 use crate::{
-    Bounds, Ports, RefusedAccounts, RejectedCapture, SeenHere, Senders, request_telemetry, router,
-    serve,
+    Bounds, Ports, RefusedAccounts, RejectedCapture, SeenEventsRecorder, Senders,
+    request_telemetry, router, serve,
 };
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
@@ -49,7 +49,7 @@ struct Plan {
     gateway: Gateway,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
-    observed: Observed,
+    observed: ObservabilitySettings,
 }
 
 impl Plan {
@@ -57,7 +57,7 @@ impl Plan {
         let gateway = tree.gateway()?;
         let queue = tree.queue()?;
         let spool = tree.spool(&queue)?;
-        let observed = Observed::read(&tree)?;
+        let observed = ObservabilitySettings::read(&tree)?;
         Ok(Self {
             config: tree.file().to_owned(),
             gateway,
@@ -79,12 +79,12 @@ impl Plan {
 
     async fn serve(
         &self,
-        queue: &Opened,
+        queue: &OpenedQueue,
         presence: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
-        let facts: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
+        let facts: Arc<dyn FactAccess> = Arc::clone(&queue.stores) as _;
         let refused = start(
             &self.gateway,
             &self.config,
@@ -113,7 +113,7 @@ pub async fn start(
     settings: &Gateway,
     config: &Path,
     intake: &Arc<dyn Intake>,
-    facts: Arc<dyn HasFacts>,
+    facts: Arc<dyn FactAccess>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<AddToReport> {
     request_telemetry::begin_counters();
@@ -216,6 +216,6 @@ pub fn ports(settings: &Gateway, intake: Arc<dyn Intake>) -> Ports {
         },
         rejected: RejectedCapture::disabled(),
         refused: RefusedAccounts::new(settings.accounts.clone()),
-        seen: SeenHere::default(),
+        seen: SeenEventsRecorder::default(),
     }
 }

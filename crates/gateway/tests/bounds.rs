@@ -55,7 +55,7 @@ async fn start(bounds: Bounds) -> Gateway {
         senders: gateway::Senders::default(),
         rejected: gateway::RejectedCapture::disabled(),
         refused: gateway::RefusedAccounts::new(Accounts::default()),
-        seen: gateway::SeenHere::default(),
+        seen: gateway::SeenEventsRecorder::default(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -16,7 +16,7 @@ use process::Shutdown;
 use queue::{Intake, Quarantined, QueueError, Receipt, RejectedWebhook};
 use queue_embedded::{Embedded, Options};
 use settings::SettingsTree;
-use simulator::{KeyPair, Signed};
+use simulator::{KeyPair, SignedBody};
 
 /// An intake that stores nothing, and fails with this error.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
         }
     }
 
-    fn signed(&self, more: &str) -> Signed {
+    fn signed(&self, more: &str) -> SignedBody {
         let body = format!(r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34"{more}}}"#);
         self.key.sign(body).unwrap()
     }
@@ -126,7 +126,13 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
     }
 
     #[track_caller]
-    fn check(&self, headers: &[(&str, &str)], signed: &Signed, status: u16, says: &str) -> String {
+    fn check(
+        &self,
+        headers: &[(&str, &str)],
+        signed: &SignedBody,
+        status: u16,
+        says: &str,
+    ) -> String {
         let answer = self.post(headers, &signed.body);
         let is_as_expected =
             answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(says);

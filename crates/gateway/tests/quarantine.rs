@@ -60,7 +60,7 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
         senders: Senders::default(),
         rejected: gateway::RejectedCapture::disabled(),
         refused: gateway::RefusedAccounts::new(Accounts::default()),
-        seen: gateway::SeenHere::default(),
+        seen: gateway::SeenEventsRecorder::default(),
     };
     // Who waited for room would never be answered.
     let bounds = Bounds {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use process::{ConnectionPermit, ConnectionStage, ProvenSources, RefusalLog, Source};
+use process::{ClientNetwork, ConnectionPermit, ConnectionStage, ProvenSources, RefusalLog};
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -58,7 +58,7 @@ pub(crate) struct Admission(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    source: Source,
+    source: ClientNetwork,
     place: ConnectionPermit,
     callers: Callers,
     times: UnknownTimes,
@@ -77,7 +77,7 @@ pub(crate) struct UnknownCall(Admission);
 
 impl Admission {
     pub(crate) fn new(
-        source: Source,
+        source: ClientNetwork,
         place: ConnectionPermit,
         callers: Callers,
         times: UnknownTimes,
@@ -109,7 +109,7 @@ impl Admission {
 
     /// True if a refusal of this connection has a line in the log.
     pub(crate) fn has_line(&self, reason: &'static str) -> bool {
-        self.0.callers.refusals.is_first(reason, self.0.source)
+        self.0.callers.refusals.admit_line(reason, self.0.source)
     }
 
     pub(crate) fn place(&self) -> &ConnectionPermit {
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn connection(number: u8, places: &ConnectionPermits, callers: &Callers) -> Admission {
-        let source = Source::from(IpAddr::from([192, 0, 2, number]));
+        let source = ClientNetwork::from(IpAddr::from([192, 0, 2, number]));
         let place = places.take(source, false).unwrap();
         Admission::new(source, place, callers.clone(), UnknownTimes::default())
     }
@@ -174,9 +174,9 @@ mod tests {
         let strangers: Vec<_> = (2..=5)
             .map(|number| connection(number, &places, &callers))
             .collect();
-        assert!(!known.place().gave_way().is_cancelled());
+        assert!(!known.place().evicted().is_cancelled());
         assert!(
-            strangers[0].place().gave_way().is_cancelled(),
+            strangers[0].place().evicted().is_cancelled(),
             "it waited longest"
         );
         assert_eq!(places.used(), 3);

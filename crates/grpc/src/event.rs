@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use event_model::{
-    Bytes, Event, EventId, ExactJson, Fields, Proof, RestoreError, Stored, Timestamp, TraceParent,
+    Bytes, Event, EventId, ExactJson, Fields, Proof, RestoreError, StoredEvent, Timestamp,
+    TraceParent,
 };
 
 use crate::time::{timestamp, timestamp_of};
@@ -132,7 +133,7 @@ pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, 
         .received_at
         .as_ref()
         .ok_or(EventDecodeError::Missing("event.received_at"))?;
-    let stored = Stored {
+    let stored = StoredEvent {
         body: message.body,
         proof: Proof::from_name(&message.algorithm)
             .ok_or(EventDecodeError::Invalid("event.algorithm"))?,

@@ -1,7 +1,7 @@
 //! The gRPC listener and client that all parts of the product share.
 //!
 //! ```text
-//! socket ─▶ Door: TLS, bounds ─▶ Access: token or certificate ─▶ role of the method ─▶ service
+//! socket ─▶ GrpcServer: TLS, bounds ─▶ Access: token or certificate ─▶ role of the method ─▶ service
 //! ```
 //!
 //! Every method of the contract has its role in one table ([`Access`]); a method

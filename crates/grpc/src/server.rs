@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use process::{Certificate, ConnectionPermits, Readiness, Shutdown, Source};
+use process::{Certificate, ClientNetwork, ConnectionPermits, Readiness, Shutdown};
 use settings::OperatorSettings;
-use telemetry::Chain;
+use telemetry::ErrorChain;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -164,7 +164,7 @@ impl GrpcServer {
         let accepting = accept(self.listener, self.tls, self.unknown, callers, accepted);
         let (served, ()) = tokio::join!(server.serve_with_incoming(sockets), accepting);
         if let Err(error) = served {
-            tracing::error!(error = %Chain(&error), "no longer listening for gRPC");
+            tracing::error!(error = %ErrorChain(&error), "no longer listening for gRPC");
         }
     }
 }
@@ -183,14 +183,17 @@ async fn accept(
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
             Err(error) => {
-                if callers.refusals.is_first("not accepted", Source::NOBODY) {
+                if callers
+                    .refusals
+                    .admit_line("not accepted", ClientNetwork::NOBODY)
+                {
                     tracing::warn!(%error, "no connection accepted");
                 }
                 sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        let source = Source::from(address.ip());
+        let source = ClientNetwork::from(address.ip());
         match places.take(source, false) {
             Ok(place) => {
                 let admission = Admission::new(source, place, callers.clone(), unknown);
@@ -203,7 +206,7 @@ async fn accept(
                     accepted.clone(),
                 );
             }
-            Err(denied) if callers.refusals.is_first("no place", source) => {
+            Err(denied) if callers.refusals.admit_line("no place", source) => {
                 tracing::warn!(%address, reason = ?denied, "connection refused: no place");
             }
             Err(_) => {}
@@ -232,7 +235,7 @@ fn serve_connection(
                 .await;
             return;
         };
-        let gave_way = admission.place().gave_way().clone();
+        let gave_way = admission.place().evicted().clone();
         let no_tls = admission.clone();
         match gave_way
             .run_until_cancelled(timeout(handshake, tls.accept(stream)))

@@ -68,7 +68,7 @@ impl Socket {
     }
 
     fn new(stream: Stream, peer: Peer) -> Self {
-        let gave_way = peer.admission.place().gave_way().clone().cancelled_owned();
+        let gave_way = peer.admission.place().evicted().clone().cancelled_owned();
         let probation = Probation {
             deadline: Box::pin(sleep_until(peer.admission.probation())),
             gave_way: Box::pin(gave_way),

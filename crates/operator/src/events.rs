@@ -2,7 +2,7 @@
 
 use proto::v1;
 use queue::{EventStory, QueueError, StoryState, StoryStep};
-use telemetry::Chain;
+use telemetry::ErrorChain;
 use tonic::Status;
 
 use crate::{Operator, failure, pages};
@@ -46,7 +46,7 @@ impl Operator {
             .await;
         others
             .inspect_err(|error| {
-                tracing::warn!(event.id = %story.id, error = %Chain(error), "others of its Fluent id can't be looked for: it is shown without");
+                tracing::warn!(event.id = %story.id, error = %ErrorChain(error), "others of its Fluent id can't be looked for: it is shown without");
             })
             .ok()
     }

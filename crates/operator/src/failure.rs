@@ -2,12 +2,12 @@
 
 use anyhow::Error;
 use queue::QueueError;
-use telemetry::Chain;
+use telemetry::ErrorChain;
 use tonic::Status;
 
 /// The status for an error of the queue.
 pub(crate) fn queue(error: &QueueError) -> Status {
-    let said = Chain(error).to_string();
+    let said = ErrorChain(error).to_string();
     match error {
         QueueError::NotFound(_) => Status::not_found(said),
         QueueError::InUse(_) => Status::failed_precondition(said),
@@ -20,5 +20,5 @@ pub(crate) fn queue(error: &QueueError) -> Status {
 
 /// The status for settings that can't be read now.
 pub(crate) fn settings(error: &Error) -> Status {
-    Status::failed_precondition(format!("the settings: {}", Chain(&**error)))
+    Status::failed_precondition(format!("the settings: {}", ErrorChain(&**error)))
 }

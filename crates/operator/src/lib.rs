@@ -27,10 +27,10 @@ mod status_lines;
 mod audit;
 mod diagnosis;
 mod failure;
-mod machinery;
 mod names;
 mod pages;
 mod progress;
+mod queue_metrics;
 mod viewers;
 
 use std::fmt;

@@ -4,7 +4,7 @@ use event_model::{Event, Headers, Inbound, Proof};
 use proto::v1;
 use queue::{PAGE_BYTES, Quarantined};
 use settings::Gateway;
-use telemetry::{Attribute, Chain, Kind, Parent, Span, SpanStatus};
+use telemetry::{Attribute, ErrorChain, Kind, Parent, Span, SpanStatus};
 use tonic::Status;
 use verifier::{Verifier, WebhookVerifier};
 
@@ -75,7 +75,7 @@ impl Operator {
         let kept = quarantine
             .get(id)
             .await
-            .map_err(|error| Chain(&error).to_string())?;
+            .map_err(|error| ErrorChain(&error).to_string())?;
         let name = match kept.proof {
             Proof::Signed(algorithm) => gateway.signatures.headers(algorithm).first().cloned(),
             Proof::Api => None,
@@ -93,7 +93,7 @@ impl Operator {
         quarantine
             .release(id, event)
             .await
-            .map_err(|error| Chain(&error).to_string())
+            .map_err(|error| ErrorChain(&error).to_string())
     }
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn admitted(
         }
         Err((refusal, _)) => {
             span.discard();
-            Err(Chain(&refusal).to_string())
+            Err(ErrorChain(&refusal).to_string())
         }
     }
 }

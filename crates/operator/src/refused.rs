@@ -3,7 +3,7 @@
 use proto::v1;
 use queue::RejectedWebhook;
 use settings::Gateway;
-use telemetry::Chain;
+use telemetry::ErrorChain;
 use tonic::Status;
 
 use crate::diagnosis::diagnose_webhook;
@@ -91,7 +91,7 @@ impl Operator {
                 let admitted = self.stores().refused().admit(webhook.id, event).await;
                 progress.count(
                     webhook.id,
-                    &admitted.map_err(|error| Chain(&error).to_string()),
+                    &admitted.map_err(|error| ErrorChain(&error).to_string()),
                 );
             }
         }

@@ -2,7 +2,7 @@
 
 use event_model::{Event, Timestamp};
 use proto::v1;
-use queue::{Position, ReceivedQuery, Replayed, RouteFilter};
+use queue::{Position, ReceivedQuery, ReplayOutcome, RouteFilter};
 use tonic::Status;
 
 use crate::deliveries::{set, time};
@@ -14,7 +14,7 @@ const TOGETHER: usize = 500;
 
 /// The events to replay, and their route.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ReplayPlan {
     route: String,
     matching: RouteFilter,
     from: Timestamp,
@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     dry_run: bool,
 }
 
-impl Plan {
+impl ReplayPlan {
     fn takes(&self, event: &Event) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
@@ -50,7 +50,7 @@ fn is_of(event: &Event, reference: &str) -> bool {
 }
 
 impl Operator {
-    pub(crate) fn plan(&self, request: v1::ReplayRequest) -> Result<Plan, Status> {
+    pub(crate) fn plan(&self, request: v1::ReplayRequest) -> Result<ReplayPlan, Status> {
         let wrong = |why: String| Status::invalid_argument(why);
         let routes = self.settings()?.routes(None);
         let routes = routes.map_err(|error| failure::settings(&error.into()))?;
@@ -70,7 +70,7 @@ impl Operator {
         if from >= until {
             return Err(wrong("until: expected a time after `from`".to_owned()));
         }
-        Ok(Plan {
+        Ok(ReplayPlan {
             matching: found.ok_or_else(none)?.terms.into(),
             route: request.route,
             from,
@@ -85,7 +85,7 @@ impl Operator {
 
     pub(crate) async fn replay(
         self,
-        plan: Plan,
+        plan: ReplayPlan,
         mut progress: ProgressReporter,
     ) -> (ProgressReporter, Result<(), WorkError>) {
         let result = self.replay_all(&plan, &mut progress).await;
@@ -94,7 +94,7 @@ impl Operator {
 
     async fn replay_all(
         &self,
-        plan: &Plan,
+        plan: &ReplayPlan,
         progress: &mut ProgressReporter,
     ) -> Result<(), WorkError> {
         let mut after = Some(Position::START);
@@ -115,7 +115,7 @@ impl Operator {
                 .collect();
             progress.tally.skipped += (all - taken.len()) as u64;
             let replayed = match plan.dry_run {
-                true => vec![Replayed::HandedOver; taken.len()],
+                true => vec![ReplayOutcome::HandedOver; taken.len()],
                 false => {
                     self.stores()
                         .replay(&plan.route, &taken, plan.again)
@@ -124,8 +124,8 @@ impl Operator {
             };
             for became in replayed {
                 match became {
-                    Replayed::HandedOver => progress.tally.done += 1,
-                    Replayed::Unknown => progress.tally.unknown += 1,
+                    ReplayOutcome::HandedOver => progress.tally.done += 1,
+                    ReplayOutcome::Unknown => progress.tally.unknown += 1,
                     _ => progress.tally.skipped += 1,
                 }
             }

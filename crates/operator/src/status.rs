@@ -16,7 +16,7 @@ use telemetry::alerts::Urgency;
 use tonic::Status;
 
 use crate::routes::DELIVERING;
-use crate::status_lines::{Known, StatusLine, lines};
+use crate::status_lines::{StatusFacts, StatusLine, lines};
 use crate::{Operator, failure, pages, silence};
 
 /// Attempts of this time show whether a route fails.
@@ -63,7 +63,7 @@ impl Operator {
         })
     }
 
-    fn routes_of(&self, known: &Known) -> Vec<v1::Route> {
+    fn routes_of(&self, known: &StatusFacts) -> Vec<v1::Route> {
         let mut routes = self.describe(&known.routes, &known.listed.clone().unwrap_or_default());
         for route in routes
             .iter_mut()
@@ -77,7 +77,7 @@ impl Operator {
     }
 
     /// The facts for the lines, and the bytes of rejected webhooks.
-    async fn known(&self, tree: &SettingsTree) -> Result<(Known, u64), Status> {
+    async fn known(&self, tree: &SettingsTree) -> Result<(StatusFacts, u64), Status> {
         let stores = self.stores();
         let now = self.0.clock.now();
         // While servers fail, some facts can't be read. The others are shown all the same.
@@ -96,7 +96,7 @@ impl Operator {
         let found = processes(stores.facts()).await;
         // The clock that stamped the reports decides which processes are gone.
         let now = stores.facts().now().await.unwrap_or(now);
-        let known = Known {
+        let known = StatusFacts {
             now,
             listed: listed(tree)?,
             failing: readable(failing(stores, &routes, now).await, &mut unreadable),

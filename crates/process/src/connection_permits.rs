@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{ProvenSources, ShareDenied, Source, SourceShares};
+use crate::{ClientNetwork, ProvenSources, ShareDenied, SourceShares};
 
 /// The activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Connection {
-    source: Source,
+    source: ClientNetwork,
     /// True for a trusted proxy: any number of clients may be behind it.
     is_trusted: bool,
     stage: ConnectionStage,
@@ -92,7 +92,11 @@ impl ConnectionPermits {
     ///
     /// # Errors
     /// If no connection can give way.
-    pub fn take(&self, source: Source, is_trusted: bool) -> Result<ConnectionPermit, ShareDenied> {
+    pub fn take(
+        &self,
+        source: ClientNetwork,
+        is_trusted: bool,
+    ) -> Result<ConnectionPermit, ShareDenied> {
         let mut table = self.lock();
         if let Err(denied) = table.allows(source, is_trusted) {
             let gives_way = table.gives_way(source, is_trusted, denied).ok_or(denied)?;
@@ -129,7 +133,7 @@ impl ConnectionPermits {
 }
 
 impl Table {
-    fn allows(&self, source: Source, is_trusted: bool) -> Result<(), ShareDenied> {
+    fn allows(&self, source: ClientNetwork, is_trusted: bool) -> Result<(), ShareDenied> {
         if is_trusted {
             return self.shares.fits(1, 0);
         }
@@ -145,7 +149,7 @@ impl Table {
     /// that waits. Otherwise, in this order: the one that waits longest of unproven sources; one
     /// that sends a request and whose source yields; the one that waits longest of all, if the
     /// new one is proven or of a trusted proxy, or if no permits are reserved.
-    fn gives_way(&self, to: Source, is_trusted: bool, denied: ShareDenied) -> Option<u64> {
+    fn gives_way(&self, to: ClientNetwork, is_trusted: bool, denied: ShareDenied) -> Option<u64> {
         let its_own = |id: &u64| {
             self.connections
                 .get(id)
@@ -183,7 +187,7 @@ impl Table {
                 .copied()
                 .filter(|id| self.is_unproven(*id))
         };
-        let mut crowds: HashMap<Source, usize> = HashMap::new();
+        let mut crowds: HashMap<ClientNetwork, usize> = HashMap::new();
         for connection in unproven().filter_map(|id| self.connections.get(&id)) {
             *crowds.entry(connection.source).or_default() += 1;
         }
@@ -202,7 +206,12 @@ impl Table {
         it.is_some_and(|it| !it.is_trusted && !self.shares.is_proven(it.source))
     }
 
-    fn insert(&mut self, source: Source, is_trusted: bool, gave_way: CancellationToken) -> u64 {
+    fn insert(
+        &mut self,
+        source: ClientNetwork,
+        is_trusted: bool,
+        gave_way: CancellationToken,
+    ) -> u64 {
         let id = self.tick();
         self.shares.add(source, 1);
         let connection = Connection {
@@ -263,7 +272,7 @@ impl ConnectionPermit {
     }
 
     /// A token that fires when this connection has to give way to another.
-    pub fn gave_way(&self) -> &CancellationToken {
+    pub fn evicted(&self) -> &CancellationToken {
         &self.0.gave_way
     }
 }
@@ -280,8 +289,8 @@ mod tests {
 
     use super::*;
 
-    fn source(number: u8) -> Source {
-        Source::from(IpAddr::from([192, 0, 2, number]))
+    fn source(number: u8) -> ClientNetwork {
+        ClientNetwork::from(IpAddr::from([192, 0, 2, number]))
     }
 
     #[test]
@@ -292,11 +301,11 @@ mod tests {
             .collect();
         held[0].enter(ConnectionStage::Working);
         let fourth = places.take(source(4), false).unwrap();
-        assert!(held[1].gave_way().is_cancelled() && !held[2].gave_way().is_cancelled());
+        assert!(held[1].evicted().is_cancelled() && !held[2].evicted().is_cancelled());
         // Its request was answered, so it has waited for less time than the third.
         held[0].enter(ConnectionStage::Waiting);
         let _fifth = places.take(source(5), false).unwrap();
-        assert!(held[2].gave_way().is_cancelled());
+        assert!(held[2].evicted().is_cancelled());
         for place in [&held[0], &fourth] {
             place.enter(ConnectionStage::Working);
         }
@@ -327,7 +336,7 @@ mod tests {
             .map(|_| places.take(source(1), false).unwrap())
             .collect();
         let _one_more = places.take(source(1), false).unwrap();
-        assert!(many[0].gave_way().is_cancelled());
+        assert!(many[0].evicted().is_cancelled());
         let proxied: Vec<ConnectionPermit> = (0..3)
             .map(|_| places.take(source(3), true).unwrap())
             .collect();
@@ -338,7 +347,7 @@ mod tests {
             proxied
                 .iter()
                 .chain(&more)
-                .all(|place| !place.gave_way().is_cancelled())
+                .all(|place| !place.evicted().is_cancelled())
         );
         assert_eq!(
             places.used(),
@@ -349,7 +358,7 @@ mod tests {
         let last: Vec<ConnectionPermit> = (0..2)
             .map(|_| places.take(source(3), true).unwrap())
             .collect();
-        assert!(proxied[0].gave_way().is_cancelled() && !last[1].gave_way().is_cancelled());
+        assert!(proxied[0].evicted().is_cancelled() && !last[1].evicted().is_cancelled());
         assert_eq!(places.used(), 8);
     }
 
@@ -361,7 +370,7 @@ mod tests {
         let good = places.take(source(1), false).unwrap();
         let stranger = places.take(source(2), false).unwrap();
         let _next = places.take(source(3), false).unwrap();
-        assert!(!good.gave_way().is_cancelled() && stranger.gave_way().is_cancelled());
+        assert!(!good.evicted().is_cancelled() && stranger.evicted().is_cancelled());
     }
 
     #[test]
@@ -373,7 +382,7 @@ mod tests {
         slow.iter()
             .for_each(|place| place.enter(ConnectionStage::Receiving));
         assert!(places.take(source(2), false).is_ok());
-        assert!(slow[0].gave_way().is_cancelled());
+        assert!(slow[0].evicted().is_cancelled());
     }
 
     #[test]
@@ -384,9 +393,9 @@ mod tests {
             .collect();
         held[0].enter(ConnectionStage::Working);
         let _third = places.take(source(3), false).unwrap();
-        assert!(!held[1].gave_way().is_cancelled());
+        assert!(!held[1].evicted().is_cancelled());
         let _fourth = places.take(source(4), false).unwrap();
-        assert!(held[1].gave_way().is_cancelled() && !held[0].gave_way().is_cancelled());
+        assert!(held[1].evicted().is_cancelled() && !held[0].evicted().is_cancelled());
     }
 
     #[test]
@@ -397,12 +406,12 @@ mod tests {
             .map(|_| places.take(source(2), false).unwrap())
             .collect();
         assert!(
-            !alone.gave_way().is_cancelled(),
+            !alone.evicted().is_cancelled(),
             "it waits longest, and is the only one of its source"
         );
         let (gone, left) = crowd.split_at(27);
-        assert!(gone.iter().all(|place| place.gave_way().is_cancelled()));
-        assert!(left.iter().all(|place| !place.gave_way().is_cancelled()));
+        assert!(gone.iter().all(|place| place.evicted().is_cancelled()));
+        assert!(left.iter().all(|place| !place.evicted().is_cancelled()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use settings::SettingsError;
-use telemetry::Chain;
+use telemetry::ErrorChain;
 
 /// A command or service failed.
 pub const FAILED: u8 = 1;
@@ -35,7 +35,7 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
         return ExitCode::from(NEEDED);
     }
     // The text may repeat what somebody else wrote, such as the name of a route.
-    let said = Chain(&*error).to_string();
+    let said = ErrorChain(&*error).to_string();
     let lines: Vec<String> = said.lines().map(telemetry::plain).collect();
     eprintln!("error: {}", lines.join("\n"));
     match error.downcast_ref::<SettingsError>() {

@@ -8,7 +8,7 @@ use event_model::{Clock, SystemClock, Timestamp};
 use queue::{
     BreakerState, Lifecycle, Position, QueueHealth, RouteState, Stores, UNROUTED, count_quarantined,
 };
-use telemetry::{Chain, Label, metrics};
+use telemetry::{ErrorChain, Label, metrics};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
@@ -98,7 +98,7 @@ pub async fn show_routes(stores: Arc<dyn Stores>, named: Option<HashSet<String>>
                 has_failed = false;
             }
             Err(error) if !has_failed => {
-                tracing::warn!(error = %Chain(&error), "how routes stand is not known: their metrics are old");
+                tracing::warn!(error = %ErrorChain(&error), "how routes stand is not known: their metrics are old");
                 has_failed = true;
             }
             Err(_) => {}

@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`run`].
 
+mod client_network;
 mod connection_permits;
 mod exit;
 mod gauges;
@@ -13,7 +14,6 @@ mod refusal_log;
 mod shares;
 mod shutdown;
 mod socket;
-mod source;
 mod stage;
 mod tls;
 
@@ -23,18 +23,18 @@ pub use mimalloc::MiMalloc as Allocator;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use crate::client_network::{ClientNetwork, ProvenSources};
 pub use crate::connection_permits::{ConnectionPermit, ConnectionPermits, ConnectionStage};
 pub use crate::exit::{FAILED, NEEDED, NeedsAttention, SETTINGS, code};
 pub use crate::gauges::show_routes;
 pub use crate::limits::ProcessLimits;
-pub use crate::observe::Observed;
+pub use crate::observe::ObservabilitySettings;
 pub use crate::pages::Readiness;
 pub use crate::process_report::{AddToReport, ProcessReporter, host_name, process_id};
 pub use crate::refusal_log::RefusalLog;
 pub use crate::shares::{ShareDenied, SourceShares};
 pub use crate::shutdown::{Shutdown, StopTimes};
 pub use crate::socket::{inherited_listener, listen};
-pub use crate::source::{ProvenSources, Source};
 pub use crate::stage::{StageArgs, StageWork, run_stage, tree, until_stopped, with_queue};
 pub use crate::tls::Certificate;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use queue::HasFacts;
+use queue::FactAccess;
 use settings::{OtlpProtocol, OtlpSettings, SecretFile, SettingsTree, TelemetrySettings};
 use telemetry::{Collector, Options, Protocol, Sampling};
 
@@ -16,7 +16,7 @@ use crate::{Readiness, Shutdown, gauges, host_name};
 
 /// The settings for health, metrics, traces and reports.
 #[derive(Debug)]
-pub struct Observed {
+pub struct ObservabilitySettings {
     health: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     drain_after: Duration,
@@ -25,7 +25,7 @@ pub struct Observed {
     warnings: Vec<String>,
 }
 
-impl Observed {
+impl ObservabilitySettings {
     /// Reads the settings.
     pub fn read(tree: &SettingsTree) -> anyhow::Result<Self> {
         Ok(Self {
@@ -77,7 +77,7 @@ impl Observed {
     pub fn report(
         &self,
         kind: &str,
-        facts: Arc<dyn HasFacts>,
+        facts: Arc<dyn FactAccess>,
         readiness: &Readiness,
         add: Option<AddToReport>,
         shutdown: &Shutdown,

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ConnectionPermit, ConnectionPermits, ConnectionStage, ProvenSources, Shutdown, Source,
+    ClientNetwork, ConnectionPermit, ConnectionPermits, ConnectionStage, ProvenSources, Shutdown,
 };
 
 /// Longest life of a connection.
@@ -121,13 +121,13 @@ impl Pages {
                 continue;
             };
             // Nobody can give way while all are being answered, which takes no time.
-            let Ok(place) = places.take(Source::from(address.ip()), false) else {
+            let Ok(place) = places.take(ClientNetwork::from(address.ip()), false) else {
                 continue;
             };
             let page = self.page.clone();
             let times = self.times;
             shutdown.spawn_detached(async move {
-                let gave_way = place.gave_way().clone();
+                let gave_way = place.evicted().clone();
                 let answering = answer(stream, page, place, times.asked_within);
                 let answering = tokio::time::timeout(times.connection, answering);
                 let _ = gave_way.run_until_cancelled(answering).await;

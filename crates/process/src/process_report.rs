@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp, token};
-use queue::HasFacts;
+use queue::FactAccess;
 use queue::processes::{
     CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, process, set_process,
 };
@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use settings::{NatsTlsSettings, QueueSettings, SettingsTree};
 use sha2::{Digest, Sha256};
-use telemetry::{Chain, metrics};
+use telemetry::{ErrorChain, metrics};
 use tokio::time::{sleep, timeout};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -134,7 +134,7 @@ struct Inner {
     kind: String,
     sources: ReportSources,
     readiness: Readiness,
-    facts: Arc<dyn HasFacts>,
+    facts: Arc<dyn FactAccess>,
     add: Option<AddToReport>,
     /// True after the last report, which nothing may overwrite.
     is_closed: AtomicBool,
@@ -152,7 +152,7 @@ impl ProcessReporter {
     pub(crate) fn start(
         kind: &str,
         sources: ReportSources,
-        facts: Arc<dyn HasFacts>,
+        facts: Arc<dyn FactAccess>,
         readiness: Readiness,
         add: Option<AddToReport>,
         shutdown: &Shutdown,
@@ -194,7 +194,7 @@ impl ProcessReporter {
             {
                 // One line each time it begins to fail. That the queue is away is logged
                 // elsewhere.
-                tracing::warn!(error = %Chain(error), "nobody can see that this process is here: `status` will call it gone");
+                tracing::warn!(error = %ErrorChain(error), "nobody can see that this process is here: `status` will call it gone");
             }
             was_said = said.is_ok();
             // At its first report the process may not be ready yet.
@@ -210,7 +210,7 @@ impl ProcessReporter {
     }
 
     async fn say(&self) -> Result<(), queue::QueueError> {
-        if !self.has_its_name().await? {
+        if !self.check_name().await? {
             if self.0.is_closed.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -228,7 +228,7 @@ impl ProcessReporter {
 
     /// Whether what was said last under its name is its own word. Who begins takes the first
     /// name, for it may be the one that ran before; who had it, and is alive, takes the next.
-    async fn has_its_name(&self) -> Result<bool, queue::QueueError> {
+    async fn check_name(&self) -> Result<bool, queue::QueueError> {
         let inner = &self.0;
         let begins = inner
             .number

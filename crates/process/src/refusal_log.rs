@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{Shutdown, Source};
+use crate::{ClientNetwork, Shutdown};
 
 /// The time whose first refusal has a line, while the others are counted.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -51,7 +51,7 @@ struct Counts {
 }
 
 /// A reason and a source. The source is `None` for all that had no room in the table.
-type Pair = (&'static str, Option<Source>);
+type Pair = (&'static str, Option<ClientNetwork>);
 
 #[derive(Debug)]
 struct Window {
@@ -72,14 +72,14 @@ struct Second {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Counted {
     reason: &'static str,
-    source: Option<Source>,
+    source: Option<ClientNetwork>,
     count: u64,
 }
 
 impl RefusalLog {
     /// True if a refusal of something not proved genuine has a line. If not, it is counted, and
     /// the count is written within 65 seconds.
-    pub fn is_first(&self, reason: &'static str, source: Source) -> bool {
+    pub fn admit_line(&self, reason: &'static str, source: ClientNetwork) -> bool {
         self.lock().is_first(reason, source, Instant::now())
     }
 
@@ -143,7 +143,7 @@ impl RefusalLog {
 }
 
 impl Counts {
-    fn is_first(&mut self, reason: &'static str, source: Source, now: Instant) -> bool {
+    fn is_first(&mut self, reason: &'static str, source: ClientNetwork, now: Instant) -> bool {
         let own = (reason, Some(source));
         let has_room = self.unproven.len() < MOST_PAIRS || self.unproven.contains_key(&own);
         // This entry needs no bound: there are few reasons, and all are ours.
@@ -203,8 +203,8 @@ mod tests {
 
     use super::*;
 
-    fn source(number: u32) -> Source {
-        Source::from(IpAddr::from(number.to_be_bytes()))
+    fn source(number: u32) -> ClientNetwork {
+        ClientNetwork::from(IpAddr::from(number.to_be_bytes()))
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::{ProvenSources, Source};
+use crate::{ClientNetwork, ProvenSources};
 
 /// The reason why a source gets no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct SourceShares {
     /// Smallest share, however many sources there are.
     least: usize,
     used: usize,
-    by_source: HashMap<Source, usize>,
+    by_source: HashMap<ClientNetwork, usize>,
     proven: ProvenSources,
 }
 
@@ -45,7 +45,12 @@ impl SourceShares {
     ///
     /// # Errors
     /// If the budget is used up, or the source has its share already.
-    pub fn allows(&self, source: Source, more: usize, reserved: usize) -> Result<(), ShareDenied> {
+    pub fn allows(
+        &self,
+        source: ClientNetwork,
+        more: usize,
+        reserved: usize,
+    ) -> Result<(), ShareDenied> {
         let is_over_half = self.used.saturating_add(more) > self.total / 2;
         if is_over_half && self.would_be_over_share(source, more) && !self.proven.has(source) {
             return Err(ShareDenied::OverShare);
@@ -67,13 +72,13 @@ impl SourceShares {
     }
 
     /// Adds to the use of a source.
-    pub fn add(&mut self, source: Source, more: usize) {
+    pub fn add(&mut self, source: ClientNetwork, more: usize) {
         self.used += more;
         *self.by_source.entry(source).or_default() += more;
     }
 
     /// Subtracts from the use of a source.
-    pub fn remove(&mut self, source: Source, less: usize) {
+    pub fn remove(&mut self, source: ClientNetwork, less: usize) {
         self.used = self.used.saturating_sub(less);
         if let Some(used) = self.by_source.get_mut(&source) {
             *used = used.saturating_sub(less);
@@ -95,7 +100,7 @@ impl SourceShares {
 
     /// True if a source has to give back what it uses for `to`. It does if it is not proven and
     /// `to` is, or if it has more than its share and `to` has not.
-    pub fn yields(&self, source: Source, to: Source) -> bool {
+    pub fn yields(&self, source: ClientNetwork, to: ClientNetwork) -> bool {
         if source == to || self.proven.has(source) {
             return false;
         }
@@ -103,24 +108,24 @@ impl SourceShares {
     }
 
     /// True if a source is proven.
-    pub fn is_proven(&self, source: Source) -> bool {
+    pub fn is_proven(&self, source: ClientNetwork) -> bool {
         self.proven.has(source)
     }
 
-    fn is_over_share(&self, source: Source, beside: Source) -> bool {
+    fn is_over_share(&self, source: ClientNetwork, beside: ClientNetwork) -> bool {
         self.used_by(source) > self.share(beside)
     }
 
-    fn would_be_over_share(&self, source: Source, more: usize) -> bool {
+    fn would_be_over_share(&self, source: ClientNetwork, more: usize) -> bool {
         self.used_by(source).saturating_add(more) > self.share(source)
     }
 
-    fn used_by(&self, source: Source) -> usize {
+    fn used_by(&self, source: ClientNetwork) -> usize {
         self.by_source.get(&source).copied().unwrap_or_default()
     }
 
     /// The share of each source, with `with` among them.
-    fn share(&self, with: Source) -> usize {
+    fn share(&self, with: ClientNetwork) -> usize {
         let sources = self.by_source.len() + usize::from(!self.by_source.contains_key(&with));
         (self.total / sources.max(1)).max(self.least)
     }
@@ -132,8 +137,8 @@ mod tests {
 
     use super::*;
 
-    fn source(number: u8) -> Source {
-        Source::from(IpAddr::from([192, 0, 2, number]))
+    fn source(number: u8) -> ClientNetwork {
+        ClientNetwork::from(IpAddr::from([192, 0, 2, number]))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use private_files::FileAccess;
 use queue::{Intake, Lifecycle, QueueError, Source};
 use settings::SettingsTree;
-use telemetry::{Chain, Format};
+use telemetry::{ErrorChain, Format};
 use tokio::time::{sleep, timeout};
 
 use crate::{ProcessReporter, Readiness, Shutdown, StopTimes, gauges};
@@ -226,7 +226,7 @@ async fn ready_to_deliver(readiness: Readiness, source: Arc<dyn Source>) {
             .unwrap_or_else(|_| Err(no_answer()));
         match &probed {
             Err(error) if was_ready => {
-                tracing::warn!(error = %Chain(error), "not ready: deliveries can't be fetched and settled");
+                tracing::warn!(error = %ErrorChain(error), "not ready: deliveries can't be fetched and settled");
             }
             Ok(()) if !was_ready => tracing::info!("ready: deliveries can be fetched and settled"),
             _ => {}

@@ -10,17 +10,17 @@ use std::thread::{Builder, JoinHandle};
 use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::same_id::{Claim, Granted};
+use queue::same_id::{Claim, GrantedClaim};
 use queue::{
-    Consumer, DeadLetters, FactStore, HasFacts, History, Horizon, Intake, Lifecycle, Pause,
+    Consumer, DeadLetters, FactAccess, FactStore, History, Horizon, Intake, Lifecycle, Pause,
     Position, Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair,
-    RejectedStore, RejectedWebhook, Replayed, Route, RouteState, Source, SpoolWatermark,
+    RejectedStore, RejectedWebhook, ReplayOutcome, Route, RouteState, Source, SpoolWatermark,
     StatusSource, Stores, StoresHealth, Upstream, facts,
 };
 use rusqlite::Connection;
 use sqlite_file::{
-    FileLocation, HeldFile, Messages, OpenError, PanicGuard, Status, Writer, connect_to_read, lock,
-    meta, quarantine, set_meta,
+    FileLocation, FileStatus, HeldFile, Messages, OpenError, PanicGuard, Writer, connect_to_read,
+    lock, meta, quarantine, set_meta,
 };
 use tokio::sync::oneshot;
 
@@ -32,12 +32,12 @@ use crate::shared::Shared;
 use crate::stores::SqliteStores;
 use crate::stores::quarantined::GroupedQuarantine;
 use crate::stores::rejected::GroupedRejected;
+use crate::writing::clock_set_back::follow_since;
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
 use crate::writing::queue_time::QueueTime;
 use crate::writing::recovery::recover;
 use crate::writing::same_id;
-use crate::writing::set_back::follow_since;
 use crate::writing::subscribe::Subscribe;
 use crate::writing::writer::QueueOwner;
 
@@ -58,7 +58,7 @@ impl Embedded {
     /// Opens the file and begins to serve it.
     ///
     /// A file that is damaged, or whose disk failed before, is quarantined whole and a new one
-    /// created: see [`Embedded::quarantined_file`].
+    /// created: see [`Embedded::damaged_file`].
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let opened = sqlite_file::open(&options.path, &QUEUE, &*clock)?;
         let path = opened.path.clone();
@@ -84,7 +84,7 @@ impl Embedded {
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.
-    pub fn quarantined_file(&self) -> Option<&PathBuf> {
+    pub fn damaged_file(&self) -> Option<&PathBuf> {
         self.set_aside.as_ref()
     }
 
@@ -127,7 +127,7 @@ fn serve(
     options: Options,
     clock: Arc<dyn Clock>,
 ) -> rusqlite::Result<(Arc<Shared>, Vec<JoinHandle<()>>)> {
-    let (inbox, jobs) = sqlite_file::inbox(Arc::new(Status::new(path, &MESSAGES)));
+    let (inbox, jobs) = sqlite_file::inbox(Arc::new(FileStatus::new(path, &MESSAGES)));
     let epoch = meta(&sql, "epoch")?.unwrap_or_default();
     let last = last_position(&sql)?;
     let shared = Arc::new(Shared::new(epoch, last, inbox, clock));
@@ -306,7 +306,7 @@ impl Source for Embedded {
         key: FluentKey,
         route: &'a str,
         id: EventId,
-        granted: Granted,
+        granted: GrantedClaim,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
         same_id::release(&self.shared, (key, route), id, granted).boxed()
     }
@@ -368,7 +368,7 @@ impl Drop for Embedded {
     }
 }
 
-impl HasFacts for Embedded {
+impl FactAccess for Embedded {
     fn facts(&self) -> &dyn FactStore {
         &self.beside
     }
@@ -437,7 +437,7 @@ impl Stores for Embedded {
         route: &'a str,
         events: &'a [(Position, Event)],
         again: bool,
-    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
         self.beside.replay(route, events, again)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use event_model::{Clock, Event};
 use sqlite_file::rows::nanos;
-use sqlite_file::{Inbox, Job, Status, lock};
+use sqlite_file::{FileStatus, Inbox, Job, lock};
 
 use crate::reading::route::RouteBuffer;
 use crate::writing::job::QueueJobs;
@@ -151,7 +151,7 @@ impl Shared {
     }
 
     /// Status of the writer.
-    pub(crate) fn status(&self) -> &Arc<Status> {
+    pub(crate) fn status(&self) -> &Arc<FileStatus> {
         self.inbox.status()
     }
 

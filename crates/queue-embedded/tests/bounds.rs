@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::{Clock, Event, EventId, Stored, SystemClock};
+use event_model::{Clock, Event, EventId, StoredEvent, SystemClock};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Intake, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start,
-    Verdict,
+    Attempt, Consumer, Disposition, Intake, Outcome, QueueError, Route, RouteFilter, Settlement,
+    Source, StartPosition,
 };
 use queue_embedded::{Embedded, Options, Retention};
 
@@ -22,7 +22,7 @@ fn large(number: usize, bytes: usize) -> Event {
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let more = format!(r#"{{"pad":"{}","#, "x".repeat(bytes));
     let body = body.replacen('{', &more, 1).into();
-    let stored = Stored {
+    let stored = StoredEvent {
         body,
         received_at: SystemClock.now(),
         ..small.stored().clone()
@@ -53,7 +53,7 @@ async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
         .subscribe(Route {
             name: "r".to_owned(),
             filter,
-            start: Start::Beginning,
+            start: StartPosition::Beginning,
             lease,
         })
         .await
@@ -74,7 +74,7 @@ async fn settle(consumer: &mut dyn Consumer, count: usize) {
                 detail: None,
             };
             let done = Settlement {
-                verdict: Verdict::Done,
+                disposition: Disposition::Done,
                 asked: true,
                 attempt,
             };

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start,
-    Verdict,
+    Attempt, Delivery, Disposition, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement,
+    Source, StartPosition,
 };
 use queue_embedded::{Embedded, Options};
 use tokio::time::timeout;
@@ -35,7 +35,7 @@ async fn next(queue: &Embedded) -> Delivery {
     let route = Route {
         name: "r".to_owned(),
         filter: MatchFields::default().into(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(30),
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
@@ -59,7 +59,7 @@ async fn wait(delivery: Delivery, time: Duration) {
         detail: None,
     };
     let again = Settlement {
-        verdict: Verdict::Again(time),
+        disposition: Disposition::Again(time),
         attempt,
         asked: true,
     };
@@ -147,7 +147,7 @@ async fn what_was_moved_once_is_not_moved_again_by_the_next_process() {
     let route = Route {
         name: "r".to_owned(),
         filter: MatchFields::default().into(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(30),
     };
     let mut consumer = queue.subscribe(route).await.unwrap();

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use event_model::{Clock, Event, Stored, Timestamp};
+use event_model::{Clock, Event, StoredEvent, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Intake, Lifecycle, MatchFields, Outcome, Position, ReceivedQuery, Route, Settlement,
-    Source, Start, Verdict,
+    Attempt, Disposition, Intake, Lifecycle, MatchFields, Outcome, Position, ReceivedQuery, Route,
+    Settlement, Source, StartPosition,
 };
 use queue_embedded::{Embedded, Options, Retention};
 
@@ -30,7 +30,7 @@ fn at(second: i64) -> Timestamp {
 
 fn received(second: i64, reference: &str) -> Event {
     let event = event("E", reference);
-    let stored = Stored {
+    let stored = StoredEvent {
         received_at: at(second),
         ..event.stored().clone()
     };
@@ -93,7 +93,7 @@ async fn what_is_removed_is_no_longer_known() {
     let route = Route {
         name: "r".to_owned(),
         filter: MatchFields::default().into(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(30),
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
@@ -108,7 +108,7 @@ async fn what_is_removed_is_no_longer_known() {
                 detail: None,
             };
             let done = Settlement {
-                verdict: Verdict::Done,
+                disposition: Disposition::Done,
                 asked: true,
                 attempt,
             };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Intake, Lifecycle, Route, RouteFilter, Source, Start};
+use queue::{Intake, Lifecycle, Route, RouteFilter, Source, StartPosition};
 use queue_embedded::{Embedded, Options};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,7 @@ async fn damaged_columns_cost_one_event_each_and_delay_no_other() {
     let route = Route {
         name: "r".to_owned(),
         filter: RouteFilter::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease,
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
@@ -72,7 +72,7 @@ fn a_crash_while_a_file_is_set_aside_does_not_part_it_from_its_log() {
     std::fs::write(beside(".setting-aside"), "123").unwrap();
     std::fs::rename(beside("-wal"), beside(".damaged-123-wal")).unwrap();
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert_eq!(queue.quarantined_file(), Some(&beside(".damaged-123")));
+    assert_eq!(queue.damaged_file(), Some(&beside(".damaged-123")));
     for suffix in ["", "-wal", "-shm"] {
         let moved = std::fs::read_to_string(beside(&format!(".damaged-123{suffix}")));
         assert_eq!(moved.unwrap(), suffix);
@@ -82,7 +82,7 @@ fn a_crash_while_a_file_is_set_aside_does_not_part_it_from_its_log() {
     drop(queue);
     std::fs::write(beside(".setting-aside"), "").unwrap();
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert_eq!(queue.quarantined_file(), None);
+    assert_eq!(queue.damaged_file(), None);
 }
 
 /// Damages the freelist's head in the file's header, which only SQLite's own check sees.
@@ -98,7 +98,7 @@ async fn damage_that_no_row_shows_is_found_at_the_start() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[32..40].copy_from_slice(&[0, 0, 0x7f, 0xff, 0, 0, 0, 9]);
     std::fs::write(&path, bytes).unwrap();
-    assert!(open().quarantined_file().is_some());
+    assert!(open().damaged_file().is_some());
 }
 
 /// A publish that failed is not answered as stored, and the next process is told not to trust the
@@ -143,6 +143,6 @@ async fn a_file_that_turns_out_damaged_while_it_is_served_takes_nothing_and_is_s
     );
     drop((queue, file));
     let queue = open();
-    assert!(queue.quarantined_file().is_some());
+    assert!(queue.damaged_file().is_some());
     assert!(!queue.publish(event("E", "after")).await.unwrap().duplicate);
 }

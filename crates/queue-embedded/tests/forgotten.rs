@@ -11,8 +11,8 @@ use event_model::{SystemClock, Timestamp};
 use futures::future::select;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError, Route,
-    Settlement, Source, Start, Stores, Verdict,
+    Attempt, Consumer, DeadReason, Disposition, Intake, Lifecycle, MatchFields, Outcome,
+    QueueError, Route, Settlement, Source, StartPosition, Stores,
 };
 use queue_embedded::{Embedded, Options, SqliteStores};
 use rusqlite::Connection;
@@ -25,13 +25,13 @@ async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
     let route = Route {
         name: "r".to_owned(),
         filter: MatchFields::default().into(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(60),
     };
     queue.subscribe(route).await.unwrap()
 }
 
-fn settlement(verdict: Verdict) -> Settlement {
+fn settlement(disposition: Disposition) -> Settlement {
     let attempt = Attempt {
         started_at: Timestamp::UNIX_EPOCH,
         took: Duration::ZERO,
@@ -40,7 +40,7 @@ fn settlement(verdict: Verdict) -> Settlement {
         detail: None,
     };
     Settlement {
-        verdict,
+        disposition: disposition,
         asked: true,
         attempt,
     }
@@ -83,7 +83,7 @@ async fn a_route_that_is_forgotten_makes_no_attempt_that_it_had_still_to_make() 
         for delivery in consumer.next(MANY).await.unwrap() {
             delivery
                 .ticket
-                .settle(settlement(Verdict::Again(Duration::ZERO)))
+                .settle(settlement(Disposition::Again(Duration::ZERO)))
                 .await
                 .unwrap();
             taken += 1;
@@ -104,7 +104,7 @@ async fn a_route_that_is_forgotten_makes_no_attempt_that_it_had_still_to_make() 
     let settled = async {
         let settled = first
             .ticket
-            .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+            .settle(settlement(Disposition::Dead(DeadReason::Permanent)))
             .await;
         let why = settled.map_err(|unsettled| unsettled.source);
         assert!(

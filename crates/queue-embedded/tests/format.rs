@@ -70,7 +70,7 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
     let queue = open(&path).unwrap();
     assert_eq!(
         (
-            queue.quarantined_file(),
+            queue.damaged_file(),
             queue.horizon().await.unwrap().last.sequence()
         ),
         (None, 1)

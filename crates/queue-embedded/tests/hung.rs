@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use event_model::{Event, EventId, Stored, SystemClock};
+use event_model::{Event, EventId, StoredEvent, SystemClock};
 use queue::conformance::event;
 use queue::{
-    Attempt, Intake, Lifecycle, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start,
-    Verdict,
+    Attempt, Disposition, Intake, Lifecycle, Outcome, QueueError, Route, RouteFilter, Settlement,
+    Source, StartPosition,
 };
 use queue_embedded::{Embedded, Options};
 
@@ -20,7 +20,7 @@ fn large(number: usize) -> Event {
     let small = event("E", "x");
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let more = format!(r#"{{"pad":"{number}{}","#, "x".repeat(1 << 20));
-    let stored = Stored {
+    let stored = StoredEvent {
         body: body.replacen('{', &more, 1).into(),
         ..small.stored().clone()
     };
@@ -178,7 +178,7 @@ async fn claims_that_are_refused_now_and_then_skip_nothing() {
                 detail: None,
             };
             let done = Settlement {
-                verdict: Verdict::Done,
+                disposition: Disposition::Done,
                 asked: true,
                 attempt,
             };
@@ -221,7 +221,7 @@ async fn a_queue_whose_fsync_failed_is_never_written_again() {
     assert!(bytes() == before, "it was written to");
     drop(queue);
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert!(queue.quarantined_file().is_some());
+    assert!(queue.damaged_file().is_some());
 }
 
 /// Serializes the tests, since fail points are of the whole process.
@@ -231,7 +231,7 @@ fn route() -> Route {
     Route {
         name: "r".to_owned(),
         filter: RouteFilter::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(30),
     }
 }

@@ -221,7 +221,7 @@ async fn our_own_file_is_set_aside_also_where_its_first_bytes_are_gone() {
     bytes[..100].fill(0xA5);
     fs::write(&path, bytes).unwrap();
     let queue = open(&path).unwrap();
-    assert!(queue.quarantined_file().is_some());
+    assert!(queue.damaged_file().is_some());
     queue.publish(event("E", "b")).await.unwrap();
     assert!(
         matches!(open(&path), Err(OpenError::InUse(_))),
@@ -273,7 +273,7 @@ async fn one_job_that_the_file_refuses_fails_alone() {
     let queue = open(&path).unwrap();
     assert_eq!(
         (
-            queue.quarantined_file(),
+            queue.damaged_file(),
             queue.horizon().await.unwrap().last.sequence()
         ),
         (None, 191)

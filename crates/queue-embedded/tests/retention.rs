@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use event_model::{Bytes, Clock, Event, Stored, SystemClock, Timestamp};
+use event_model::{Bytes, Clock, Event, StoredEvent, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError,
-    Route, Settlement, Source, Start, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Disposition, Intake, Lifecycle, MatchFields, Outcome,
+    QueueError, Route, Settlement, Source, StartPosition,
 };
 use queue_embedded::{Embedded, Options};
 use rusqlite::Connection;
@@ -44,7 +44,7 @@ fn open(path: &Path, change: impl FnOnce(&mut Options)) -> Embedded {
 
 fn stamped(reference: &str, at: Timestamp) -> Event {
     let event = event("E", reference);
-    let stored = Stored {
+    let stored = StoredEvent {
         received_at: at,
         ..event.stored().clone()
     };
@@ -55,13 +55,13 @@ async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
     let route = Route {
         name: "r".to_owned(),
         filter: MatchFields::default().into(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(60),
     };
     queue.subscribe(route).await.unwrap()
 }
 
-async fn settle(consumer: &mut dyn Consumer, count: usize, verdict: Verdict) {
+async fn settle(consumer: &mut dyn Consumer, count: usize, disposition: Disposition) {
     let mut settled = 0;
     while settled < count {
         for delivery in consumer.next(count - settled).await.unwrap() {
@@ -75,7 +75,7 @@ async fn settle(consumer: &mut dyn Consumer, count: usize, verdict: Verdict) {
             delivery
                 .ticket
                 .settle(Settlement {
-                    verdict,
+                    disposition: disposition,
                     asked: true,
                     attempt,
                 })
@@ -121,7 +121,7 @@ async fn one_event_that_is_stamped_ahead_keeps_no_other() {
             .await
             .unwrap();
     }
-    settle(&mut *subscribe(&queue).await, 21, Verdict::Done).await;
+    settle(&mut *subscribe(&queue).await, 21, Disposition::Done).await;
     until("all have their age", || count(&path, "bodies") == 0).await;
     assert_eq!(count(&path, "events"), 21, "their ids stay");
     queue.close().await;
@@ -142,7 +142,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_ends_no_memory() {
             .publish(stamped(reference, SystemClock.now()))
             .await
             .unwrap();
-        settle(&mut *subscribe(queue).await, 1, Verdict::Done).await;
+        settle(&mut *subscribe(queue).await, 1, Disposition::Done).await;
         until("retention looks", || count(&path, "bodies") == 0).await;
     };
     let queue = serve();
@@ -205,7 +205,7 @@ async fn settled_ids_make_room_for_what_is_new() {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        settle(&mut *consumer, 300, Verdict::Done).await;
+        settle(&mut *consumer, 300, Disposition::Done).await;
         known.push(count(&path, "events"));
     }
     until("it is within its limit, and takes more", || {
@@ -253,7 +253,7 @@ async fn ids_do_not_go_for_what_is_unsettled() {
         .publish(stamped("settled", SystemClock.now()))
         .await
         .unwrap();
-    settle(&mut *consumer, 1, Verdict::Done).await;
+    settle(&mut *consumer, 1, Disposition::Done).await;
     let mut number = 0;
     while queue.publish(large(&number.to_string())).await.is_ok() {
         number += 1;
@@ -268,7 +268,7 @@ async fn ids_do_not_go_for_what_is_unsettled() {
             .duplicate
     );
     assert!(!queue.has_room());
-    settle(&mut *consumer, number, Verdict::Done).await;
+    settle(&mut *consumer, number, Disposition::Done).await;
     until("it has room again", || queue.has_room()).await;
     queue.close().await;
 }
@@ -283,7 +283,7 @@ fn large(reference: &str) -> Event {
     let id = event_model::EventId::of(event_model::Environment::Sandbox, &body);
     Event::restore(
         id,
-        Stored {
+        StoredEvent {
             body,
             ..event.stored().clone()
         },
@@ -304,7 +304,7 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
     let queue = open(&path, |options| options.retention.bytes = 80 * MIB);
     let mut consumer = subscribe(&queue).await;
     queue.publish(event("E", "a")).await.unwrap();
-    settle(&mut *consumer, 1, Verdict::Done).await;
+    settle(&mut *consumer, 1, Disposition::Done).await;
     let reader = Connection::open(&path).unwrap();
     reader
         .execute_batch("BEGIN; SELECT count(*) FROM events;")
@@ -319,7 +319,7 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
             .iter()
             .filter(|published| published.is_ok())
             .count();
-        settle(&mut *consumer, stored, Verdict::Done).await;
+        settle(&mut *consumer, stored, Disposition::Done).await;
         all += stored as i64;
         if let Some(Err(error)) = published.into_iter().find(Result::is_err) {
             break error;
@@ -392,9 +392,14 @@ async fn what_a_dead_letter_kept_goes_once_it_is_gone() {
             .await
             .unwrap();
     }
-    settle(&mut *consumer, 600, Verdict::Dead(DeadReason::Permanent)).await;
+    settle(
+        &mut *consumer,
+        600,
+        Disposition::Dead(DeadReason::Permanent),
+    )
+    .await;
     queue.publish(event("E", "settled")).await.unwrap();
-    settle(&mut *consumer, 1, Verdict::Done).await;
+    settle(&mut *consumer, 1, Disposition::Done).await;
     until("what is behind the letters goes", || {
         count(&path, "events WHERE position > 600") == 0
     })
@@ -415,7 +420,7 @@ async fn what_a_dead_letter_kept_goes_once_it_is_gone() {
     letters.discard(&ids[..300]).await;
     until("what was discarded goes", || count(&path, "events") == 300).await;
     letters.redrive(&ids[300..301], None).await;
-    settle(&mut *consumer, 1, Verdict::Done).await;
+    settle(&mut *consumer, 1, Disposition::Done).await;
     until("and what was redriven and is done", || {
         count(&path, "events") == 299
     })
@@ -439,7 +444,7 @@ async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again()
     for round in 0..3 {
         assert!(!queue.publish(event("E", "a")).await.unwrap().duplicate);
         let mut consumer = subscribe(&queue).await;
-        settle(&mut *consumer, 1, Verdict::Dead(DeadReason::Permanent)).await;
+        settle(&mut *consumer, 1, Disposition::Dead(DeadReason::Permanent)).await;
         let letters = queue.stores().dead_letters();
         let letter = letters
             .list(DeadQuery {
@@ -459,7 +464,7 @@ async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again()
         let again = consumer.next(1).await.unwrap().remove(0);
         keys.push(again.id("r"));
         drop((again, consumer));
-        settle(&mut *subscribe(&queue).await, 1, Verdict::Done).await;
+        settle(&mut *subscribe(&queue).await, 1, Disposition::Done).await;
         until("it is forgotten", || count(&path, "events") == 0).await;
         if round == 1 {
             // A damaged file is quarantined, and an event that is sent again comes into a new
@@ -468,7 +473,7 @@ async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again()
             drop(queue);
             std::fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();
             queue = serve();
-            assert!(queue.quarantined_file().is_some());
+            assert!(queue.damaged_file().is_some());
         }
     }
     queue.close().await;

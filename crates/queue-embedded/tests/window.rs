@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use event_model::SystemClock;
 use queue::conformance::event;
 use queue::{
-    Attempt, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict,
+    Attempt, Disposition, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source,
+    StartPosition,
 };
 use queue_embedded::{Embedded, Options};
 
@@ -39,7 +40,7 @@ async fn settle_one(queue: &Embedded) {
     let route = Route {
         name: "r".to_owned(),
         filter: MatchFields::default().into(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(60),
     };
     let delivery = queue
@@ -61,7 +62,7 @@ async fn settle_one(queue: &Embedded) {
     delivery
         .ticket
         .settle(Settlement {
-            verdict: Verdict::Done,
+            disposition: Disposition::Done,
             asked: true,
             attempt,
         })

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::streams::StreamName;
 
 /// The server's refusal of a request, or the absence of an answer.
@@ -61,7 +61,7 @@ impl ApiError {
 
 /// Sends `request` to `$JS.API.<subject>` and reads the answer.
 pub(crate) async fn ask<T: DeserializeOwned>(
-    link: &Link,
+    link: &NatsConnection,
     subject: &str,
     request: &impl Serialize,
 ) -> Result<T, ApiError> {
@@ -100,14 +100,17 @@ where
 }
 
 /// Returns a stream's configuration and state.
-pub(crate) async fn stream_info(link: &Link, stream: StreamName) -> Result<stream::Info, ApiError> {
+pub(crate) async fn stream_info(
+    link: &NatsConnection,
+    stream: StreamName,
+) -> Result<stream::Info, ApiError> {
     ask(link, &format!("STREAM.INFO.{stream}"), &json!({})).await
 }
 
 /// Returns the same as [`stream_info`], and the time of the answer by the server's own clock, if
 /// the server gives it.
 pub(crate) async fn stream_info_at(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
 ) -> Result<(stream::Info, Option<Timestamp>), ApiError> {
     #[derive(Deserialize)]
@@ -123,7 +126,7 @@ pub(crate) async fn stream_info_at(
 
 /// Counts the messages of each subject that matches `filter`.
 pub(crate) async fn subjects(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     filter: &str,
 ) -> Result<Vec<(String, u64)>, ApiError> {
@@ -153,7 +156,7 @@ pub(crate) async fn subjects(
 
 /// Returns every consumer of a stream, or fails if the list is not complete.
 pub(crate) async fn consumers(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
 ) -> Result<Vec<consumer::Info>, ApiError> {
     #[derive(Deserialize)]
@@ -195,7 +198,7 @@ pub(crate) async fn consumers(
 
 /// Keeps a consumer from delivering until a time, or lets it deliver again: ADR-42.
 pub(crate) async fn pause_consumer(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     name: &str,
     request: &Value,
@@ -206,7 +209,7 @@ pub(crate) async fn pause_consumer(
 
 /// Returns a consumer's configuration and state.
 pub(crate) async fn consumer_info(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     name: &str,
 ) -> Result<consumer::Info, ApiError> {
@@ -215,7 +218,7 @@ pub(crate) async fn consumer_info(
 
 /// Makes a consumer, or changes an existing one to this configuration.
 pub(crate) async fn put_consumer(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     name: &str,
     config: &pull::Config,
@@ -228,7 +231,7 @@ pub(crate) async fn put_consumer(
 
 /// Makes a consumer that begins with what was stored at `since`, if that is given.
 pub(crate) async fn put_scan(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     name: &str,
     config: &pull::Config,
@@ -251,7 +254,7 @@ pub(crate) async fn put_scan(
 
 /// Removes a consumer.
 pub(crate) async fn delete_consumer(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     name: &str,
 ) -> Result<(), ApiError> {
@@ -266,7 +269,7 @@ pub(crate) async fn delete_consumer(
 
 /// Removes the messages that `request` names.
 pub(crate) async fn purge(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     request: Value,
 ) -> Result<u64, ApiError> {
@@ -277,7 +280,7 @@ pub(crate) async fn purge(
 
 /// Removes one message.
 pub(crate) async fn delete_message(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     sequence: u64,
 ) -> Result<(), ApiError> {
@@ -290,7 +293,7 @@ pub(crate) async fn delete_message(
 /// Reads the last message of a subject, from the stream's leader. A stream that does not exist is
 /// an error, and not the same as a subject without messages.
 pub(crate) async fn last_message(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     subject: &str,
 ) -> Result<Option<StreamMessage>, ApiError> {
@@ -304,7 +307,7 @@ pub(crate) async fn last_message(
 
 /// Reads one message, from the stream's leader: a follower may be behind.
 pub(crate) async fn get_message(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     request: &Value,
 ) -> Result<Option<StreamMessage>, ApiError> {
@@ -315,7 +318,7 @@ pub(crate) async fn get_message(
 }
 
 async fn read_message(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     request: &Value,
 ) -> Result<Option<StreamMessage>, ApiError> {

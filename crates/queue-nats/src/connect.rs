@@ -31,14 +31,14 @@ const COMMANDS: usize = 2048;
 
 /// A connection that is made again, without end, whenever it is lost.
 #[derive(Clone, Debug)]
-pub(crate) struct Link {
+pub(crate) struct NatsConnection {
     pub(crate) client: Client,
     pub(crate) jetstream: Context,
     /// Number of times that it was made.
     pub(crate) connected: watch::Receiver<u64>,
 }
 
-impl Link {
+impl NatsConnection {
     /// Whether there is a connection now. Without one the client would silently keep what it is
     /// given, and make its caller wait.
     pub(crate) fn is_connected(&self) -> bool {
@@ -93,7 +93,7 @@ impl Link {
 }
 
 /// Begins to connect, and returns before that is done: the servers may be away.
-pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
+pub(crate) async fn connect(options: &Options) -> Result<NatsConnection, QueueError> {
     let (count, connected) = watch::channel(0);
     let mut connect = identified(&options.identity).await?;
     connect = protected(connect, options)
@@ -127,7 +127,7 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
         .max_ack_inflight(IN_FLIGHT)
         .backpressure_on_inflight(true)
         .build(client.clone());
-    Ok(Link {
+    Ok(NatsConnection {
         client,
         jetstream,
         connected,
@@ -136,7 +136,7 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
 
 /// Waits until there is a connection, for at most `within`.
 pub(crate) async fn connected(
-    link: &Link,
+    link: &NatsConnection,
     within: Duration,
     servers: &[String],
 ) -> Result<(), QueueError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::same_id::{self, Claim, Granted};
+use queue::same_id::{self, Claim, GrantedClaim};
 use queue::{
     Consumer, Horizon, Intake, Lifecycle, Position, Presence, PublishResults, Quarantine,
     Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore, RejectedWebhook,
@@ -308,7 +308,7 @@ impl Source for JetStream {
         key: FluentKey,
         route: &'a str,
         id: EventId,
-        granted: Granted,
+        granted: GrantedClaim,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
         same_id::release(&self.beside, key, route, id, granted).boxed()
     }

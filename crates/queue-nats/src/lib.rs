@@ -14,7 +14,7 @@
 //! came from is acknowledged, so that waiting holds nothing up. What the server
 //! counts as a redelivery is therefore always a process that crashed or hung.
 //!
-//! Start reading at [`JetStream::open`], then `consuming/feed.rs`.
+//! Start reading at [`JetStream::open`], then `consuming/fetcher.rs`.
 
 mod jet_stream;
 mod options;
@@ -32,10 +32,10 @@ mod verification;
 
 mod api;
 mod connect;
-mod duties;
 mod failure;
 mod message;
 mod names;
+mod periodic_duties;
 mod presence;
 
 pub mod cluster;

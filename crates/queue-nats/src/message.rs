@@ -9,7 +9,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
 use bytes::Bytes;
 use event_model::{
-    Event, EventId, KeyId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, TraceState,
+    Event, EventId, KeyId, MAX_HEADER_VALUE, Proof, StoredEvent, Timestamp, TraceState,
     encode_header_value,
 };
 
@@ -87,7 +87,7 @@ pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEven
     let id: EventId = parsed(headers, HEADER_ID)?;
     let trace = text(headers, HEADER_TRACE).and_then(|trace| trace.parse().ok());
     let state = text(headers, HEADER_TRACE_STATE).filter(|_| trace.is_some());
-    let stored = Stored {
+    let stored = StoredEvent {
         body,
         proof: proof(headers).ok_or(NotAnEvent(HEADER_ALGORITHM))?,
         key: Arc::new(key(headers)?),

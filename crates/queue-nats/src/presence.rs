@@ -25,7 +25,7 @@ impl Shared {
     ) -> Result<Receipt, QueueError> {
         let epoch = self.monitor.epoch().await?;
         let mut receipt = self.publisher.publish_one(event, &epoch).await?;
-        let refed = event.clone().refed();
+        let refed = event.clone().republished();
         for _ in 0..LOST_IN_A_ROW {
             if !receipt.duplicate
                 || self.presence_of(receipt.position, event.id()).await? != Presence::Missing
@@ -78,7 +78,7 @@ impl Shared {
     }
 
     /// Whether the message stored there is this event, complete: its id may be on a damaged body.
-    pub(crate) async fn can_read(
+    pub(crate) async fn check_readable(
         &self,
         receipt: &Receipt,
         id: EventId,

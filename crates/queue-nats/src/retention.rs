@@ -9,8 +9,8 @@ use queue::{QueueError, UNROUTED};
 use serde_json::json;
 
 use crate::api;
-use crate::duties;
 use crate::names::{EVENTS_SUBJECT, dead};
+use crate::periodic_duties;
 use crate::shared::Shared;
 use crate::stores::routes::{progress, routes};
 use crate::streams::{DEAD, Shard, StreamName};
@@ -57,7 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
 async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
     let link = &shared.link;
     shared.monitor.refresh_retries().await;
-    if !duties::claim(shared, duties::RETENTION, retention.every).await {
+    if !periodic_duties::claim(shared, periodic_duties::RETENTION, retention.every).await {
         return Ok(());
     }
     let info = api::stream_info(link, Shard::ONLY.events())

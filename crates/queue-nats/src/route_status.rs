@@ -7,7 +7,7 @@ use futures::StreamExt;
 use queue::{QueueError, RouteProcessStatus, StatusSource};
 use tokio::time::timeout;
 
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::failure::failed;
 use crate::names::{ASK_AGAIN, WORKING, said};
 use crate::shared::Shared;
@@ -42,7 +42,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, look: StatusSource) {
 }
 
 /// Asks every process.
-pub(crate) async fn ask(link: &Link) -> Result<Vec<RouteProcessStatus>, QueueError> {
+pub(crate) async fn ask(link: &NatsConnection) -> Result<Vec<RouteProcessStatus>, QueueError> {
     const ASKING: &str = "asking dispatchers how their routes stand";
     let question = fastrand::u64(..);
     let mut answers = link

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::consuming::{DeliveryState, InFlightWriter, ProbeSchedule};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
@@ -37,7 +37,7 @@ impl fmt::Display for Origin {
 
 /// State that every consumer, delivery and store of one queue shares.
 pub(crate) struct Shared {
-    pub(crate) link: Link,
+    pub(crate) link: NatsConnection,
     /// Addresses from the settings.
     pub(crate) servers: Vec<String>,
     pub(crate) publisher: Publisher,
@@ -65,7 +65,7 @@ pub(crate) struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("standing", &self.monitor)
+            .field("monitor", &self.monitor)
             .finish_non_exhaustive()
     }
 }

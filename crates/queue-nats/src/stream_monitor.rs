@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiError};
 use crate::cluster;
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::options::Layout;
 use crate::streams::{RETRIES, Shard};
 
@@ -41,7 +41,7 @@ struct ServersClock {
 /// State of the stream of events, as it was last read.
 #[derive(Debug)]
 pub(crate) struct StreamMonitor {
-    link: Link,
+    link: NatsConnection,
     epoch: Mutex<Option<String>>,
     is_full: AtomicBool,
     is_there: AtomicBool,
@@ -61,7 +61,7 @@ pub(crate) struct StreamMonitor {
 }
 
 impl StreamMonitor {
-    pub(crate) fn new(link: Link, layout: Layout, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(link: NatsConnection, layout: Layout, clock: Arc<dyn Clock>) -> Self {
         Self {
             link,
             epoch: Mutex::default(),

@@ -10,7 +10,7 @@ use queue::{Position, PositionError};
 use serde_json::json;
 
 use crate::api::{self, ApiError};
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 
 /// The name of a stream. Other programs read these streams: a change of one is a change of a
 /// public format.
@@ -87,7 +87,7 @@ impl Shard {
 
 /// Reads the event at `position`; `None` if there is none.
 pub(crate) async fn event_at(
-    link: &Link,
+    link: &NatsConnection,
     position: Position,
 ) -> Result<Option<StreamMessage>, ApiError> {
     let Some(shard) = Shard::of(position) else {

@@ -169,7 +169,7 @@ impl PresenceCheck {
             self.spool.mark_unsendable(row).await?;
             return Ok(false);
         };
-        let given = match self.publish_lost(event.refed()).await {
+        let given = match self.publish_lost(event.republished()).await {
             // The event was accepted before, so the servers' settings have changed since.
             Err(QueueError::TooLarge) => {
                 tracing::error!(

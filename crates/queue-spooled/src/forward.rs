@@ -315,7 +315,7 @@ pub(crate) async fn settled(
         return Ok(receipt);
     }
     tracing::warn!(event.id = %event.id(), position = %receipt.position, "the queue knows an event that it has lost: given again");
-    queue.republish(event.clone().refed()).await
+    queue.republish(event.clone().republished()).await
 }
 
 /// Forwards bodies that are not events, until `closing`.

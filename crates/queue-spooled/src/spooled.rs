@@ -154,8 +154,8 @@ impl Spooled {
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.
-    pub fn quarantined_file(&self) -> Option<&PathBuf> {
-        self.spool.quarantined_file()
+    pub fn damaged_file(&self) -> Option<&PathBuf> {
+        self.spool.damaged_file()
     }
 
     async fn store(&self, event: Event) -> Result<Receipt, QueueError> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::{Clock, Event, EventId, Stored, SystemClock};
+use event_model::{Clock, Event, EventId, StoredEvent, SystemClock};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Position, QueueError, Upstream};
 use queue_embedded::{Embedded, Options};
@@ -39,7 +39,7 @@ fn large(number: usize, bytes: usize) -> Event {
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let more = format!(r#"{{"pad":"{}","#, "x".repeat(bytes));
     let body = body.replacen('{', &more, 1).into();
-    let stored = Stored {
+    let stored = StoredEvent {
         body,
         received_at: SystemClock.now(),
         ..small.stored().clone()
@@ -137,7 +137,7 @@ async fn another_kind_of_file_is_refused_and_left_as_it_is() {
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     assert_eq!(
         (
-            queue.quarantined_file(),
+            queue.damaged_file(),
             queue.horizon().await.unwrap().last.sequence()
         ),
         (None, 1)
@@ -241,10 +241,7 @@ async fn a_panic_ends_the_spool_and_says_nothing_against_its_file() {
     drop(spool);
     let spool = open(&path).unwrap();
     assert_eq!(
-        (
-            spool.quarantined_file(),
-            spool.state().await.unwrap().unsent
-        ),
+        (spool.damaged_file(), spool.state().await.unwrap().unsent),
         (None, 2)
     );
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use event_model::{Event, EventId, Stored, SystemClock};
+use event_model::{Event, EventId, StoredEvent, SystemClock};
 use queue::QueueError;
 use queue::conformance::event;
 use queue_spooled::Spool;
@@ -62,7 +62,7 @@ async fn a_spool_whose_fsync_failed_is_read_and_never_written_again() {
     )
     .unwrap();
     assert!(
-        next.quarantined_file().is_some(),
+        next.damaged_file().is_some(),
         "word is left for the next start"
     );
 }
@@ -125,7 +125,7 @@ fn large(number: usize) -> Event {
     let small = event("E", "x");
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let more = format!(r#"{{"pad":"{number}{}","#, "x".repeat(1 << 20));
-    let stored = Stored {
+    let stored = StoredEvent {
         body: body.replacen('{', &more, 1).into(),
         ..small.stored().clone()
     };

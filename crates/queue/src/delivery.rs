@@ -71,7 +71,7 @@ impl Delivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// The fate of the delivery: done, again later, or dead.
-    pub verdict: Verdict,
+    pub disposition: Disposition,
     /// Whether this attempt asked the destination: the queue counts such attempts in
     /// [`Delivery::asked`].
     pub asked: bool,
@@ -81,7 +81,7 @@ pub struct Settlement {
 
 /// The fate of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Disposition {
     /// Delivered; the route is finished with it.
     Done,
     /// To be delivered again, no sooner than after this time.

@@ -61,12 +61,12 @@ const _: fn(&dyn FactStore) = |_| {};
 ///     facts::compared_until(kept.facts(), "ACME").await
 /// }
 /// ```
-pub trait HasFacts: fmt::Debug + Send + Sync {
+pub trait FactAccess: fmt::Debug + Send + Sync {
     /// The fact store.
     fn facts(&self) -> &dyn FactStore;
 }
 
-const _: fn(&dyn HasFacts) = |_| {};
+const _: fn(&dyn FactAccess) = |_| {};
 
 /// A fact, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

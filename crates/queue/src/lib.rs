@@ -13,7 +13,7 @@
 //!   spool, which is itself an intake in front of it.
 //! * [`Source`]: joins routes and hands out deliveries. For a dispatcher.
 //! * [`Stores`]: dead letters, quarantine, history and routes, to be listed and repeated. For an
-//!   operator; [`HasFacts`] is the part of it for a process that only reports on itself.
+//!   operator; [`FactAccess`] is the part of it for a process that only reports on itself.
 //! * [`Lifecycle`]: failure, health and closing. For the process that opened the queue.
 //!
 //! A queue is chosen by settings at start, so every trait here is object-safe. What an adapter
@@ -45,17 +45,17 @@ mod upstream;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use condition::{Condition, ConditionError, Misread};
+pub use condition::{Condition, ConditionError, ConditionSyntaxError};
 
 pub use crate::attempts::{
     AttemptPage, AttemptQuery, EndedAttempt, EventSummary, MAX_REF, cut, entity,
 };
 pub use crate::delivery::{
-    Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, SettleError, Settlement, Ticket,
-    Verdict, redrive_number,
+    Attempt, DeadReason, Delivery, Disposition, Lease, MAX_DETAIL, Outcome, SettleError,
+    Settlement, Ticket, redrive_number,
 };
 pub use crate::error::{BoxError, QueueError};
-pub use crate::facts::{Fact, FactStore, HasFacts, MARKED_FOR, ReconciledPair, SpoolWatermark};
+pub use crate::facts::{Fact, FactAccess, FactStore, MARKED_FOR, ReconciledPair, SpoolWatermark};
 pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};
 pub use crate::index::{HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log};
 pub use crate::intake::{Intake, OnForwarded, Receipt};
@@ -65,11 +65,11 @@ pub use crate::position::{Position, PositionError};
 pub use crate::rejected::{
     REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook,
 };
-pub use crate::route::{MatchFields, Mismatch, Route, RouteFilter, Start, UNROUTED};
+pub use crate::route::{MatchFields, Mismatch, Route, RouteFilter, StartPosition, UNROUTED};
 pub use crate::route_status::{BreakerState, RouteProcessStatus, StatusSource};
 pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, Replayed, RouteState, Stores, StoryState, StoryStep, count_quarantined,
+    ReceivedQuery, ReplayOutcome, RouteState, Stores, StoryState, StoryStep, count_quarantined,
 };
 pub use crate::upstream::{Horizon, Presence, PublishResults, REMOVED_AFTER, Upstream};

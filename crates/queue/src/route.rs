@@ -21,14 +21,14 @@ pub struct Route {
     /// delivered.
     pub filter: RouteFilter,
     /// Starting point of the route when it is joined for the first time.
-    pub start: Start,
+    pub start: StartPosition,
     /// Longest time for which a delivery may be open without a sign of progress.
     pub lease: Duration,
 }
 
 /// Starting point of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum StartPosition {
     /// The first event after the route was first joined.
     Now,
     /// The oldest stored event.

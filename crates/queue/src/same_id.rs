@@ -28,7 +28,7 @@ const TRIES: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// Attempt the event; until the claim ends, others of its key wait.
-    Granted(Granted),
+    Granted(GrantedClaim),
     /// Do nothing: the route has delivered this event of the key.
     Delivered(EventId),
     /// Wait: the route attempts another event of the key, which may yet fail.
@@ -43,7 +43,7 @@ pub enum Claim {
 /// The claim of one attempt, needed to release it: another attempt of the same event may have
 /// claimed it since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct GrantedClaim {
     /// End of the claim; `None` if the event was delivered and comes again, which is never
     /// released.
     until: Option<Timestamp>,
@@ -60,7 +60,7 @@ pub fn decide_claim(
         Some(State {
             id: found,
             until: None,
-        }) if found == id => (Claim::Granted(Granted { until: None }), None),
+        }) if found == id => (Claim::Granted(GrantedClaim { until: None }), None),
         Some(State {
             id: found,
             until: None,
@@ -78,7 +78,7 @@ pub fn decide_claim(
         _ => {
             let until = Some(until.min(latest(now)));
             (
-                Claim::Granted(Granted { until }),
+                Claim::Granted(GrantedClaim { until }),
                 Some(State { id, until }.bytes()),
             )
         }
@@ -87,7 +87,7 @@ pub fn decide_claim(
 
 /// The fact's new value after the claimed attempt has failed. `None` if the fact is of another
 /// event, or of another attempt of the same event.
-pub fn decide_release(found: Option<&[u8]>, id: EventId, granted: Granted) -> Option<Bytes> {
+pub fn decide_release(found: Option<&[u8]>, id: EventId, granted: GrantedClaim) -> Option<Bytes> {
     let claimed = State {
         id,
         until: granted.until,
@@ -165,7 +165,7 @@ pub async fn release(
     key: FluentKey,
     route: &str,
     id: EventId,
-    granted: Granted,
+    granted: GrantedClaim,
 ) -> Result<(), QueueError> {
     let name = name(key, route);
     let Some((value, version)) = facts.get_versioned(&name).await? else {

@@ -39,13 +39,13 @@ pub struct EventKind {
 
 /// The hours in which something came: a bit for each, the lowest for the newest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hours {
+pub struct SeenHours {
     /// The newest hour, counted from 1970.
     newest: i64,
     bits: [u64; 3],
 }
 
-impl Hours {
+impl SeenHours {
     fn has(&self, hour: i64) -> bool {
         let back = self.newest - hour;
         (0..HOURS).contains(&back) && self.bits[(back / 64) as usize] >> (back % 64) & 1 == 1
@@ -107,7 +107,7 @@ impl Hours {
 /// Record of the kinds that one process has seen, or several together.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SeenEvents {
-    kinds: Vec<(EventKind, Hours, Timestamp)>,
+    kinds: Vec<(EventKind, SeenHours, Timestamp)>,
     /// Index of a kind in `kinds`, by its digest.
     #[serde(skip)]
     index: HashMap<u64, usize>,
@@ -144,7 +144,7 @@ impl SeenEvents {
             account,
             name,
         };
-        let mut hours = Hours {
+        let mut hours = SeenHours {
             newest: hour(at),
             bits: [0; 3],
         };
@@ -156,7 +156,7 @@ impl SeenEvents {
         self.hashing.hash_one((environment, account, name))
     }
 
-    fn add(&mut self, kind: EventKind, hours: Hours, last_at: Timestamp) {
+    fn add(&mut self, kind: EventKind, hours: SeenHours, last_at: Timestamp) {
         let digest = self.digest(&kind.environment, &kind.account, &kind.name);
         let known = self
             .index

@@ -5,7 +5,7 @@ use std::fmt;
 use event_model::{EventId, FluentKey, Timestamp};
 use futures::future::BoxFuture;
 
-use crate::same_id::{Claim, Granted};
+use crate::same_id::{Claim, GrantedClaim};
 use crate::{Delivery, QueueError, ReconciledPair, Route, StatusSource};
 
 /// Hands out deliveries of routes.
@@ -76,7 +76,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         key: FluentKey,
         route: &'a str,
         id: EventId,
-        granted: Granted,
+        granted: GrantedClaim,
     ) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Records durably that `route` has delivered this event, which stands for the others of its

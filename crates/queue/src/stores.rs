@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, HasFacts, Position, QueueError,
+    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, FactAccess, Position, QueueError,
     RejectedStore, RouteProcessStatus, StoresHealth,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 ///     Ok(answers.iter().filter(|answer| answer.is_ok()).count())
 /// }
 /// ```
-pub trait Stores: HasFacts {
+pub trait Stores: FactAccess {
     /// Deliveries that no further attempt can help.
     fn dead_letters(&self) -> &dyn DeadLetters;
 
@@ -90,7 +90,7 @@ pub trait Stores: HasFacts {
         route: &'a str,
         events: &'a [(Position, Event)],
         again: bool,
-    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>>;
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>>;
 }
 
 /// A pause of a route: its end and its reason.
@@ -107,7 +107,7 @@ pub struct Pause {
 
 /// Result of replaying one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replayed {
+pub enum ReplayOutcome {
     /// The event is handed over to the route.
     HandedOver,
     /// Left out: the route is done with it.

@@ -23,7 +23,7 @@ pub use queue_spooled::{DrainReport, SpoolState, spool_state};
 
 /// A queue that this process serves, by its roles. A caller gets the roles that it needs.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub struct OpenedQueue {
     /// Makes arrivals durable: in the spool first, if there is one.
     pub intake: Arc<dyn Intake>,
     /// The queue itself, as a spool uses it.
@@ -38,7 +38,7 @@ pub struct Opened {
     pub set_aside: Option<PathBuf>,
 }
 
-impl Opened {
+impl OpenedQueue {
     fn of<Q: Upstream + Source + 'static>(
         queue: &Arc<Q>,
         stores: Arc<dyn Stores>,
@@ -76,20 +76,20 @@ pub async fn open(
     settings: &QueueSettings,
     name: &str,
     clock: Arc<dyn Clock>,
-) -> Result<Opened, OpenError> {
+) -> Result<OpenedQueue, OpenError> {
     match settings {
         QueueSettings::Embedded(settings) => {
             let queue = Embedded::open(options(settings), clock)
                 .map_err(|error| failed("the queue file", error))?;
-            let set_aside = queue.quarantined_file().cloned();
+            let set_aside = queue.damaged_file().cloned();
             let queue = Arc::new(queue);
-            Ok(Opened::of(&queue, Arc::clone(&queue) as _, set_aside))
+            Ok(OpenedQueue::of(&queue, Arc::clone(&queue) as _, set_aside))
         }
         QueueSettings::JetStream(settings) => {
             let queue = JetStream::open(nats_options(settings, name), clock).await;
             let queue = queue.map_err(|error| failed("the connection to NATS", error))?;
             let stores = Arc::clone(queue.stores());
-            Ok(Opened::of(&Arc::new(queue), stores, None))
+            Ok(OpenedQueue::of(&Arc::new(queue), stores, None))
         }
     }
 }
@@ -100,16 +100,16 @@ pub async fn open_for_gateway(
     spool: Option<&SpoolSettings>,
     name: &str,
     clock: Arc<dyn Clock>,
-) -> Result<Opened, OpenError> {
+) -> Result<OpenedQueue, OpenError> {
     let opened = open(settings, name, Arc::clone(&clock)).await?;
     let Some(spool) = spool else {
         return Ok(opened);
     };
     let spooled = Spooled::open(Arc::clone(&opened.upstream), spool_options(spool), clock);
     let spooled = spooled.map_err(|error| failed("the spool", error))?;
-    let set_aside = spooled.quarantined_file().cloned();
+    let set_aside = spooled.damaged_file().cloned();
     let spooled = Arc::new(spooled);
-    Ok(Opened {
+    Ok(OpenedQueue {
         intake: Arc::clone(&spooled) as _,
         lifecycle: spooled,
         set_aside,

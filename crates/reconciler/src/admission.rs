@@ -7,7 +7,7 @@ use settings::ApiAccount;
 use telemetry::{Attribute, Kind, Parent, Span, SpanStatus, metrics};
 
 use crate::error::ReconcileError;
-use crate::log::{SendStatus, Sendings, generated};
+use crate::fluent_log::{SendStatus, Sendings, generated};
 use crate::record::{has_failed, is_pending};
 use crate::report::{Admission, MissingEvent};
 use crate::run::{Comparison, Mode, Reconciler};

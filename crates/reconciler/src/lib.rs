@@ -5,11 +5,11 @@
 //! window ─▶ is it known here? are all spools drained?  (window.rs)
 //!    │
 //!    ▼ hour by hour, some together (run.rs)
-//! Fluent's log ─▶ keys ─▶ struck out by what came ─▶ the rest, read again ─▶ Missing
-//!    (log.rs)               (received.rs)              (record.rs)             │
+//! Fluent's log ─▶ keys ─▶ struck out by what came ─▶ the rest, read again ─▶ MissingEvent
+//!    (fluent_log.rs)        (received.rs)              (record.rs)             │
 //!                                                                              ▼
 //!                          marked ─▶ a last look at what came ─▶ admitted, or why not
-//!                                                                   (admitting.rs)
+//!                                                                   (admission.rs)
 //! ```
 //!
 //! Fluent keeps no dead letters: an event that it failed to send is only in its log. An event is
@@ -26,13 +26,13 @@ mod run;
 mod service;
 
 mod admission;
-mod log;
+mod fluent_log;
 mod received;
 mod record;
 mod window;
 
 pub use crate::error::ReconcileError;
-pub use crate::log::SendStatus;
+pub use crate::fluent_log::SendStatus;
 pub use crate::report::{Admission, MissingEvent, Observer, Summary};
 pub use crate::run::{Mode, Reconciler};
 pub use crate::service::serve;

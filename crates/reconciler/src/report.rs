@@ -3,7 +3,7 @@
 use event_model::{EventId, Timestamp};
 use serde::{Serialize, Serializer};
 
-use crate::log::SendStatus;
+use crate::fluent_log::SendStatus;
 
 /// An event that Fluent logged and that was not received.
 #[derive(Clone, Debug, Serialize)]

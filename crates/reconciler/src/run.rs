@@ -10,7 +10,7 @@ use settings::{ApiAccount, ReconcileSettings, Routes};
 
 use crate::admission::MissingAdmitter;
 use crate::error::ReconcileError;
-use crate::log::{Log, generated};
+use crate::fluent_log::{Log, generated};
 use crate::received::{Expected, Received};
 use crate::record::AccountContext;
 use crate::report::{Observer, Summary};

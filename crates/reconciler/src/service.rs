@@ -6,11 +6,11 @@ use event_model::{Timestamp, token};
 use futures::future::join_all;
 use queue::facts::{compared_until, set_compared_until};
 use settings::ApiAccount;
-use telemetry::{Chain, Label, metrics};
+use telemetry::{ErrorChain, Label, metrics};
 use tokio::time::sleep;
 
 use crate::error::ReconcileError;
-use crate::log::SendStatus;
+use crate::fluent_log::SendStatus;
 use crate::report::{Admission, MissingEvent, Observer, Summary};
 use crate::run::{Mode, Reconciler};
 use crate::window::{SKEW, Window, earlier, later};
@@ -55,7 +55,7 @@ async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
         sleep(rest).await;
         rest = every;
         if let Err(error) = place.catch_up(reconciler, account).await {
-            tracing::warn!(account = account.name, error = %Chain(&error), "not compared with Fluent's log: tried again later");
+            tracing::warn!(account = account.name, error = %ErrorChain(&error), "not compared with Fluent's log: tried again later");
             rest = every.min(REST).max(error.wait().unwrap_or_default());
         }
     }

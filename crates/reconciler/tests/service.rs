@@ -19,9 +19,9 @@ use futures::future::BoxFuture;
 use queue::conformance::event;
 use queue::facts::{compared_until, set_compared_until};
 use queue::{
-    AttemptPage, AttemptQuery, DeadLetters, EventStory, FactStore, HasFacts, History, Intake,
+    AttemptPage, AttemptQuery, DeadLetters, EventStory, FactAccess, FactStore, History, Intake,
     MatchFields, Pause, Position, Quarantine, QueueError, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, RejectedStore, Replayed, RouteState, Start, Stores, StoresHealth,
+    ReceivedQuery, RejectedStore, ReplayOutcome, RouteState, StartPosition, Stores, StoresHealth,
 };
 use queue_embedded::Embedded;
 use reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
@@ -219,7 +219,7 @@ impl Here {
                 ..MatchFields::default()
             },
             repeated: Vec::new(),
-            start: Start::Now,
+            start: StartPosition::Now,
             concurrency: 1,
             retry: RetrySettings::default(),
             rate: None,
@@ -312,7 +312,7 @@ impl History for Counting<'_> {
     }
 }
 
-impl HasFacts for Counting<'_> {
+impl FactAccess for Counting<'_> {
     fn facts(&self) -> &dyn FactStore {
         self.queue.facts()
     }
@@ -376,7 +376,7 @@ impl Stores for Counting<'_> {
         route: &'a str,
         events: &'a [(Position, Event)],
         again: bool,
-    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
         self.queue.replay(route, events, again)
     }
 }

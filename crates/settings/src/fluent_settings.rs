@@ -113,13 +113,13 @@ pub struct GuardSettings {
     pub updated: String,
     /// What becomes of an event whose entity has moved on since.
     #[serde(default)]
-    pub moved_on: MovedOn,
+    pub moved_on: MovedOnPolicy,
 }
 
 /// What becomes of an event whose entity has moved on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum MovedOn {
+pub enum MovedOnPolicy {
     /// It is delivered, with the entity as it is now.
     #[default]
     Deliver,

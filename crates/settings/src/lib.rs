@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! file ─┐
-//!       ├─▶ Tree: every value knows its place ─▶ section ─▶ Gateway, QueueSettings, Routes
+//!       ├─▶ SettingsTree: every value knows its place ─▶ section ─▶ Gateway, QueueSettings, Routes
 //! env ──┘        (file:line, or the variable)      │
 //!                                                  └─▶ error: place, expectation, nearest spelling
 //! ```
@@ -47,7 +47,7 @@ mod schema;
 
 pub use crate::error::SettingsError;
 pub use crate::fluent_settings::{
-    ApiAccount, ApiSettings, Confirm, EnrichSettings, GuardSettings, MovedOn,
+    ApiAccount, ApiSettings, Confirm, EnrichSettings, GuardSettings, MovedOnPolicy,
 };
 pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
 pub use crate::operator_settings::{

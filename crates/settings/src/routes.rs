@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dispatch::{Registry, RegistryError};
 use event_model::Origin;
-use queue::{MatchFields, Start, UNROUTED};
+use queue::{MatchFields, StartPosition, UNROUTED};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -40,7 +40,7 @@ pub struct RouteSettings {
     /// Values that its `match` lists more than once, such as `event: A`. Each counts once.
     pub repeated: Vec<String>,
     /// The position at which it begins when it is first seen.
-    pub start: Start,
+    pub start: StartPosition,
     /// Most attempts at once, in this process.
     pub concurrency: usize,
     /// The retry of failed attempts.
@@ -301,8 +301,8 @@ impl SettingsTree {
         let breaker =
             BreakerListed::settings(breaker).map_err(|why| self.invalid(&at("breaker"), why))?;
         let start = match start {
-            StartSettings::Now => Start::Now,
-            StartSettings::Beginning => Start::Beginning,
+            StartSettings::Now => StartPosition::Now,
+            StartSettings::Beginning => StartPosition::Beginning,
         };
         if let Some(enrich) = &enrich {
             self.check_enrich(&at("enrich"), enrich)?;

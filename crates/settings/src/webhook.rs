@@ -147,7 +147,7 @@ pub(crate) struct AccountSettings {
     #[serde(default)]
     #[expect(
         dead_code,
-        reason = "read by Tree::apis; named here for the schema and for typos"
+        reason = "read by SettingsTree::apis; named here for the schema and for typos"
     )]
     api: Option<ApiSettings>,
 }

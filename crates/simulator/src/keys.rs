@@ -23,7 +23,7 @@ pub struct KeyPair(RsaPrivateKey);
 
 /// A body and its two signatures, in standard base64.
 #[derive(Clone, Debug)]
-pub struct Signed {
+pub struct SignedBody {
     /// The exact bytes.
     pub body: Vec<u8>,
     /// For `fluent-signature`: SHA512withRSA.
@@ -93,7 +93,7 @@ impl KeyPair {
     }
 
     /// Signs these exact bytes in both ways.
-    pub fn sign(&self, body: impl Into<Vec<u8>>) -> anyhow::Result<Signed> {
+    pub fn sign(&self, body: impl Into<Vec<u8>>) -> anyhow::Result<SignedBody> {
         let body = body.into();
         let sha512 = self
             .0
@@ -101,7 +101,7 @@ impl KeyPair {
         let md5 = self
             .0
             .sign(Pkcs1v15Sign::new::<Md5>(), &Md5::digest(&body))?;
-        Ok(Signed {
+        Ok(SignedBody {
             body,
             sha512: STANDARD.encode(sha512),
             md5: STANDARD.encode(md5),

@@ -12,6 +12,6 @@ mod presign;
 mod send;
 
 pub use crate::events::{Event, Events, Shape};
-pub use crate::keys::{KeyPair, Signed};
+pub use crate::keys::{KeyPair, SignedBody};
 pub use crate::presign::presign;
 pub use crate::send::{Answer, Attempted, Retry, Schedule, Sender};

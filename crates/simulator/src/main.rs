@@ -39,7 +39,7 @@ enum Command {
     /// Send signed events as Fluent does
     Send {
         #[command(flatten)]
-        source: Source,
+        source: SourceArgs,
         /// The endpoint
         #[arg(long)]
         url: String,
@@ -55,7 +55,7 @@ enum Command {
     /// Write signed requests to a file, for load tests
     Presign {
         #[command(flatten)]
-        source: Source,
+        source: SourceArgs,
         /// The requests' host header
         #[arg(long, default_value = "localhost")]
         host: String,
@@ -69,7 +69,7 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct Source {
+struct SourceArgs {
     /// The private key
     #[arg(long)]
     key: PathBuf,
@@ -145,7 +145,7 @@ fn sign(key: &std::path::Path, body: &std::path::Path) -> anyhow::Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn send(
-    source: &Source,
+    source: &SourceArgs,
     url: &str,
     retry: RetryArg,
     schedule: Schedule,
@@ -186,7 +186,7 @@ async fn send(
 }
 
 fn write_presigned(
-    source: &Source,
+    source: &SourceArgs,
     host: &str,
     path: &str,
     out: &std::path::Path,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use reqwest::{Client, redirect};
 use serde_json::Value;
 
-use crate::Signed;
+use crate::SignedBody;
 
 /// The times of Fluent's attempts, as documented. After the last one the event is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Sender {
     }
 
     /// Sends with both signatures, and repeats as set.
-    pub async fn send(&self, signed: &Signed) -> Attempted {
+    pub async fn send(&self, signed: &SignedBody) -> Attempted {
         let headers = [
             ("fluent-signature", &*signed.sha512),
             ("flex.signature", &*signed.md5),

@@ -28,7 +28,7 @@ pub enum Failure {
 
 impl From<&rusqlite::Error> for Failure {
     fn from(error: &rusqlite::Error) -> Self {
-        if condemns(error) {
+        if is_corruption(error) {
             return Self::Broken(error.to_string());
         }
         match error.sqlite_error_code() {
@@ -42,7 +42,7 @@ impl From<&rusqlite::Error> for Failure {
 
 /// Whether this error means that the file can't be trusted any more: its content makes no sense,
 /// or nobody knows what it is. Every other error leaves the file as it was.
-pub(crate) fn condemns(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_corruption(error: &rusqlite::Error) -> bool {
     const LOST: [i32; 7] = [
         ffi::SQLITE_IOERR_FSYNC,
         ffi::SQLITE_IOERR_DIR_FSYNC,
@@ -82,13 +82,13 @@ pub(crate) fn of_write(error: &rusqlite::Error, path: &Path) -> Failure {
     let is_write = error
         .sqlite_error()
         .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
-    match is_write.then(|| has_no_room(path)).flatten() {
+    match is_write.then(|| room_error(path)).flatten() {
         Some(_) => Failure::Full,
         None => Failure::from(error),
     }
 }
 
-fn has_no_room(path: &Path) -> Option<io::ErrorKind> {
+fn room_error(path: &Path) -> Option<io::ErrorKind> {
     let probe = beside(path, ".probe");
     let length = |end| fs::metadata(beside(path, end)).map_or(0, |metadata| metadata.len());
     let written = private_files::create(&probe).and_then(|file| {

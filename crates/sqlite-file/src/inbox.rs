@@ -8,7 +8,7 @@ use queue::QueueError;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::status::Status;
+use crate::status::FileStatus;
 
 /// A kind of job, with the store that its jobs write to.
 pub trait Jobs: 'static {
@@ -75,17 +75,17 @@ pub(crate) enum Message<J: Jobs> {
 /// The end of the channel where jobs are handed in.
 pub struct Inbox<J: Jobs> {
     sender: Sender<Message<J>>,
-    status: Arc<Status>,
+    status: Arc<FileStatus>,
 }
 
 /// The end of the channel where the [`crate::Writer`] takes jobs out.
 pub struct JobReceiver<J: Jobs> {
     pub(crate) messages: Receiver<Message<J>>,
-    pub(crate) status: Arc<Status>,
+    pub(crate) status: Arc<FileStatus>,
 }
 
 /// Makes both ends of a channel. `status` is what the writer reports about the file.
-pub fn inbox<J: Jobs>(status: Arc<Status>) -> (Inbox<J>, JobReceiver<J>) {
+pub fn inbox<J: Jobs>(status: Arc<FileStatus>) -> (Inbox<J>, JobReceiver<J>) {
     let (sender, messages) = channel();
     let inbox = Inbox {
         sender,
@@ -96,7 +96,7 @@ pub fn inbox<J: Jobs>(status: Arc<Status>) -> (Inbox<J>, JobReceiver<J>) {
 
 impl<J: Jobs> Inbox<J> {
     /// Hands `job` to the writer. The channel itself is not bounded: jobs are bounded by the
-    /// callers that wait for them, or by [`Status::begin_waiting`]. After the writer has ended,
+    /// callers that wait for them, or by [`FileStatus::begin_waiting`]. After the writer has ended,
     /// jobs are dropped, which their senders see as [`QueueError::Closed`].
     pub fn submit(&self, job: impl Job<J> + 'static) {
         let _ = self.sender.send(Message::Job(Box::new(job)));
@@ -118,7 +118,7 @@ impl<J: Jobs> Inbox<J> {
     }
 
     /// Status of the file, as the writer reports it.
-    pub fn status(&self) -> &Arc<Status> {
+    pub fn status(&self) -> &Arc<FileStatus> {
         &self.status
     }
 }

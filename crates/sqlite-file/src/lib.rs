@@ -16,16 +16,16 @@
 mod connection;
 mod error;
 mod failure;
-mod held;
+mod held_file;
 mod inbox;
 mod kind;
-mod log;
 mod network;
 mod open;
 mod paths;
 mod quarantine_file;
 mod references;
 mod status;
+mod wal;
 mod writer;
 
 pub mod quarantine;
@@ -38,14 +38,14 @@ pub use crate::connection::{
 };
 pub use crate::error::OpenError;
 pub use crate::failure::{Failure, reading};
-pub use crate::held::{FileLocation, HeldFile};
+pub use crate::held_file::{FileLocation, HeldFile};
 pub use crate::inbox::{Inbox, Job, JobReceiver, Jobs, inbox};
 pub use crate::kind::FileKind;
-pub use crate::log::{Log, beyond_a_checkpoint};
-pub use crate::open::{Opened, open, open_beside};
+pub use crate::open::{OpenedFile, open, open_beside};
 pub use crate::paths::beside;
 pub use crate::references::{digest, prefixes};
-pub use crate::status::{Messages, PATIENCE, PanicGuard, Status, Waiting};
+pub use crate::status::{FileStatus, Messages, PATIENCE, PanicGuard, Waiting};
+pub use crate::wal::{Log, beyond_a_checkpoint};
 pub use crate::writer::{Owner, Writer};
 
 /// Locks `mutex`. Our critical sections do not panic; if one did, its data is still whole.

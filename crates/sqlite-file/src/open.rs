@@ -10,8 +10,8 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::connection::{connect, meta};
 use crate::error::{OpenError, io_error};
-use crate::failure::condemns;
-use crate::held::{self, HeldFile};
+use crate::failure::is_corruption;
+use crate::held_file::{self, HeldFile};
 use crate::kind::{FileKind, prepare};
 use crate::network::refuse_network;
 use crate::paths::{beside, folder, resolve};
@@ -24,7 +24,7 @@ const CHECK_WHOLE: u64 = 256 << 20;
 
 /// A file that this process alone has opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedFile {
     /// The connection for writing.
     pub sql: Connection,
     /// The path of the file, with links followed.
@@ -39,7 +39,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// If the file is served already, or is of another kind, or the disk refuses.
-pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, OpenError> {
+pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<OpenedFile, OpenError> {
     let into = folder(path);
     private_files::create_folder(into)
         .map_err(|source| io_error("making the folder", into, source))?;
@@ -47,7 +47,7 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
     let path = &resolve(path)?;
     refuse_network(folder(path), path)?;
     // Checked before anything of ours is left beside the file.
-    if let Some(found) = held::foreign(path) {
+    if let Some(found) = held_file::foreign(path) {
         return Err(OpenError::Foreign {
             path: path.clone(),
             found,
@@ -60,7 +60,7 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
     match try_open(path, kind, clock) {
         Ok(sql) => {
             see_where_it_is(&held, path)?;
-            Ok(Opened {
+            Ok(OpenedFile {
                 sql,
                 path: path.clone(),
                 held,
@@ -79,7 +79,7 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
             let held = held.take_again()?;
             let sql = try_open(path, kind, clock).map_err(|error| error.at(path, kind))?;
             see_where_it_is(&held, path)?;
-            Ok(Opened {
+            Ok(OpenedFile {
                 sql,
                 path: path.clone(),
                 held,
@@ -147,7 +147,7 @@ impl TryOpen {
 
 impl From<rusqlite::Error> for TryOpen {
     fn from(error: rusqlite::Error) -> Self {
-        match condemns(&error) {
+        match is_corruption(&error) {
             // SQLite's error for tables that are not what they should be.
             true => Self::Damaged(error.to_string()),
             false if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
@@ -244,6 +244,6 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     let file = private_files::create(&name).map_err(|source| io_error("making", &name, source))?;
     private_files::close_to_others(&file)
         .map_err(|source| io_error("closing to others", &name, source))?;
-    held::lock(&file, path)?;
+    held_file::lock(&file, path)?;
     Ok(file)
 }

@@ -25,7 +25,7 @@ CREATE TABLE quarantine (
 ///
 /// # Errors
 /// If SQLite reports an error.
-pub fn find_body(sql: &Connection, body: &Quarantined) -> rusqlite::Result<bool> {
+pub fn contains_body(sql: &Connection, body: &Quarantined) -> rusqlite::Result<bool> {
     let digest = EventId::of(body.key.environment(), &body.body);
     sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM quarantine WHERE digest = ?1)")?
         .query_row([digest.as_bytes()], |row| row.get(0))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Bytes, Event, EventId, Proof, RestoreError, Stored, Timestamp};
+use event_model::{Bytes, Event, EventId, Proof, RestoreError, StoredEvent, Timestamp};
 use queue::Position;
 use rusqlite::{Row, types::Type};
 
@@ -33,10 +33,10 @@ pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, Rest
     }
 }
 
-fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<Stored> {
+fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<StoredEvent> {
     let trace = row.get_ref(first + 4)?.as_str_or_null()?;
-    let (trace, trace_state) = trace.map(Stored::trace_of_text).unwrap_or_default();
-    Ok(Stored {
+    let (trace, trace_state) = trace.map(StoredEvent::trace_of_text).unwrap_or_default();
+    Ok(StoredEvent {
         key: Arc::new(parsed(first, row.get_ref(first)?.as_str()?.parse())?),
         proof: proof(row, first + 1)?,
         signature: STANDARD.encode(row.get_ref(first + 2)?.as_blob()?),

@@ -38,7 +38,7 @@ pub struct Messages {
 
 /// Status of a file, as its writer reports it to the whole process.
 #[derive(Debug)]
-pub struct Status {
+pub struct FileStatus {
     path: PathBuf,
     messages: &'static Messages,
     /// True if the last group was not written, for lack of room or because the file was gone.
@@ -50,7 +50,7 @@ pub struct Status {
     failed: watch::Sender<Option<String>>,
 }
 
-impl Status {
+impl FileStatus {
     /// Makes the status of the file at `path`, of which no failure is known.
     pub fn new(path: &Path, messages: &'static Messages) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Status {
         self.failed.borrow().clone()
     }
 
-    /// Receiver of changes of [`Status::failure`].
+    /// Receiver of changes of [`FileStatus::failure`].
     pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
@@ -182,7 +182,7 @@ impl Drop for Waiting {
 
 /// Reports a panic of the thread that owns this, since callers would wait for ever otherwise.
 #[derive(Debug)]
-pub struct PanicGuard(pub Arc<Status>);
+pub struct PanicGuard(pub Arc<FileStatus>);
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {

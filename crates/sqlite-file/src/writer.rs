@@ -17,10 +17,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::failure::{self, Failure};
-use crate::held::FileLocation;
+use crate::held_file::FileLocation;
 use crate::inbox::{Job, JobReceiver, Jobs, Message, ReadTask};
-use crate::log::{FOR_READERS, Log};
-use crate::status::{PanicGuard, Status};
+use crate::status::{FileStatus, PanicGuard};
+use crate::wal::{FOR_READERS, Log};
 
 /// Largest number of jobs in one transaction: beyond this, one more job delays the first ones by
 /// more than it saves itself.
@@ -86,7 +86,7 @@ type Group<O> = Vec<Box<dyn Job<<O as Owner>::Jobs>>>;
 pub struct Writer<O: Owner> {
     sql: Connection,
     owner: O,
-    status: Arc<Status>,
+    status: Arc<FileStatus>,
     place: Arc<FileLocation>,
     log: Log,
     pending: Pending<O>,

@@ -12,8 +12,8 @@ use event_model::SystemClock;
 use queue::QueueError;
 use rusqlite::Connection;
 use sqlite_file::{
-    FileKind, HeldFile, Inbox, Job, Jobs, Log, Messages, Owner, Status, Writer, connect_to_read,
-    inbox, open,
+    FileKind, FileStatus, HeldFile, Inbox, Job, Jobs, Log, Messages, Owner, Writer,
+    connect_to_read, inbox, open,
 };
 
 const NUMBERS: FileKind = FileKind {
@@ -93,7 +93,7 @@ struct Served {
 impl Served {
     fn at(path: &Path) -> Self {
         let opened = open(path, &NUMBERS, &SystemClock).unwrap();
-        let (inbox, jobs) = inbox(Arc::new(Status::new(&opened.path, &MESSAGES)));
+        let (inbox, jobs) = inbox(Arc::new(FileStatus::new(&opened.path, &MESSAGES)));
         let place = Arc::clone(opened.held.location());
         let thread = Writer::start("numbers", opened.sql, place, jobs, Counting).unwrap();
         let (tells, told) = mpsc::channel();

@@ -1,7 +1,7 @@
 //! Subscriptions: handlers that can't be called, and ask for events instead.
 //!
 //! ```text
-//! route ─▶ SubscriptionDispatcher ─▶ Line ─▶ the subscriber with most room ─gRPC─▶ handler
+//! route ─▶ SubscriptionDispatcher ─▶ SubscriberPool ─▶ the subscriber with most room ─gRPC─▶ handler
 //!            │      ready: as many as        ◀── settle, progress, credits ──────────┘
 //!            ▼      subscribers have room for
 //!          done │ again │ dead, as of any dispatcher
@@ -10,7 +10,7 @@
 //! A route takes from the queue only as many deliveries as its subscribers have room for, so
 //! nothing is attempted while there is no subscriber.
 //!
-//! Start reading at `dispatcher.rs`; who waits for what is in `line.rs`.
+//! Start reading at `dispatcher.rs`; who waits for what is in `pool.rs`.
 
 mod dispatcher;
 mod settings;

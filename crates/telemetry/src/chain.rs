@@ -8,9 +8,9 @@ use std::fmt;
 /// An error describes only its own layer, and has its cause as `source()`. This puts them
 /// together.
 #[derive(Debug)]
-pub struct Chain<'e>(pub &'e dyn Error);
+pub struct ErrorChain<'e>(pub &'e dyn Error);
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = self.0.to_string();
         write!(f, "{said}")?;

@@ -28,7 +28,7 @@ pub mod metrics;
 pub use opentelemetry::{KeyValue as Attribute, StringValue as Label};
 
 pub use crate::calls::calls;
-pub use crate::chain::Chain;
+pub use crate::chain::ErrorChain;
 pub use crate::export::{Collector, Protocol};
 pub use crate::logs::{Format, Logs, start_logs};
 pub use crate::plain::{is_unsafe, plain};

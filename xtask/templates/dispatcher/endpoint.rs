@@ -8,7 +8,7 @@ use std::time::Duration;
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
 use dispatch___snake__::__Name__Dispatcher;
 use serde_json::json;
-use settings::Tree;
+use settings::SettingsTree;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -45,6 +45,6 @@ async fn the_endpoint_decides() {
 fn the_sample_route_is_right() {
     let registry = dispatcher::registry().with::<__Name__Dispatcher>();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("route.yml");
-    let routes = Tree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
+    let routes = SettingsTree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
     assert_eq!(routes.0[0].dispatcher, "__name__");
 }

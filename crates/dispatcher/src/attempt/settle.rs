@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dispatch::CancellationToken;
 use queue::{QueueError, SettleError, Settlement, Ticket};
-use telemetry::{Chain, metrics};
+use telemetry::{ErrorChain, metrics};
 use tokio::time::sleep;
 
 /// Number of tries to settle, and the pause between. After that the delivery goes back to the
@@ -50,7 +50,7 @@ async fn settle_unhurried(mut ticket: Ticket, settlement: Settlement, route: &st
                 return tracing::warn!(route, "settled too late: somebody else has the delivery");
             }
             Err(unsettled) => {
-                tracing::error!(route, error = %Chain(&unsettled), "delivery not settled");
+                tracing::error!(route, error = %ErrorChain(&unsettled), "delivery not settled");
                 ticket = unsettled.ticket;
                 sleep(SETTLE_AGAIN).await;
             }

@@ -9,15 +9,15 @@ use dispatch::{
 use enrichment::Enriched;
 use event_model::Event;
 use futures::FutureExt;
-use queue::Verdict;
-use queue::same_id::Granted;
+use queue::Disposition;
+use queue::same_id::GrantedClaim;
 use tokio::time::timeout;
 
 use super::AttemptRunner;
 use crate::breaker::BreakerAttempt;
 use crate::explain::without_excerpt;
 use crate::notify::notify;
-use crate::policy::{AttemptResult, RetryInput, Skip};
+use crate::policy::{AttemptResult, RetryInput, SkipReason};
 use crate::reconciled_dedup::ReconciledDedup;
 use crate::report::AttemptReport;
 use crate::same_id::SameId;
@@ -112,7 +112,7 @@ impl AttemptRunner {
         cx: &mut Context,
         others: DuplicateChecks<'o>,
         waited: Duration,
-    ) -> Result<(DuplicateChecks<'o>, Option<Granted>), AttemptResult> {
+    ) -> Result<(DuplicateChecks<'o>, Option<GrantedClaim>), AttemptResult> {
         let has_twin = match others.dedup {
             Some(dedup) => dedup.check(event).await?,
             None => false,
@@ -160,7 +160,7 @@ impl AttemptRunner {
                 cx.enriched = enriched;
                 None
             }
-            Ok(Ok(Enriched::Skip)) => Some(AttemptResult::Skipped(Skip::MovedOn)),
+            Ok(Ok(Enriched::Skip)) => Some(AttemptResult::Skipped(SkipReason::MovedOn)),
             Ok(Err(error)) => Some(AttemptResult::EnrichmentFailed(error)),
             Err(_) => Some(AttemptResult::Panicked),
         }
@@ -205,7 +205,7 @@ impl AttemptRunner {
         let Some(whom) = &self.then.on_dead_letter else {
             return;
         };
-        let Verdict::Dead(reason) = report.verdict() else {
+        let Disposition::Dead(reason) = report.disposition() else {
             return;
         };
         let telling = notify(

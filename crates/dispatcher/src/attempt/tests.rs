@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dispatch::{DispatchError, Done};
-use queue::{Settlement, Verdict};
+use queue::{Disposition, Settlement};
 use tokio::time::sleep;
 
 use super::*;
@@ -71,7 +71,7 @@ async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
     let _handler = isolation.enter(0).await;
     attempt(&attempting, &lease, 5).await;
     let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
-    assert_eq!(settled.verdict, Verdict::Dead(DeadReason::Crash));
+    assert_eq!(settled.disposition, Disposition::Dead(DeadReason::Crash));
     let why = "the process died 5 times while this event was attempted; not proven alone";
     assert_eq!(settled.attempt.detail.as_deref(), Some(why));
 }
@@ -91,8 +91,8 @@ async fn what_can_be_run_alone_in_time_is() {
         drop(handler);
     };
     tokio::join!(attempt(&attempting, &lease, 5), ends);
-    let (verdict, alone) = lease.fate(|fate| (fate.settled[0].verdict, fate.alone.clone()));
-    assert_eq!((verdict, alone), (Verdict::Done, vec![true, false]));
+    let (disposition, alone) = lease.fate(|fate| (fate.settled[0].disposition, fate.alone.clone()));
+    assert_eq!((disposition, alone), (Disposition::Done, vec![true, false]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,8 +236,8 @@ async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Se
 async fn an_answer_of_which_nothing_can_be_told_does_not_undo_the_delivery() {
     let settled = told_by(|| DispatchError::permanent("filling in a template", "line 1")).await;
     assert_eq!(
-        (settled.verdict, settled.attempt.status),
-        (Verdict::Done, Some(200))
+        (settled.disposition, settled.attempt.status),
+        (Disposition::Done, Some(200))
     );
     let detail = settled.attempt.detail.unwrap();
     assert!(
@@ -254,8 +254,8 @@ async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
         source: "no".into(),
     };
     assert_eq!(
-        told_by(refuses).await.verdict,
-        Verdict::Dead(DeadReason::Permanent)
+        told_by(refuses).await.disposition,
+        Disposition::Dead(DeadReason::Permanent)
     );
 }
 
@@ -286,7 +286,10 @@ async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
         attempt(&attempting, &lease, 0).await;
         let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
         assert_eq!(
-            matches!(settled.verdict, Verdict::Dead(DeadReason::Exhausted)),
+            matches!(
+                settled.disposition,
+                Disposition::Dead(DeadReason::Exhausted)
+            ),
             is_dead,
             "{settled:?}"
         );
@@ -319,10 +322,10 @@ async fn an_expression_that_was_asked_is_not_asked_again() {
         attempting.run(delivery, begun).await;
         let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
         let expected = if is_delivered {
-            Verdict::Done
+            Disposition::Done
         } else {
-            Verdict::Dead(DeadReason::Undecided)
+            Disposition::Dead(DeadReason::Undecided)
         };
-        assert_eq!(settled.verdict, expected, "{matched:?}");
+        assert_eq!(settled.disposition, expected, "{matched:?}");
     }
 }

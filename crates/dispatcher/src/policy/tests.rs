@@ -32,16 +32,16 @@ fn at(attempt: u32, elapsed: u64) -> RetryInput {
 }
 
 #[track_caller]
-fn check(ended: &AttemptResult, attempt: u32, elapsed: u64, chance: f64, expected: Verdict) {
+fn check(ended: &AttemptResult, attempt: u32, elapsed: u64, chance: f64, expected: Disposition) {
     let at = RetryInput {
         chance,
         ..at(attempt, elapsed)
     };
-    assert_eq!(verdict(ended, at, &RETRY), expected);
+    assert_eq!(disposition(ended, at, &RETRY), expected);
 }
 
-fn after(seconds: u64) -> Verdict {
-    Verdict::Again(Duration::from_secs(seconds))
+fn after(seconds: u64) -> Disposition {
+    Disposition::Again(Duration::from_secs(seconds))
 }
 
 #[test]
@@ -51,10 +51,16 @@ fn what_the_dispatcher_says_is_final_is_final() {
         9,
         99_999,
         0.0,
-        Verdict::Done,
+        Disposition::Done,
     );
     let permanent = AttemptResult::Answered(Err(DispatchError::permanent("testing", "x")));
-    check(&permanent, 1, 0, 0.0, Verdict::Dead(DeadReason::Permanent));
+    check(
+        &permanent,
+        1,
+        0,
+        0.0,
+        Disposition::Dead(DeadReason::Permanent),
+    );
 }
 
 #[test]
@@ -66,12 +72,12 @@ fn what_was_cut_off_comes_again_however_often_until_the_time_is_up() {
     };
     let at = |elapsed| at(7, elapsed);
     assert_eq!(
-        verdict(&cut, at(5), &once),
-        Verdict::Again(Duration::from_secs(1))
+        disposition(&cut, at(5), &once),
+        Disposition::Again(Duration::from_secs(1))
     );
     assert_eq!(
-        verdict(&cut, at(3600), &once),
-        Verdict::Dead(DeadReason::Exhausted)
+        disposition(&cut, at(3600), &once),
+        Disposition::Dead(DeadReason::Exhausted)
     );
 }
 
@@ -88,23 +94,23 @@ fn what_fluent_does_not_show_yet_uses_up_time_and_no_attempts() {
         None,
         "it says nothing of the destination"
     );
-    assert_eq!(verdict(&missing, at(5), &once), after(8));
+    assert_eq!(disposition(&missing, at(5), &once), after(8));
     assert_eq!(
-        verdict(&missing, at(3600), &once),
-        Verdict::Dead(DeadReason::Exhausted)
+        disposition(&missing, at(3600), &once),
+        Disposition::Dead(DeadReason::Exhausted)
     );
     let never = AttemptResult::EnrichmentFailed(DispatchError::permanent("testing", "x"));
     assert_eq!(
-        verdict(&never, at(5), &once),
-        Verdict::Dead(DeadReason::Permanent)
+        disposition(&never, at(5), &once),
+        Disposition::Dead(DeadReason::Permanent)
     );
     assert_eq!(
-        verdict(
-            &AttemptResult::Skipped(Skip::ReconciledDuplicate),
+        disposition(
+            &AttemptResult::Skipped(SkipReason::ReconciledDuplicate),
             at(5),
             &once
         ),
-        Verdict::Done
+        Disposition::Done
     );
 }
 
@@ -123,14 +129,14 @@ fn who_waits_for_another_of_its_id_waits_shortly_and_is_never_given_up() {
     for (elapsed, left, expected) in [(0, 60, 1), (40, 60, 5), (40, 3, 3), (99_999, 60, 10)] {
         for attempt in [1, 40] {
             assert_eq!(
-                verdict(&waiting(left), at(attempt, elapsed), &once),
+                disposition(&waiting(left), at(attempt, elapsed), &once),
                 after(expected)
             );
         }
     }
-    let ended = Verdict::Again(SHORTEST_WAIT_FOR_OTHER);
+    let ended = Disposition::Again(SHORTEST_WAIT_FOR_OTHER);
     assert_eq!(
-        verdict(&waiting(0), at(1, 0), &once),
+        disposition(&waiting(0), at(1, 0), &once),
         ended,
         "its claim has ended"
     );
@@ -142,7 +148,7 @@ fn what_failed_before_the_destination_was_asked_makes_no_later_wait_longer() {
         asked: 0,
         ..at(40, 5)
     };
-    assert_eq!(verdict(&transient(None), first, &RETRY), after(2));
+    assert_eq!(disposition(&transient(None), first, &RETRY), after(2));
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn a_destination_is_left_alone_for_as_long_as_it_asks_and_a_little_longer() {
 fn a_destination_that_asks_for_little_gets_no_more_attempts_for_it() {
     check(&transient(Some(0)), 1, 0, 0.0, after(1));
     check(&transient(Some(1)), 6, 0, 0.0, after(1));
-    let Verdict::Again(wait) = verdict(&transient(Some(1)), at(6, 0), &RETRY) else {
+    let Disposition::Again(wait) = disposition(&transient(Some(1)), at(6, 0), &RETRY) else {
         panic!()
     };
     assert!(
@@ -189,7 +195,7 @@ fn nobody_may_ask_for_more_than_a_day() {
     };
     for (asked, expected) in [(999_999, 24 * 3600), (23 * 3600, 24 * 3600), (3600, 3960)] {
         assert_eq!(
-            verdict(&transient(Some(asked)), at(1, 0), &three_days),
+            disposition(&transient(Some(asked)), at(1, 0), &three_days),
             after(expected)
         );
     }
@@ -202,7 +208,7 @@ fn time_and_attempts_run_out() {
         5,
         3600,
         0.0,
-        Verdict::Dead(DeadReason::Exhausted),
+        Disposition::Dead(DeadReason::Exhausted),
     );
     let retry = RetrySettings {
         attempts: Some(3),
@@ -214,7 +220,7 @@ fn time_and_attempts_run_out() {
         AttemptResult::Panicked,
     ] {
         assert_eq!(
-            verdict(
+            disposition(
                 &ended,
                 RetryInput {
                     chance: 0.0,
@@ -225,8 +231,8 @@ fn time_and_attempts_run_out() {
             after(1)
         );
         assert_eq!(
-            verdict(&ended, at(3, 0), &retry),
-            Verdict::Dead(DeadReason::Exhausted)
+            disposition(&ended, at(3, 0), &retry),
+            Disposition::Dead(DeadReason::Exhausted)
         );
     }
 }
@@ -246,19 +252,22 @@ fn only_attempts_that_asked_the_destination_are_counted() {
         AttemptResult::Answered(Err(DispatchError::interrupted("testing", "x"))),
         AttemptResult::EnrichmentFailed(DispatchError::transient("testing", "x")),
     ] {
-        assert!(!ended.has_asked() && matches!(verdict(&ended, first, &once), Verdict::Again(_)));
+        assert!(
+            !ended.has_asked()
+                && matches!(disposition(&ended, first, &once), Disposition::Again(_))
+        );
     }
     let twice = RetrySettings {
         attempts: Some(2),
         ..RETRY
     };
     assert!(matches!(
-        verdict(&transient(None), first, &twice),
-        Verdict::Again(_)
+        disposition(&transient(None), first, &twice),
+        Disposition::Again(_)
     ));
     assert_eq!(
-        verdict(&transient(None), first, &once),
-        Verdict::Dead(DeadReason::Exhausted)
+        disposition(&transient(None), first, &once),
+        Disposition::Dead(DeadReason::Exhausted)
     );
 }
 
@@ -281,13 +290,13 @@ fn nothing_is_given_up_while_the_breaker_is_open() {
                 ..at
             };
             assert!(
-                matches!(verdict(&ended, open, &retry), Verdict::Again(_)),
+                matches!(disposition(&ended, open, &retry), Disposition::Again(_)),
                 "{ended:?}"
             );
         }
         assert_eq!(
-            verdict(&ended, at(9, 3600), &retry),
-            Verdict::Dead(DeadReason::Exhausted)
+            disposition(&ended, at(9, 3600), &retry),
+            Disposition::Dead(DeadReason::Exhausted)
         );
     }
     let open = RetryInput {
@@ -295,14 +304,14 @@ fn nothing_is_given_up_while_the_breaker_is_open() {
         ..at(9, 99_999)
     };
     assert_eq!(
-        verdict(&transient(None), open, &retry),
+        disposition(&transient(None), open, &retry),
         after(60),
         "others are asked for first"
     );
     let permanent = AttemptResult::Answered(Err(DispatchError::permanent("testing", "x")));
     assert_eq!(
-        verdict(&permanent, open, &retry),
-        Verdict::Dead(DeadReason::Permanent)
+        disposition(&permanent, open, &retry),
+        Disposition::Dead(DeadReason::Permanent)
     );
 }
 

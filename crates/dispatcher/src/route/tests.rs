@@ -10,14 +10,14 @@ use event_model::SystemClock;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use process::{Readiness, StageWork};
-use queue::{Consumer, Verdict};
+use queue::{Consumer, Disposition};
 use settings::{RateSettings, RetrySettings, RouteSettings, Routes, SettingsTree};
 use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::notify::OutcomeHooks;
 use crate::testing::{BrokenConsumer, FakeQueue, LEASE, ScriptedDispatcher, TestClock, route};
-use crate::{Dispatching, RouteSelection, join_routes};
+use crate::{RouteSelection, RunningRoutes, join_routes};
 
 mod same_id;
 
@@ -28,7 +28,7 @@ fn open_route(
     consumer: impl Consumer + 'static,
     dispatcher: ScriptedDispatcher,
 ) -> OpenRoute {
-    let opened = Opened {
+    let opened = OpenedRoutes {
         dispatcher: AnyDispatcher::of(dispatcher),
         enrichment: None,
         then: OutcomeHooks::default(),
@@ -45,7 +45,7 @@ fn open_route(
 
 fn start(route: OpenRoute) -> Shutdown {
     let shutdown = Shutdown::manual(SECOND);
-    let dispatching = Dispatching {
+    let dispatching = RunningRoutes {
         routes: vec![route],
         unrouted: None,
         registry: StatusRegistry::default(),
@@ -74,8 +74,8 @@ fn unavailable() -> DispatchError {
 
 /// Returns when the event of this ref was done.
 fn done_at(queue: &FakeQueue, reference: &str) -> Option<Instant> {
-    let is_it = |(ended, verdict, _): &&(String, Verdict, Instant)| {
-        ended == reference && *verdict == Verdict::Done
+    let is_it = |(ended, disposition, _): &&(String, Disposition, Instant)| {
+        ended == reference && *disposition == Disposition::Done
     };
     queue.ended().iter().find(is_it).map(|(_, _, at)| *at)
 }
@@ -297,7 +297,7 @@ async fn nothing_is_given_up_while_a_destination_is_left_alone() {
         queue
             .ended()
             .iter()
-            .all(|(_, verdict, _)| *verdict == Verdict::Done)
+            .all(|(_, disposition, _)| *disposition == Disposition::Done)
     );
     assert_eq!(queue.ended().len(), 20);
 }
@@ -346,7 +346,7 @@ async fn a_route_that_ends_with_its_process_is_no_error() {
 }
 
 /// Opens the embedded queue in this folder, with the machine's clock.
-async fn embedded(folder: &Path) -> queues::Opened {
+async fn embedded(folder: &Path) -> queues::OpenedQueue {
     let path = folder.join("queue.db");
     let yaml = format!(
         "fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}",

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use event_model::{Accounts, SystemClock, Timestamp};
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Lifecycle, Outcome, Route, RouteFilter,
-    Settlement, Source, Start, Stores, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Disposition, Lifecycle, Outcome, Route,
+    RouteFilter, Settlement, Source, StartPosition, Stores,
 };
 use tokio::time::timeout;
 use verifier::{KeyRing, Reverifier, SealKeys};
@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     let route = Route {
         name: "r".to_owned(),
         filter: RouteFilter::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(2),
     };
     let mut consumer = queue.source.subscribe(route).await?;
@@ -105,9 +105,9 @@ async fn next(consumer: &mut dyn Consumer) -> anyhow::Result<Delivery> {
 
 async fn settle(delivery: Delivery, act: &str) -> anyhow::Result<()> {
     let verdict = match act {
-        "done" => Verdict::Done,
-        "again" => Verdict::Again(Duration::ZERO),
-        "dead" => Verdict::Dead(DeadReason::Permanent),
+        "done" => Disposition::Done,
+        "again" => Disposition::Again(Duration::ZERO),
+        "dead" => Disposition::Dead(DeadReason::Permanent),
         // Dropped, so that it is given back.
         "drop" => {
             drop(delivery);
@@ -125,7 +125,7 @@ async fn settle(delivery: Delivery, act: &str) -> anyhow::Result<()> {
     delivery
         .ticket
         .settle(Settlement {
-            verdict,
+            disposition: verdict,
             asked: true,
             attempt,
         })

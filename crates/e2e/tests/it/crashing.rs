@@ -10,8 +10,8 @@ use std::time::Duration;
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadQuery, DeadReason, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement,
-    Source, Start, Stores, Verdict,
+    Attempt, DeadQuery, DeadReason, Disposition, Intake, Lifecycle, Outcome, Route, RouteFilter,
+    Settlement, Source, StartPosition, Stores,
 };
 use tokio::time::{Instant, timeout};
 
@@ -28,12 +28,12 @@ fn route() -> Route {
     Route {
         name,
         filter: RouteFilter::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease,
     }
 }
 
-fn settlement(verdict: Verdict) -> Settlement {
+fn settlement(verdict: Disposition) -> Settlement {
     let attempt = Attempt {
         started_at: Timestamp::UNIX_EPOCH,
         took: Duration::ZERO,
@@ -42,7 +42,7 @@ fn settlement(verdict: Verdict) -> Settlement {
         detail: None,
     };
     Settlement {
-        verdict,
+        disposition: verdict,
         asked: true,
         attempt,
     }
@@ -97,7 +97,7 @@ async fn nothing_is_lost(
             seen.insert(delivery.event.name().to_owned());
             delivery
                 .ticket
-                .settle(settlement(Verdict::Done))
+                .settle(settlement(Disposition::Done))
                 .await
                 .unwrap();
         }
@@ -126,7 +126,7 @@ async fn prepare<Q: Intake + Source>(queue: &Q, act: &str) {
             for delivery in timeout(IN_TIME, consumer.next(8)).await.unwrap().unwrap() {
                 delivery
                     .ticket
-                    .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+                    .settle(settlement(Disposition::Dead(DeadReason::Permanent)))
                     .await
                     .unwrap();
                 buried += 1;
@@ -193,7 +193,7 @@ async fn a_crash_while_a_route_is_being_forgotten_is_made_good() {
     while waiting < WAITING {
         let some = timeout(IN_TIME, consumer.next(100)).await.unwrap().unwrap();
         waiting += some.len();
-        let again = Verdict::Again(Duration::from_hours(1));
+        let again = Disposition::Again(Duration::from_hours(1));
         let settled = some
             .into_iter()
             .map(|delivery| delivery.ticket.settle(settlement(again)));
@@ -220,7 +220,7 @@ async fn a_crash_while_a_route_is_being_forgotten_is_made_good() {
             assert!(seen.insert(delivery.event.id()), "each once");
             delivery
                 .ticket
-                .settle(settlement(Verdict::Done))
+                .settle(settlement(Disposition::Done))
                 .await
                 .unwrap();
         }

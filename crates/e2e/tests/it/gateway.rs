@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use simulator::{Events, Shape, Signed};
+use simulator::{Events, Shape, SignedBody};
 
 use crate::pipeline::{PATIENCE, PRODUCTION, Pipeline, SANDBOX, http, signed, until};
 use crate::sink::Sink;
@@ -15,7 +15,7 @@ const NONE: &str = "    []\n";
 /// More chunks of a body without end than any buffer on its way takes: 64 MiB of them.
 const ENDLESS: usize = 16 << 10;
 
-fn post(signed: &Signed) -> String {
+fn post(signed: &SignedBody) -> String {
     request(
         "POST",
         PATH,

@@ -4,7 +4,7 @@ use std::fs;
 
 use e2e::deployment::{Deployment, Plan};
 use serde_json::{Value, json};
-use simulator::Signed;
+use simulator::SignedBody;
 
 use crate::pipeline::{Pipeline, SANDBOX, until};
 use crate::sink::Sink;
@@ -17,7 +17,7 @@ fn body(reference: &str, rest: &str) -> String {
     )
 }
 
-fn signed(reference: &str, rest: &str) -> Signed {
+fn signed(reference: &str, rest: &str) -> SignedBody {
     SANDBOX.sign(body(reference, rest)).unwrap()
 }
 

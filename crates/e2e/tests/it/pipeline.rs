@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
-use simulator::{Events, KeyPair, Retry, Sender, Shape, Signed};
+use simulator::{Events, KeyPair, Retry, Sender, Shape, SignedBody};
 use tempfile::TempDir;
 
 /// Longest wait for something that must happen.
@@ -247,7 +247,7 @@ fluentcommerce:
     }
 
     /// Sends one event that must be accepted; its id.
-    pub(crate) async fn accept(&self, signed: &Signed) -> String {
+    pub(crate) async fn accept(&self, signed: &SignedBody) -> String {
         // The first connection: a gateway that drops it would be helped by a second.
         let answer = self.sender(Retry::Never).send(signed).await.answer.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -276,7 +276,7 @@ pub(crate) fn command(config: &Path, args: &[&str]) -> Output {
 }
 
 /// A signed event about this entity.
-pub(crate) fn signed(name: &str, reference: &str) -> Signed {
+pub(crate) fn signed(name: &str, reference: &str) -> SignedBody {
     let event = Events::new("ACME", 34, fastrand::u64(..)).of(name, Shape::Full);
     let body = String::from_utf8(event.body)
         .unwrap()

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use e2e::deployment::free_ports;
 use e2e::{debian, say_not_run};
-use simulator::Signed;
+use simulator::SignedBody;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -229,7 +229,7 @@ fn request(signature: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// Sends one by a new connection: the status, and how long it took.
-async fn send(address: SocketAddr, signed: Signed) -> (Option<u16>, Duration) {
+async fn send(address: SocketAddr, signed: SignedBody) -> (Option<u16>, Duration) {
     let began = Instant::now();
     let answer = async {
         let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::deployment::{Deployment, Plan, until as until_within};
 use serde_json::Value;
-use simulator::{Retry, Sender, Signed};
+use simulator::{Retry, Sender, SignedBody};
 
 use crate::SANDBOX;
 use crate::pipeline::{Pipeline, free_ports, http, signed, until};
@@ -14,7 +14,7 @@ const SKIP: &str = "match: {}, start: beginning, same-id: skip, retry: { initial
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The same event, made anew for a retry: its id and name, and another body.
-fn made_anew(first: &Signed) -> Signed {
+fn made_anew(first: &SignedBody) -> SignedBody {
     let mut body: Value = serde_json::from_slice(&first.body).unwrap();
     body["attributes"]["madeAnew"] = true.into();
     SANDBOX.sign(body.to_string()).unwrap()

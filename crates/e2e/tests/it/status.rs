@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use e2e::deployment::{Deployment, Plan};
 use e2e::status::read;
 use serde_json::Value;
-use simulator::{Retry, Sender, Signed};
+use simulator::{Retry, Sender, SignedBody};
 
 use crate::SANDBOX;
 use crate::pipeline::{PRODUCTION, Pipeline, signed, until};
@@ -31,7 +31,7 @@ fn now(pipeline: &Pipeline) -> (Value, Option<i32>) {
     read(&pipeline.command(&["status", "--json"]))
 }
 
-fn of_account(account: &str, reference: &str) -> Signed {
+fn of_account(account: &str, reference: &str) -> SignedBody {
     let body = String::from_utf8(signed("E", reference).body.to_vec()).unwrap();
     SANDBOX
         .sign(body.replace("\"ACME\"", &format!("\"{account}\"")))

@@ -19,7 +19,7 @@ pub(crate) fn fields_of(
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, ExactValue>, ViewError> {
     match read(json, |reading, json| {
-        json.deserialize_map(Selection { reading, is_wanted })
+        json.deserialize_map(FieldSelection { reading, is_wanted })
     })? {
         (_, true) => Err(ViewError::Repeated),
         (fields, false) => Ok(fields),
@@ -27,12 +27,12 @@ pub(crate) fn fields_of(
 }
 
 /// Reads the fields, and whether two attributes of a list that is not wanted have one name.
-struct Selection<'r, 'j, W> {
+struct FieldSelection<'r, 'j, W> {
     reading: &'r Reading<'j>,
     is_wanted: W,
 }
 
-impl<'de, W: Fn(&str) -> bool> Visitor<'de> for Selection<'_, '_, W> {
+impl<'de, W: Fn(&str) -> bool> Visitor<'de> for FieldSelection<'_, '_, W> {
     type Value = (BTreeMap<String, ExactValue>, bool);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

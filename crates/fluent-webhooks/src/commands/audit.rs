@@ -5,13 +5,13 @@ use proto::v1;
 use serde_json::json;
 
 use crate::api;
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{output, when};
 
 /// Longest text of a cell, in characters.
 const LONGEST: usize = 120;
 
-pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, limit: u32, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     let answer = api
         .list_audit(v1::ListAuditRequest { page_size: limit })

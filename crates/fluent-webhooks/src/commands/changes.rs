@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use queue::{RouteFilter, RouteState, Start, UNROUTED};
+use queue::{RouteFilter, RouteState, StartPosition, UNROUTED};
 use serde::Serialize;
 use settings::RouteSettings;
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{open, output};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,7 +33,7 @@ struct Finding {
     means: &'static str,
 }
 
-pub(crate) async fn run(common: Common) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs) -> anyhow::Result<()> {
     // The dispatchers do not matter here, only the matches: the routes are read without a
     // registry.
     let routes = open::tree(&common.config)?.routes(None)?;
@@ -85,8 +85,8 @@ fn compare(routes: &[RouteSettings], known: Vec<RouteState>) -> Vec<Finding> {
 
 fn new(route: &RouteSettings, stored: u64) -> Finding {
     let (events, means) = match route.start {
-        Start::Now => (0, "begins, with the first event after the restart"),
-        Start::Beginning => (stored, "begins, with the oldest event kept"),
+        StartPosition::Now => (0, "begins, with the first event after the restart"),
+        StartPosition::Beginning => (stored, "begins, with the oldest event kept"),
     };
     Finding {
         route: route.name.clone(),

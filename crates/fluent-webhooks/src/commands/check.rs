@@ -4,7 +4,7 @@ use dispatch::Registry;
 use dispatcher::{ProcessResources, RouteSelection};
 use event_model::Origin;
 use grpc::GrpcServer;
-use queue::{MatchFields, Start};
+use queue::{MatchFields, StartPosition};
 use serde_json::json;
 use settings::{
     EmbeddedSettings, Gateway, MIN_DEDUP_WINDOW, QueueSettings, ReconcileSettings, RouteSettings,
@@ -12,12 +12,12 @@ use settings::{
 };
 use verifier::{KeyRing, PublicKey};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::commands::logins;
 use crate::{open, output};
 
 pub(crate) async fn run(
-    common: &Common,
+    common: &CommonArgs,
     partly: bool,
     online: bool,
     registry: &Registry,
@@ -241,8 +241,8 @@ fn describe_routes(routes: &[RouteSettings]) {
     ));
     let rows = routes.iter().map(|route| {
         let start = match route.start {
-            Start::Now => "now",
-            Start::Beginning => "beginning",
+            StartPosition::Now => "now",
+            StartPosition::Beginning => "beginning",
         };
         vec![
             route.name.clone(),

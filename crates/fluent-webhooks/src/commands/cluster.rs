@@ -6,12 +6,12 @@ use event_model::{Clock, SystemClock};
 use operator::CERTIFICATE_ENDS_SOON;
 use queue::{ServerState, StoresHealth};
 use queues::cluster::{
-    Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState,
+    Cluster, ClusterReport, ROUTE_PORT, RouteAccess, RoutePort, StreamReport, StreamState,
 };
 use serde_json::{Value, json};
 use settings::QueueSettings;
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{open, output};
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<()> {
     let QueueSettings::JetStream(settings) = open::tree(&common.config)?.queue()? else {
         bail!("the settings name an embedded queue: there is no cluster to look at");
     };
@@ -93,7 +93,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn describe(report: &Report, health: &StoresHealth, route_ports: Option<&[RoutePort]>) {
+fn describe(report: &ClusterReport, health: &StoresHealth, route_ports: Option<&[RoutePort]>) {
     output::line(format!("NATS {}\n", report.server));
     let rows = report.streams.iter().map(|stream| {
         let (state, more) = in_words(stream);
@@ -223,7 +223,11 @@ fn access_in_words(access: RouteAccess) -> (&'static str, &'static str, &'static
     }
 }
 
-fn as_json(report: &Report, health: &StoresHealth, route_ports: Option<&[RoutePort]>) -> Value {
+fn as_json(
+    report: &ClusterReport,
+    health: &StoresHealth,
+    route_ports: Option<&[RoutePort]>,
+) -> Value {
     let servers = health.servers.iter().map(|server| {
         let (state, more) = server_in_words(&server.state);
         json!({ "name": server.name, "state": state, "detail": more })

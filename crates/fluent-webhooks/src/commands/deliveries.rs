@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::api;
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::output;
 use crate::when::{self, TimeArg};
 
@@ -33,7 +33,7 @@ enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     match args.command {
         None => list(common, args.list, shutdown).await,
         Some(Command::Retry { event, route }) => retry(common, event, route, shutdown).await,
@@ -41,7 +41,7 @@ pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyho
 }
 
 async fn retry(
-    common: Common,
+    common: CommonArgs,
     event: String,
     route: Option<String>,
     shutdown: Shutdown,
@@ -111,7 +111,7 @@ impl Filter {
     }
 }
 
-async fn list(common: Common, args: ListArgs, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn list(common: CommonArgs, args: ListArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     let filter = v1::AttemptFilter {
         since: when::wire(args.since),
@@ -163,7 +163,11 @@ fn row(attempt: &v1::Attempt) -> Vec<String> {
 }
 
 /// Shows attempts as they end, until it is told to stop.
-pub(crate) async fn tail(common: Common, filter: Filter, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn tail(
+    common: CommonArgs,
+    filter: Filter,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     let request = v1::WatchDeliveriesRequest {
         filter: Some(filter.wire()),
@@ -186,7 +190,7 @@ pub(crate) async fn tail(common: Common, filter: Filter, shutdown: Shutdown) -> 
     Ok(())
 }
 
-fn tell(common: &Common, attempt: &v1::Attempt) -> anyhow::Result<()> {
+fn tell(common: &CommonArgs, attempt: &v1::Attempt) -> anyhow::Result<()> {
     if common.json {
         return output::json_line(&describe(attempt));
     }

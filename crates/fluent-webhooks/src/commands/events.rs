@@ -7,7 +7,7 @@ use process::Shutdown;
 use proto::v1;
 use serde_json::{Value, json};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::commands::deliveries;
 use crate::{api, open, output, when};
 
@@ -41,7 +41,7 @@ pub(crate) enum Command {
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(
-    common: Common,
+    common: CommonArgs,
     command: Command,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn index(common: CommonArgs, follow: bool, shutdown: &Shutdown) -> anyhow::Result<()> {
     let stores = open::stores_with_index(&common.config).await?;
     let began = Instant::now();
     if !stores.history().catch_up().await? {
@@ -83,7 +83,7 @@ async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Res
     Ok(())
 }
 
-async fn body(common: Common, event: String, shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn body(common: CommonArgs, event: String, shutdown: &Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, shutdown).await?;
     let found = output::answered(api.get_event_body(v1::GetEventBodyRequest { event }).await)?;
     if common.json {
@@ -94,7 +94,7 @@ async fn body(common: Common, event: String, shutdown: &Shutdown) -> anyhow::Res
 }
 
 async fn show(
-    common: Common,
+    common: CommonArgs,
     reference: String,
     limit: u32,
     shutdown: &Shutdown,

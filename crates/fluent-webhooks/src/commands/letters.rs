@@ -6,7 +6,7 @@ use proto::v1;
 use serde_json::{Value, json};
 
 use crate::api::{self, Api};
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::when::{self, TimeArg};
 use crate::{output, progress};
 
@@ -97,7 +97,7 @@ pub(crate) struct LetterArgs {
 }
 
 pub(crate) async fn run(
-    common: Common,
+    common: CommonArgs,
     command: Command,
     which: LetterChoice,
     shutdown: Shutdown,
@@ -145,7 +145,7 @@ pub(crate) async fn run(
 }
 
 async fn redrive(
-    common: &Common,
+    common: &CommonArgs,
     api: &mut Api,
     which: LetterChoice,
     selection: LetterArgs,
@@ -250,7 +250,11 @@ async fn letters(
     Ok(letters)
 }
 
-fn list(common: &Common, letters: &[v1::DeadLetter], which: LetterChoice) -> anyhow::Result<()> {
+fn list(
+    common: &CommonArgs,
+    letters: &[v1::DeadLetter],
+    which: LetterChoice,
+) -> anyhow::Result<()> {
     if common.json {
         return output::json(&letters.iter().map(describe).collect::<Vec<_>>());
     }
@@ -315,7 +319,7 @@ fn describe(letter: &v1::DeadLetter) -> Value {
     })
 }
 
-fn show(common: &Common, letter: &v1::DeadLetter, body: bool) -> anyhow::Result<()> {
+fn show(common: &CommonArgs, letter: &v1::DeadLetter, body: bool) -> anyhow::Result<()> {
     let mut described = describe(letter);
     if body {
         let bytes = letter

@@ -7,14 +7,14 @@ use anyhow::{Context, bail};
 use event_model::SystemClock;
 use fluent_api::{Accounts, ApiError};
 use queue::Stores;
-use queues::Opened;
+use queues::OpenedQueue;
 use serde_json::json;
 use settings::{QueueSettings, SettingsTree};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::output;
 
-pub(crate) async fn run(common: &Common, tree: &SettingsTree) -> anyhow::Result<()> {
+pub(crate) async fn run(common: &CommonArgs, tree: &SettingsTree) -> anyhow::Result<()> {
     let accounts = tree.apis()?;
     if accounts.is_empty() {
         if !common.json {
@@ -71,7 +71,7 @@ fn in_words(answer: Result<Duration, ApiError>) -> String {
         Err(error @ (ApiError::LoginRests { .. } | ApiError::LoginBusy)) => {
             format!("not tried: {error}")
         }
-        Err(error) => telemetry::Chain(&error).to_string(),
+        Err(error) => telemetry::ErrorChain(&error).to_string(),
     }
 }
 
@@ -79,7 +79,7 @@ fn in_words(answer: Result<Duration, ApiError>) -> String {
 enum Counting {
     Beside(Arc<dyn Stores>),
     /// No process has served the queue yet, so the file was created for this command.
-    Own(Box<Opened>),
+    Own(Box<OpenedQueue>),
 }
 
 impl Counting {

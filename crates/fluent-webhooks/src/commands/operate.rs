@@ -9,7 +9,7 @@ use anyhow::Context;
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
 use operator::Operator;
-use process::{Observed, Shutdown, StageArgs, StopTimes};
+use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, QueueSettings, SettingsTree};
 
 use crate::{open, stage};
@@ -29,7 +29,7 @@ struct Plan {
     config: PathBuf,
     queue: QueueSettings,
     operator: OperatorSettings,
-    observed: Observed,
+    observed: ObservabilitySettings,
 }
 
 impl Plan {
@@ -39,7 +39,7 @@ impl Plan {
         let operator = tree.operator()?.context(missing)?;
         // Keys and routes are read again for each call. Mistakes in them are reported now.
         let _ = (tree.gateway()?, tree.routes(None)?);
-        let observed = Observed::read(&tree)?;
+        let observed = ObservabilitySettings::read(&tree)?;
         Ok(Self {
             config,
             queue,

@@ -9,7 +9,7 @@ use operator::Audit;
 use queue::processes::{ProcessSeen, forget_process, processes};
 use serde_json::json;
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{api, open, output};
 
 #[derive(Clone, Debug, Subcommand)]
@@ -23,7 +23,7 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<()> {
     if common.server.is_given() {
         bail!(
             "this works on the queue of these settings, and not at a server: leave out --server; `status --server` shows them too"
@@ -49,7 +49,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     }
 }
 
-fn list(common: &Common, known: &[ProcessSeen]) -> anyhow::Result<()> {
+fn list(common: &CommonArgs, known: &[ProcessSeen]) -> anyhow::Result<()> {
     let now = SystemClock.now();
     if common.json {
         let one = |seen: &ProcessSeen| json!({ "id": seen.id, "state": state(seen, now), "seenAt": seen.seen_at.to_string(), "report": seen.report });

@@ -5,7 +5,7 @@ use proto::v1;
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{output, progress, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -45,7 +45,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(
-    common: Common,
+    common: CommonArgs,
     command: Command,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -85,7 +85,7 @@ pub(crate) async fn run(
     }
 }
 
-fn list(common: &Common, bodies: &[v1::Quarantined]) -> anyhow::Result<()> {
+fn list(common: &CommonArgs, bodies: &[v1::Quarantined]) -> anyhow::Result<()> {
     if common.json {
         return output::json(&bodies.iter().map(describe).collect::<Vec<_>>());
     }

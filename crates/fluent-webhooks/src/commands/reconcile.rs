@@ -10,8 +10,8 @@ use reconciler::{Admission, MissingEvent, Mode, Observer, Reconciler, Summary, W
 use serde_json::json;
 use settings::ApiAccount;
 
-use crate::cli::Common;
-use crate::reconciling::Reconciling;
+use crate::cli::CommonArgs;
+use crate::reconciling::ReconcilerTask;
 use crate::when::TimeArg;
 use crate::{api, open, output, progress};
 
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, args: Args) -> anyhow::Result<()> {
     if common.server.is_given() {
         bail!(
             "Fluent is asked with the logins of these settings, and not at a server: leave out --server"
@@ -51,7 +51,7 @@ pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
         bail!("with --json nobody is asked: say --dry-run, or --yes");
     }
     let tree = open::tree(&common.config)?;
-    let reconciling = Reconciling::required(&tree)?;
+    let reconciling = ReconcilerTask::required(&tree)?;
     let stores = open::stores(&common.config).await?;
     if !common.json {
         reconciling
@@ -110,7 +110,7 @@ fn accounts<'a>(all: &'a [ApiAccount], name: Option<&str>) -> anyhow::Result<Vec
 }
 
 struct Work<'a> {
-    common: &'a Common,
+    common: &'a CommonArgs,
     args: &'a Args,
     window: Window,
     reconciler: Reconciler<'a>,
@@ -225,7 +225,7 @@ impl MissingPrinter {
         }
     }
 
-    fn show(&self, common: &Common) -> anyhow::Result<()> {
+    fn show(&self, common: &CommonArgs) -> anyhow::Result<()> {
         if common.json {
             return output::json(&json!({ "missing": self.shown, "tally": self.tally }));
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use dispatcher::ProcessResources;
 use event_model::SystemClock;
-use process::{Observed, Shutdown, StageArgs, StopTimes};
+use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
 use settings::{QueueSettings, SettingsTree};
 
-use crate::reconciling::Reconciling;
+use crate::reconciling::ReconcilerTask;
 use crate::stage;
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
@@ -25,17 +25,17 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
 struct Plan {
     tree: SettingsTree,
     queue: QueueSettings,
-    reconciling: Reconciling,
-    observed: Observed,
+    reconciling: ReconcilerTask,
+    observed: ObservabilitySettings,
 }
 
 impl Plan {
     fn read(tree: SettingsTree) -> anyhow::Result<Self> {
         let queue = tree.queue()?;
-        let reconciling = Reconciling::required(&tree)?;
+        let reconciling = ReconcilerTask::required(&tree)?;
         // Reads the logins, too.
         ProcessResources::by(&tree)?;
-        let observed = Observed::read(&tree)?;
+        let observed = ObservabilitySettings::read(&tree)?;
         Ok(Self {
             tree,
             queue,

@@ -5,7 +5,7 @@ use proto::v1;
 use serde_json::json;
 
 use crate::api::{self, Api};
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{output, progress, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -33,7 +33,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(
-    common: Common,
+    common: CommonArgs,
     command: Command,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -57,7 +57,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn recheck(common: &Common, api: &mut Api, yes: bool) -> anyhow::Result<()> {
+async fn recheck(common: &CommonArgs, api: &mut Api, yes: bool) -> anyhow::Result<()> {
     let answer = api
         .recheck_refused(v1::RecheckRefusedRequest { admit: false })
         .await;
@@ -76,7 +76,7 @@ async fn recheck(common: &Common, api: &mut Api, yes: bool) -> anyhow::Result<()
     progress::ended(common, &admitted, "admitted", "")
 }
 
-fn list(common: &Common, refused: &[v1::Refused]) -> anyhow::Result<()> {
+fn list(common: &CommonArgs, refused: &[v1::Refused]) -> anyhow::Result<()> {
     if common.json {
         return output::json(&refused.iter().map(describe).collect::<Vec<_>>());
     }
@@ -108,7 +108,7 @@ fn describe(refused: &v1::Refused) -> serde_json::Value {
     })
 }
 
-fn explain(common: &Common, answer: v1::ExplainRefusedResponse) -> anyhow::Result<()> {
+fn explain(common: &CommonArgs, answer: v1::ExplainRefusedResponse) -> anyhow::Result<()> {
     let refused = answer.refused.unwrap_or_default();
     if common.json {
         let mut described = describe(&refused);

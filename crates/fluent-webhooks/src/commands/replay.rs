@@ -4,7 +4,7 @@ use process::Shutdown;
 use proto::v1;
 
 use crate::api;
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::when::{self, TimeArg};
 use crate::{output, progress};
 
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, &shutdown).await?;
     let request = v1::ReplayRequest {
         route: args.route.clone(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use event_model::{
-    Algorithm, Clock, Environment, Event, EventId, KeyId, KeyName, Proof, Stored, SystemClock,
+    Algorithm, Clock, Environment, Event, EventId, KeyId, KeyName, Proof, StoredEvent, SystemClock,
 };
 use queue::UNROUTED;
 use serde::Serialize;
 use settings::RouteSettings;
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{open, output};
 
 #[derive(Serialize)]
@@ -22,7 +22,11 @@ struct Finding {
     why: Vec<String>,
 }
 
-pub(crate) fn run(common: &Common, file: &Path, environment: Environment) -> anyhow::Result<()> {
+pub(crate) fn run(
+    common: &CommonArgs,
+    file: &Path,
+    environment: Environment,
+) -> anyhow::Result<()> {
     let routes = open::tree(&common.config)?.routes(None)?;
     let event = event(open::body(file)?, environment)?;
     let mut findings: Vec<Finding> = routes.0.iter().map(|route| find(route, &event)).collect();
@@ -63,7 +67,7 @@ pub(crate) fn run(common: &Common, file: &Path, environment: Environment) -> any
 /// An event for matching only, without a signature. It is stored nowhere.
 fn event(body: Vec<u8>, environment: Environment) -> anyhow::Result<Event> {
     let id = EventId::of(environment, &body);
-    let stored = Stored {
+    let stored = StoredEvent {
         body: body.into(),
         proof: Proof::Signed(Algorithm::Sha512),
         key: Arc::new(KeyId::any_named(KeyName::new("test", environment))),

@@ -9,7 +9,7 @@ use process::Shutdown;
 use proto::v1;
 use serde_json::{Value, json};
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::commands::route_test;
 use crate::{api, output, when};
 
@@ -54,7 +54,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(
-    common: Common,
+    common: CommonArgs,
     command: Command,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -104,7 +104,7 @@ pub(crate) async fn run(
 }
 
 fn tell_resumed(
-    common: &Common,
+    common: &CommonArgs,
     route: &str,
     resumed: &v1::ResumeRouteResponse,
 ) -> anyhow::Result<()> {
@@ -135,7 +135,7 @@ fn tell_resumed(
     Ok(())
 }
 
-pub(crate) fn list(common: &Common, routes: &[v1::Route]) -> anyhow::Result<()> {
+pub(crate) fn list(common: &CommonArgs, routes: &[v1::Route]) -> anyhow::Result<()> {
     if common.json {
         return output::json(&routes.iter().map(describe).collect::<Vec<_>>());
     }

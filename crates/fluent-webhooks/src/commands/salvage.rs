@@ -7,10 +7,10 @@ use anyhow::bail;
 use event_model::SystemClock;
 use serde_json::json;
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{open, output};
 
-pub(crate) async fn run(common: Common, file: PathBuf) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, file: PathBuf) -> anyhow::Result<()> {
     let settings = open::tree(&common.config)?.queue()?;
     let opened = queues::open(&settings, "salvage", Arc::new(SystemClock)).await?;
     if opened.stores.routes().await?.is_empty() {

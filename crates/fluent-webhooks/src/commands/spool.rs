@@ -10,7 +10,7 @@ use operator::Audit;
 use queue::{SpoolWatermark, facts};
 use serde_json::json;
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{api, open, output};
 
 #[derive(Clone, Debug, Subcommand)]
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Status { path } => status(&common, path),
         Command::Drain { path } => drain(&common, path).await,
@@ -48,7 +48,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     }
 }
 
-async fn list(common: &Common) -> anyhow::Result<()> {
+async fn list(common: &CommonArgs) -> anyhow::Result<()> {
     here(common)?;
     let stores = open::stores(&common.config).await?;
     let spools = facts::spools(stores.facts()).await?;
@@ -85,7 +85,7 @@ async fn list(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn here(common: &Common) -> anyhow::Result<()> {
+fn here(common: &CommonArgs) -> anyhow::Result<()> {
     match common.server.is_given() {
         true => bail!(
             "this works on the queue of these settings, and not at a server: leave out --server"
@@ -94,7 +94,7 @@ fn here(common: &Common) -> anyhow::Result<()> {
     }
 }
 
-async fn forget(common: &Common, id: &str, yes: bool) -> anyhow::Result<()> {
+async fn forget(common: &CommonArgs, id: &str, yes: bool) -> anyhow::Result<()> {
     here(common)?;
     let stores = open::stores(&common.config).await?;
     if !facts::spools(stores.facts())
@@ -117,7 +117,7 @@ async fn forget(common: &Common, id: &str, yes: bool) -> anyhow::Result<()> {
     output::done(common, "forgotten", 1)
 }
 
-fn status(common: &Common, path: Option<PathBuf>) -> anyhow::Result<()> {
+fn status(common: &CommonArgs, path: Option<PathBuf>) -> anyhow::Result<()> {
     let path = match path {
         Some(path) => path,
         None => {
@@ -166,7 +166,7 @@ fn status(common: &Common, path: Option<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
+async fn drain(common: &CommonArgs, path: PathBuf) -> anyhow::Result<()> {
     if !path.exists() {
         bail!("there is no {}", path.display());
     }

@@ -7,11 +7,15 @@ use proto::v1;
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::commands::routes;
 use crate::{output, when};
 
-pub(crate) async fn run(common: Common, strict: bool, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    common: CommonArgs,
+    strict: bool,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     let status = output::answered(api.get_status(v1::GetStatusRequest {}).await)?;
     if common.json {
@@ -59,7 +63,7 @@ fn as_json(status: &v1::GetStatusResponse) -> Value {
     })
 }
 
-fn describe(common: &Common, status: &v1::GetStatusResponse) -> anyhow::Result<()> {
+fn describe(common: &CommonArgs, status: &v1::GetStatusResponse) -> anyhow::Result<()> {
     match status.well {
         true => output::line(format!("{}", "well".green().bold())),
         false => output::line(format!("{}", "needs somebody now".red().bold())),

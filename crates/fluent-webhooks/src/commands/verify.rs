@@ -8,7 +8,7 @@ use event_model::{Clock, Headers, Inbound, SystemClock};
 use operator::diagnose_webhook;
 use serde_json::json;
 
-use crate::cli::Common;
+use crate::cli::CommonArgs;
 use crate::{open, output};
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     headers: Vec<String>,
 }
 
-pub(crate) fn run(common: &Common, args: &Args) -> ExitCode {
+pub(crate) fn run(common: &CommonArgs, args: &Args) -> ExitCode {
     match verify(common, args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(process::FAILED),
@@ -29,7 +29,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> ExitCode {
     }
 }
 
-fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
+fn verify(common: &CommonArgs, args: &Args) -> anyhow::Result<bool> {
     let gateway = open::tree(&common.config)?.gateway()?;
     let headers: Headers = args
         .headers
@@ -46,7 +46,7 @@ fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
     let diagnosis = diagnose_webhook(&gateway, inbound);
     if common.json {
         output::json(
-            &json!({"genuine": diagnosis.genuine, "admitted": diagnosis.admitted, "diagnosis": diagnosis.says, "advice": diagnosis.advice}),
+            &json!({"genuine": diagnosis.genuine, "admitted": diagnosis.admitted, "finding": diagnosis.says, "advice": diagnosis.advice}),
         )?;
     } else {
         let verdict = match (diagnosis.genuine, diagnosis.admitted) {

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
 
 use super::script::PICKUP;
-use super::story::{Delivered, Story};
+use super::story::{DeliveredEvents, Story};
 use super::world::{DOWN, World};
 
 /// Beginnings of entity refs that the endpoints treat in their own way.
@@ -132,7 +132,7 @@ async fn answer(
     } else {
         ""
     };
-    let delivered = Delivered {
+    let delivered = DeliveredEvents {
         id,
         endpoint,
         name: attribute("type"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use simulator::api::Sending;
-use simulator::{Answer, Attempted, Events, Shape, Signed};
+use simulator::{Answer, Attempted, Events, Shape, SignedBody};
 
 use super::endpoints::{FAILS_TWICE, REFUSED};
 use super::world::{ACCOUNT, World};
@@ -37,7 +37,7 @@ pub(super) struct Scene {
     pub(super) name: String,
     pub(super) reference: String,
     pub(super) about: &'static str,
-    pub(super) signed: Signed,
+    pub(super) signed: SignedBody,
     pub(super) outcome: Outcome,
 }
 
@@ -276,7 +276,7 @@ impl Author<'_> {
         name: &str,
         reference: &str,
         about: &'static str,
-        signed: Signed,
+        signed: SignedBody,
         outcome: Outcome,
     ) {
         self.scenes.push(Scene {

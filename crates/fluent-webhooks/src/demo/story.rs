@@ -17,12 +17,12 @@ pub(super) struct Story(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     began: Instant,
-    delivered: Mutex<HashMap<String, Vec<Delivered>>>,
+    delivered: Mutex<HashMap<String, Vec<DeliveredEvents>>>,
 }
 
 /// One request to an endpoint.
 #[derive(Clone, Debug)]
-pub(super) struct Delivered {
+pub(super) struct DeliveredEvents {
     pub(super) id: String,
     pub(super) endpoint: String,
     pub(super) name: String,
@@ -78,8 +78,8 @@ impl Story {
         );
     }
 
-    pub(super) fn delivered(&self, delivered: Delivered) {
-        let Delivered {
+    pub(super) fn delivered(&self, delivered: DeliveredEvents) {
+        let DeliveredEvents {
             endpoint,
             name,
             reference,
@@ -115,13 +115,13 @@ impl Story {
     }
 
     /// The requests about this event.
-    pub(super) fn of(&self, id: &str) -> Vec<Delivered> {
+    pub(super) fn of(&self, id: &str) -> Vec<DeliveredEvents> {
         self.all().get(id).cloned().unwrap_or_default()
     }
 
     /// The requests about reconciled events that were answered 200.
-    pub(super) fn recovered(&self) -> Vec<Delivered> {
-        let all: Vec<Delivered> = self.all().values().flatten().cloned().collect();
+    pub(super) fn recovered(&self) -> Vec<DeliveredEvents> {
+        let all: Vec<DeliveredEvents> = self.all().values().flatten().cloned().collect();
         all.into_iter()
             .filter(|delivered| delivered.is_reconciled && delivered.status == 200)
             .collect()
@@ -132,7 +132,7 @@ impl Story {
         self.all().keys().cloned().collect()
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Vec<Delivered>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Vec<DeliveredEvents>>> {
         self.0
             .delivered
             .lock()

@@ -5,18 +5,18 @@ use queue::{DeadQuery, Stores, UNROUTED};
 
 use super::endpoints::FAILS_TWICE;
 use super::script::{Outcome, PICKUP, Sent};
-use super::story::{Delivered, Story};
+use super::story::{DeliveredEvents, Story};
 use super::world::{self, World};
 use crate::{open, output};
 
 /// The counts of the demo, and its problems.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct DemoVerdict {
     counts: String,
     problems: Vec<String>,
 }
 
-impl Verdict {
+impl DemoVerdict {
     /// Prints the last line. Fails if there were problems.
     pub(super) fn close(self) -> anyhow::Result<()> {
         if self.problems.is_empty() {
@@ -70,7 +70,11 @@ pub(super) fn posted(world: &World) -> usize {
 }
 
 /// Compares what was sent with what arrived and what is stored.
-pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow::Result<Verdict> {
+pub(super) async fn reach(
+    world: &World,
+    story: &Story,
+    sent: &[Sent],
+) -> anyhow::Result<DemoVerdict> {
     let stores = open::stores(&world.config()).await?;
     let kept = Kept::wait_for(&*stores, sent).await?;
     let mut problems: Vec<String> = sent
@@ -119,7 +123,7 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
         kept.unrouted,
         kept.quarantined,
     );
-    Ok(Verdict { counts, problems })
+    Ok(DemoVerdict { counts, problems })
 }
 
 fn problem(story: &Story, sent: &Sent) -> Option<String> {
@@ -229,7 +233,7 @@ impl Kept {
     }
 }
 
-fn summarize(story: &Story, sent: &[Sent], recovered: &[Delivered]) {
+fn summarize(story: &Story, sent: &[Sent], recovered: &[DeliveredEvents]) {
     output::line("\nWhat became of each:\n");
     let rows = sent.iter().map(|sent| {
         let answer = match (&sent.answer, sent.is_duplicate()) {

@@ -52,7 +52,7 @@ impl Door {
             senders: senders.clone(),
             rejected: gateway::RejectedCapture::disabled(),
             refused: gateway::RefusedAccounts::new(Accounts::default()),
-            seen: gateway::SeenHere::default(),
+            seen: gateway::SeenEventsRecorder::default(),
         };
         let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));

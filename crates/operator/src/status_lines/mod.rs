@@ -41,7 +41,7 @@ const DISK_FILLS: f64 = 0.9;
 
 /// The facts that the lines are made of.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct StatusFacts {
     pub(crate) now: Timestamp,
     /// The routes of this process's settings; `None` if they have none.
     pub(crate) listed: Option<HashSet<String>>,
@@ -80,7 +80,7 @@ pub(crate) struct StatusLine {
 }
 
 /// The lines, in the order of the table of alerts.
-pub(crate) fn lines(known: &Known) -> Vec<StatusLine> {
+pub(crate) fn lines(known: &StatusFacts) -> Vec<StatusLine> {
     let mut lines = Lines {
         known,
         lines: Vec::new(),
@@ -101,7 +101,7 @@ pub(crate) fn lines(known: &Known) -> Vec<StatusLine> {
 }
 
 struct Lines<'k> {
-    known: &'k Known,
+    known: &'k StatusFacts,
     lines: Vec<StatusLine>,
 }
 
@@ -337,7 +337,7 @@ impl Lines<'_> {
         if let Some(error) = &known.unreadable {
             let text = format!(
                 "some of what the queue keeps can't be read now, and is missing here: {}",
-                telemetry::Chain(error)
+                telemetry::ErrorChain(error)
             );
             self.say(&alerts::QUEUE_AWAY, text);
         }
@@ -347,7 +347,7 @@ impl Lines<'_> {
                     &alerts::QUEUE_AWAY,
                     format!(
                         "the queue's servers can't be asked: {}",
-                        telemetry::Chain(error)
+                        telemetry::ErrorChain(error)
                     ),
                 );
             }

@@ -54,8 +54,8 @@ fn route(name: &str, change: impl FnOnce(&mut RouteState)) -> RouteState {
     route
 }
 
-fn well() -> Known {
-    Known {
+fn well() -> StatusFacts {
+    StatusFacts {
         now: at(0),
         listed: None,
         routes: vec![
@@ -82,12 +82,12 @@ fn well() -> Known {
     }
 }
 
-fn names(known: &Known) -> Vec<&'static str> {
+fn names(known: &StatusFacts) -> Vec<&'static str> {
     lines(known).iter().map(|line| line.alert.name).collect()
 }
 
 #[track_caller]
-fn check(change: impl FnOnce(&mut Known), expected: &[&str], words: &str) {
+fn check(change: impl FnOnce(&mut StatusFacts), expected: &[&str], words: &str) {
     let mut known = well();
     change(&mut known);
     let lines = lines(&known);
@@ -104,25 +104,26 @@ fn a_cluster_whose_operator_has_no_routes_is_well() {
 
 #[test]
 fn a_route_is_of_others_of_nobody_or_not_wanted_any_more() {
-    let nobody = |known: &mut Known| known.routes[0].working.clear();
+    let nobody = |known: &mut StatusFacts| known.routes[0].working.clear();
     check(nobody, &["FluentRouteNotRun"], "route r: nobody runs it");
-    let forgotten = |known: &mut Known| {
+    let forgotten = |known: &mut StatusFacts| {
         known
             .routes
             .push(route("old", |route| route.working.clear()));
     };
     check(forgotten, &["FluentRouteForgotten"], "routes forget old");
-    let restarting = |known: &mut Known| {
+    let restarting = |known: &mut StatusFacts| {
         known.routes[0].working.clear();
         known.processes[1].report.is_closed = true;
     };
     check(restarting, &["FluentRouteNotRun"], "nobody runs it");
-    let nobody_has_any = |known: &mut Known| {
+    let nobody_has_any = |known: &mut StatusFacts| {
         known.processes[1].report.routes.clear();
         known.routes[0].working.clear();
     };
     check(nobody_has_any, &["FluentRouteNotRun"], "nobody runs it");
-    let listed = |known: &mut Known| known.listed = Some(["r", "new"].map(str::to_owned).into());
+    let listed =
+        |known: &mut StatusFacts| known.listed = Some(["r", "new"].map(str::to_owned).into());
     check(
         listed,
         &["FluentRouteNotRun"],
@@ -148,7 +149,7 @@ fn a_route_is_late_by_age_but_not_for_one_event_that_waits() {
         &["FluentRouteLate"],
         "",
     );
-    let paused = |known: &mut Known| {
+    let paused = |known: &mut StatusFacts| {
         (
             known.routes[0].oldest,
             known.routes[0].behind,
@@ -177,7 +178,7 @@ fn who_is_gone_is_named_until_it_is_forgotten_or_a_day_has_passed() {
 /// Everything that is wrong has a line with the words of the table.
 #[test]
 fn each_alert_of_the_table_that_status_sees_has_its_line() {
-    let everything = Known {
+    let everything = StatusFacts {
         listed: Some(["r", "new"].map(str::to_owned).into()),
         routes: vec![
             route("r", |route| {
@@ -256,7 +257,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         ..well()
     };
     let mut found = names(&everything);
-    let away = Known {
+    let away = StatusFacts {
         health: Err(QueueError::unavailable("asking", "gone")),
         ..well()
     };

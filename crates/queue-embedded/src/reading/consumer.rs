@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::reading::lanes::DeliveryRequest;
 use crate::reading::route::RouteBuffer;
 use crate::shared::Shared;
-use crate::writing::claim::Claim;
+use crate::writing::claim::ClaimJob;
 
 /// One reader of a route's buffer.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl EmbeddedConsumer {
     ) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
         let (reply, answer) = oneshot::channel();
         let taken = self.route.take(wanted, |taken| {
-            let claim = Claim::new(
+            let claim = ClaimJob::new(
                 Arc::clone(&self.route),
                 Arc::clone(&self.shared),
                 taken,

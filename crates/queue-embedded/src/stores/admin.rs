@@ -6,8 +6,8 @@ use std::sync::Arc;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, FactStore, HasFacts, History, Pause, Position, Quarantine, QueueError,
-    RejectedStore, Replayed, RouteState, StoreUsage, Stores, StoresHealth,
+    DeadLetters, FactAccess, FactStore, History, Pause, Position, Quarantine, QueueError,
+    RejectedStore, ReplayOutcome, RouteState, StoreUsage, Stores, StoresHealth,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{prefix, signed, unsigned};
@@ -39,7 +39,7 @@ fn unsettled_bytes(sql: &Connection) -> rusqlite::Result<u64> {
     Ok(u64::try_from(share).unwrap_or(u64::MAX))
 }
 
-impl HasFacts for SqliteStores {
+impl FactAccess for SqliteStores {
     fn facts(&self) -> &dyn FactStore {
         self
     }
@@ -142,7 +142,7 @@ impl Stores for SqliteStores {
         route: &'a str,
         events: &'a [(Position, Event)],
         again: bool,
-    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
         let route = route.to_owned();
         let positions = events
             .iter()

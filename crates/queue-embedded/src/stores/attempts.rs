@@ -5,7 +5,7 @@ use std::time::Duration;
 use event_model::EventId;
 use queue::{
     Attempt, AttemptPage, AttemptQuery, EndedAttempt, EventSummary, Outcome, PAGE_BYTES, Position,
-    ReceivedPage, ReceivedQuery, Replayed, StoryStep,
+    ReceivedPage, ReceivedQuery, ReplayOutcome, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
 use sqlite_file::rows::{
@@ -167,18 +167,18 @@ pub(crate) fn replay(
     positions: &[Position],
     again: bool,
     now: i64,
-) -> rusqlite::Result<Option<Vec<Replayed>>> {
+) -> rusqlite::Result<Option<Vec<ReplayOutcome>>> {
     let Some(id) = known_route(sql, route)? else {
         return Ok(None);
     };
     let one = |position: &Position| {
         let position = packed(*position);
         let stands = stands(sql, id, route, position)?;
-        if stands == Replayed::HandedOver
-            || (again && matches!(stands, Replayed::Done | Replayed::Dead))
+        if stands == ReplayOutcome::HandedOver
+            || (again && matches!(stands, ReplayOutcome::Done | ReplayOutcome::Dead))
         {
             hand_over(sql, id, route, position, false, now)?;
-            return Ok(Replayed::HandedOver);
+            return Ok(ReplayOutcome::HandedOver);
         }
         Ok(stands)
     };
@@ -190,7 +190,12 @@ pub(crate) fn replay(
 }
 
 /// State of an event on a route; `HandedOver` if nothing prevents a replay.
-fn stands(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<Replayed> {
+fn stands(
+    sql: &Connection,
+    id: i64,
+    route: &str,
+    position: i64,
+) -> rusqlite::Result<ReplayOutcome> {
     sql.prepare_cached(
         "SELECT NOT EXISTS (SELECT 1 FROM bodies WHERE position = ?3),
             (SELECT cursor < ?3 FROM routes WHERE id = ?1)
@@ -201,11 +206,11 @@ fn stands(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Re
     .query_row(params![id, route, position], |row| {
         let is = |column| row.get::<_, bool>(column);
         Ok(match (is(0)?, is(1)?, is(2)?, is(3)?) {
-            (true, ..) => Replayed::Gone,
-            (_, true, ..) => Replayed::Ahead,
-            (_, _, true, _) => Replayed::Dead,
-            (.., true) => Replayed::Done,
-            _ => Replayed::HandedOver,
+            (true, ..) => ReplayOutcome::Gone,
+            (_, true, ..) => ReplayOutcome::Ahead,
+            (_, _, true, _) => ReplayOutcome::Dead,
+            (.., true) => ReplayOutcome::Done,
+            _ => ReplayOutcome::HandedOver,
         })
     })
 }

@@ -11,7 +11,7 @@ use queue::{Position, Presence, QueueError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sqlite_file::rows::packed;
 use sqlite_file::{
-    Failure, FileLocation, OpenError, READ_WITHIN, Status, connect_to_read, end_after, lock,
+    Failure, FileLocation, FileStatus, OpenError, READ_WITHIN, connect_to_read, end_after, lock,
     open_beside, reading, small_cache,
 };
 
@@ -29,7 +29,7 @@ pub struct SqliteStores {
     to_write: Arc<Mutex<Connection>>,
     pub(crate) now: Option<i64>,
     /// Status and location of the file as its writer knows them, in the process that serves it.
-    served: Option<(Arc<Status>, Arc<FileLocation>)>,
+    served: Option<(Arc<FileStatus>, Arc<FileLocation>)>,
 }
 
 impl SqliteStores {
@@ -57,7 +57,7 @@ impl SqliteStores {
 
     /// Ties these stores to the writer of the same process: when it must not write, they must
     /// not.
-    pub(crate) fn serving(self, status: Arc<Status>, place: Arc<FileLocation>) -> Self {
+    pub(crate) fn serving(self, status: Arc<FileStatus>, place: Arc<FileLocation>) -> Self {
         Self {
             served: Some((status, place)),
             ..self
@@ -125,7 +125,7 @@ impl SqliteStores {
         let now = self.now;
         let served = self.served.clone();
         let can_write = move || match &served {
-            Some((status, place)) => can_write(status, place),
+            Some((status, place)) => ensure_writable(status, place),
             None => Ok(()),
         };
         blocking(move || {
@@ -149,7 +149,7 @@ impl SqliteStores {
 
 /// Fails if the file can't be trusted, or is no longer in its place, where nobody would find what
 /// was written.
-fn can_write(status: &Status, place: &FileLocation) -> Result<(), QueueError> {
+fn ensure_writable(status: &FileStatus, place: &FileLocation) -> Result<(), QueueError> {
     match status.failure() {
         Some(why) => Err(Failure::Broken(why).into()),
         None if !place.is_there() => Err(Failure::Gone.into()),
@@ -159,7 +159,7 @@ fn can_write(status: &Status, place: &FileLocation) -> Result<(), QueueError> {
 
 /// Whether a table exists, asked as a query: `table_exists` looks at what this connection
 /// remembers of the file, and another process may have created the table since.
-pub(crate) fn find_table(sql: &Connection, table: &str) -> rusqlite::Result<bool> {
+pub(crate) fn contains_table(sql: &Connection, table: &str) -> rusqlite::Result<bool> {
     sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)")?
         .query_row([table], |row| row.get(0))
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::reading;
 use sqlite_file::rows::from_nanos;
 
-use crate::stores::connections::{SqliteStores, find_table, nanoseconds, sqlite_now, writing};
+use crate::stores::connections::{SqliteStores, contains_table, nanoseconds, sqlite_now, writing};
 use crate::stores::same_ids;
 
 const TABLE: &str = "
@@ -89,7 +89,7 @@ fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
 /// The value of a fact, and its version: the time at which it was set, which rises with every
 /// change.
 fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes, u64)>> {
-    if !find_table(sql, "marks")? {
+    if !contains_table(sql, "marks")? {
         return Ok(None);
     }
     let mut statement = sql.prepare_cached("SELECT value, at FROM marks WHERE name = ?1")?;
@@ -118,7 +118,7 @@ fn entries(sql: &Connection, word: &str) -> rusqlite::Result<Vec<Fact>> {
     if word == SAME_ID {
         return same_ids::entries(sql);
     }
-    if !find_table(sql, "marks")? {
+    if !contains_table(sql, "marks")? {
         return Ok(Vec::new());
     }
     // Names that begin with `<word>.` sort before `<word>/`.

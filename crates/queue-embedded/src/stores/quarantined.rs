@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Quarantine, Quarantined, QueueError};
 use rusqlite::{Connection, params};
-use sqlite_file::quarantine::{find_body, keep, list};
+use sqlite_file::quarantine::{contains_body, keep, list};
 use sqlite_file::rows::{prefix, signed};
 use sqlite_file::{Job, Waiting, lock, reading};
 use tokio::sync::oneshot;
@@ -67,7 +67,7 @@ fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
 
 /// Publishes an event, unless it is known. Returns whether it was.
 pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<bool, QueueError> {
-    if find_event(sql, event).map_err(writing)? {
+    if contains_event(sql, event).map_err(writing)? {
         return Ok(true);
     }
     let mut last = last_position(sql).map_err(writing)?;
@@ -76,7 +76,7 @@ pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<bool, Queu
         .map(|_| false)
 }
 
-fn find_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
+fn contains_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
     sql.query_row(
         "SELECT EXISTS (SELECT 1 FROM events WHERE prefix = ?1 AND id = ?2)",
         params![prefix(&event.id()), event.id().as_bytes()],
@@ -171,7 +171,7 @@ enum QuarantineResult {
 impl Job<QueueJobs> for QuarantineJob {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let bytes = self.body.body.len() as u64;
-        self.outcome = if find_body(store.sql, &self.body)? {
+        self.outcome = if contains_body(store.sql, &self.body)? {
             QuarantineResult::Before
         } else if self.shared.quarantined.load(Ordering::Relaxed) + bytes > MAX_BYTES {
             QuarantineResult::NoRoom

@@ -9,7 +9,7 @@ use sqlite_file::rows::{from_nanos, signed};
 use sqlite_file::{meta, set_meta};
 
 use crate::options::Options;
-use crate::stores::connections::{find_table, nanoseconds};
+use crate::stores::connections::{contains_table, nanoseconds};
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS same_ids (
@@ -34,7 +34,7 @@ const SHARE: u64 = 20;
 const CHUNK: usize = 256;
 
 pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
-    if !find_table(sql, "same_ids")? {
+    if !contains_table(sql, "same_ids")? {
         return Ok(None);
     }
     let mut statement = sql.prepare_cached("SELECT value FROM same_ids WHERE name = ?1")?;
@@ -72,7 +72,7 @@ pub(crate) fn bytes(sql: &Connection) -> rusqlite::Result<i64> {
 pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusqlite::Result<bool> {
     let most = signed(MOST.min(options.retention.bytes / SHARE));
     let too_old = now.saturating_sub(nanoseconds(options.dedup_window));
-    if !find_table(sql, "same_ids")? {
+    if !contains_table(sql, "same_ids")? {
         return Ok(false);
     }
     let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -106,7 +106,7 @@ pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusql
 }
 
 pub(crate) fn entries(sql: &Connection) -> rusqlite::Result<Vec<Fact>> {
-    if !find_table(sql, "same_ids")? {
+    if !contains_table(sql, "same_ids")? {
         return Ok(Vec::new());
     }
     sql.prepare_cached("SELECT name, value, at FROM same_ids ORDER BY name")?

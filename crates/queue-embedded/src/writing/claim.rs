@@ -17,7 +17,7 @@ use crate::writing::job::{QueueJobs, Store};
 use crate::writing::settle::EmbeddedLease;
 
 /// Records attempts before they begin.
-pub(crate) struct Claim {
+pub(crate) struct ClaimJob {
     route: Arc<RouteBuffer>,
     shared: Arc<Shared>,
     taken: ClaimedDeliveries,
@@ -31,7 +31,7 @@ pub(crate) struct Claim {
     reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
 }
 
-impl Claim {
+impl ClaimJob {
     pub(crate) fn new(
         route: Arc<RouteBuffer>,
         shared: Arc<Shared>,
@@ -51,7 +51,7 @@ impl Claim {
     }
 }
 
-impl Job<QueueJobs> for Claim {
+impl Job<QueueJobs> for ClaimJob {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         // A job may be applied twice: the first time in a group that was rolled back.
         (self.now, self.overtaken, self.missed) = (store.now, false, false);

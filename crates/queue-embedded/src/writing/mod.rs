@@ -1,6 +1,7 @@
 //! Writing to a queue file: by one thread, in groups.
 
 pub(crate) mod claim;
+pub(crate) mod clock_set_back;
 pub(crate) mod housekeeping;
 pub(crate) mod job;
 pub(crate) mod publish;
@@ -8,7 +9,6 @@ pub(crate) mod queue_time;
 pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod same_id;
-pub(crate) mod set_back;
 pub(crate) mod settle;
 pub(crate) mod subscribe;
 pub(crate) mod sweep;

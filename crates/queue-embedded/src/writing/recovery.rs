@@ -7,7 +7,7 @@ use sqlite_file::rows::{signed, unsigned};
 use crate::file::schema::last_position;
 use crate::shared::LeaseKey;
 use crate::writing::job::Store;
-use crate::writing::settle::{bury, ended, record, remove};
+use crate::writing::settle::{ended, record, remove, write_dead_letter};
 
 /// Recovers the attempts that the last process left unfinished.
 ///
@@ -64,7 +64,7 @@ fn resume(store: &Store<'_>, left: &InterruptedAttempt) -> rusqlite::Result<()> 
         "an event was alone in flight when the process died: it is a dead letter now"
     );
     let why = "the process died while this event was attempted alone";
-    bury(store, key, left.attempt, DeadReason::Crash, Some(why))?;
+    write_dead_letter(store, key, left.attempt, DeadReason::Crash, Some(why))?;
     remove(store, key)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use event_model::{Bytes, EventId, FluentKey, Timestamp};
 use queue::QueueError;
-use queue::same_id::{self, Claim, Granted};
+use queue::same_id::{self, Claim, GrantedClaim};
 use sqlite_file::{Job, reading};
 use tokio::sync::oneshot;
 
@@ -90,7 +90,7 @@ pub(crate) async fn release(
     shared: &Arc<Shared>,
     (key, route): (FluentKey, &str),
     id: EventId,
-    granted: Granted,
+    granted: GrantedClaim,
 ) -> Result<(), QueueError> {
     let decide = move |found: Option<&[u8]>| ((), same_id::decide_release(found, id, granted));
     change(shared, same_id::name(key, route), true, Box::new(decide)).await

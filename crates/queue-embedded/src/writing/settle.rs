@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use queue::{Attempt, DeadReason, Lease, MAX_DETAIL, Outcome, QueueError, Settlement, Verdict};
+use queue::{Attempt, DeadReason, Disposition, Lease, MAX_DETAIL, Outcome, QueueError, Settlement};
 use rusqlite::{OptionalExtension, params};
 use sqlite_file::rows::{from_nanos, nanos, signed};
 use sqlite_file::{Job, lock};
@@ -169,13 +169,13 @@ impl Job<QueueJobs> for Settle {
                 if *was_alone {
                     clear(store, self.key)?;
                 }
-                match settlement.verdict {
-                    Verdict::Done => remove(store, self.key)?,
-                    Verdict::Again(after) => {
+                match settlement.disposition {
+                    Disposition::Done => remove(store, self.key)?,
+                    Disposition::Again(after) => {
                         self.due = Some(wait(store, self.key, after, settlement.asked)?)
                     }
-                    Verdict::Dead(reason) => {
-                        bury(
+                    Disposition::Dead(reason) => {
+                        write_dead_letter(
                             store,
                             self.key,
                             self.attempt,
@@ -387,7 +387,7 @@ pub(crate) fn record(
 }
 
 /// Writes a dead letter. The caller removes its row in `deliveries` in the same transaction.
-pub(crate) fn bury(
+pub(crate) fn write_dead_letter(
     store: &Store<'_>,
     key: LeaseKey,
     attempts: u32,

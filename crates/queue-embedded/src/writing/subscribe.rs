@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use queue::{QueueError, Route, Start};
+use queue::{QueueError, Route, StartPosition};
 use rusqlite::{OptionalExtension, params};
 use sqlite_file::rows::{signed, unsigned};
 use sqlite_file::{Job, lock};
@@ -97,8 +97,8 @@ fn before_the_first(store: &Store<'_>) -> rusqlite::Result<u64> {
 
 fn create(store: &Store<'_>, route: &Route) -> rusqlite::Result<(i64, u64)> {
     let cursor = match route.start {
-        Start::Now => *store.last,
-        Start::Beginning => before_the_first(store)?,
+        StartPosition::Now => *store.last,
+        StartPosition::Beginning => before_the_first(store)?,
     };
     store
         .sql

@@ -10,10 +10,10 @@ use sqlite_file::{Log, Owner, quarantine, set_meta};
 
 use crate::file::schema::{WORKING, last_position};
 use crate::shared::Shared;
+use crate::writing::clock_set_back::{self, ClockReading};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::job::{QueueJobs, Store};
 use crate::writing::queue_time::QueueTime;
-use crate::writing::set_back::{self, LastLook};
 
 /// Interval between two records of the time, in nanoseconds.
 const NOTE_EVERY: i64 = 1_000_000_000;
@@ -38,7 +38,7 @@ pub(crate) struct QueueOwner {
     /// The group time at which the time was last recorded, in Unix nanoseconds.
     noted: i64,
     /// The clock at the last check.
-    looked: LastLook,
+    looked: ClockReading,
     shared: Arc<Shared>,
     housekeeping: Housekeeping,
     time: QueueTime,
@@ -62,7 +62,7 @@ impl QueueOwner {
             // Summed when the file was opened.
             summed: Instant::now(),
             noted: i64::MIN,
-            looked: LastLook::now(now),
+            looked: ClockReading::now(now),
             shared,
             housekeeping,
             time,
@@ -94,9 +94,9 @@ impl QueueOwner {
 
     /// Moves waiting deliveries if the clock was set back. If that fails, the next check does it.
     fn follow_clock(&mut self, sql: &Connection) -> rusqlite::Result<()> {
-        let looked = LastLook::now(self.shared.now());
+        let looked = ClockReading::now(self.shared.now());
         if let Some(by) = looked.set_back_since(self.looked) {
-            set_back::follow(sql, &self.shared, by)?;
+            clock_set_back::follow(sql, &self.shared, by)?;
         }
         self.looked = looked;
         Ok(())

@@ -17,7 +17,7 @@ pub use crate::cluster::route_ports::{ROUTE_PORT, RouteAccess, RoutePort};
 pub use crate::streams::StreamName;
 
 use crate::api;
-use crate::connect::{Link, REQUEST, connect, connected};
+use crate::connect::{NatsConnection, REQUEST, connect, connected};
 use crate::options::{Layout, Options};
 use crate::stores::health::health;
 use crate::streams::{INFLIGHT, Shard};
@@ -28,7 +28,7 @@ const OLDEST: (i64, i64, i64) = (2, 12, 0);
 
 /// Comparison of a cluster with what it should be.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ClusterReport {
     /// The version of the server that answered.
     pub server: String,
     /// Whether that version is new enough.
@@ -70,7 +70,7 @@ pub enum StreamState {
     Drifted(Vec<Drift>),
 }
 
-impl Report {
+impl ClusterReport {
     /// Whether the server would refuse the largest bodies.
     pub fn is_payload_small(&self) -> bool {
         i32::try_from(self.max_payload).is_ok_and(|bytes| bytes < layout::MAX_MESSAGE)
@@ -89,7 +89,7 @@ impl Report {
 }
 
 /// Shows in one line what is wrong.
-impl fmt::Display for Report {
+impl fmt::Display for ClusterReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_supported {
             return write!(
@@ -128,7 +128,7 @@ impl fmt::Display for Report {
 /// A connection to a cluster, for commands that may make its streams.
 #[derive(Debug)]
 pub struct Cluster {
-    link: Link,
+    link: NatsConnection,
     layout: Layout,
     /// The addresses of the settings.
     servers: Vec<String>,
@@ -165,13 +165,13 @@ impl Cluster {
     }
 
     /// Compares every stream with what it should be.
-    pub async fn check(&self) -> Result<Report, QueueError> {
+    pub async fn check(&self) -> Result<ClusterReport, QueueError> {
         check(&self.link, &self.layout).await
     }
 
     /// Makes streams that are missing and changes what may be changed. What can't be changed is
     /// left as it is, and reported.
-    pub async fn init(&self) -> Result<Report, QueueError> {
+    pub async fn init(&self) -> Result<ClusterReport, QueueError> {
         let mut report = self.check().await?;
         if !report.is_supported {
             return Ok(report);
@@ -209,7 +209,10 @@ impl Cluster {
 
 /// Makes the stream of markers of attempts that began, which servers keep in memory: the one
 /// stream that services make, since a single server loses it with each restart.
-pub(crate) async fn make_inflight(link: &Link, layout: &Layout) -> Result<(), QueueError> {
+pub(crate) async fn make_inflight(
+    link: &NatsConnection,
+    layout: &Layout,
+) -> Result<(), QueueError> {
     match api::stream_info(link, INFLIGHT).await {
         Err(error) if error.is_missing() => make(link, &layout::config(INFLIGHT, layout)).await,
         Ok(_) => Ok(()),
@@ -217,7 +220,7 @@ pub(crate) async fn make_inflight(link: &Link, layout: &Layout) -> Result<(), Qu
     }
 }
 
-async fn make(link: &Link, wanted: &Config) -> Result<(), QueueError> {
+async fn make(link: &NatsConnection, wanted: &Config) -> Result<(), QueueError> {
     let subject = format!("STREAM.CREATE.{}", wanted.name);
     let made = api::until_answered(|| api::ask::<Info>(link, &subject, wanted)).await;
     made.map(drop).map_err(|error| error.of("making a stream"))
@@ -225,7 +228,7 @@ async fn make(link: &Link, wanted: &Config) -> Result<(), QueueError> {
 
 /// Returns what is wrong with the server or the stream of events; `None` if both are as they
 /// should be.
-pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<String> {
+pub(crate) fn wrong_with(link: &NatsConnection, layout: &Layout, events: &Info) -> Option<String> {
     let wanted = layout::config(Shard::ONLY.events(), layout);
     let drifts = drift::between(&wanted, &events.config);
     let state = if drifts.is_empty() {
@@ -245,7 +248,10 @@ pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<
 }
 
 /// Compares every stream with what it should be.
-pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueError> {
+pub(crate) async fn check(
+    link: &NatsConnection,
+    layout: &Layout,
+) -> Result<ClusterReport, QueueError> {
     let mut streams = Vec::new();
     for (name, purpose) in STREAMS {
         let wanted = layout::config(name, layout);
@@ -274,7 +280,7 @@ pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueE
     Ok(report(link, streams))
 }
 
-fn report(link: &Link, streams: Vec<StreamReport>) -> Report {
+fn report(link: &NatsConnection, streams: Vec<StreamReport>) -> ClusterReport {
     let server = link
         .client
         .try_server_info()
@@ -283,7 +289,7 @@ fn report(link: &Link, streams: Vec<StreamReport>) -> Report {
     let (major, minor, patch) = OLDEST;
     let is_supported = !server.is_empty() && link.client.is_server_compatible(major, minor, patch);
     let max_payload = link.client.max_payload();
-    Report {
+    ClusterReport {
         server,
         is_supported,
         max_payload,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, Info, pull};
 use event_model::Timestamp;
 use futures::future::try_join_all;
-use queue::{Position, QueueError, Route, Start};
+use queue::{Position, QueueError, Route, StartPosition};
 use tokio::time::sleep;
 
 use crate::api::{self, ApiError};
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::consuming::filter::subjects;
 use crate::consuming::floor;
 use crate::consuming::takeover::present;
@@ -38,7 +38,7 @@ const JOINING: &str = "joining a route";
 /// A route that has a consumer of the retries was seen before: if it has none of the events,
 /// these are of a new stream, and all of them are for it.
 pub(crate) async fn ensure_consumers(
-    link: &Link,
+    link: &NatsConnection,
     route: &Route,
     resume: Option<Position>,
     is_announced: bool,
@@ -62,8 +62,8 @@ pub(crate) async fn ensure_consumers(
         (None, _) if was_seen => Ok(floor::read(link, &route.name)
             .await?
             .map_or(DeliverPolicy::All, behind)),
-        (None, Start::Now) if !check_sequence_reuse(link).await? => Ok(DeliverPolicy::New),
-        (None, Start::Now | Start::Beginning) => Ok(DeliverPolicy::All),
+        (None, StartPosition::Now) if !check_sequence_reuse(link).await? => Ok(DeliverPolicy::New),
+        (None, StartPosition::Now | StartPosition::Beginning) => Ok(DeliverPolicy::All),
     };
     let events = put(link, Shard::ONLY.events(), wanted, is_announced, start).await?;
     let due = crate::names::due(&route.name, ">");
@@ -82,7 +82,7 @@ fn behind(position: Position) -> DeliverPolicy {
 /// Whether the stream of events was recreated a short while ago, after it was lost, and gets
 /// again what spools still have. A route that is unknown there was known before: "from now on"
 /// would leave out events that were accepted.
-async fn check_sequence_reuse(link: &Link) -> Result<bool, QueueError> {
+async fn check_sequence_reuse(link: &NatsConnection) -> Result<bool, QueueError> {
     let (info, now) = api::stream_info_at(link, Shard::ONLY.events())
         .await
         .map_err(|error| error.of(JOINING))?;
@@ -215,7 +215,7 @@ enum ExistingConsumers {
     Other(Box<Info>),
 }
 
-async fn find(link: &Link, route: &Route) -> Result<ExistingConsumers, ApiError> {
+async fn find(link: &NatsConnection, route: &Route) -> Result<ExistingConsumers, ApiError> {
     match api::consumer_info(link, Shard::ONLY.events(), &route.name).await {
         Ok(info) if info.config.metadata.get(FILTER) == Some(&route.filter.digest()) => {
             Ok(ExistingConsumers::Same)
@@ -229,7 +229,7 @@ async fn find(link: &Link, route: &Route) -> Result<ExistingConsumers, ApiError>
 /// Reads the route again before each step: somebody may have joined it since, and must hear of
 /// the change.
 async fn announce_step(
-    link: &Link,
+    link: &NatsConnection,
     route: &Route,
     held_until: &str,
     is_left: bool,
@@ -260,7 +260,7 @@ async fn announce_step(
 
 /// Tells the dispatchers that serve a route with another match than `next` that it changes. One
 /// that does not hear of it will ask soon enough, or has no connection.
-async fn tell(link: &Link, info: &Info, next: &str) {
+async fn tell(link: &NatsConnection, info: &Info, next: &str) {
     let served = [info.config.metadata.get(FILTER), joined_as(info)];
     for digest in served
         .into_iter()
@@ -274,7 +274,11 @@ async fn tell(link: &Link, info: &Info, next: &str) {
 /// Announces that the match of a route is about to change, and waits until the dispatchers that
 /// serve it have heard. It also waits if there seem to be none: one that requests nothing now may
 /// do so at any moment, and settle by what it read a moment ago.
-async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(), ApiError> {
+async fn announce(
+    link: &NatsConnection,
+    wanted: &pull::Config,
+    info: &Info,
+) -> Result<(), ApiError> {
     let next = wanted.metadata.get(FILTER);
     // Nobody serves it with another match, or is about to.
     let is_joined = info.config.metadata.get(FILTER) == next && joined_as(info) == next;
@@ -313,7 +317,7 @@ fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Co
 /// Makes a consumer, or updates an existing one. Where a route starts is decided when it is first
 /// seen; everything else follows the settings.
 async fn put(
-    link: &Link,
+    link: &NatsConnection,
     stream: StreamName,
     mut wanted: pull::Config,
     is_announced: bool,

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::consuming::consumer::FetchRequest;
 use crate::consuming::floor::{SettledFloor, settled};
 use crate::consuming::pull_consumer::{Fetched, PullConsumer};
@@ -154,7 +154,7 @@ impl Fetcher {
         })
     }
 
-    pub(super) fn link(&self) -> Link {
+    pub(super) fn link(&self) -> NatsConnection {
         self.taking.shared.link.clone()
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api;
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::names::mark;
 use crate::shared::Shared;
 use crate::streams::{Shard, StreamName};
@@ -65,7 +65,10 @@ pub(super) fn settled(info: &Info) -> Option<Position> {
 
 /// Reads up to where `route` had settled everything, as far as that was stored in this epoch of
 /// the stream of events.
-pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<Position>, QueueError> {
+pub(crate) async fn read(
+    link: &NatsConnection,
+    route: &str,
+) -> Result<Option<Position>, QueueError> {
     const READING: &str = "reading how far a route was";
     let (stream, subject) = name(route);
     let found = match api::last_message(link, stream, &subject).await {

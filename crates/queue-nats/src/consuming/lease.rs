@@ -12,7 +12,8 @@ use fail::fail_point;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Attempt, BoxError, DeadReason, EventSummary, Lease, Outcome, QueueError, Settlement, Verdict,
+    Attempt, BoxError, DeadReason, Disposition, EventSummary, Lease, Outcome, QueueError,
+    Settlement,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at, sleep};
@@ -177,9 +178,9 @@ impl NatsLease {
     async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
         let event = &*self.event;
         let route = &*self.route;
-        let then = match settlement.verdict {
-            Verdict::Done => NextState::Done,
-            Verdict::Again(wait) => {
+        let then = match settlement.disposition {
+            Disposition::Done => NextState::Done,
+            Disposition::Again(wait) => {
                 let due = self.shared.after(wait);
                 fail_point!("schedule.before");
                 self.shared
@@ -188,7 +189,7 @@ impl NatsLease {
                 fail_point!("schedule.after");
                 NextState::Waiting { due }
             }
-            Verdict::Dead(reason) => {
+            Disposition::Dead(reason) => {
                 let detail = settlement.attempt.detail.as_deref();
                 fail_point!("letter.before");
                 let letter = self
@@ -201,7 +202,7 @@ impl NatsLease {
         };
         self.record(&settlement.attempt, then).await;
         fail_point!("record.after");
-        if settlement.verdict == Verdict::Done {
+        if settlement.disposition == Disposition::Done {
             // If it is lost, the event is delivered once more: no reason to wait for every
             // answer.
             let said = self.shared.link.say(self.reply.clone(), "+ACK").await;

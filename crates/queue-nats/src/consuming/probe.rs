@@ -73,7 +73,7 @@ impl ProbeSchedule {
         };
     }
 
-    fn has_begun(&self) {
+    fn begin(&self) {
         self.turns().has_begun = true;
     }
 }
@@ -90,7 +90,7 @@ pub(crate) async fn probe(shared: &Shared) -> Result<(), QueueError> {
         for (route, works) in join_all(
             routes
                 .iter()
-                .map(async |route| (route, can_work(shared, route).await)),
+                .map(async |route| (route, ensure_working(shared, route).await)),
         )
         .await
         {
@@ -98,11 +98,11 @@ pub(crate) async fn probe(shared: &Shared) -> Result<(), QueueError> {
             probed = probed.and(works);
         }
     }
-    shared.probing.has_begun();
+    shared.probing.begin();
     probed
 }
 
-async fn can_work(shared: &Shared, route: &str) -> Result<(), QueueError> {
+async fn ensure_working(shared: &Shared, route: &str) -> Result<(), QueueError> {
     tokio::try_join!(
         hears_requests(shared, Shard::ONLY.events(), route),
         hears_requests(shared, RETRIES, route),

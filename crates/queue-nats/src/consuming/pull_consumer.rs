@@ -9,7 +9,7 @@ use queue::QueueError;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::failure::failed;
 use crate::streams::StreamName;
 
@@ -65,7 +65,7 @@ pub(crate) struct PullConsumer {
 
 impl PullConsumer {
     pub(crate) async fn open(
-        link: &Link,
+        link: &NatsConnection,
         stream: StreamName,
         consumer: &str,
     ) -> Result<Self, QueueError> {
@@ -87,7 +87,11 @@ impl PullConsumer {
 
     /// Requests messages so that about `wanted` are on their way. Small numbers wait: a request
     /// costs as much as a message.
-    pub(crate) async fn ask(&mut self, link: &Link, wanted: usize) -> Result<(), QueueError> {
+    pub(crate) async fn ask(
+        &mut self,
+        link: &NatsConnection,
+        wanted: usize,
+    ) -> Result<(), QueueError> {
         if !link.is_connected()
             || self.outstanding * 2 >= wanted
             || Instant::now() < self.not_before
@@ -194,7 +198,10 @@ impl PullConsumer {
 
     /// Begins again with another inbox: answers to earlier requests reach nobody. Returns the
     /// messages that had already come.
-    pub(crate) async fn reset(&mut self, link: &Link) -> Result<Vec<Message>, QueueError> {
+    pub(crate) async fn reset(
+        &mut self,
+        link: &NatsConnection,
+    ) -> Result<Vec<Message>, QueueError> {
         let (inbox, answers) = listen(link).await?;
         let mut before = std::mem::replace(&mut self.answers, answers);
         self.inbox = inbox;
@@ -240,7 +247,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-async fn listen(link: &Link) -> Result<(Subject, Subscriber), QueueError> {
+async fn listen(link: &NatsConnection) -> Result<(Subject, Subscriber), QueueError> {
     let inbox: Subject = link.client.new_inbox().into();
     let answers = link
         .client

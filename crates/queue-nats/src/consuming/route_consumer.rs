@@ -109,11 +109,11 @@ impl RouteConsumer {
             return Decoded::NotForUs(reply);
         }
         let matched = decided.map(|decided| decided.map(drop));
-        let verdict = match placed {
+        let disposition = match placed {
             Ok(()) => self.shared.verification.verify(&event),
             Err(forgery) => StoredVerdict::Forged(forgery),
         };
-        if let StoredVerdict::Forged(why) = verdict {
+        if let StoredVerdict::Forged(why) = disposition {
             tracing::error!(route = &*self.route, %stream, sequence, event.id = %event.id(), %why, "a stored message is not genuine: kept apart, and not delivered");
             self.shared.verification.count_forged();
             keep_forged(&self.shared, &event, why, &reply).await;
@@ -132,7 +132,7 @@ impl RouteConsumer {
             epoch_number: life,
             matched,
         });
-        match verdict {
+        match disposition {
             StoredVerdict::KeyUnknown => Decoded::KeyUnknown(taken),
             _ if delivered > 1 => Decoded::Redelivery(taken),
             _ => Decoded::Delivery(taken),

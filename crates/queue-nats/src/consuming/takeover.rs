@@ -9,7 +9,7 @@ use bytes::Bytes;
 use queue::Position;
 use tokio::time::{Instant, sleep};
 
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::consuming::ensure_consumers::{
     JOINED_FOR, ensure_consumers, held_until, is_joined_as, joined_as,
 };
@@ -186,7 +186,7 @@ impl Fetcher {
 
 /// Returns the subject on which dispatchers that serve `route` with this match listen: below our
 /// own inbox, where every dispatcher may.
-pub(super) fn present(link: &Link, route: &str, digest: &str) -> String {
+pub(super) fn present(link: &NatsConnection, route: &str, digest: &str) -> String {
     let inbox = link.client.new_inbox();
     let own = inbox
         .rsplit_once('.')

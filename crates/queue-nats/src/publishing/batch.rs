@@ -7,7 +7,7 @@ use async_nats::jetstream::response::Response;
 use event_model::Event;
 use tokio::time::timeout;
 
-use crate::connect::{Link, REQUEST};
+use crate::connect::{NatsConnection, REQUEST};
 use crate::message;
 use crate::publishing::PublishedAt;
 
@@ -34,7 +34,7 @@ pub(crate) fn fitting(events: &[Event]) -> usize {
 /// Stores all of `events`, in order, or none. Returns `None` if the server refused or did not
 /// answer: one known event makes it refuse the whole batch, and what is then published one by one
 /// is stored once.
-pub(crate) async fn publish(link: &Link, events: &[Event]) -> Option<Vec<PublishedAt>> {
+pub(crate) async fn publish(link: &NatsConnection, events: &[Event]) -> Option<Vec<PublishedAt>> {
     let answer = timeout(REQUEST * 2, send(link, events))
         .await
         .ok()
@@ -55,7 +55,7 @@ pub(crate) async fn publish(link: &Link, events: &[Event]) -> Option<Vec<Publish
     )
 }
 
-async fn send(link: &Link, events: &[Event]) -> Option<PublishAck> {
+async fn send(link: &NatsConnection, events: &[Event]) -> Option<PublishAck> {
     let batch = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let headers = |number: usize, event: &Event| -> HeaderMap {
         let mut headers = message::headers_with_id(event, event.id().to_string());

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 
 /// Timeouts in a row after which the connection is given up: if it was cut off together with the
 /// leader, the client would take 20 s to notice.
@@ -11,13 +11,13 @@ const TOLERATED: u32 = 2;
 /// Counts missing answers to tell whether the connection is alive.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionWatchdog {
-    link: Link,
+    link: NatsConnection,
     /// Connection and number of its timeouts in a row.
     missed: Arc<Mutex<(u64, u32)>>,
 }
 
 impl ConnectionWatchdog {
-    pub(crate) fn new(link: Link) -> Self {
+    pub(crate) fn new(link: NatsConnection) -> Self {
         Self {
             link,
             missed: Arc::default(),

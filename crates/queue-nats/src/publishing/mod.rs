@@ -17,7 +17,7 @@ use futures::future::join_all;
 use queue::{PublishResults, QueueError, Receipt};
 use tokio::time::{Instant, sleep};
 
-use crate::connect::{Link, REQUEST};
+use crate::connect::{NatsConnection, REQUEST};
 use crate::failure::{code, failed};
 use crate::message;
 use crate::publishing::connection_watchdog::ConnectionWatchdog;
@@ -55,12 +55,12 @@ impl PublishedAt {
 /// Writes messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
-    link: Link,
+    link: NatsConnection,
     pulse: ConnectionWatchdog,
 }
 
 impl Publisher {
-    pub(crate) fn new(link: Link) -> Self {
+    pub(crate) fn new(link: NatsConnection) -> Self {
         Self {
             pulse: ConnectionWatchdog::new(link.clone()),
             link,

@@ -7,7 +7,7 @@ use queue::{Position, QueueError, StoryState};
 use serde_json::json;
 
 use crate::api;
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::message::text;
 use crate::names::{EVENTS_SUBJECT, due, waiting};
 use crate::streams::{ATTEMPTS, RETRIES, Shard};
@@ -25,7 +25,7 @@ pub(crate) struct HistoryHorizon {
 
 impl HistoryHorizon {
     /// Finds where the history begins; `None` if that is before the oldest event.
-    pub(crate) async fn look(link: &Link) -> Result<Option<Self>, QueueError> {
+    pub(crate) async fn look(link: &NatsConnection) -> Result<Option<Self>, QueueError> {
         let attempts = api::stream_info(link, ATTEMPTS)
             .await
             .map_err(|error| error.of(LOOKING))?;
@@ -50,7 +50,10 @@ impl HistoryHorizon {
 
 /// Finds, by bisection, the position of the first event that was stored at this time or later;
 /// `None` if all of them were.
-async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, QueueError> {
+async fn first_since(
+    link: &NatsConnection,
+    since: Timestamp,
+) -> Result<Option<Position>, QueueError> {
     let state = api::stream_info(link, Shard::ONLY.events())
         .await
         .map_err(|error| error.of(LOOKING))?
@@ -77,7 +80,7 @@ async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, 
 
 /// Finds the routes on which an event waits or is due, whatever the history says.
 pub(crate) async fn on_its_way(
-    link: &Link,
+    link: &NatsConnection,
     id: EventId,
 ) -> Result<BTreeMap<String, StoryState>, QueueError> {
     let filters = [
@@ -99,7 +102,11 @@ pub(crate) async fn on_its_way(
     Ok(found)
 }
 
-async fn stands(link: &Link, subject: &str, route: String) -> Result<StoryState, QueueError> {
+async fn stands(
+    link: &NatsConnection,
+    subject: &str,
+    route: String,
+) -> Result<StoryState, QueueError> {
     let message = api::last_message(link, RETRIES, subject)
         .await
         .map_err(|error| error.of(LOOKING))?;

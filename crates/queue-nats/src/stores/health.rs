@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::api;
 use crate::cluster::STREAMS;
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::streams::RETRIES;
 
 /// Longest time that a server may take to greet.
@@ -29,7 +29,7 @@ const GREETING: &[u8] = b"INFO";
 /// Returns the state of servers and streams now. Waiting deliveries are shown with our own limit,
 /// since the server has none for them.
 pub(crate) async fn health(
-    link: &Link,
+    link: &NatsConnection,
     addresses: &[String],
     waiting_limit: u64,
 ) -> Result<StoresHealth, QueueError> {
@@ -56,7 +56,7 @@ pub(crate) async fn health(
 
 /// Returns the copies of the streams, by the server that keeps them, and how full each stream is.
 async fn streams(
-    link: &Link,
+    link: &NatsConnection,
     waiting_limit: u64,
 ) -> Result<(Vec<ServerHealth>, Vec<StoreUsage>), QueueError> {
     let (mut copies, mut usage): (BTreeMap<String, ServerState>, _) = (BTreeMap::new(), Vec::new());

@@ -8,7 +8,7 @@ use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Log, Position, QueueErro
 
 use crate::api;
 use crate::attempts::AttemptRecord;
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::message::text;
 use crate::names::{ATTEMPTS_LOG, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT};
 use crate::stores::scan::{Scan, Stored};
@@ -18,12 +18,19 @@ use crate::streams::{ATTEMPTS, Shard};
 const TOGETHER: usize = 8192;
 
 /// Adds to the index what it does not have yet of both streams.
-pub(crate) async fn catch_up(link: &Link, index: &Arc<dyn HistoryIndex>) -> Result<(), QueueError> {
+pub(crate) async fn catch_up(
+    link: &NatsConnection,
+    index: &Arc<dyn HistoryIndex>,
+) -> Result<(), QueueError> {
     read(link, index, Log::Events).await?;
     read(link, index, Log::Attempts).await
 }
 
-async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<(), QueueError> {
+async fn read(
+    link: &NatsConnection,
+    index: &Arc<dyn HistoryIndex>,
+    log: Log,
+) -> Result<(), QueueError> {
     let (stream, subject) = match log {
         Log::Events => (Shard::ONLY.events(), EVENTS_SUBJECT),
         Log::Attempts => (ATTEMPTS, ATTEMPTS_LOG),

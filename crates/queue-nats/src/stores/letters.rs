@@ -119,7 +119,7 @@ impl JetStreamStores {
     ) -> Result<(), QueueError> {
         let (letter, past) = self.letter(id).await?;
         let route = to.unwrap_or(&letter.route);
-        self.must_know(route, known).await?;
+        self.ensure_known(route, known).await?;
         let fresh = DeliveryState {
             // Numbered by the letter's own position, so that publishing it twice gives the same
             // number. A letter of an earlier epoch of the stream may have come from a higher
@@ -137,7 +137,7 @@ impl JetStreamStores {
         self.remove(id).await
     }
 
-    async fn must_know(&self, route: &str, known: &Known) -> Result<(), QueueError> {
+    async fn ensure_known(&self, route: &str, known: &Known) -> Result<(), QueueError> {
         if known.routes().contains(route) {
             return Ok(());
         }

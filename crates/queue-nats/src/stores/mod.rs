@@ -18,8 +18,8 @@ use std::sync::Arc;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, FactStore, HasFacts, History, Pause, Position, Quarantine, QueueError,
-    RejectedStore, Replayed, RouteState, Stores, StoresHealth,
+    DeadLetters, FactAccess, FactStore, History, Pause, Position, Quarantine, QueueError,
+    RejectedStore, ReplayOutcome, RouteState, Stores, StoresHealth,
 };
 
 use crate::failure::failed;
@@ -31,7 +31,7 @@ pub(crate) use crate::stores::scan::{Scan, Stored};
 #[derive(Clone, Debug)]
 pub(crate) struct JetStreamStores(pub(crate) Arc<Shared>);
 
-impl HasFacts for JetStreamStores {
+impl FactAccess for JetStreamStores {
     fn facts(&self) -> &dyn FactStore {
         self
     }
@@ -122,7 +122,7 @@ impl Stores for JetStreamStores {
         route: &'a str,
         events: &'a [(Position, Event)],
         again: bool,
-    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
         Box::pin(self.replay_all(route, events, again))
     }
 }

@@ -76,13 +76,13 @@ impl Quarantine for JetStreamStores {
     /// nothing.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
-            let was_passed_over = self.was_forged(id).await?;
+            let was_passed_over = self.check_forged(id).await?;
             let receipt = self.0.publish_unless_present(&event).await?;
             // The id is known, and yet the body is in quarantine: the stored event could not be
             // read, routes have passed it over as not genuine, or a release was cut off before
             // the body was removed.
             if receipt.duplicate
-                && (was_passed_over || !self.0.can_read(&receipt, event.id()).await?)
+                && (was_passed_over || !self.0.check_readable(&receipt, event.id()).await?)
             {
                 self.0.publisher.republish(&event, &receipt.epoch).await?;
             }
@@ -101,7 +101,7 @@ impl Quarantine for JetStreamStores {
 impl JetStreamStores {
     /// Whether it was taken out of the streams as not genuine: what is stored there under its id
     /// is delivered to nobody.
-    async fn was_forged(&self, id: u64) -> Result<bool, QueueError> {
+    async fn check_forged(&self, id: u64) -> Result<bool, QueueError> {
         let found = api::get_message(&self.0.link, QUARANTINE, &json!({ "seq": id })).await;
         let found = found.map_err(|error| error.of("reading a quarantined body"))?;
         let found = found.ok_or_else(|| QueueError::NotFound(format!("quarantined body {id}")))?;

@@ -10,7 +10,7 @@ use event_model::{Bytes, Event, EventId, FluentKey, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
 use queue::{
     HistoryIndex, PAGE_BYTES, Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery,
-    Replayed, redrive_number,
+    ReplayOutcome, redrive_number,
 };
 use tokio::sync::OnceCell;
 
@@ -179,7 +179,7 @@ impl JetStreamStores {
         route: &str,
         events: &[(Position, Event)],
         again: bool,
-    ) -> Result<Vec<Replayed>, QueueError> {
+    ) -> Result<Vec<ReplayOutcome>, QueueError> {
         let why = "it needs an index, to know what the route is done with: set `queue.index`";
         let index = self
             .0
@@ -193,7 +193,7 @@ impl JetStreamStores {
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
         catch_up(&self.0.link, index).await?;
-        let plan = Plan {
+        let plan = ReplayScan {
             route: &info,
             settled: progress(&self.0.link, &info, u64::MAX).await?.settled,
             again,
@@ -211,13 +211,13 @@ impl JetStreamStores {
 
     async fn replay_one(
         &self,
-        plan: &Plan<'_>,
+        plan: &ReplayScan<'_>,
         index: &Arc<dyn HistoryIndex>,
         position: Position,
         event: Event,
-    ) -> Result<Replayed, QueueError> {
+    ) -> Result<ReplayOutcome, QueueError> {
         if Shard::of(position).is_none() {
-            return Ok(Replayed::Gone);
+            return Ok(ReplayOutcome::Gone);
         }
         let lines = lines(index, event.id(), &plan.route.name)?;
         if let Some(left_out) = self.left_out(plan, &lines, position, event.id()).await? {
@@ -232,18 +232,18 @@ impl JetStreamStores {
         self.0
             .requeue(&event, &fresh, &plan.route.name, "replay")
             .await?;
-        Ok(Replayed::HandedOver)
+        Ok(ReplayOutcome::HandedOver)
     }
 
     /// Returns the reason for which an event is not published again; `None` if it is.
     async fn left_out(
         &self,
-        plan: &Plan<'_>,
+        plan: &ReplayScan<'_>,
         lines: &[AttemptRecord],
         position: Position,
         id: EventId,
-    ) -> Result<Option<Replayed>, QueueError> {
-        let Plan {
+    ) -> Result<Option<ReplayOutcome>, QueueError> {
+        let ReplayScan {
             route,
             settled,
             again,
@@ -252,16 +252,16 @@ impl JetStreamStores {
         } = *plan;
         let is_done = lines.iter().any(|line| line.then == NextState::Done);
         Ok(match latest(lines.iter()).map(|line| &line.then) {
-            Some(NextState::Waiting { .. } | NextState::Back) => Some(Replayed::Ahead),
-            None if position.sequence() > settled => Some(Replayed::Ahead),
-            Some(NextState::Dead { .. }) if !again => Some(Replayed::Dead),
-            _ if is_done && !again => Some(Replayed::Done),
+            Some(NextState::Waiting { .. } | NextState::Back) => Some(ReplayOutcome::Ahead),
+            None if position.sequence() > settled => Some(ReplayOutcome::Ahead),
+            Some(NextState::Dead { .. }) if !again => Some(ReplayOutcome::Dead),
+            _ if is_done && !again => Some(ReplayOutcome::Done),
             None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
                 let on_its_way = on_its_way(&self.0.link, id).await?;
                 let is_ahead = on_its_way.contains_key(&route.name);
                 is_ahead
-                    .then_some(Replayed::Ahead)
-                    .or((!again).then_some(Replayed::Unknown))
+                    .then_some(ReplayOutcome::Ahead)
+                    .or((!again).then_some(ReplayOutcome::Unknown))
             }
             _ => None,
         })
@@ -269,7 +269,7 @@ impl JetStreamStores {
 }
 
 /// One replay, to one route.
-struct Plan<'r> {
+struct ReplayScan<'r> {
     route: &'r Info,
     settled: u64,
     again: bool,
@@ -277,7 +277,7 @@ struct Plan<'r> {
     number: OnceCell<u32>,
 }
 
-impl Plan<'_> {
+impl ReplayScan<'_> {
     /// The replay's number, taken when it publishes its first event.
     async fn number(&self, shared: &Shared) -> Result<u32, QueueError> {
         self.number

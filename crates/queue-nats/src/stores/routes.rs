@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::api;
-use crate::connect::Link;
+use crate::connect::NatsConnection;
 use crate::consuming::FILTER;
-use crate::duties;
 use crate::message;
 use crate::names::{EVENTS_SUBJECT, HEADER_TIME, due, waiting};
+use crate::periodic_duties;
 use crate::route_status;
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
@@ -25,7 +25,10 @@ use crate::streams::{RETRIES, Shard, StreamName};
 const LOOKING: &str = "looking at the routes";
 
 /// Returns the routes among a stream's consumers.
-pub(crate) async fn routes(link: &Link, stream: StreamName) -> Result<Vec<Info>, QueueError> {
+pub(crate) async fn routes(
+    link: &NatsConnection,
+    stream: StreamName,
+) -> Result<Vec<Info>, QueueError> {
     let consumers = api::consumers(link, stream)
         .await
         .map_err(|error| error.of(LOOKING))?;
@@ -117,7 +120,7 @@ pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState
     if let Some(fresh) = found.as_ref().filter(|snapshot| age(snapshot) < FRESH) {
         return Ok(fresh.states.clone());
     }
-    let is_ours = duties::claim(shared, duties::ROUTES, FRESH).await;
+    let is_ours = periodic_duties::claim(shared, periodic_duties::ROUTES, FRESH).await;
     if let Some(usable) = found.filter(|snapshot| !is_ours && age(snapshot) < USABLE) {
         return Ok(usable.states);
     }
@@ -156,7 +159,7 @@ const MOST_SHARED: usize = 512 << 10;
 /// Returns when the oldest event came in that a route has still to deliver: the first of those
 /// that it has not settled, those that wait and those that are due.
 async fn oldest(
-    link: &Link,
+    link: &NatsConnection,
     info: &Info,
     progress: &Progress,
     retries: Option<&Info>,
@@ -199,7 +202,11 @@ pub(crate) struct Progress {
 }
 
 /// Returns a route's progress in a stream that ended at `last` before `info` was read.
-pub(crate) async fn progress(link: &Link, info: &Info, last: u64) -> Result<Progress, QueueError> {
+pub(crate) async fn progress(
+    link: &NatsConnection,
+    info: &Info,
+    last: u64,
+) -> Result<Progress, QueueError> {
     let delivered = info.delivered.stream_sequence;
     // What comes after the last delivery and does not match is behind the route too.
     let sent = if info.num_pending == 0 {
@@ -229,7 +236,7 @@ pub(crate) fn settled_as_counted(info: &Info) -> u64 {
 /// still to get. That count is checked and not believed: servers up to 2.15.1 count nothing for a
 /// consumer whose subjects were taken away (`docs/nats-server-fault.md`), and the result decides
 /// what is removed for good.
-async fn sent_all(link: &Link, info: &Info, last: u64) -> Result<u64, QueueError> {
+async fn sent_all(link: &NatsConnection, info: &Info, last: u64) -> Result<u64, QueueError> {
     let delivered = info.delivered.stream_sequence;
     let mut first = None;
     for subject in filter_subjects(info) {

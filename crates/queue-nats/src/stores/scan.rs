@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::api;
-use crate::connect::{Link, REQUEST};
+use crate::connect::{NatsConnection, REQUEST};
 use crate::failure::failed;
 use crate::streams::StreamName;
 
@@ -70,7 +70,7 @@ impl Scan {
     /// `each`, until that says stop. Returns the last sequence that was handed over.
     pub(crate) async fn each(
         &self,
-        link: &Link,
+        link: &NatsConnection,
         each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
         let name = format!("scan-{:016x}", fastrand::u64(..));
@@ -84,7 +84,7 @@ impl Scan {
     /// this one by itself.
     pub(crate) async fn each_without_removing(
         &self,
-        link: &Link,
+        link: &NatsConnection,
         each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
         self.read_in_time(link, &format!("scan-{:016x}", fastrand::u64(..)), each)
@@ -93,7 +93,7 @@ impl Scan {
 
     async fn read_in_time(
         &self,
-        link: &Link,
+        link: &NatsConnection,
         name: &str,
         each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
@@ -103,7 +103,7 @@ impl Scan {
 
     async fn read(
         &self,
-        link: &Link,
+        link: &NatsConnection,
         name: &str,
         mut each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
@@ -152,7 +152,7 @@ impl Scan {
 
     /// Returns how much the server has still to send. A server that does not know the consumer
     /// yet gives no number.
-    async fn pending(&self, link: &Link, name: &str) -> Result<u64, QueueError> {
+    async fn pending(&self, link: &NatsConnection, name: &str) -> Result<u64, QueueError> {
         match api::consumer_info(link, self.stream, name).await {
             Ok(info) => Ok(info.num_pending),
             Err(error) if error.is_missing() => Ok(u64::MAX),
@@ -179,14 +179,18 @@ impl Scan {
 
 /// Fetches from a consumer, some messages at a time.
 struct Requests<'l> {
-    link: &'l Link,
+    link: &'l NatsConnection,
     subject: String,
     inbox: String,
     answers: Subscriber,
 }
 
 impl<'l> Requests<'l> {
-    async fn open(link: &'l Link, stream: StreamName, consumer: &str) -> Result<Self, QueueError> {
+    async fn open(
+        link: &'l NatsConnection,
+        stream: StreamName,
+        consumer: &str,
+    ) -> Result<Self, QueueError> {
         let inbox = link.client.new_inbox();
         let answers = link
             .client

@@ -8,8 +8,8 @@ use event_model::{Algorithm, Event, Headers, Proof, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Consumer, Intake, Lifecycle, Quarantined, RejectedWebhook, Route, RouteFilter, Source, Start,
-    Verdict,
+    Consumer, Disposition, Intake, Lifecycle, Quarantined, RejectedWebhook, Route, RouteFilter,
+    Source, StartPosition,
 };
 
 use crate::joining::{open, settlement, world};
@@ -52,7 +52,7 @@ impl World {
         let route = Route {
             name: "r".to_owned(),
             filter: RouteFilter::default(),
-            start: Start::Beginning,
+            start: StartPosition::Beginning,
             lease,
         };
         self.queue.subscribe(route).await.unwrap()
@@ -66,7 +66,7 @@ async fn next(consumer: &mut dyn Consumer) -> String {
     let name = delivery.event.name().to_owned();
     delivery
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     name

@@ -6,8 +6,8 @@ use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Intake, Lifecycle, MatchFields, Route, RouteFilter, RouteState, Source, Start, Upstream,
-    Verdict,
+    Disposition, Intake, Lifecycle, MatchFields, Route, RouteFilter, RouteState, Source,
+    StartPosition, Upstream,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 use tokio::time::{sleep, timeout};
@@ -24,7 +24,7 @@ fn route(names: &[&str]) -> Route {
     Route {
         name: "r".to_owned(),
         filter,
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(5),
     }
 }
@@ -233,7 +233,7 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
         for delivery in deliveries {
             delivery
                 .ticket
-                .settle(settlement(Verdict::Done))
+                .settle(settlement(Disposition::Done))
                 .await
                 .unwrap();
             settled += 1;
@@ -351,7 +351,7 @@ async fn the_version_before_takes_a_route_back_from_one_that_was_killed_holding_
     let before = open(&options).await;
     let mut narrow = before
         .subscribe(Route {
-            start: Start::Now,
+            start: StartPosition::Now,
             ..route(&["OLD"])
         })
         .await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
 use queue::conformance::event;
-use queue::{Intake, Lifecycle, Pause, Route, Source, Start, Upstream, Verdict};
+use queue::{Disposition, Intake, Lifecycle, Pause, Route, Source, StartPosition, Upstream};
 use queue_nats::JetStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -35,7 +35,7 @@ async fn a_wait_lasts_as_long_as_it_is_to(wrong: i64) {
             .unwrap(),
     );
     let everything = Route {
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: IN_TIME,
         ..route(&[])
     };
@@ -49,7 +49,7 @@ async fn a_wait_lasts_as_long_as_it_is_to(wrong: i64) {
     let asked = Instant::now();
     first
         .ticket
-        .settle(settlement(Verdict::Again(WAIT)))
+        .settle(settlement(Disposition::Again(WAIT)))
         .await
         .unwrap();
     let again = timeout(IN_TIME, consumer.next(1))
@@ -64,7 +64,7 @@ async fn a_wait_lasts_as_long_as_it_is_to(wrong: i64) {
     );
     again
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     // Measured while this machine stands still, it is off by as much.
@@ -100,7 +100,7 @@ async fn a_clock_that_is_ahead_removes_nothing_before_its_time() {
     );
     let mut consumer = queue
         .subscribe(Route {
-            start: Start::Beginning,
+            start: StartPosition::Beginning,
             ..route(&[])
         })
         .await
@@ -113,7 +113,7 @@ async fn a_clock_that_is_ahead_removes_nothing_before_its_time() {
         .remove(0);
     delivery
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     // Ten rounds of retention.
@@ -138,7 +138,7 @@ async fn a_pause_ends_when_our_clock_says_so() {
     let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(clock)).await.unwrap());
     let mut consumer = queue
         .subscribe(Route {
-            start: Start::Beginning,
+            start: StartPosition::Beginning,
             ..route(&[])
         })
         .await
@@ -167,7 +167,7 @@ async fn a_pause_ends_when_our_clock_says_so() {
     );
     delivery
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     queue.close().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use event_model::SystemClock;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Intake, Lifecycle, Route, Source, Start, Verdict};
+use queue::{Disposition, Intake, Lifecycle, Route, Source, StartPosition};
 use queue_nats::{Identity, JetStream, Options, cluster::Cluster};
 use tokio::time::{Instant, timeout};
 
@@ -53,7 +53,7 @@ async fn a_changed_match_kills_nobody() {
             *seen.entry((delivery.attempt, delivery.deaths)).or_insert(0) += 1;
             delivery
                 .ticket
-                .settle(settlement(Verdict::Done))
+                .settle(settlement(Disposition::Done))
                 .await
                 .unwrap();
         }
@@ -111,7 +111,7 @@ async fn marks_that_cannot_be_read_kill_nobody(stream: &str) {
     let other = open(&less).await;
     let brief = Route {
         lease: Duration::from_secs(3),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         ..route(&[])
     };
     let mut consumer = other.subscribe(brief.clone()).await.unwrap();
@@ -139,7 +139,7 @@ async fn marks_that_cannot_be_read_kill_nobody(stream: &str) {
     );
     delivery
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     admin.close().await;
@@ -231,7 +231,7 @@ async fn marks_are_written_and_a_dispatcher_starts_after_the_only_server_restart
     );
     again
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     after.close().await;
@@ -263,7 +263,7 @@ async fn marks_that_cannot_be_written_delay_deliveries_once_and_stop_none() {
             .remove(0);
         delivery
             .ticket
-            .settle(settlement(Verdict::Done))
+            .settle(settlement(Disposition::Done))
             .await
             .unwrap();
         // As long as somebody waits for a mark.

@@ -8,9 +8,9 @@ use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, EventStory, Intake, Lifecycle, Outcome, PAUSES_WITHIN, Pause,
-    Position, ReceivedQuery, Replayed, Route, RouteFilter, Settlement, Source, Start, StoryState,
-    Verdict,
+    Attempt, Consumer, DeadReason, Disposition, EventStory, Intake, Lifecycle, Outcome,
+    PAUSES_WITHIN, Pause, Position, ReceivedQuery, ReplayOutcome, Route, RouteFilter, Settlement,
+    Source, StartPosition, StoryState,
 };
 use queue_nats::JetStream;
 
@@ -54,7 +54,7 @@ impl World {
         let route = Route {
             name: name.to_owned(),
             filter: RouteFilter::default(),
-            start: Start::Beginning,
+            start: StartPosition::Beginning,
             lease,
         };
         self.queue.subscribe(route).await.unwrap()
@@ -105,7 +105,7 @@ impl World {
             .events
     }
 
-    async fn replay(&self, again: bool) -> Vec<Replayed> {
+    async fn replay(&self, again: bool) -> Vec<ReplayOutcome> {
         self.queue
             .stores()
             .replay("r", &self.received().await, again)
@@ -115,11 +115,11 @@ impl World {
 }
 
 /// Settles the next delivery, and returns the name of its event.
-async fn settle(consumer: &mut dyn Consumer, verdict: Verdict) -> String {
+async fn settle(consumer: &mut dyn Consumer, disposition: Disposition) -> String {
     let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = next.expect("nothing came").unwrap().remove(0);
-    let outcome = match verdict {
-        Verdict::Done => Outcome::Done,
+    let outcome = match disposition {
+        Disposition::Done => Outcome::Done,
         _ => Outcome::Permanent,
     };
     let attempt = Attempt {
@@ -133,7 +133,7 @@ async fn settle(consumer: &mut dyn Consumer, verdict: Verdict) -> String {
     delivery
         .ticket
         .settle(Settlement {
-            verdict,
+            disposition: disposition,
             asked: true,
             attempt,
         })
@@ -150,17 +150,17 @@ fn r() -> String {
 async fn what_the_history_has_forgotten_is_unknown_and_not_done_or_not_reached() {
     let world = World::start().await;
     let mut consumer = world.subscribe("r").await;
-    for (name, verdict) in [
-        ("DONE", Verdict::Done),
-        ("DEAD", Verdict::Dead(DeadReason::Permanent)),
-        ("WAITS", Verdict::Again(Duration::from_hours(1))),
+    for (name, disposition) in [
+        ("DONE", Disposition::Done),
+        ("DEAD", Disposition::Dead(DeadReason::Permanent)),
+        ("WAITS", Disposition::Again(Duration::from_hours(1))),
     ] {
         world
             .queue
             .publish(event(name, &name.to_lowercase()))
             .await
             .unwrap();
-        settle(&mut *consumer, verdict).await;
+        settle(&mut *consumer, disposition).await;
     }
     assert_eq!(
         world.story("done").await.states,
@@ -175,7 +175,7 @@ async fn what_the_history_has_forgotten_is_unknown_and_not_done_or_not_reached()
     // The history begins with the first of them.
     for (name, reference) in [("BEGINS", "begins"), ("NEW", "new")] {
         world.queue.publish(event(name, reference)).await.unwrap();
-        settle(&mut *consumer, Verdict::Done).await;
+        settle(&mut *consumer, Disposition::Done).await;
     }
     // With the route paused, nobody takes the following events.
     world
@@ -212,16 +212,16 @@ async fn what_the_history_has_forgotten_is_unknown_and_not_done_or_not_reached()
     );
     let ahead = world.story("ahead").await;
     assert_eq!(ahead.states, [StoryState::NotReached { route: r() }]);
-    let unknown = Replayed::Unknown;
+    let unknown = ReplayOutcome::Unknown;
     assert_eq!(
         world.replay(false).await,
         [
             unknown,
             unknown,
-            Replayed::Ahead,
-            Replayed::Done,
-            Replayed::Done,
-            Replayed::Ahead
+            ReplayOutcome::Ahead,
+            ReplayOutcome::Done,
+            ReplayOutcome::Done,
+            ReplayOutcome::Ahead
         ]
     );
     world.queue.close().await;
@@ -232,25 +232,29 @@ async fn who_wants_it_again_gets_also_what_is_unknown_but_for_what_is_on_its_way
     let world = World::start().await;
     let mut consumer = world.subscribe("r").await;
     world.queue.publish(event("DONE", "done")).await.unwrap();
-    settle(&mut *consumer, Verdict::Done).await;
+    settle(&mut *consumer, Disposition::Done).await;
     world.queue.publish(event("WAITS", "waits")).await.unwrap();
-    settle(&mut *consumer, Verdict::Again(Duration::from_hours(1))).await;
+    settle(&mut *consumer, Disposition::Again(Duration::from_hours(1))).await;
     world.forget().await;
     assert_eq!(
         world.replay(false).await,
-        [Replayed::Unknown, Replayed::Ahead]
+        [ReplayOutcome::Unknown, ReplayOutcome::Ahead]
     );
     assert_eq!(
         world.replay(true).await,
-        [Replayed::HandedOver, Replayed::Ahead]
+        [ReplayOutcome::HandedOver, ReplayOutcome::Ahead]
     );
-    assert_eq!(settle(&mut *consumer, Verdict::Done).await, "DONE");
+    assert_eq!(settle(&mut *consumer, Disposition::Done).await, "DONE");
     // Received since the history begins, and not for this route when it came: known.
     world.queue.publish(event("LATE", "late")).await.unwrap();
-    settle(&mut *consumer, Verdict::Done).await;
+    settle(&mut *consumer, Disposition::Done).await;
     assert_eq!(
         world.replay(false).await,
-        [Replayed::Done, Replayed::Ahead, Replayed::Done]
+        [
+            ReplayOutcome::Done,
+            ReplayOutcome::Ahead,
+            ReplayOutcome::Done
+        ]
     );
     world.queue.close().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use queue::conformance::event;
-use queue::{Lifecycle, Route, Source, Start, Upstream, Verdict};
+use queue::{Disposition, Lifecycle, Route, Source, StartPosition, Upstream};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{open, route, settlement, world};
@@ -20,7 +20,7 @@ async fn sent() -> Option<u64> {
     let queue = open(&options).await;
     let brief = Route {
         lease: LEASE,
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         ..route(&[])
     };
     let mut consumer = queue.subscribe(brief).await.unwrap();
@@ -44,7 +44,7 @@ async fn sent() -> Option<u64> {
             .unwrap()
             .remove(0);
         let attempts = (delivery.attempt, delivery.deaths);
-        let settled = delivery.ticket.settle(settlement(Verdict::Done)).await;
+        let settled = delivery.ticket.settle(settlement(Disposition::Done)).await;
         longest = longest.max(since.elapsed());
         if longest >= LEASE / 2 {
             break;

@@ -8,8 +8,8 @@ use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadReason, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start,
-    Verdict,
+    Attempt, DeadReason, Disposition, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement,
+    Source, StartPosition,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -58,7 +58,7 @@ async fn history(queue: &JetStream, count: usize) {
     let route = Route {
         name: "r".to_owned(),
         filter: RouteFilter::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease,
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
@@ -80,15 +80,15 @@ async fn history(queue: &JetStream, count: usize) {
                 status: Some(200),
                 detail: None,
             };
-            let verdict = if is_dead {
-                Verdict::Dead(DeadReason::Permanent)
+            let disposition = if is_dead {
+                Disposition::Dead(DeadReason::Permanent)
             } else {
-                Verdict::Done
+                Disposition::Done
             };
             delivery
                 .ticket
                 .settle(Settlement {
-                    verdict,
+                    disposition: disposition,
                     asked: true,
                     attempt,
                 })

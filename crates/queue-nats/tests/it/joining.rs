@@ -9,8 +9,8 @@ use futures::StreamExt;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome,
-    Route, RouteFilter, Settlement, Source, Start, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Disposition, Intake, Lifecycle,
+    MatchFields, Outcome, Route, RouteFilter, Settlement, Source, StartPosition,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -48,12 +48,12 @@ pub(crate) fn route(names: &[&str]) -> Route {
     Route {
         name: "r".to_owned(),
         filter,
-        start: Start::Now,
+        start: StartPosition::Now,
         lease: Duration::from_secs(5),
     }
 }
 
-pub(crate) fn settlement(verdict: Verdict) -> Settlement {
+pub(crate) fn settlement(disposition: Disposition) -> Settlement {
     let attempt = Attempt {
         started_at: Timestamp::UNIX_EPOCH,
         took: Duration::ZERO,
@@ -62,7 +62,7 @@ pub(crate) fn settlement(verdict: Verdict) -> Settlement {
         detail: None,
     };
     Settlement {
-        verdict,
+        disposition: disposition,
         asked: true,
         attempt,
     }
@@ -72,7 +72,7 @@ async fn done(delivery: Delivery) -> String {
     let name = delivery.event.name().to_owned();
     delivery
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     name
@@ -297,7 +297,7 @@ fn dead() -> Settlement {
         detail: None,
     };
     Settlement {
-        verdict: Verdict::Dead(DeadReason::Permanent),
+        disposition: Disposition::Dead(DeadReason::Permanent),
         asked: true,
         attempt,
     }

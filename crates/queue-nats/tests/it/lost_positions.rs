@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use queue::conformance::event;
-use queue::{Consumer, Intake, Lifecycle, Route, Source, Start, Upstream, Verdict};
+use queue::{Consumer, Disposition, Intake, Lifecycle, Route, Source, StartPosition, Upstream};
 use queue_nats::cluster::Cluster;
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ async fn settle(consumer: &mut dyn Consumer, count: usize) {
         {
             delivery
                 .ticket
-                .settle(settlement(Verdict::Done))
+                .settle(settlement(Disposition::Done))
                 .await
                 .unwrap();
             settled += 1;
@@ -44,7 +44,7 @@ async fn a_consumer_deleted_while_nobody_runs_goes_on_where_its_route_was() {
     let (servers, options) = world().await;
     let queue = open(&options).await;
     let from_the_start = Route {
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         ..route(&[])
     };
     let mut consumer = queue.subscribe(from_the_start.clone()).await.unwrap();
@@ -131,7 +131,10 @@ async fn what_spools_give_again_after_a_total_loss_is_not_before_now() {
     );
     let spool = open(&options).await;
     for name in ["B", "C"] {
-        spool.republish(event(name, "b").refed()).await.unwrap();
+        spool
+            .republish(event(name, "b").republished())
+            .await
+            .unwrap();
     }
     // A dispatcher that starts only now, with a route that is known nowhere.
     let queue = open(&options).await;

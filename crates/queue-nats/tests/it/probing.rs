@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Intake, Lifecycle, Route, RouteFilter, Source, Start};
+use queue::{Intake, Lifecycle, Route, RouteFilter, Source, StartPosition};
 use queue_nats::JetStream;
 
 use crate::joining::world;
@@ -16,7 +16,7 @@ fn route() -> Route {
     Route {
         name,
         filter: RouteFilter::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease,
     }
 }

@@ -7,7 +7,7 @@ use async_nats::jetstream::Context;
 use event_model::SystemClock;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{AttemptQuery, DeadQuery, DeadReason, Source, Upstream, Verdict};
+use queue::{AttemptQuery, DeadQuery, DeadReason, Disposition, Source, Upstream};
 use queue_nats::JetStream;
 use tokio::time::timeout;
 
@@ -55,7 +55,7 @@ async fn filled() -> (Servers, Arc<JetStream>, u64) {
     assert!(queue.publish_many(&events).await.error.is_none());
     let mut consumer = queue
         .subscribe(queue::Route {
-            start: queue::Start::Beginning,
+            start: queue::StartPosition::Beginning,
             ..route(&[])
         })
         .await
@@ -66,7 +66,7 @@ async fn filled() -> (Servers, Arc<JetStream>, u64) {
         let settling = deliveries.into_iter().map(|delivery| async {
             delivery
                 .ticket
-                .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+                .settle(settlement(Disposition::Dead(DeadReason::Permanent)))
                 .await
                 .unwrap();
         });

@@ -7,7 +7,9 @@ use async_nats::jetstream::Context;
 use bytes::Bytes;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{DeadQuery, DeadReason, Intake, Lifecycle, QueueError, Route, Source, Start, Verdict};
+use queue::{
+    DeadQuery, DeadReason, Disposition, Intake, Lifecycle, QueueError, Route, Source, StartPosition,
+};
 use queue_nats::cluster::Cluster;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -45,7 +47,7 @@ async fn fill(jetstream: &Context, stream: &str, subject: &str, most: u64) {
 
 /// A delivery that is settled while there is no room is attempted once, blocks its route, and is
 /// settled when there is room.
-async fn waits_for_room(stream: &'static str, filling: &'static str, verdict: Verdict) {
+async fn waits_for_room(stream: &'static str, filling: &'static str, disposition: Disposition) {
     let (servers, mut options) = world().await;
     options.layout.bytes = 4 << 20;
     options.janitor_every = Duration::from_millis(100);
@@ -58,7 +60,7 @@ async fn waits_for_room(stream: &'static str, filling: &'static str, verdict: Ve
     let queue = open(&options).await;
     let brief = Route {
         lease: Duration::from_secs(3),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         ..route(&[])
     };
     let mut consumer = queue.subscribe(brief).await.unwrap();
@@ -73,7 +75,7 @@ async fn waits_for_room(stream: &'static str, filling: &'static str, verdict: Ve
         .unwrap()
         .remove(0);
     #[expect(clippy::disallowed_methods, reason = "it is awaited")]
-    let settling = tokio::spawn(delivery.ticket.settle(settlement(verdict)));
+    let settling = tokio::spawn(delivery.ticket.settle(settlement(disposition)));
     sleep(NOTICED_WITHIN).await;
     queue.publish(event("SECOND", "b")).await.unwrap();
     // Three leases.
@@ -99,8 +101,8 @@ async fn waits_for_room(stream: &'static str, filling: &'static str, verdict: Ve
         set(&["SECOND"]),
         "{stream} has room"
     );
-    match verdict {
-        Verdict::Dead(_) => {
+    match disposition {
+        Disposition::Dead(_) => {
             let query = DeadQuery {
                 limit: 10,
                 ..DeadQuery::default()
@@ -130,12 +132,12 @@ async fn without_room_for_it_a_settlement_waits_and_its_route_asks_for_no_more()
         waits_for_room(
             "FLUENT_DEAD",
             "fluent.dead.junk",
-            Verdict::Dead(DeadReason::Permanent)
+            Disposition::Dead(DeadReason::Permanent)
         ),
         waits_for_room(
             "FLUENT_RETRIES",
             "fluent.retries.waiting.junk",
-            Verdict::Again(Duration::from_hours(1))
+            Disposition::Again(Duration::from_hours(1))
         )
     );
 }
@@ -157,7 +159,7 @@ async fn what_is_given_back_without_room_is_no_death_and_nobody_is_blamed() {
     let other = open(&options).await;
     let long = Route {
         lease: IN_TIME * 10,
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         ..route(&[])
     };
     let mut consumers = [
@@ -210,7 +212,7 @@ async fn what_a_person_sends_again_is_refused_where_too_much_waits() {
         .remove(0);
     delivery
         .ticket
-        .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+        .settle(settlement(Disposition::Dead(DeadReason::Permanent)))
         .await
         .unwrap();
     fill(
@@ -331,7 +333,7 @@ async fn a_history_that_cannot_be_written_delays_deliveries_once() {
         let began = Instant::now();
         delivery
             .ticket
-            .settle(settlement(Verdict::Done))
+            .settle(settlement(Disposition::Done))
             .await
             .unwrap();
         took.push(began.elapsed());
@@ -394,7 +396,7 @@ async fn a_settlement_that_waits_for_the_history_keeps_its_lease() {
         .unwrap()
         .unwrap()
         .remove(0);
-    let settling = delivery.ticket.settle(settlement(Verdict::Done));
+    let settling = delivery.ticket.settle(settlement(Disposition::Done));
     tokio::select! {
         settled = settling => settled.unwrap(),
         again = consumer.next(1) => panic!("it came again: {again:?}"),
@@ -448,14 +450,14 @@ async fn nothing_is_settled_into_another_life_of_the_stream() {
     );
     let late = held
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .expect_err("its stream is gone");
     assert!(matches!(late.source, QueueError::LeaseLost), "{late:?}");
     drop(late);
     let letter = after
         .ticket
-        .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+        .settle(settlement(Disposition::Dead(DeadReason::Permanent)))
         .await;
     letter.expect("it is still to be settled");
     queue.close().await;

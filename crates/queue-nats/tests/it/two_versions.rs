@@ -8,8 +8,8 @@ use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Condition, Consumer, Intake, Lifecycle, MatchFields, Pause, Route, RouteFilter, Source, Start,
-    Verdict,
+    Condition, Consumer, Disposition, Intake, Lifecycle, MatchFields, Pause, Route, RouteFilter,
+    Source, StartPosition,
 };
 use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
@@ -43,7 +43,7 @@ impl Delivered {
                     .or_insert(0) += 1;
                 delivery
                     .ticket
-                    .settle(settlement(Verdict::Done))
+                    .settle(settlement(Disposition::Done))
                     .await
                     .unwrap();
             }
@@ -70,7 +70,7 @@ fn route(name: &str, when: &str) -> Route {
     Route {
         name: name.to_owned(),
         filter,
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: IN_TIME,
     }
 }
@@ -193,7 +193,11 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
         };
         // The version before has no such route, whose events begin with those that come then.
         let is_made = kind == "made";
-        let start = if is_made { Start::Now } else { there.start };
+        let start = if is_made {
+            StartPosition::Now
+        } else {
+            there.start
+        };
         let moved = Route {
             filter: here.filter.clone(),
             start,

@@ -11,7 +11,7 @@ use event_model::{
 };
 use nats_server::Cluster as Servers;
 use queue::facts::{reconciled_pair, set_reconciled};
-use queue::{DeadQuery, DeadReason, Intake, Lifecycle, Route, Source, Upstream, Verdict};
+use queue::{DeadQuery, DeadReason, Disposition, Intake, Lifecycle, Route, Source, Upstream};
 use queue_nats::{JetStream, Options};
 use simulator::KeyPair;
 use verifier::{
@@ -257,7 +257,7 @@ async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
     );
     delivery
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .unwrap();
     assert_eq!(after.health().await.forged, 0);
@@ -276,7 +276,7 @@ async fn a_letter_is_redriven_after_its_key_was_retired() {
     let delivery = consumer.next(1).await.unwrap().remove(0);
     delivery
         .ticket
-        .settle(settlement(Verdict::Dead(DeadReason::Permanent)))
+        .settle(settlement(Disposition::Dead(DeadReason::Permanent)))
         .await
         .unwrap();
     drop(consumer);

@@ -6,14 +6,14 @@ use std::time::Duration;
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Delivery, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement,
-    Source, Start, Upstream, Verdict,
+    Attempt, Consumer, Delivery, Disposition, Intake, Lifecycle, Outcome, Route, RouteFilter,
+    Settlement, Source, StartPosition, Upstream,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
 const WAITING: usize = 10_000;
 
-async fn settle(deliveries: Vec<Delivery>, verdict: Verdict) {
+async fn settle(deliveries: Vec<Delivery>, disposition: Disposition) {
     let attempt = Attempt {
         started_at: Timestamp::UNIX_EPOCH,
         took: Duration::ZERO,
@@ -23,7 +23,7 @@ async fn settle(deliveries: Vec<Delivery>, verdict: Verdict) {
     };
     let settled = deliveries.into_iter().map(|delivery| {
         delivery.ticket.settle(Settlement {
-            verdict,
+            disposition: disposition,
             asked: true,
             attempt: attempt.clone(),
         })
@@ -64,7 +64,7 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
     let route = Route {
         name: "r".to_owned(),
         filter: RouteFilter::default(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease: Duration::from_secs(30),
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
@@ -72,7 +72,7 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
     while taken < WAITING {
         let deliveries = next(&mut *consumer).await;
         taken += deliveries.len();
-        settle(deliveries, Verdict::Again(Duration::from_hours(1))).await;
+        settle(deliveries, Disposition::Again(Duration::from_hours(1))).await;
     }
     let state = queue.stores().routes().await.unwrap().remove(0);
     assert_eq!((state.waiting, state.in_flight), (WAITING as u64, 0));
@@ -88,7 +88,7 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
         "{:?}",
         began.elapsed()
     );
-    settle(vec![delivery], Verdict::Done).await;
+    settle(vec![delivery], Disposition::Done).await;
     queue.close().await;
 }
 
@@ -106,7 +106,7 @@ async fn what_is_due_and_not_settled_is_still_the_oldest() {
     let route = Route {
         name,
         filter,
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease,
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
@@ -115,7 +115,7 @@ async fn what_is_due_and_not_settled_is_still_the_oldest() {
     queue.publish(event).await.unwrap();
     settle(
         next(&mut *consumer).await,
-        Verdict::Again(Duration::from_millis(100)),
+        Disposition::Again(Duration::from_millis(100)),
     )
     .await;
     let began = std::time::Instant::now();
@@ -126,7 +126,7 @@ async fn what_is_due_and_not_settled_is_still_the_oldest() {
         (state.behind, state.waiting + state.in_flight, state.oldest),
         (0, 1, Some(came_in))
     );
-    settle(next(&mut *consumer).await, Verdict::Done).await;
+    settle(next(&mut *consumer).await, Disposition::Done).await;
     while queue
         .stores()
         .routes()

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use sqlite_file::{Job, Jobs, Waiting, quarantine};
 use tokio::sync::oneshot;
 
-use crate::store::level::Level;
+use crate::store::fill_level::Level;
 use crate::store::rows;
 use crate::store::values::{AcknowledgedRow, OnStored, StoredRow};
 
@@ -48,7 +48,7 @@ impl<W: Send> Job<SpoolJobs> for StoreEvent<W> {
         let Some((event, _)) = &self.given else {
             return Ok(());
         };
-        self.kept = match store.is_full && !rows::find_event(store.sql, event)? {
+        self.kept = match store.is_full && !rows::contains_event(store.sql, event)? {
             true => None,
             false => {
                 let (row, is_duplicate) = rows::keep(store.sql, event)?;
@@ -100,7 +100,7 @@ pub(crate) struct StoreBody {
 
 impl Job<SpoolJobs> for StoreBody {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        self.has_room = !store.is_full || quarantine::find_body(store.sql, &self.body)?;
+        self.has_room = !store.is_full || quarantine::contains_body(store.sql, &self.body)?;
         if self.has_room {
             quarantine::keep(store.sql, &self.body)
         } else {

@@ -2,11 +2,11 @@
 //!
 //! A row is *unsent* until the queue has acknowledged it, and *acknowledged* until it is
 //! confirmed there; then it is removed. A row that can't be sent at all is *unsendable*
-//! (`quarantined_file`), and reported. One thread writes and reads; it hands on what it has stored in
+//! (`damaged_file`), and reported. One thread writes and reads; it hands on what it has stored in
 //! the order of the rows.
 
+mod fill_level;
 mod jobs;
-mod level;
 mod lookup;
 mod owner;
 mod rows;
@@ -22,13 +22,13 @@ use queue::{Position, Quarantined, QueueError, Receipt};
 use rusqlite::Connection;
 use sqlite_file::rows::nanos;
 use sqlite_file::{
-    Failure, FileKind, HeldFile, Inbox, Messages, OpenError, Opened, Status, Writer, inbox, lock,
-    meta, quarantine, used_bytes,
+    Failure, FileKind, FileStatus, HeldFile, Inbox, Messages, OpenError, OpenedFile, Writer, inbox,
+    lock, meta, quarantine, used_bytes,
 };
 use tokio::sync::oneshot;
 
+use crate::store::fill_level::Level;
 use crate::store::jobs::{Acknowledge, Change, SpoolJobs, StoreBody, StoreEvent};
-use crate::store::level::Level;
 use crate::store::owner::SpoolOwner;
 use crate::store::values::unreadable;
 
@@ -88,7 +88,7 @@ const MESSAGES: Messages = Messages {
 impl<W: Send + 'static> Spool<W> {
     /// Opens the file, or creates it. At most `limit` bytes are stored.
     ///
-    /// A damaged file is quarantined whole: see [`Spool::quarantined_file`].
+    /// A damaged file is quarantined whole: see [`Spool::damaged_file`].
     ///
     /// # Errors
     /// If the file can't be opened, or is served already.
@@ -98,7 +98,7 @@ impl<W: Send + 'static> Spool<W> {
         clock: Arc<dyn Clock>,
         on_kept: OnStored<W>,
     ) -> Result<Self, OpenError> {
-        let Opened {
+        let OpenedFile {
             sql,
             path,
             held,
@@ -113,7 +113,7 @@ impl<W: Send + 'static> Spool<W> {
         // served.
         let level = Arc::new(Level::new(used_bytes(&sql).map_err(wrap)?, limit));
         let id = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
-        let status = Arc::new(Status::new(&path, &MESSAGES));
+        let status = Arc::new(FileStatus::new(&path, &MESSAGES));
         let owner = SpoolOwner::new(Arc::clone(&level), Arc::clone(&status), clock);
         let (inbox, jobs) = inbox(status);
         let thread = Writer::start("spool", sql, Arc::clone(held.location()), jobs, owner);
@@ -140,7 +140,7 @@ impl<W: Send + 'static> Spool<W> {
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.
-    pub fn quarantined_file(&self) -> Option<&PathBuf> {
+    pub fn damaged_file(&self) -> Option<&PathBuf> {
         self.set_aside.as_ref()
     }
 

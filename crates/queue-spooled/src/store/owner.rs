@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use event_model::Clock;
 use rusqlite::Connection;
 use sqlite_file::rows::nanos;
-use sqlite_file::{Log, Owner, Status, beyond_a_checkpoint, used_bytes};
+use sqlite_file::{FileStatus, Log, Owner, beyond_a_checkpoint, used_bytes};
 
+use crate::store::fill_level::Level;
 use crate::store::jobs::{SpoolJobs, Store};
-use crate::store::level::Level;
 
 /// Interval between two measurements of the file, by which removals make room.
 const WEIGH: Duration = Duration::from_secs(1);
@@ -20,14 +20,14 @@ const ALARM_PERCENT: u64 = 70;
 /// The spool, as the owner of its file.
 pub(crate) struct SpoolOwner {
     level: Arc<Level>,
-    status: Arc<Status>,
+    status: Arc<FileStatus>,
     clock: Arc<dyn Clock>,
     next_weighing: Instant,
     has_alarmed: bool,
 }
 
 impl SpoolOwner {
-    pub(crate) fn new(level: Arc<Level>, status: Arc<Status>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(level: Arc<Level>, status: Arc<FileStatus>, clock: Arc<dyn Clock>) -> Self {
         Self {
             level,
             status,

@@ -53,7 +53,7 @@ pub(crate) fn weight(event: &Event) -> u64 {
 }
 
 /// Whether an event is in the file already, and needs no room.
-pub(crate) fn find_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
+pub(crate) fn contains_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
     sql.prepare_cached("SELECT 1 FROM spooled WHERE id = ?1")?
         .exists([event.id().as_bytes()])
 }

@@ -44,10 +44,7 @@ async fn a_spool_of_another_format_is_refused_and_left_as_it_is() {
     format(3);
     let spool = open(&path);
     assert_eq!(
-        (
-            spool.quarantined_file(),
-            spool.state().await.unwrap().unsent
-        ),
+        (spool.damaged_file(), spool.state().await.unwrap().unsent),
         (None, 1)
     );
 }
@@ -165,7 +162,7 @@ async fn the_log_that_a_reader_holds_counts() {
             .unwrap();
     }
     let level = Arc::new(Level::new(0, 1 << 30));
-    let status = Arc::new(Status::new(&path, &MESSAGES));
+    let status = Arc::new(FileStatus::new(&path, &MESSAGES));
     let mut owner = SpoolOwner::new(Arc::clone(&level), status, Arc::new(SystemClock));
     let later = std::time::Instant::now() + std::time::Duration::from_secs(9);
     owner

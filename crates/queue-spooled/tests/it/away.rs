@@ -164,7 +164,7 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     let untrusted = world.folder.path().join("spool.db.untrusted");
     std::fs::write(&untrusted, "fsync failed").unwrap();
     let spooled = world.spooled(KEEP).await;
-    assert!(spooled.quarantined_file().is_some());
+    assert!(spooled.damaged_file().is_some());
     publish(&spooled, &after).await;
     spooled.close().await;
     drop(spooled);

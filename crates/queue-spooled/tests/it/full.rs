@@ -105,7 +105,7 @@ fn large() -> Event {
     let small = queue::conformance::event(&name, "large");
     let body = String::from_utf8(small.body().to_vec()).unwrap();
     let body = body.replacen('{', &format!("{{\"filler\":\"{filler}\","), 1);
-    let stored = event_model::Stored {
+    let stored = event_model::StoredEvent {
         body: body.into_bytes().into(),
         ..small.stored().clone()
     };

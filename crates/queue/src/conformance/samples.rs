@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use super::{LEASE, PATIENCE, QUIET, Queue};
 use crate::{
-    Attempt, Consumer, Delivery, MatchFields, Outcome, Route, RouteFilter, Settlement, Start,
-    Stores, Verdict,
+    Attempt, Consumer, Delivery, Disposition, MatchFields, Outcome, Route, RouteFilter, Settlement,
+    StartPosition, Stores,
 };
 
 /// An event called `name`, about the order `reference`.
@@ -17,14 +17,14 @@ pub(crate) use event_model::testing::event_of;
 
 /// An event about the order `reference`, received long ago.
 pub(crate) fn old_event(reference: &str) -> Event {
-    let stored = event_model::Stored {
+    let stored = event_model::StoredEvent {
         received_at: Timestamp::from_second(1_000_000_000).expect("a time"),
         ..event("E", reference).stored().clone()
     };
     Event::restore(event("E", reference).id(), stored).expect("the same bytes")
 }
 
-pub(crate) fn route(name: &str, terms: MatchFields, start: Start) -> Route {
+pub(crate) fn route(name: &str, terms: MatchFields, start: StartPosition) -> Route {
     Route {
         name: name.to_owned(),
         filter: RouteFilter::from(terms),
@@ -35,7 +35,7 @@ pub(crate) fn route(name: &str, terms: MatchFields, start: Start) -> Route {
 
 /// A consumer of everything from the beginning.
 pub(crate) async fn consumer(queue: &Queue, name: &str) -> Box<dyn Consumer> {
-    let route = route(name, MatchFields::default(), Start::Beginning);
+    let route = route(name, MatchFields::default(), StartPosition::Beginning);
     queue.source().subscribe(route).await.expect("subscribe")
 }
 
@@ -66,7 +66,7 @@ pub(crate) async fn finish(consumer: &mut dyn Consumer, count: usize) -> Vec<Str
     while references.len() < count {
         let delivery = one(consumer).await;
         references.push(reference(&delivery));
-        settle(delivery, Verdict::Done).await;
+        settle(delivery, Disposition::Done).await;
     }
     references.sort();
     references
@@ -86,11 +86,11 @@ pub(crate) fn reference(delivery: &Delivery) -> String {
         .unwrap_or_default()
 }
 
-pub(crate) fn settlement(verdict: Verdict) -> Settlement {
-    let outcome = match verdict {
-        Verdict::Done => Outcome::Done,
-        Verdict::Again(_) => Outcome::Transient,
-        Verdict::Dead(_) => Outcome::Permanent,
+pub(crate) fn settlement(disposition: Disposition) -> Settlement {
+    let outcome = match disposition {
+        Disposition::Done => Outcome::Done,
+        Disposition::Again(_) => Outcome::Transient,
+        Disposition::Dead(_) => Outcome::Permanent,
     };
     let attempt = Attempt {
         started_at: Timestamp::from_second(1_790_000_000).expect("a time"),
@@ -100,16 +100,16 @@ pub(crate) fn settlement(verdict: Verdict) -> Settlement {
         detail: Some("as the check wants it".to_owned()),
     };
     Settlement {
-        verdict,
+        disposition: disposition,
         asked: true,
         attempt,
     }
 }
 
-pub(crate) async fn settle(delivery: Delivery, verdict: Verdict) {
+pub(crate) async fn settle(delivery: Delivery, disposition: Disposition) {
     delivery
         .ticket
-        .settle(settlement(verdict))
+        .settle(settlement(disposition))
         .await
         .expect("settle");
 }

@@ -178,7 +178,7 @@ async fn what_is_given_again_is_there(harness: &dyn Harness) {
     publish(&queue, &["a", "b"]).await;
     let again = queue
         .upstream()
-        .republish(event("E", "a").refed())
+        .republish(event("E", "a").republished())
         .await
         .expect("republish");
     let found = queue

@@ -20,7 +20,7 @@ pub struct Metric {
     /// OpenTelemetry's name.
     pub name: &'static str,
     /// The kind of number.
-    pub shape: Shape,
+    pub shape: InstrumentKind,
     /// UCUM: `s`, `By`, or a word in braces.
     pub unit: &'static str,
     /// The names of its labels.
@@ -31,7 +31,7 @@ pub struct Metric {
 
 /// The kind of number of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum InstrumentKind {
     /// Only rises.
     Counter,
     /// Rises and falls.
@@ -57,7 +57,7 @@ impl<const LABELS: usize> Counter<LABELS> {
     ) -> Self {
         let metric = Metric {
             name,
-            shape: Shape::Counter,
+            shape: InstrumentKind::Counter,
             unit,
             labels,
             help,
@@ -102,7 +102,7 @@ impl<const LABELS: usize> Gauge<LABELS> {
     ) -> Self {
         let metric = Metric {
             name,
-            shape: Shape::Gauge,
+            shape: InstrumentKind::Gauge,
             unit,
             labels,
             help,
@@ -147,7 +147,7 @@ impl<const LABELS: usize> Histogram<LABELS> {
     ) -> Self {
         let metric = Metric {
             name,
-            shape: Shape::Histogram,
+            shape: InstrumentKind::Histogram,
             unit,
             labels,
             help,

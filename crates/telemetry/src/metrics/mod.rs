@@ -9,7 +9,7 @@ mod scrape;
 mod table;
 mod vocabulary;
 
-pub use self::instrument::{Counter, Gauge, Histogram, Metric, Shape};
+pub use self::instrument::{Counter, Gauge, Histogram, InstrumentKind, Metric};
 pub use self::scrape::{CONTENT_TYPE, Scrape};
 pub use self::table::table;
 pub use self::vocabulary::*;

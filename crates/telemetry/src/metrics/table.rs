@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::instrument::{Metric, Shape};
+use super::instrument::{InstrumentKind, Metric};
 use super::vocabulary::all;
 
 impl Metric {
@@ -15,7 +15,7 @@ impl Metric {
             "1" => "_ratio",
             _ => "",
         });
-        if self.shape == Shape::Counter {
+        if self.shape == InstrumentKind::Counter {
             name.push_str("_total");
         }
         name
@@ -29,9 +29,9 @@ pub fn table() -> String {
     );
     for metric in all() {
         let shape = match metric.shape {
-            Shape::Counter => "counter",
-            Shape::Gauge => "gauge",
-            Shape::Histogram => "histogram",
+            InstrumentKind::Counter => "counter",
+            InstrumentKind::Gauge => "gauge",
+            InstrumentKind::Histogram => "histogram",
         };
         let labels: Vec<_> = metric
             .labels

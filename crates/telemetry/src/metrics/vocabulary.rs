@@ -1,6 +1,6 @@
 //! Every metric of the product, in the order in which an event meets it.
 
-use super::instrument::{Counter, Gauge, Histogram, Metric, Shape};
+use super::instrument::{Counter, Gauge, Histogram, InstrumentKind, Metric};
 
 macro_rules! vocabulary {
     ($($name:ident: $kind:ident<$count:literal> = $text:literal, $unit:literal, $labels:expr, $help:literal;)*) => {
@@ -142,7 +142,7 @@ vocabulary! {
 /// A counter that OpenTelemetry itself increases.
 const SPANS_PROCESSED: Metric = Metric {
     name: "otel.sdk.processor.span.processed",
-    shape: Shape::Counter,
+    shape: InstrumentKind::Counter,
     unit: "{span}",
     labels: &["otel.component.name", "otel.component.type", "error.type"],
     help: "Spans that were handed to the collector; with an `error.type`, dropped: `queue_full` where it is too slow.",

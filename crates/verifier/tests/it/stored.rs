@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use event_model::{
     Account, Accounts, Algorithm, Event, Evidence, Forgery, Headers, Inbound, KeyId, KeyName,
-    Proof, Stored, StoredVerdict, StoredVerifier, Timestamp, Verified,
+    Proof, StoredEvent, StoredVerdict, StoredVerifier, Timestamp, Verified,
 };
 use simulator::KeyPair;
 use verifier::{
@@ -75,7 +75,7 @@ impl World {
 }
 
 /// An event that somebody wrote into a store: its id is always that of its bytes.
-fn written(stored: Stored) -> Event {
+fn written(stored: StoredEvent) -> Event {
     let id = event_model::EventId::of(stored.key.environment(), &stored.body);
     Event::restore(id, stored).unwrap()
 }
@@ -129,7 +129,7 @@ fn a_key_that_is_not_here_says_nothing() {
 fn what_was_stored_before_digests_were_kept_is_tried_with_every_key_of_its_name() {
     let world = World::new();
     let event = world.admitted();
-    let old = Stored {
+    let old = StoredEvent {
         key: Arc::new(KeyId::any_named(world.name.clone())),
         ..event.stored().clone()
     };
@@ -150,7 +150,7 @@ fn what_is_not_as_it_was_signed_is_forged() {
     let good = world.admitted();
     let production: KeyName = "sydney_production".parse().unwrap();
     let digest = good.stored().key.digest().unwrap();
-    let check = |what: &str, stored: Stored, expected: Forgery| {
+    let check = |what: &str, stored: StoredEvent, expected: Forgery| {
         let verdict = world.verdict(world.own_ring(), &written(stored));
         assert_eq!(verdict, StoredVerdict::Forged(expected), "{what}");
     };
@@ -158,41 +158,41 @@ fn what_is_not_as_it_was_signed_is_forged() {
     let body = BODY.replace("34", "35").into();
     check(
         "another body",
-        Stored { body, ..stored() },
+        StoredEvent { body, ..stored() },
         Forgery::WrongSignature,
     );
     check(
         "no signature",
-        Stored {
+        StoredEvent {
             signature: String::new(),
             ..stored()
         },
         Forgery::Unsigned,
     );
-    let rubbish = Stored {
+    let rubbish = StoredEvent {
         signature: "AAAA".repeat(43),
         ..stored()
     };
     check("another signature", rubbish, Forgery::WrongSignature);
     check(
         "not base64",
-        Stored {
+        StoredEvent {
             signature: "$$$".to_owned(),
             ..stored()
         },
         Forgery::Unsigned,
     );
-    let md5 = Stored {
+    let md5 = StoredEvent {
         proof: Proof::Signed(Algorithm::Md5),
         ..stored()
     };
     check("another algorithm", md5, Forgery::WrongSignature);
-    let moved = Stored {
+    let moved = StoredEvent {
         key: Arc::new(KeyId::new(production, digest)),
         ..stored()
     };
     check("a sandbox body as production's", moved, Forgery::WrongName);
-    let api = Stored {
+    let api = StoredEvent {
         proof: Proof::Api,
         ..stored()
     };
@@ -201,7 +201,7 @@ fn what_is_not_as_it_was_signed_is_forged() {
         world.verdict(world.own_ring(), &written(api)),
         StoredVerdict::KeyUnknown
     );
-    let unsealed = Stored {
+    let unsealed = StoredEvent {
         proof: Proof::Api,
         signature: String::new(),
         ..stored()
@@ -260,7 +260,7 @@ fn what_was_reconciled_is_believed_for_its_seal() {
     // A seal is for one body in one environment.
     let moved = SealingKey::parse(&pair.private).unwrap();
     let of_production = moved.evidence("sydney_production".parse().unwrap(), BODY.as_bytes());
-    let stolen = Stored {
+    let stolen = StoredEvent {
         signature: of_production.signature,
         ..event.stored().clone()
     };
@@ -270,7 +270,7 @@ fn what_was_reconciled_is_believed_for_its_seal() {
     let foreign = SealingKey::parse(&other.private)
         .unwrap()
         .evidence(world.name.clone(), BODY.as_bytes());
-    let foreign = Stored {
+    let foreign = StoredEvent {
         signature: foreign.signature,
         ..event.stored().clone()
     };

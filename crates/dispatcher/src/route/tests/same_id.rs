@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use enrichment::Enrichment;
-use event_model::{Bytes, Event, EventId, Stored};
+use event_model::{Bytes, Event, EventId, StoredEvent};
 use queue::{EventStory, StoryState};
 use settings::OnSameId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -20,7 +20,7 @@ fn event(status: &str) -> Event {
     let id = EventId::of(first.environment(), body.as_bytes());
     let event = Event::restore(
         id,
-        Stored {
+        StoredEvent {
             body: Bytes::from(body),
             ..first.stored().clone()
         },
@@ -71,7 +71,7 @@ impl Destination {
 }
 
 struct World {
-    queue: queues::Opened,
+    queue: queues::OpenedQueue,
     shutdown: Shutdown,
     destination: Destination,
 }
@@ -99,7 +99,7 @@ impl World {
             ..route("r")
         };
         let opened = open_route(settings.clone(), FakeQueue::default(), scripted).opened;
-        let opened = Opened {
+        let opened = OpenedRoutes {
             enrichment,
             ..opened
         };
@@ -211,7 +211,7 @@ async fn of_two_events_of_one_id_the_second_waits_and_is_skipped_until_somebody_
     )];
     let stores = &world.queue.stores;
     let replayed = stores.replay("r", &events, false).await.unwrap();
-    assert_eq!(replayed, [queue::Replayed::Done]);
+    assert_eq!(replayed, [queue::ReplayOutcome::Done]);
     stores.replay("r", &events, true).await.unwrap();
     let next = world.destination.next().await;
     assert_eq!(

@@ -22,7 +22,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::administrator::Calls;
-use crate::inputs::{PATH, Signed};
+use crate::inputs::{PATH, SignedInput};
 use crate::report::{Report, Row};
 use crate::stages::{disk, runtime};
 use crate::{cpu, load};
@@ -43,7 +43,11 @@ const HONEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const FORGED: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5ejAxMjM0NTY3ODlBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWmFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6MDEyMzQ1Njc4OUFCQ0Q=";
 
 /// Runs all attacks, from one address and from fifty.
-pub(crate) fn measure(report: &mut Report, signed: &Signed, quick: bool) -> anyhow::Result<()> {
+pub(crate) fn measure(
+    report: &mut Report,
+    signed: &SignedInput,
+    quick: bool,
+) -> anyhow::Result<()> {
     let time = Duration::from_secs(if quick { 4 } else { 12 });
     let folder = tempfile::tempdir_in(disk()?)?;
     let mut service = Service::start(folder.path(), signed)?;
@@ -192,7 +196,7 @@ async fn beside_each_other(service: &Service, good: &mut Honest, time: Duration)
 fn contrary(
     report: &mut Report,
     service: &Service,
-    signed: &Signed,
+    signed: &SignedInput,
     count: usize,
 ) -> anyhow::Result<()> {
     let requests: Vec<_> = signed.requests.iter().rev().take(count).cloned().collect();
@@ -381,7 +385,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(folder: &Path, signed: &Signed) -> anyhow::Result<Self> {
+    fn start(folder: &Path, signed: &SignedInput) -> anyhow::Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let grpc = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let config = folder.join("application.yml");

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::Context;
 
-use crate::inputs::Signed;
+use crate::inputs::SignedInput;
 use crate::report::Row;
 use crate::{CONNECTIONS, cpu, load};
 
@@ -16,7 +16,7 @@ use crate::{CONNECTIONS, cpu, load};
 pub(crate) fn start_gateway_on_nats(
     servers: &str,
     replicas: usize,
-    signed: &Signed,
+    signed: &SignedInput,
     spool: Option<&Path>,
 ) -> anyhow::Result<Subject> {
     let replicas = replicas.to_string();
@@ -116,11 +116,11 @@ pub(crate) fn start_axum() -> anyhow::Result<Subject> {
     Subject::start(&["axum".as_ref()])
 }
 
-pub(crate) fn load_axum(signed: &Signed, new_each: bool) -> anyhow::Result<Row> {
+pub(crate) fn load_axum(signed: &SignedInput, new_each: bool) -> anyhow::Result<Row> {
     start_axum()?.load(&signed.requests, new_each)
 }
 
-pub(crate) fn load_gateway(signed: &Signed, new_each: bool) -> anyhow::Result<Row> {
+pub(crate) fn load_gateway(signed: &SignedInput, new_each: bool) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(crate::stages::disk()?)?;
     let args = [
         "gateway".as_ref(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use event_model::{Event, EventId, SystemClock};
-use queue::{Intake, Lifecycle, Route, RouteFilter, Source, Start};
+use queue::{Intake, Lifecycle, Route, RouteFilter, Source, StartPosition};
 use queue_embedded::{Embedded, Options};
 
 use crate::cpu;
@@ -135,7 +135,7 @@ async fn take_and_settle(count: usize) -> anyhow::Result<(Row, f64)> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let queue = backlog(folder.path(), count).await?;
     let lease = Duration::from_secs(30);
-    let start = Start::Beginning;
+    let start = StartPosition::Beginning;
     let route = Route {
         name: "r".to_owned(),
         filter: RouteFilter::default(),

@@ -5,19 +5,20 @@ use std::time::Instant;
 
 use event_model::{Algorithm, SystemClock};
 use queue::{
-    Attempt, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start, Verdict,
+    Attempt, Disposition, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source,
+    StartPosition,
 };
 use queue_embedded::{Embedded, Options};
 use tokio::task::JoinSet;
 use verifier::{AwsLc, Pkcs1, PublicKey};
 
 use crate::cpu;
-use crate::inputs::Signed;
+use crate::inputs::SignedInput;
 use crate::report::Row;
 use crate::stages::{disk, events, runtime};
 
 /// Measures verification with one key: one signature after another, each over another body.
-pub(crate) fn verify(signed: &Signed, count: usize) -> anyhow::Result<Row> {
+pub(crate) fn verify(signed: &SignedInput, count: usize) -> anyhow::Result<Row> {
     let key = PublicKey::parse(&signed.key.public_base64()?)?;
     let fast = AwsLc::sha512(&key)
         .ok_or_else(|| anyhow::anyhow!("no fast verification for {}", Algorithm::Sha512))?;
@@ -88,7 +89,7 @@ pub(crate) fn pull(count: usize) -> anyhow::Result<Row> {
         let route = Route {
             name: "r".to_owned(),
             filter: RouteFilter::default(),
-            start: Start::Beginning,
+            start: StartPosition::Beginning,
             lease,
         };
         let began = Instant::now();
@@ -118,7 +119,7 @@ pub(crate) fn settlement() -> Settlement {
         detail: None,
     };
     Settlement {
-        verdict: Verdict::Done,
+        disposition: Disposition::Done,
         asked: true,
         attempt,
     }

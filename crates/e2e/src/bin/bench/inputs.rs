@@ -7,13 +7,13 @@ use simulator::{KeyPair, presign};
 /// Signed requests, each with a different body.
 #[derive(Debug)]
 pub(crate) struct Inputs {
-    pub(crate) rsa1024: Signed,
-    pub(crate) rsa2048: Signed,
+    pub(crate) rsa1024: SignedInput,
+    pub(crate) rsa2048: SignedInput,
 }
 
 /// Requests that are signed with one key.
 #[derive(Debug)]
-pub(crate) struct Signed {
+pub(crate) struct SignedInput {
     pub(crate) key: KeyPair,
     /// The file with the public key.
     pub(crate) public: PathBuf,
@@ -26,13 +26,13 @@ pub(crate) const PATH: &str = "/api/v1/fluent-connect/webhook";
 impl Inputs {
     pub(crate) fn make(scale: usize) -> anyhow::Result<Self> {
         Ok(Self {
-            rsa1024: Signed::make(1024, 100_000 / scale)?,
-            rsa2048: Signed::make(2048, 20_000 / scale)?,
+            rsa1024: SignedInput::make(1024, 100_000 / scale)?,
+            rsa2048: SignedInput::make(2048, 20_000 / scale)?,
         })
     }
 }
 
-impl Signed {
+impl SignedInput {
     pub(crate) fn make(bits: usize, count: usize) -> anyhow::Result<Self> {
         eprintln(&format!("signing {count} webhooks with RSA {bits} ..."));
         let key = KeyPair::generate(bits)?;
@@ -50,7 +50,7 @@ impl Signed {
     }
 }
 
-impl Drop for Signed {
+impl Drop for SignedInput {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.public);
     }

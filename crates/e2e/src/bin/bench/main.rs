@@ -179,7 +179,7 @@ fn only_telemetry(quick: bool) -> anyhow::Result<Report> {
 
 fn only_attacks(quick: bool) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    let signed = inputs::Signed::make(1024, 20_000)?;
+    let signed = inputs::SignedInput::make(1024, 20_000)?;
     let scale = if quick { 10 } else { 1 };
     verified_again(&mut report, &signed, scale)?;
     attacks::measure(&mut report, &signed, quick)?;
@@ -190,7 +190,7 @@ fn only_attacks(quick: bool) -> anyhow::Result<Report> {
 /// is 12 µs.
 fn verified_again(
     report: &mut Report,
-    signed: &inputs::Signed,
+    signed: &inputs::SignedInput,
     scale: usize,
 ) -> anyhow::Result<()> {
     let floor = report.add(
@@ -205,7 +205,7 @@ fn verified_again(
 }
 
 fn verified_again_row(
-    signed: &inputs::Signed,
+    signed: &inputs::SignedInput,
     floor_us: f64,
     scale: usize,
 ) -> anyhow::Result<report::Row> {

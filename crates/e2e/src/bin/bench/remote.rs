@@ -22,7 +22,8 @@ use proto::v1::subscribe_response::{Delivered, Response as Answered};
 use proto::v1::subscriptions_client::SubscriptionsClient;
 use proto::v1::subscriptions_server::SubscriptionsServer;
 use queue::{
-    Attempt, DeadReason, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict,
+    Attempt, DeadReason, Disposition, Lifecycle, MatchFields, Outcome, Route, Settlement, Source,
+    StartPosition,
 };
 use serde_json::json;
 use settings::OperatorSettings;
@@ -358,7 +359,7 @@ async fn bury(source: &dyn Source, count: usize) -> anyhow::Result<()> {
     let route = Route {
         name,
         filter: MatchFields::default().into(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         lease,
     };
     let mut consumer = source.subscribe(route).await?;
@@ -378,7 +379,7 @@ async fn bury(source: &dyn Source, count: usize) -> anyhow::Result<()> {
                 detail: None,
             };
             delivery.ticket.settle(Settlement {
-                verdict: Verdict::Dead(DeadReason::Permanent),
+                disposition: Disposition::Dead(DeadReason::Permanent),
                 asked: true,
                 attempt,
             })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use event_model::SystemClock;
 use nats_server::Cluster;
-use queue::{Route, RouteFilter, Source, Start};
+use queue::{Route, RouteFilter, Source, StartPosition};
 use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -82,7 +82,7 @@ async fn start(queue: Arc<JetStream>, working: &mut JoinSet<()>) -> anyhow::Resu
     for number in 0..ROUTES {
         let name = format!("route-{number}");
         let filter = RouteFilter::default();
-        let start = Start::Now;
+        let start = StartPosition::Now;
         let mut consumer = queue
             .subscribe(Route {
                 name,

@@ -14,7 +14,7 @@ use event_model::{
     SystemClock, Timestamp, Verified,
 };
 use process::Shutdown;
-use queue::{Intake, Lifecycle, MatchFields, Source, Start};
+use queue::{Intake, Lifecycle, MatchFields, Source, StartPosition};
 use queue_embedded::{Embedded, Options};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -135,7 +135,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         name: name.to_owned(),
         terms: MatchFields::default(),
         repeated: Vec::new(),
-        start: Start::Beginning,
+        start: StartPosition::Beginning,
         concurrency: CONCURRENCY,
         retry: RetrySettings::default(),
         rate: None,

@@ -131,7 +131,7 @@ async fn serve(key: &Path, intake: Arc<dyn Intake>) -> anyhow::Result<()> {
             senders: senders.clone(),
             rejected: gateway::RejectedCapture::disabled(),
             refused: gateway::RefusedAccounts::new(Accounts::default()),
-            seen: gateway::SeenHere::default(),
+            seen: gateway::SeenEventsRecorder::default(),
         };
         let router = gateway::router(ports, &bounds);
         let shutdown = Shutdown::manual(Duration::from_secs(1));

@@ -11,11 +11,11 @@ use simulator::Events;
 use verifier::{KeyRing, PublicKey, Reverifier, SealKeys, Signatures, Verifier, WebhookVerifier};
 
 use crate::cpu;
-use crate::inputs::Signed;
+use crate::inputs::SignedInput;
 use crate::report::Row;
 
 /// Measures the verification that a dispatcher does with every event before it is delivered.
-pub(crate) fn again(signed: &Signed, count: usize) -> anyhow::Result<Row> {
+pub(crate) fn again(signed: &SignedInput, count: usize) -> anyhow::Result<Row> {
     let name: KeyName = "sydney_sandbox".parse()?;
     let ring = KeyRing::new([(
         name.clone(),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use e2e::SANDBOX;
 use e2e::deployment::{Deployment, Plan, until};
 use simulator::api::{Fluent, Sending, World};
-use simulator::{Retry, Sender, Signed};
+use simulator::{Retry, Sender, SignedBody};
 
 use crate::sink::Sink;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-fn webhook(fluent: &Fluent, ago: Duration, sending: Sending) -> Signed {
+fn webhook(fluent: &Fluent, ago: Duration, sending: Sending) -> SignedBody {
     let order = fluent.world().place_order();
     SANDBOX
         .sign(
@@ -59,7 +59,7 @@ async fn nothing_is_missing_that_may_be_in_a_spool() {
     let lost: Vec<_> = (0..4)
         .map(|_| webhook(&fluent, long_ago, Sending::Failed))
         .collect();
-    let send = async |webhook: &Signed| {
+    let send = async |webhook: &SignedBody| {
         assert_eq!(sender.send(webhook).await.answer.unwrap().status, 200);
     };
     for _ in 0..5 {

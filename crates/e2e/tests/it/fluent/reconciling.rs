@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use simulator::Signed;
+use simulator::SignedBody;
 use simulator::api::{Fluent, Sending};
 
 use crate::SANDBOX;
@@ -25,7 +25,7 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 /// A webhook of so long ago, which Fluent says was sent, or was not.
-fn webhook(fluent: &Fluent, ago: Duration, sending: Sending) -> Signed {
+fn webhook(fluent: &Fluent, ago: Duration, sending: Sending) -> SignedBody {
     let order = fluent.world().place_order();
     SANDBOX
         .sign(

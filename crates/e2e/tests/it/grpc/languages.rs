@@ -150,7 +150,7 @@ impl Drop for Handler {
 }
 
 /// Without an entity: these handlers will never take it.
-fn meaningless() -> simulator::Signed {
+fn meaningless() -> simulator::SignedBody {
     let body = format!(
         r#"{{"id":"{}","name":"THIN","accountId":"ACME","retailerId":"34"}}"#,
         fastrand::u64(..)

@@ -2,14 +2,14 @@
 
 use e2e::deployment::{Deployment, Plan};
 use serde_json::{Value, json};
-use simulator::{Events, KeyPair, Retry, Sender, Shape, Signed};
+use simulator::{Events, KeyPair, Retry, Sender, Shape, SignedBody};
 
 use crate::SANDBOX;
 use crate::pipeline::{Pipeline, signed, until};
 use crate::sink::Sink;
 
 /// A genuine webhook of the next key, about this entity.
-fn signed_by(key: &KeyPair, account: &str, reference: &str) -> Signed {
+fn signed_by(key: &KeyPair, account: &str, reference: &str) -> SignedBody {
     let event = Events::new(account, 34, fastrand::u64(..)).of("E", Shape::Full);
     let body = String::from_utf8(event.body)
         .unwrap()
@@ -17,7 +17,7 @@ fn signed_by(key: &KeyPair, account: &str, reference: &str) -> Signed {
     key.sign(body).unwrap()
 }
 
-async fn status_of(url: &str, webhook: &Signed) -> u16 {
+async fn status_of(url: &str, webhook: &SignedBody) -> u16 {
     Sender::new(url.to_owned(), Retry::Connection)
         .unwrap()
         .send(webhook)

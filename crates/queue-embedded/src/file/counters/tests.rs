@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Event, Stored, SystemClock, Timestamp};
+use event_model::{Event, StoredEvent, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route,
-    Settlement, Source, Start, Stores, Verdict,
+    Attempt, DeadQuery, DeadReason, Delivery, Disposition, Intake, Lifecycle, MatchFields, Outcome,
+    Route, Settlement, Source, StartPosition, Stores,
 };
 use rusqlite::{Connection, StatementStatus};
 use tokio::time::timeout;
@@ -78,7 +78,7 @@ fn old_event(reference: &str) -> Event {
     let received_at = Timestamp::from_second(1_000_000_000).unwrap();
     Event::restore(
         event.id(),
-        Stored {
+        StoredEvent {
             received_at,
             ..event.stored().clone()
         },
@@ -86,7 +86,7 @@ fn old_event(reference: &str) -> Event {
     .unwrap()
 }
 
-fn settlement(verdict: Verdict) -> Settlement {
+fn settlement(disposition: Disposition) -> Settlement {
     let attempt = Attempt {
         started_at: Timestamp::UNIX_EPOCH,
         took: Duration::ZERO,
@@ -95,7 +95,7 @@ fn settlement(verdict: Verdict) -> Settlement {
         detail: None,
     };
     Settlement {
-        verdict,
+        disposition: disposition,
         asked: true,
         attempt,
     }
@@ -140,9 +140,9 @@ impl Life {
     async fn take(&mut self) -> &'static str {
         let name = self.random.choice(ROUTES).unwrap();
         let start = if self.random.bool() {
-            Start::Beginning
+            StartPosition::Beginning
         } else {
-            Start::Now
+            StartPosition::Now
         };
         let filter = MatchFields::default().into();
         let lease = Duration::from_secs(60);
@@ -165,18 +165,18 @@ impl Life {
     async fn settle(&mut self) -> &'static str {
         let some = self.random.usize(0..=self.held.len());
         for delivery in self.held.split_off(some) {
-            let verdict = match self.random.u32(0..5) {
-                0 => Verdict::Again(Duration::ZERO),
-                1 => Verdict::Again(Duration::from_hours(1)),
-                2 => Verdict::Dead(DeadReason::Permanent),
+            let disposition = match self.random.u32(0..5) {
+                0 => Disposition::Again(Duration::ZERO),
+                1 => Disposition::Again(Duration::from_hours(1)),
+                2 => Disposition::Dead(DeadReason::Permanent),
                 3 => {
                     drop(delivery);
                     continue;
                 }
-                _ => Verdict::Done,
+                _ => Disposition::Done,
             };
             // The lease of a delivery that was damaged or forgotten meanwhile is gone.
-            let _ = delivery.ticket.settle(settlement(verdict)).await;
+            let _ = delivery.ticket.settle(settlement(disposition)).await;
         }
         "settled"
     }
@@ -259,7 +259,7 @@ async fn a_route_from_the_beginning_is_behind_by_what_there_is() {
         Route {
             name: name.to_owned(),
             filter,
-            start: Start::Beginning,
+            start: StartPosition::Beginning,
             lease,
         }
     };
@@ -274,12 +274,16 @@ async fn a_route_from_the_beginning_is_behind_by_what_there_is() {
     while settled < 20 {
         for delivery in consumer.next(20).await.unwrap() {
             let is_dead = matches!(delivery.position.sequence(), 3 | 11);
-            let verdict = if is_dead {
-                Verdict::Dead(DeadReason::Permanent)
+            let disposition = if is_dead {
+                Disposition::Dead(DeadReason::Permanent)
             } else {
-                Verdict::Done
+                Disposition::Done
             };
-            delivery.ticket.settle(settlement(verdict)).await.unwrap();
+            delivery
+                .ticket
+                .settle(settlement(disposition))
+                .await
+                .unwrap();
             settled += 1;
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use event_model::SystemClock;
 use queue::Lifecycle;
 use rusqlite::Connection;
-use sqlite_file::{Log, Status, connect, inbox, used_bytes};
+use sqlite_file::{FileStatus, Log, connect, inbox, used_bytes};
 
 use super::Housekeeping;
 use crate::embedded::MESSAGES;
@@ -48,7 +48,7 @@ impl Kept {
 
     fn of(sql: Connection, options: Options, folder: tempfile::TempDir) -> Self {
         let clock = Arc::new(SystemClock);
-        let (inbox, _) = inbox(Arc::new(Status::new(&options.path, &MESSAGES)));
+        let (inbox, _) = inbox(Arc::new(FileStatus::new(&options.path, &MESSAGES)));
         let shared = Shared::new(String::new(), 0, inbox, clock);
         let time = QueueTime::go_on(&sql, shared.now()).unwrap();
         let housekeeping = Housekeeping::new(options, time);

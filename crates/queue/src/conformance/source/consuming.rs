@@ -9,7 +9,7 @@ use crate::conformance::samples::{
     consumer, event, finish, nothing, one, publish, reference, settle, settlement,
 };
 use crate::conformance::{Harness, LEASE};
-use crate::{DeadQuery, DeadReason, QueueError, Settlement, Verdict};
+use crate::{DeadQuery, DeadReason, Disposition, QueueError, Settlement};
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -31,7 +31,7 @@ pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) 
         (1, 0, 0)
     );
     assert_eq!(delivery.position, receipt.position);
-    settle(delivery, Verdict::Done).await;
+    settle(delivery, Disposition::Done).await;
 }
 
 pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
@@ -48,7 +48,7 @@ pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
         ("b", 1),
         "the other was settled"
     );
-    settle(next, Verdict::Done).await;
+    settle(next, Disposition::Done).await;
     nothing(&mut *consumer, "both were settled").await;
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn no_more_than_the_permits_are_handed_out(harness: &dyn Harnes
         assert!((1..=2).contains(&deliveries.len()));
         seen += deliveries.len();
         for delivery in deliveries {
-            settle(delivery, Verdict::Done).await;
+            settle(delivery, Disposition::Done).await;
         }
     }
 }
@@ -102,7 +102,11 @@ pub(super) async fn a_dropped_ticket_comes_back_and_is_no_attempt(harness: &dyn 
         );
         drop(dropped);
     }
-    settle(one(&mut *consumer).await, Verdict::Again(Duration::ZERO)).await;
+    settle(
+        one(&mut *consumer).await,
+        Disposition::Again(Duration::ZERO),
+    )
+    .await;
     drop(one(&mut *consumer).await);
     let second = one(&mut *consumer).await;
     assert_eq!(
@@ -110,7 +114,7 @@ pub(super) async fn a_dropped_ticket_comes_back_and_is_no_attempt(harness: &dyn 
         (2, 0),
         "the one that was settled counts"
     );
-    settle(second, Verdict::Done).await;
+    settle(second, Disposition::Done).await;
 }
 
 pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness) {
@@ -129,12 +133,12 @@ pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness
     assert_eq!(again.attempt, 2);
     let late = held
         .ticket
-        .settle(settlement(Verdict::Done))
+        .settle(settlement(Disposition::Done))
         .await
         .expect_err("too late");
     assert!(matches!(late.source, QueueError::LeaseLost), "{late:?}");
     drop(late);
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
     nothing(&mut *slow, "it was settled").await;
 }
 
@@ -159,7 +163,7 @@ pub(super) async fn progress_keeps_a_lease(harness: &dyn Harness) {
         said.elapsed()
     );
     drop(held);
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
 }
 
 pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such(
@@ -170,7 +174,7 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
     let mut before = consumer(&queue, "r").await;
     let again = |asked| Settlement {
         asked,
-        ..settlement(Verdict::Again(Duration::ZERO))
+        ..settlement(Disposition::Again(Duration::ZERO))
     };
     drop(one(&mut *before).await);
     for (asked, expected) in [(true, 0), (false, 1), (true, 1)] {
@@ -193,7 +197,7 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
         (5, 1, 2),
         "what died did not end"
     );
-    settle(last, Verdict::Dead(DeadReason::Exhausted)).await;
+    settle(last, Disposition::Dead(DeadReason::Exhausted)).await;
     let letters = queue.stores().dead_letters();
     let query = DeadQuery {
         limit: 1,
@@ -214,7 +218,7 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
         (1, 0),
         "a redrive begins anew"
     );
-    settle(redriven, Verdict::Done).await;
+    settle(redriven, Disposition::Done).await;
 }
 
 /// The first consumer's request may be on its way when it stops asking, because its subscriber
@@ -236,7 +240,7 @@ pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness:
             (1, 0),
             "nobody attempted it"
         );
-        settle(delivery, Verdict::Done).await;
+        settle(delivery, Disposition::Done).await;
     }
 }
 
@@ -254,7 +258,7 @@ pub(super) async fn a_cancelled_next_loses_nothing(harness: &dyn Harness) {
     while seen.len() < expected.len() {
         let delivery = one(&mut *consumer).await;
         seen.insert(reference(&delivery));
-        settle(delivery, Verdict::Done).await;
+        settle(delivery, Disposition::Done).await;
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
 }

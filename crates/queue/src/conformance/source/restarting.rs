@@ -6,7 +6,7 @@ use crate::conformance::Harness;
 use crate::conformance::samples::{
     consumer, event, finish, nothing, one, publish, reference, settle,
 };
-use crate::{DeadQuery, DeadReason, Verdict};
+use crate::{DeadQuery, DeadReason, Disposition};
 
 pub(super) async fn everything_survives_a_crash(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -41,7 +41,7 @@ pub(super) async fn a_crash_in_flight_is_counted(harness: &dyn Harness) {
     drop(again);
     let third = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((third.attempt, third.deaths), (3, 2));
-    settle(third, Verdict::Done).await;
+    settle(third, Disposition::Done).await;
 }
 
 pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
@@ -99,14 +99,14 @@ pub(super) async fn what_survived_alone_is_a_suspect_no_longer(harness: &dyn Har
     let mut suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (3, 2));
     // A run beside others proves nothing.
-    settle(suspect, Verdict::Again(Duration::ZERO)).await;
+    settle(suspect, Disposition::Again(Duration::ZERO)).await;
     suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (4, 2));
     suspect.ticket.mark_exclusive().await.expect("alone");
-    settle(suspect, Verdict::Again(Duration::ZERO)).await;
+    settle(suspect, Disposition::Again(Duration::ZERO)).await;
     let cleared = one(&mut *r).await;
     assert_eq!((cleared.attempt, cleared.deaths), (5, 0));
-    settle(cleared, Verdict::Done).await;
+    settle(cleared, Disposition::Done).await;
 }
 
 pub(super) async fn what_survived_alone_is_cleared_though_it_is_accompanied_when_it_is_settled(
@@ -122,10 +122,10 @@ pub(super) async fn what_survived_alone_is_cleared_though_it_is_accompanied_when
     assert_eq!((suspect.attempt, suspect.deaths), (2, 1));
     suspect.ticket.mark_exclusive().await.expect("alone");
     suspect.ticket.mark_shared().await.expect("accompanied");
-    settle(suspect, Verdict::Again(Duration::ZERO)).await;
+    settle(suspect, Disposition::Again(Duration::ZERO)).await;
     let cleared = one(&mut *r).await;
     assert_eq!((cleared.attempt, cleared.deaths), (3, 0));
-    settle(cleared, Verdict::Done).await;
+    settle(cleared, Disposition::Done).await;
 }
 
 pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harness) {
@@ -144,7 +144,7 @@ pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harnes
         (2, 1),
         "it was not alone when the process died"
     );
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
 }
 
 pub(super) async fn a_route_removed_and_back_goes_on(harness: &dyn Harness) {
@@ -165,12 +165,12 @@ pub(super) async fn waiting_retries_and_dead_letters_survive(harness: &dyn Harne
     let mut before = consumer(&queue, "r").await;
     settle(
         one(&mut *before).await,
-        Verdict::Again(Duration::from_secs(1)),
+        Disposition::Again(Duration::from_secs(1)),
     )
     .await;
     settle(
         one(&mut *before).await,
-        Verdict::Dead(DeadReason::Permanent),
+        Disposition::Dead(DeadReason::Permanent),
     )
     .await;
     let queue = harness.crash(queue).await;
@@ -180,7 +180,7 @@ pub(super) async fn waiting_retries_and_dead_letters_survive(harness: &dyn Harne
         (reference(&again).as_str(), again.attempt, again.deaths),
         ("a", 2, 0)
     );
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
     let counts = queue.stores().dead_letters().count().await.expect("count");
     assert_eq!(counts, [("r".to_owned(), 1)]);
 }
@@ -197,7 +197,7 @@ pub(super) async fn a_closed_queue_comes_back_without_deaths(harness: &dyn Harne
     let queue = harness.crash(queue).await;
     let again = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((again.attempt, again.deaths), (1, 0));
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
 }
 
 pub(super) async fn closing_in_the_middle_leaves_nothing_in_flight(harness: &dyn Harness) {
@@ -219,6 +219,6 @@ pub(super) async fn closing_in_the_middle_leaves_nothing_in_flight(harness: &dyn
     for _ in 0..10 {
         let delivery = one(&mut *consumer).await;
         assert_eq!(delivery.deaths, 0);
-        settle(delivery, Verdict::Done).await;
+        settle(delivery, Disposition::Done).await;
     }
 }

@@ -10,7 +10,7 @@ use crate::conformance::samples::{
     consumer, event, finish, nothing, one, publish, reference, settle,
 };
 use crate::conformance::{Harness, PATIENCE, Queue};
-use crate::{Consumer, Verdict};
+use crate::{Consumer, Disposition};
 
 pub(super) async fn a_retry_comes_no_sooner_than_asked(harness: &dyn Harness) {
     const WAIT: Duration = Duration::from_millis(900);
@@ -20,11 +20,11 @@ pub(super) async fn a_retry_comes_no_sooner_than_asked(harness: &dyn Harness) {
     let first = one(&mut *consumer).await;
     let first_at = first.first_attempt_at;
     let asked = Instant::now();
-    settle(first, Verdict::Again(WAIT)).await;
+    settle(first, Disposition::Again(WAIT)).await;
     let again = one(&mut *consumer).await;
     assert!(asked.elapsed() >= WAIT, "came after {:?}", asked.elapsed());
     assert_eq!((again.attempt, again.first_attempt_at), (2, first_at));
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
 }
 
 pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
@@ -34,7 +34,7 @@ pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
         publish(&queue, &[&format!("w{number}")]).await;
         settle(
             one(&mut *consumer).await,
-            Verdict::Again(Duration::from_hours(1)),
+            Disposition::Again(Duration::from_hours(1)),
         )
         .await;
     }
@@ -88,9 +88,9 @@ pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Har
             settle(
                 probe,
                 if is_new {
-                    Verdict::Done
+                    Disposition::Done
                 } else {
-                    Verdict::Again(Duration::ZERO)
+                    Disposition::Again(Duration::ZERO)
                 },
             )
             .await;
@@ -136,7 +136,7 @@ async fn fail_some(consumer: &mut dyn Consumer) -> BTreeSet<String> {
     join_all(
         deliveries
             .into_iter()
-            .map(|delivery| settle(delivery, Verdict::Again(Duration::ZERO))),
+            .map(|delivery| settle(delivery, Disposition::Again(Duration::ZERO))),
     )
     .await;
     references

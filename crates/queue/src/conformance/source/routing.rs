@@ -1,6 +1,6 @@
 //! Matching: which route gets which event.
 
-use event_model::{Event, Origin, Proof, Stored};
+use event_model::{Event, Origin, Proof, StoredEvent};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use crate::conformance::samples::{
 };
 use crate::conformance::{Harness, LEASE, PATIENCE, QUIET, Queue};
 use crate::{
-    BreakerState, Condition, DeadReason, MatchFields, PAUSES_WITHIN, ReconciledPair, Route,
-    RouteFilter, RouteProcessStatus, Start, StatusSource, UNROUTED, Verdict, facts,
+    BreakerState, Condition, DeadReason, Disposition, MatchFields, PAUSES_WITHIN, ReconciledPair,
+    Route, RouteFilter, RouteProcessStatus, StartPosition, StatusSource, UNROUTED, facts,
 };
 
 pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
@@ -22,12 +22,12 @@ pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
     };
     let mut orders = queue
         .source()
-        .subscribe(route("orders", only("E"), Start::Beginning))
+        .subscribe(route("orders", only("E"), StartPosition::Beginning))
         .await
         .expect("subscribe");
     let mut others = queue
         .source()
-        .subscribe(route("others", only("F"), Start::Beginning))
+        .subscribe(route("others", only("F"), StartPosition::Beginning))
         .await
         .expect("subscribe");
     publish(&queue, &["a", "b"]).await;
@@ -52,7 +52,7 @@ pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness
     };
     let mut r = queue
         .source()
-        .subscribe(route("r", terms, Start::Beginning))
+        .subscribe(route("r", terms, StartPosition::Beginning))
         .await
         .expect("subscribe");
     publish(&queue, &["no", "yes", "no-2", "unknown", "no-3"]).await;
@@ -64,7 +64,7 @@ pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness
             Some(has_answer),
             "{delivery:?}"
         );
-        settle(delivery, Verdict::Done).await;
+        settle(delivery, Disposition::Done).await;
     }
     nothing(&mut *r, "it is false for the others").await;
 }
@@ -74,7 +74,7 @@ pub(super) async fn now_and_beginning(harness: &dyn Harness) {
     publish(&queue, &["a"]).await;
     let mut now = queue
         .source()
-        .subscribe(route("now", MatchFields::default(), Start::Now))
+        .subscribe(route("now", MatchFields::default(), StartPosition::Now))
         .await
         .expect("subscribe");
     let mut beginning = consumer(&queue, "beginning").await;
@@ -99,7 +99,7 @@ pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
     let unrouted = Route {
         name: UNROUTED.to_owned(),
         filter,
-        start: Start::Now,
+        start: StartPosition::Now,
         lease: LEASE,
     };
     let mut unrouted = queue.source().subscribe(unrouted).await.expect("subscribe");
@@ -111,7 +111,7 @@ pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
         .expect("publish");
     let delivery = one(&mut *unrouted).await;
     assert_eq!(reference(&delivery), "f");
-    settle(delivery, Verdict::Dead(DeadReason::Unrouted)).await;
+    settle(delivery, Disposition::Dead(DeadReason::Unrouted)).await;
     nothing(&mut *unrouted, "the other has a route").await;
     let counts = queue.stores().dead_letters().count().await.expect("count");
     assert_eq!(counts, [(UNROUTED.to_owned(), 1)]);
@@ -126,11 +126,11 @@ pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
     };
     let webhooks = queue
         .source()
-        .subscribe(route("webhooks", webhooks, Start::Beginning))
+        .subscribe(route("webhooks", webhooks, StartPosition::Beginning))
         .await;
     let mut webhooks = webhooks.expect("subscribe");
     let event = event("E", "a");
-    let stored = Stored {
+    let stored = StoredEvent {
         proof: Proof::Api,
         signature: String::new(),
         ..event.stored().clone()
@@ -157,7 +157,7 @@ pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
         (&*delivery.event, delivery.event.origin()),
         (&reconciled, Origin::Reconciled)
     );
-    settle(delivery, Verdict::Done).await;
+    settle(delivery, Disposition::Done).await;
     nothing(&mut *webhooks, "it never came").await;
 }
 
@@ -260,7 +260,8 @@ pub(super) async fn what_a_route_has_delivered_is_known_of_every_duplicate(harne
 pub(super) async fn routes_that_are_announced_together_are_joined_as_ever(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
-    let routes = ["r", "s"].map(|name| route(name, MatchFields::default(), Start::Beginning));
+    let routes =
+        ["r", "s"].map(|name| route(name, MatchFields::default(), StartPosition::Beginning));
     queue.source().announce(&routes).await.expect("announce");
     for route in routes {
         let mut consumer = queue.source().subscribe(route).await.expect("subscribe");
@@ -284,5 +285,5 @@ pub(super) async fn trying_out_takes_nothing(harness: &dyn Harness) {
         (1, 0),
         "nothing was taken"
     );
-    settle(delivery, Verdict::Done).await;
+    settle(delivery, Disposition::Done).await;
 }

@@ -7,7 +7,7 @@ use event_model::{Event, EventId, Timestamp};
 use crate::Source;
 use crate::conformance::Harness;
 use crate::conformance::samples::{event, event_of, publish};
-use crate::same_id::{Claim, Granted};
+use crate::same_id::{Claim, GrantedClaim};
 
 /// Two events with one id of Fluent's and one name.
 fn two() -> (Event, Event) {
@@ -47,14 +47,14 @@ async fn granted(
     event: &Event,
     second: i64,
     why: &str,
-) -> Granted {
+) -> GrantedClaim {
     match ask(source, route, event, second).await {
         Claim::Granted(granted) => granted,
         other => panic!("{why}: {other:?}"),
     }
 }
 
-async fn release(source: &dyn Source, route: &str, event: &Event, granted: Granted) {
+async fn release(source: &dyn Source, route: &str, event: &Event, granted: GrantedClaim) {
     source
         .release_same_id(event.fluent_key(), route, event.id(), granted)
         .await

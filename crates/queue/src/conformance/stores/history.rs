@@ -10,8 +10,8 @@ use crate::conformance::samples::{
 };
 use crate::conformance::{Harness, PATIENCE};
 use crate::{
-    AttemptQuery, DeadReason, Delivery, MAX_REF, MatchFields, Outcome, Position, ReceivedQuery,
-    Replayed, Start, StoryState, Verdict,
+    AttemptQuery, DeadReason, Delivery, Disposition, MAX_REF, MatchFields, Outcome, Position,
+    ReceivedQuery, ReplayOutcome, StartPosition, StoryState,
 };
 
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
@@ -19,9 +19,9 @@ pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
     publish(&queue, &["a"]).await;
     let mut r = consumer(&queue, "r").await;
     let mut s = consumer(&queue, "s").await;
-    settle(one(&mut *r).await, Verdict::Again(Duration::ZERO)).await;
-    settle(one(&mut *r).await, Verdict::Done).await;
-    settle(one(&mut *s).await, Verdict::Dead(DeadReason::Exhausted)).await;
+    settle(one(&mut *r).await, Disposition::Again(Duration::ZERO)).await;
+    settle(one(&mut *r).await, Disposition::Done).await;
+    settle(one(&mut *s).await, Disposition::Dead(DeadReason::Exhausted)).await;
 
     let history = queue.stores().history();
     let story = history.find("a", 10).await.expect("find").remove(0);
@@ -96,18 +96,18 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
     // Two attempts end at the same time: pages must not lose one of them.
-    for (name, reference, second, verdict) in [
-        ("E", "a", 0, Verdict::Done),
-        ("E", "b", 1, Verdict::Done),
-        ("E", "c", 1, Verdict::Done),
-        ("F", "d", 2, Verdict::Dead(DeadReason::Permanent)),
+    for (name, reference, second, disposition) in [
+        ("E", "a", 0, Disposition::Done),
+        ("E", "b", 1, Disposition::Done),
+        ("E", "c", 1, Disposition::Done),
+        ("F", "d", 2, Disposition::Dead(DeadReason::Permanent)),
     ] {
         queue
             .intake()
             .publish(event(name, reference))
             .await
             .expect("publish");
-        let mut settlement = settlement(verdict);
+        let mut settlement = settlement(disposition);
         settlement.attempt.started_at += Duration::from_secs(second);
         one(&mut *r)
             .await
@@ -234,7 +234,7 @@ pub(super) async fn an_endless_ref_makes_no_endless_page(harness: &dyn Harness) 
     join_all(
         deliveries
             .into_iter()
-            .map(|delivery| settle(delivery, Verdict::Done)),
+            .map(|delivery| settle(delivery, Disposition::Done)),
     )
     .await;
 
@@ -342,7 +342,7 @@ pub(super) async fn an_attempt_is_found_behind_many_others(harness: &dyn Harness
 
 /// Settles a delivery as done, this long after the first.
 async fn settle_after(delivery: Delivery, after: Duration) {
-    let mut settlement = settlement(Verdict::Done);
+    let mut settlement = settlement(Disposition::Done);
     settlement.attempt.started_at += after;
     delivery.ticket.settle(settlement).await.expect("settle");
 }
@@ -353,11 +353,15 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     let mut s = consumer(&queue, "s").await;
     publish(&queue, &["a", "b", "c"]).await;
     finish(&mut *r, 2).await;
-    settle(one(&mut *r).await, Verdict::Again(Duration::from_mins(10))).await;
+    settle(
+        one(&mut *r).await,
+        Disposition::Again(Duration::from_mins(10)),
+    )
+    .await;
     finish(&mut *s, 3).await;
     let mut late = queue
         .source()
-        .subscribe(route("late", MatchFields::default(), Start::Now))
+        .subscribe(route("late", MatchFields::default(), StartPosition::Now))
         .await
         .expect("subscribe");
 
@@ -408,7 +412,14 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     assert_eq!(keys, expected.collect::<Vec<_>>());
     assert!(stores.replay("nowhere", &events, false).await.is_err());
     let replayed = stores.replay("r", &events, false).await.expect("replay");
-    assert_eq!(replayed, [Replayed::Done, Replayed::Done, Replayed::Ahead]);
+    assert_eq!(
+        replayed,
+        [
+            ReplayOutcome::Done,
+            ReplayOutcome::Done,
+            ReplayOutcome::Ahead
+        ]
+    );
     nothing(
         &mut *r,
         "it is done with two, and the third comes by itself",
@@ -419,16 +430,20 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
         .replay("late", &events[..1], false)
         .await
         .expect("replay");
-    assert_eq!(replayed, [Replayed::HandedOver]);
+    assert_eq!(replayed, [ReplayOutcome::HandedOver]);
     let delivery = one(&mut *late).await;
     assert_eq!((reference(&delivery).as_str(), delivery.attempt), ("a", 1));
     assert_ne!(delivery.redrive, 0);
-    settle(delivery, Verdict::Done).await;
+    settle(delivery, Disposition::Done).await;
 
     let replayed = stores.replay("r", &events, true).await.expect("replay");
     assert_eq!(
         replayed,
-        [Replayed::HandedOver, Replayed::HandedOver, Replayed::Ahead]
+        [
+            ReplayOutcome::HandedOver,
+            ReplayOutcome::HandedOver,
+            ReplayOutcome::Ahead
+        ]
     );
     assert_eq!(finish(&mut *r, 2).await, ["a", "b"]);
     nothing(&mut *s, "it was replayed to others").await;
@@ -464,5 +479,5 @@ pub(super) async fn a_shard_that_is_not_there_has_no_events(harness: &dyn Harnes
         .replay("r", &[(elsewhere, event)], true)
         .await
         .expect("replay");
-    assert_eq!(replayed, [Replayed::Gone]);
+    assert_eq!(replayed, [ReplayOutcome::Gone]);
 }

@@ -7,7 +7,9 @@ use crate::conformance::samples::{
     consumer, event, finish, nothing, one, publish, reference, settle,
 };
 use crate::conformance::{Harness, Queue};
-use crate::{DeadQuery, DeadReason, Position, QueueError, ReceivedQuery, Replayed, Verdict};
+use crate::{
+    DeadQuery, DeadReason, Disposition, Position, QueueError, ReceivedQuery, ReplayOutcome,
+};
 
 pub(super) async fn letters(queue: &Queue) -> Vec<crate::DeadLetter> {
     let query = DeadQuery {
@@ -28,7 +30,7 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
     let mut r = consumer(&queue, "r").await;
     let mut s = consumer(&queue, "s").await;
     finish(&mut *s, 1).await;
-    settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
+    settle(one(&mut *r).await, Disposition::Dead(DeadReason::Permanent)).await;
     nothing(&mut *r, "it is dead").await;
 
     let letter = letters(&queue).await.remove(0);
@@ -55,7 +57,7 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
         again.id("r"),
         format!("{}/r/{}", again.event.id(), again.redrive)
     );
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
     nothing(&mut *s, "it was redriven to r alone").await;
     assert!(letters(&queue).await.is_empty());
 }
@@ -69,7 +71,7 @@ pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harnes
     for reason in [DeadReason::Undecided, DeadReason::Exhausted] {
         let delivery = one(&mut *r).await;
         assert!(!delivery.asks_match);
-        settle(delivery, Verdict::Dead(reason)).await;
+        settle(delivery, Disposition::Dead(reason)).await;
     }
     let store = queue.stores().dead_letters();
     let ids = letters(&queue).await;
@@ -81,16 +83,16 @@ pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harnes
         let delivery = one(&mut *r).await;
         let was_undecided = reference(&delivery) == "a";
         assert_eq!(delivery.asks_match, was_undecided);
-        let verdict = if was_undecided {
-            Verdict::Again(Duration::ZERO)
+        let disposition = if was_undecided {
+            Disposition::Again(Duration::ZERO)
         } else {
-            Verdict::Done
+            Disposition::Done
         };
-        settle(delivery, verdict).await;
+        settle(delivery, disposition).await;
     }
     let again = one(&mut *r).await;
     assert!(again.asks_match, "in every attempt");
-    settle(again, Verdict::Dead(DeadReason::Undecided)).await;
+    settle(again, Disposition::Dead(DeadReason::Undecided)).await;
     let letter = letters(&queue).await.remove(0);
     store
         .redrive(&[letter.id], Some("s"))
@@ -99,7 +101,7 @@ pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harnes
         .expect("redrive");
     let named = one(&mut *s).await;
     assert!(!named.asks_match, "who names another route means it");
-    settle(named, Verdict::Done).await;
+    settle(named, Disposition::Done).await;
 }
 
 pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Harness) {
@@ -116,7 +118,7 @@ pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Har
         } else {
             DeadReason::Permanent
         };
-        settle(one(&mut *r).await, Verdict::Dead(reason)).await;
+        settle(one(&mut *r).await, Disposition::Dead(reason)).await;
     }
     let find = async |query: DeadQuery| {
         let letters = queue
@@ -218,7 +220,7 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
     publish(&queue, &["a"]).await;
-    settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
+    settle(one(&mut *r).await, Disposition::Dead(DeadReason::Permanent)).await;
     let stores = queue.stores();
     let redrive = async || {
         let query = DeadQuery {
@@ -243,7 +245,7 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
         redrive().await;
         let again = one(&mut *r).await;
         numbers.push(again.redrive);
-        settle(again, Verdict::Dead(DeadReason::Permanent)).await;
+        settle(again, Disposition::Dead(DeadReason::Permanent)).await;
         harness.forget_attempts().await;
     }
     let all = ReceivedQuery {
@@ -260,10 +262,10 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
         .events;
     for _ in 0..2 {
         let replayed = stores.replay("r", &events, true).await.expect("replay");
-        assert_eq!(replayed, [Replayed::HandedOver]);
+        assert_eq!(replayed, [ReplayOutcome::HandedOver]);
         let again = one(&mut *r).await;
         numbers.push(again.redrive);
-        settle(again, Verdict::Done).await;
+        settle(again, Disposition::Done).await;
         harness.forget_attempts().await;
     }
     assert!(
@@ -277,5 +279,5 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
         "{} of {numbers:?}",
         last.redrive
     );
-    settle(last, Verdict::Done).await;
+    settle(last, Disposition::Done).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::letters::letters;
 use crate::conformance::samples::{consumer, finish, old_event, one, settle};
 use crate::conformance::{Harness, PATIENCE, QUIET, Queue};
-use crate::{DeadReason, Verdict};
+use crate::{DeadReason, Disposition};
 
 async fn check_kept(queue: &Queue, reference: &str) -> bool {
     !queue
@@ -46,12 +46,12 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
             .await
             .expect("publish");
         let delivery = one(&mut *r).await;
-        let verdict = match reference {
-            "dead" => Verdict::Dead(DeadReason::Permanent),
-            "waiting" => Verdict::Again(Duration::from_hours(1)),
-            _ => Verdict::Done,
+        let disposition = match reference {
+            "dead" => Disposition::Dead(DeadReason::Permanent),
+            "waiting" => Disposition::Again(Duration::from_hours(1)),
+            _ => Disposition::Done,
         };
-        settle(delivery, verdict).await;
+        settle(delivery, disposition).await;
     }
     finish(&mut *s, 1).await;
     goes(&queue, "settled").await;
@@ -108,5 +108,5 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     );
     let again = one(&mut *r).await;
     assert_eq!(again.event.body(), waiting.body());
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
 }

@@ -7,7 +7,7 @@ use crate::conformance::samples::{
     consumer, event, finish, nothing, one, publish, reference, settle,
 };
 use crate::conformance::{Harness, LEASE, QUIET};
-use crate::{PAUSES_WITHIN, Pause, QueueError, Verdict};
+use crate::{Disposition, PAUSES_WITHIN, Pause, QueueError};
 
 pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -70,7 +70,7 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
         (1, 0),
         "holding burns no attempts"
     );
-    settle(delivery, Verdict::Done).await;
+    settle(delivery, Disposition::Done).await;
 }
 
 pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harness) {
@@ -82,7 +82,7 @@ pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harn
     );
     publish(&queue, &["a", "b", "c", "d"]).await;
     let first = one(&mut *r).await;
-    settle(first, Verdict::Done).await;
+    settle(first, Disposition::Done).await;
     queue
         .stores()
         .set_paused("r", Some(&Pause::default()))
@@ -120,7 +120,7 @@ pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harn
     publish(&queue, &["a"]).await;
     let delivery = one(&mut *r).await;
     assert!(SystemClock.now() >= until, "not before its end");
-    settle(delivery, Verdict::Done).await;
+    settle(delivery, Disposition::Done).await;
     let found = state().await;
     assert_eq!((found.paused, found.pause), (false, None));
 }
@@ -130,7 +130,11 @@ pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dy
     publish(&queue, &["a", "b"]).await;
     let mut r = consumer(&queue, "r").await;
     for _ in 0..2 {
-        settle(one(&mut *r).await, Verdict::Again(Duration::from_hours(1))).await;
+        settle(
+            one(&mut *r).await,
+            Disposition::Again(Duration::from_hours(1)),
+        )
+        .await;
     }
     nothing(&mut *r, "both wait").await;
     let stores = queue.stores();
@@ -150,7 +154,7 @@ pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dy
         0,
         "it is being attempted"
     );
-    settle(again, Verdict::Done).await;
+    settle(again, Disposition::Done).await;
     nothing(&mut *r, "the other waits still").await;
     assert_eq!(
         stores.retry_now("r", a).await.expect("retry"),

@@ -15,12 +15,12 @@ const SET: i64 = 2_000_000_000;
 /// A reading of two clocks: the Unix time, and how long the machine had run by then, including
 /// suspension (`CLOCK_BOOTTIME`); both in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LastLook {
+pub(crate) struct ClockReading {
     clock: i64,
     running: i64,
 }
 
-impl LastLook {
+impl ClockReading {
     pub(crate) fn now(clock: i64) -> Self {
         let time = clock_gettime(ClockId::Boottime);
         Self {

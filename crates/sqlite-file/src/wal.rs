@@ -11,7 +11,7 @@ use rusqlite::hooks::Wal;
 
 use crate::connection::{BUSY, CHECKPOINT_BYTES};
 use crate::paths::beside;
-use crate::status::Status;
+use crate::status::FileStatus;
 
 /// Length of the log, in pages of 4 KiB, from which it is checkpointed.
 const CHECKPOINT_PAGES: i32 = 4096;
@@ -66,7 +66,7 @@ impl Log {
     pub fn shorten(
         &mut self,
         sql: &Connection,
-        status: &Status,
+        status: &FileStatus,
         is_full: bool,
     ) -> rusqlite::Result<u64> {
         let length = log_bytes(status.path());

@@ -18,14 +18,14 @@ const MOST_PROVEN: usize = 4096;
 /// The unit that a share is for: an IPv4 address, or an IPv6 network of 64 bits, since one
 /// machine may have every address of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Source(IpAddr);
+pub struct ClientNetwork(IpAddr);
 
-impl Source {
+impl ClientNetwork {
     /// The source of what concerns no sender: the unspecified address, from which nothing comes.
     pub const NOBODY: Self = Self(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
 }
 
-impl From<IpAddr> for Source {
+impl From<IpAddr> for ClientNetwork {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -37,7 +37,7 @@ impl From<IpAddr> for Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ClientNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             IpAddr::V4(address) => write!(f, "{address}"),
@@ -46,7 +46,7 @@ impl fmt::Display for Source {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ClientNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({self})")
     }
@@ -55,11 +55,11 @@ impl fmt::Debug for Source {
 /// The proven sources: those that sent a valid signature or token in the last ten minutes. Clones
 /// share them.
 #[derive(Clone, Debug, Default)]
-pub struct ProvenSources(Arc<Mutex<HashMap<Source, Instant>>>);
+pub struct ProvenSources(Arc<Mutex<HashMap<ClientNetwork, Instant>>>);
 
 impl ProvenSources {
     /// Notes that this source sent a proof just now.
-    pub fn note(&self, source: Source) {
+    pub fn note(&self, source: ClientNetwork) {
         let mut proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= MOST_PROVEN && !proven.contains_key(&source) {
             proven.retain(|_, at| at.elapsed() < PROVEN_FOR);
@@ -71,17 +71,17 @@ impl ProvenSources {
     }
 
     /// True if the source sent a proof in the last ten minutes.
-    pub fn has(&self, source: Source) -> bool {
+    pub fn has(&self, source: ClientNetwork) -> bool {
         self.has_within(source, PROVEN_FOR)
     }
 
     /// True if the source sent a proof in the last day: what is refused from it may be a real
     /// sender's.
-    pub fn has_known(&self, source: Source) -> bool {
+    pub fn has_known(&self, source: ClientNetwork) -> bool {
         self.has_within(source, KNOWN_FOR)
     }
 
-    fn has_within(&self, source: Source, time: Duration) -> bool {
+    fn has_within(&self, source: ClientNetwork, time: Duration) -> bool {
         let proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         proven.get(&source).is_some_and(|at| at.elapsed() < time)
     }
@@ -91,8 +91,8 @@ impl ProvenSources {
 mod tests {
     use super::*;
 
-    fn source(text: &str) -> Source {
-        Source::from(text.parse::<IpAddr>().unwrap())
+    fn source(text: &str) -> ClientNetwork {
+        ClientNetwork::from(text.parse::<IpAddr>().unwrap())
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
     fn as_many_proven_sources_as_there_are_addresses_are_not_remembered() {
         let proven = ProvenSources::default();
         for number in 0..=MOST_PROVEN {
-            proven.note(Source::from(IpAddr::from(
+            proven.note(ClientNetwork::from(IpAddr::from(
                 u32::try_from(number).unwrap().to_be_bytes(),
             )));
         }
