@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::root;
 
 /// Types that have the term of the field now, each with the type to look for instead.
-const RETIRED_TYPES: [(&str, &str); 143] = [
+const RETIRED_TYPES: [(&str, &str); 144] = [
     ("About", "DeliveryInfo, EventSummary"),
     ("Acknowledged", "AcknowledgedRow"),
     ("Admitting", "MissingAdmitter"),
@@ -217,16 +217,18 @@ fn types(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// Whether a text points at the type: in a link, or as the beginning of a path in code.
+/// Whether a text points at the type: in a link, or where it is imported.
 fn points_at(text: &str, name: &str) -> bool {
-    [
-        format!("[`{name}`]"),
-        format!("[`{name}::"),
-        format!("::{name}>"),
-        format!("::{name};"),
-    ]
-    .iter()
-    .any(|link| text.contains(link))
+    let link = format!("[`{name}");
+    let is_linked = text.match_indices(&link).any(|(at, _)| {
+        let rest = &text[at + link.len()..];
+        rest.starts_with('`') || rest.starts_with("::")
+    });
+    let end = format!("::{name};");
+    is_linked
+        || text
+            .lines()
+            .any(|line| line.starts_with("use ") && line.ends_with(&end))
 }
 
 fn is_rust(path: &Path) -> bool {
