@@ -34,12 +34,12 @@ const GENUINE_A_SECOND: u32 = 10;
 /// # Examples
 /// ```
 /// use std::net::IpAddr;
-/// use process::{RefusalLog, Source};
+/// use process::{ClientNetwork, RefusalLog};
 ///
 /// let log = RefusalLog::default();
-/// let source = Source::from(IpAddr::from([192, 0, 2, 1]));
-/// assert!(log.is_first("signature-mismatch", source), "this one has a line");
-/// assert!(!log.is_first("signature-mismatch", source), "this one is counted");
+/// let source = ClientNetwork::from(IpAddr::from([192, 0, 2, 1]));
+/// assert!(log.admit_line("signature-mismatch", source), "this one has a line");
+/// assert!(!log.admit_line("signature-mismatch", source), "this one is counted");
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RefusalLog(Arc<Mutex<Counts>>);

@@ -40,7 +40,7 @@ fn settlement(disposition: Disposition) -> Settlement {
         detail: None,
     };
     Settlement {
-        disposition: disposition,
+        disposition,
         asked: true,
         attempt,
     }

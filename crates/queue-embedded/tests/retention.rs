@@ -75,7 +75,7 @@ async fn settle(consumer: &mut dyn Consumer, count: usize, disposition: Disposit
             delivery
                 .ticket
                 .settle(Settlement {
-                    disposition: disposition,
+                    disposition,
                     asked: true,
                     attempt,
                 })

@@ -55,9 +55,9 @@ const _: fn(&dyn FactStore) = |_| {};
 ///
 /// ```
 /// use event_model::Timestamp;
-/// use queue::{HasFacts, QueueError, facts};
+/// use queue::{FactAccess, QueueError, facts};
 ///
-/// async fn compared_until(kept: &dyn HasFacts) -> Result<Option<Timestamp>, QueueError> {
+/// async fn compared_until(kept: &dyn FactAccess) -> Result<Option<Timestamp>, QueueError> {
 ///     facts::compared_until(kept.facts(), "ACME").await
 /// }
 /// ```

@@ -18,7 +18,7 @@ use crate::{Intake, Lifecycle, Position, QueueError, Receipt, SpoolWatermark};
 /// async fn store(upstream: &dyn Upstream, event: &Event) -> Result<Receipt, QueueError> {
 ///     let receipt = upstream.publish(event.clone()).await?;
 ///     match upstream.presence(receipt.position, event.id()).await? {
-///         Presence::Missing => upstream.republish(event.clone().refed()).await,
+///         Presence::Missing => upstream.republish(event.clone().republished()).await,
 ///         Presence::Present | Presence::Removed => Ok(receipt),
 ///     }
 /// }

@@ -179,7 +179,7 @@ fn options(settings: &EmbeddedSettings) -> Options {
 
 fn retention(RetentionSettings { age, bytes }: RetentionSettings) -> Retention {
     Retention {
-        age: age,
+        age,
         bytes: bytes.0,
     }
 }

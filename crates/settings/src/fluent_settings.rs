@@ -50,7 +50,7 @@ pub struct ApiSettings {
     /// How long a request may take.
     #[serde(default = "timeout")]
     #[schemars(with = "String")]
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     pub timeout: Duration,
 }
 
@@ -92,7 +92,7 @@ pub struct EnrichSettings {
     /// the event.
     #[serde(default = "patience")]
     #[schemars(with = "String")]
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     pub patience: Duration,
     /// How it is seen that the entity is another than the event says.
     pub guard: Option<GuardSettings>,

@@ -45,7 +45,7 @@ pub struct JetStreamSettings {
     /// On how many servers each stream is kept: 1, 3 or 5.
     pub replicas: u8,
     /// How long an id is known; at least 27h.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub dedup_window: Duration,
     /// How long settled events are kept: no shorter than the dedup window.

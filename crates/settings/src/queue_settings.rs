@@ -39,7 +39,7 @@ pub struct EmbeddedSettings {
     /// The file.
     pub path: PathBuf,
     /// How long an id is known; at least 27h.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub dedup_window: Duration,
     /// How long settled events are kept.
@@ -51,7 +51,7 @@ pub struct EmbeddedSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSettings {
     /// Settled events older than this are removed.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub age: Duration,
     /// Above this size the oldest settled ones are; full of unsettled ones,

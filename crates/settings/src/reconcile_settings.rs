@@ -43,18 +43,18 @@ pub(crate) struct RawReconcileSettings {
     /// How often the service compares.
     #[serde(default = "every")]
     #[schemars(with = "String")]
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     every: Duration,
     /// How far back the service looks when it never has before.
     #[serde(default = "back")]
     #[schemars(with = "String")]
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     back: Duration,
     /// How old an event is before it counts as missing: Fluent tries for 14 s, or where a
     /// workflow says so for a day.
     #[serde(default = "delay")]
     #[schemars(with = "String")]
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     delay: Duration,
 }
 

@@ -88,15 +88,15 @@ struct RawOutcomeHook {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct RetrySettings {
     /// The first wait.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub initial: Duration,
     /// The longest wait.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub max_delay: Duration,
     /// After this long it is a dead letter.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub max_elapsed: Duration,
     /// After so many attempts that asked the destination it is a dead letter; left out, only

@@ -32,12 +32,12 @@ pub struct SpoolSettings {
     pub bytes: ByteSize,
     /// How long after the queue's word an event is read back before it is given
     /// up here; 5m to 30m.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub keep: Duration,
     /// How long an answer waits for the queue's word; at most 4s. Once one did not come in time,
     /// nobody waits until the queue speaks again.
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub wait_for_queue: Duration,
 }

@@ -56,12 +56,12 @@ pub struct OtlpSettings {
     /// How long an export may take.
     #[serde(default = "timeout")]
     #[schemars(with = "String")]
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     pub timeout: Duration,
     /// How often metrics are sent.
     #[serde(default = "metrics_every")]
     #[schemars(with = "String")]
-    #[serde(deserialize_with = "crate::values::duration")]
+    #[serde(with = "crate::values::duration")]
     pub metrics_every: Duration,
 }
 

@@ -14,15 +14,27 @@ pub(crate) struct DurationText(#[schemars(with = "String")] pub(crate) Duration)
 
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        duration(from).map(Self)
+        duration::deserialize(from).map(Self)
     }
 }
 
-/// Reads a length of time, written as `10s`, `15m`, `72h` or `3d`.
-pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    humantime::parse_duration(&text)
-        .map_err(|_| Error::custom("expected a time such as 10s, 15m, 72h or 3d"))
+/// Lengths of time, written as `10s`, `15m`, `72h` or `3d`.
+pub(crate) mod duration {
+    use std::time::Duration;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text)
+            .map_err(|_| Error::custom("expected a time such as 10s, 15m, 72h or 3d"))
+    }
+
+    /// For the defaults in the JSON Schema.
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*time))
+    }
 }
 
 /// A number of bytes, written as `64KiB`, `2MiB` or `10GiB`.

@@ -133,7 +133,7 @@ async fn settle(consumer: &mut dyn Consumer, disposition: Disposition) -> String
     delivery
         .ticket
         .settle(Settlement {
-            disposition: disposition,
+            disposition,
             asked: true,
             attempt,
         })

@@ -88,7 +88,7 @@ async fn history(queue: &JetStream, count: usize) {
             delivery
                 .ticket
                 .settle(Settlement {
-                    disposition: disposition,
+                    disposition,
                     asked: true,
                     attempt,
                 })

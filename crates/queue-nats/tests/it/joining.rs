@@ -62,7 +62,7 @@ pub(crate) fn settlement(disposition: Disposition) -> Settlement {
         detail: None,
     };
     Settlement {
-        disposition: disposition,
+        disposition,
         asked: true,
         attempt,
     }

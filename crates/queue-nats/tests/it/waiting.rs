@@ -23,7 +23,7 @@ async fn settle(deliveries: Vec<Delivery>, disposition: Disposition) {
     };
     let settled = deliveries.into_iter().map(|delivery| {
         delivery.ticket.settle(Settlement {
-            disposition: disposition,
+            disposition,
             asked: true,
             attempt: attempt.clone(),
         })

@@ -100,7 +100,7 @@ pub(crate) fn settlement(disposition: Disposition) -> Settlement {
         detail: Some("as the check wants it".to_owned()),
     };
     Settlement {
-        disposition: disposition,
+        disposition,
         asked: true,
         attempt,
     }
