@@ -12,7 +12,7 @@ fn settings(events: u32, per: Duration, burst: u32) -> RateSettings {
     let number = |number| NonZeroU32::new(number).unwrap();
     RateSettings {
         events: number(events),
-        per: per,
+        per,
         burst: number(burst),
     }
 }
