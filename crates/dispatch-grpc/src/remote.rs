@@ -92,7 +92,11 @@ impl Dispatcher for Remote {
             }
             match asked {
                 // Nothing was begun yet: another replica may be called at once.
-                Err(status) if is_not_connected(&status) || is_stopping(&status) => {
+                Err(status)
+                    if is_not_connected(&status)
+                        || is_stopping(&status)
+                        || is_never_begun(&status) =>
+                {
                     unreachable = Some(status)
                 }
                 Err(status) => return Err(failure(&status)),

@@ -33,6 +33,9 @@ const SHARE_SETTINGS: [&str; 2] = ["dispatcher", "operator"];
 /// How long the last report may take: the webhook port is shut meanwhile.
 const LAST_WITHIN: Duration = Duration::from_millis(200);
 
+/// The same for processes without that port, which also look whether their name is their own.
+const LAST_OF_SHARED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Adds the facts that only one kind of process has.
 pub type AddToReport = Arc<dyn Fn(&mut ProcessReport) + Send + Sync>;
 
@@ -142,7 +145,7 @@ struct Inner {
 
 impl std::fmt::Debug for ProcessReporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Presence")
+        f.debug_struct("ProcessReporter")
             .field("name", &self.0.name)
             .finish_non_exhaustive()
     }
@@ -206,38 +209,44 @@ impl ProcessReporter {
     /// Writes the last report, which says that the process ended as it was told to.
     pub async fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
-        let _ = timeout(LAST_WITHIN, self.say()).await;
+        let within = match SHARE_SETTINGS.contains(&&*self.0.kind) {
+            true => LAST_OF_SHARED_WITHIN,
+            false => LAST_WITHIN,
+        };
+        let _ = timeout(within, self.say()).await;
     }
 
     async fn say(&self) -> Result<(), queue::QueueError> {
-        if !self.check_name().await? {
-            if self.0.is_closed.load(Ordering::Acquire) {
-                return Ok(());
+        // A name is a process's own once a report is written under it.
+        let number = match self.0.number.load(Ordering::Acquire) {
+            // Who begins takes the first name, for it may be the one that ran before.
+            0 => 1,
+            number if self.check_name(number).await? => number,
+            _ if self.0.is_closed.load(Ordering::Acquire) => return Ok(()),
+            number => {
+                tracing::info!(
+                    number = number + 1,
+                    "another process on this host has the same settings: both are seen"
+                );
+                number + 1
             }
-            let number = self.0.number.fetch_add(1, Ordering::AcqRel) + 1;
-            tracing::info!(
-                number,
-                "another process on this host has the same settings: both are seen"
-            );
-        }
+        };
         let inner = Arc::clone(&self.0);
         let report = tokio::task::spawn_blocking(move || inner.report()).await;
         let report = report.map_err(|error| queue::QueueError::unavailable("reporting", error))?;
-        set_process(self.0.facts.facts(), &self.0.id(), &report).await
+        set_process(self.0.facts.facts(), &self.0.id(number), &report).await?;
+        self.0.number.store(number, Ordering::Release);
+        Ok(())
     }
 
-    /// Whether what was said last under its name is its own word. Who begins takes the first
-    /// name, for it may be the one that ran before; who had it, and is alive, takes the next.
-    async fn check_name(&self) -> Result<bool, queue::QueueError> {
+    /// Whether what was said last under its name is its own word. A process that had the name,
+    /// and is alive to find another's word there, takes the next.
+    async fn check_name(&self, number: u32) -> Result<bool, queue::QueueError> {
         let inner = &self.0;
-        let begins = inner
-            .number
-            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok();
-        if begins || !SHARE_SETTINGS.contains(&&*inner.kind) {
+        if !SHARE_SETTINGS.contains(&&*inner.kind) {
             return Ok(true);
         }
-        let found = process(inner.facts.facts(), &inner.id()).await?;
+        let found = process(inner.facts.facts(), &inner.id(number)).await?;
         let is_own =
             |found: &ProcessReport| (found.pid, found.started_at) == (inner.pid, inner.started_at);
         Ok(found.is_none_or(|found| found.is_closed || is_own(&found)))
@@ -245,9 +254,9 @@ impl ProcessReporter {
 }
 
 impl Inner {
-    fn id(&self) -> String {
-        match self.number.load(Ordering::Acquire) {
-            0 | 1 => self.name.clone(),
+    fn id(&self, number: u32) -> String {
+        match number {
+            1 => self.name.clone(),
             number => format!("{}-{number}", self.name),
         }
     }
@@ -346,9 +355,122 @@ fn ends(file: &Path) -> Vec<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    use event_model::Bytes;
+    use queue::{Fact, FactStore, QueueError};
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
+
+    type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueueError>> + Send + 'a>>;
+
+    /// Facts in memory; writing fails while the store is away.
+    #[derive(Debug, Default)]
+    struct MemoryFacts {
+        facts: Mutex<BTreeMap<String, Bytes>>,
+        is_away: AtomicBool,
+    }
+
+    fn done<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
+        Box::pin(std::future::ready(Ok(value)))
+    }
+
+    impl FactStore for MemoryFacts {
+        fn get<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Bytes>> {
+            done(self.facts.lock().unwrap().get(name).cloned())
+        }
+
+        fn set<'a>(&'a self, name: &'a str, value: Bytes) -> Answer<'a, ()> {
+            if self.is_away.load(Ordering::Acquire) {
+                return Box::pin(async { Err(QueueError::unavailable("writing", "away")) });
+            }
+            self.facts.lock().unwrap().insert(name.to_owned(), value);
+            done(())
+        }
+
+        fn get_versioned<'a>(&'a self, _: &'a str) -> Answer<'a, Option<(Bytes, u64)>> {
+            done(None)
+        }
+
+        fn compare_and_set<'a>(&'a self, _: &'a str, _: Bytes, _: u64) -> Answer<'a, bool> {
+            done(false)
+        }
+
+        fn entries<'a>(&'a self, _: &'a str) -> Answer<'a, Vec<Fact>> {
+            done(Vec::new())
+        }
+
+        fn now(&self) -> Answer<'_, Timestamp> {
+            done(SystemClock.now())
+        }
+
+        fn unset<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+            done(())
+        }
+    }
+
+    impl FactAccess for MemoryFacts {
+        fn facts(&self) -> &dyn FactStore {
+            self
+        }
+    }
+
+    fn dispatcher(pid: u32, facts: &Arc<MemoryFacts>) -> ProcessReporter {
+        ProcessReporter(Arc::new(Inner {
+            name: "dispatcher.a".to_owned(),
+            number: AtomicU32::new(0),
+            started_at: SystemClock.now(),
+            pid,
+            kind: "dispatcher".to_owned(),
+            sources: ReportSources {
+                config: PathBuf::new(),
+                routes: Vec::new(),
+                disks: Vec::new(),
+                certificates: Vec::new(),
+                authorities: Vec::new(),
+            },
+            readiness: Readiness::new(&Shutdown::manual(Duration::ZERO)),
+            facts: Arc::clone(facts) as _,
+            add: None,
+            is_closed: AtomicBool::new(false),
+        }))
+    }
+
+    async fn pid_of(facts: &MemoryFacts, id: &str) -> Option<u32> {
+        process(facts, id).await.unwrap().map(|report| report.pid)
+    }
+
+    #[tokio::test]
+    async fn one_that_begins_while_the_queue_is_away_has_the_name_of_the_one_before() {
+        let facts = Arc::new(MemoryFacts::default());
+        dispatcher(1, &facts).say().await.unwrap();
+        // It was killed; the next begins before the queue is back.
+        let next = dispatcher(2, &facts);
+        facts.is_away.store(true, Ordering::Release);
+        next.say().await.unwrap_err();
+        facts.is_away.store(false, Ordering::Release);
+        next.say().await.unwrap();
+        next.say().await.unwrap();
+        assert_eq!(pid_of(&facts, "dispatcher.a").await, Some(2));
+        assert_eq!(pid_of(&facts, "dispatcher.a-2").await, None);
+    }
+
+    #[tokio::test]
+    async fn of_two_that_run_one_moves_on_by_one_name_also_while_it_can_not_write() {
+        let facts = Arc::new(MemoryFacts::default());
+        let first = dispatcher(1, &facts);
+        first.say().await.unwrap();
+        dispatcher(2, &facts).say().await.unwrap();
+        facts.is_away.store(true, Ordering::Release);
+        first.say().await.unwrap_err();
+        first.say().await.unwrap_err();
+        facts.is_away.store(false, Ordering::Release);
+        first.say().await.unwrap();
+        assert_eq!(pid_of(&facts, "dispatcher.a").await, Some(2));
+        assert_eq!(pid_of(&facts, "dispatcher.a-2").await, Some(1));
+    }
 
     #[test]
     fn a_disk_is_as_full_as_what_is_left_says() {

@@ -40,6 +40,10 @@ impl ApiError {
         matches!(self, Self::Refused(error) if MISSING.contains(&error.error_code()))
     }
 
+    fn is_unanswered(&self) -> bool {
+        matches!(self, Self::NoAnswer(_))
+    }
+
     /// Whether it may be done in a moment: nobody has answered, or the servers that began a
     /// moment ago have not yet all found each other.
     fn is_passing(&self) -> bool {
@@ -79,19 +83,46 @@ pub(crate) async fn ask<T: DeserializeOwned>(
 
 /// How long it is asked again where nobody answers, or not yet all servers are there: those that
 /// choose a leader, or make several streams on slow disks, do within seconds.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// Asks again for a while where nobody answers, or not yet all servers are there. For what does
-/// the same when it is done twice; any other refusal is an answer.
-pub(crate) async fn until_answered<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ApiError>
+/// Asks again for a while where nobody answers. For what does the same when it is done twice; any
+/// refusal is an answer.
+pub(crate) async fn until_answered<T, F>(ask: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {
-    let began = Instant::now();
+    again_while(
+        ApiError::is_unanswered,
+        Instant::now() + ANSWERED_WITHIN,
+        ask,
+    )
+    .await
+}
+
+/// Asks again until `deadline` where nobody answers, or not yet all servers are there. For what
+/// does the same when it is done twice, and for somebody who can wait.
+pub(crate) async fn until_settled<T, F>(
+    deadline: Instant,
+    ask: impl FnMut() -> F,
+) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    again_while(ApiError::is_passing, deadline, ask).await
+}
+
+async fn again_while<T, F>(
+    may_pass: fn(&ApiError) -> bool,
+    deadline: Instant,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
     loop {
         match ask().await {
-            Err(error) if error.is_passing() && began.elapsed() < ANSWERED_WITHIN => {
+            Err(error) if may_pass(&error) && Instant::now() < deadline => {
                 sleep(ASK_AGAIN_AFTER).await;
             }
             answered => return answered,

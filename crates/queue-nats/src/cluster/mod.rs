@@ -10,6 +10,7 @@ use std::fmt;
 
 use async_nats::jetstream::stream::{Config, Info};
 use queue::{QueueError, StoresHealth};
+use tokio::time::Instant;
 
 pub use crate::cluster::drift::Drift;
 pub(crate) use crate::cluster::layout::STREAMS;
@@ -176,24 +177,37 @@ impl Cluster {
         if !report.is_supported {
             return Ok(report);
         }
+        // For all of them together: what lasts is not waited for ten times.
+        let deadline = Instant::now() + api::ANSWERED_WITHIN;
         for stream in &mut report.streams {
             let wanted = layout::config(stream.name, &self.layout);
             stream.state = match stream.state.clone() {
-                StreamState::Missing => self.make(wanted).await?,
-                StreamState::Drifted(drifts) => self.change(wanted, drifts).await?,
+                StreamState::Missing => self.make(wanted, deadline).await?,
+                StreamState::Drifted(drifts) => self.change(wanted, drifts, deadline).await?,
                 state => state,
             };
         }
         Ok(report)
     }
 
-    async fn make(&self, wanted: Config) -> Result<StreamState, QueueError> {
-        make(&self.link, &wanted).await.map(|()| StreamState::Made)
+    async fn make(&self, wanted: Config, deadline: Instant) -> Result<StreamState, QueueError> {
+        let subject = format!("STREAM.CREATE.{}", wanted.name);
+        let made = api::until_settled(deadline, || api::ask::<Info>(&self.link, &subject, &wanted));
+        made.await
+            .map(|_| StreamState::Made)
+            .map_err(|error| error.of("making a stream"))
     }
 
-    async fn change(&self, wanted: Config, drifts: Vec<Drift>) -> Result<StreamState, QueueError> {
+    async fn change(
+        &self,
+        wanted: Config,
+        drifts: Vec<Drift>,
+        deadline: Instant,
+    ) -> Result<StreamState, QueueError> {
         let subject = format!("STREAM.UPDATE.{}", wanted.name);
-        match api::until_answered(|| api::ask::<Info>(&self.link, &subject, &wanted)).await {
+        let changed =
+            api::until_settled(deadline, || api::ask::<Info>(&self.link, &subject, &wanted));
+        match changed.await {
             Ok(info) if drift::between(&wanted, &info.config).is_empty() => {
                 Ok(StreamState::Changed(drifts))
             }
