@@ -131,7 +131,7 @@ impl Plan {
         registry: &Registry,
         queue: &OpenedQueue,
         clock: Arc<dyn Clock>,
-        presence: &mut Option<ProcessReporter>,
+        reporter: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
@@ -146,7 +146,7 @@ impl Plan {
             Some(add),
             shutdown,
         );
-        *presence = Some(report);
+        *reporter = Some(report);
         let folder = self.tree.folder();
         let shared = &resources.shared;
         let opening = open(

@@ -94,7 +94,7 @@ impl Plan {
         registry: &Registry,
         queue: &OpenedQueue,
         clock: Arc<dyn Clock>,
-        presence: &mut Option<ProcessReporter>,
+        reporter: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         if self.routes.0.is_empty() {
@@ -135,7 +135,7 @@ impl Plan {
             refused(report);
             resting.add_to(report);
         });
-        *presence = Some(
+        *reporter = Some(
             self.observed
                 .report("serve", facts, &readiness, Some(add), shutdown),
         );

@@ -80,7 +80,7 @@ impl Plan {
     async fn serve(
         &self,
         queue: &OpenedQueue,
-        presence: &mut Option<ProcessReporter>,
+        reporter: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
@@ -96,7 +96,7 @@ impl Plan {
         let report = self
             .observed
             .report("gateway", facts, &readiness, Some(refused), shutdown);
-        *presence = Some(report);
+        *reporter = Some(report);
         process::until_stopped(
             &queue.lifecycle,
             StageWork::Accepting(Arc::clone(&queue.intake)),

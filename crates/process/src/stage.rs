@@ -194,13 +194,13 @@ pub async fn until_stopped(
 /// that `failed` writes no last report, so that it is missed.
 async fn wind_down(
     queue: &dyn Lifecycle,
-    presence: Option<&ProcessReporter>,
+    reporter: Option<&ProcessReporter>,
     failed: bool,
     shutdown: &Shutdown,
 ) {
     shutdown.finish().await;
-    if let Some(presence) = presence.filter(|_| !failed) {
-        presence.close().await;
+    if let Some(reporter) = reporter.filter(|_| !failed) {
+        reporter.close().await;
     }
     // Deliveries that are not given back are durable, and come again when their leases run out.
     if timeout(shutdown.remaining(), queue.close()).await.is_err() {

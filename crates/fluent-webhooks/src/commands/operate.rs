@@ -73,7 +73,7 @@ impl Plan {
         )?;
         shutdown.spawn_detached(process::show_routes(Arc::clone(&stores), None));
         shutdown.spawn_detached(operator.clone().watch_machinery());
-        let presence = self
+        let reporter = self
             .observed
             .report("operator", stores, &readiness, None, shutdown);
         tokio::select! {
@@ -82,7 +82,7 @@ impl Plan {
         }
         readiness.set(false);
         shutdown.finish().await;
-        presence.close().await;
+        reporter.close().await;
         Ok(())
     }
 }

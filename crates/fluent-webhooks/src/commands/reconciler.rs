@@ -58,7 +58,7 @@ impl Plan {
             .warnings()
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
-        let presence = self.observed.report(
+        let reporter = self.observed.report(
             "reconciler",
             Arc::clone(&stores) as _,
             &readiness,
@@ -73,7 +73,7 @@ impl Plan {
         }
         readiness.set(false);
         shutdown.finish().await;
-        presence.close().await;
+        reporter.close().await;
         Ok(())
     }
 }

@@ -32,6 +32,11 @@ const MARK: usize = 64;
 /// Attempts at once, as a route has them.
 const PLACES: usize = 16;
 
+/// Routes that are looked at, and how long that and a pause may take.
+const ROUTES: usize = 300;
+const LOOK_WITHIN: Duration = Duration::from_millis(50);
+const PAUSE_WITHIN: Duration = Duration::from_secs(2);
+
 /// The rows.
 pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let count = 100_000 / scale;
@@ -58,6 +63,45 @@ pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
         (row, bytes),
         None,
     );
+    runtime()?.block_on(looking(report, scale))
+}
+
+/// A look at many routes with much waiting, and a pause of one of them beside another look.
+async fn looking(report: &mut Report, scale: usize) -> anyhow::Result<()> {
+    let waiting = 300_000 / scale;
+    let folder = tempfile::tempdir_in(disk()?)?;
+    let queue = backlog(folder.path(), waiting).await?;
+    for number in 0..ROUTES {
+        let route = Route {
+            name: format!("r{number}"),
+            filter: RouteFilter::default(),
+            start: StartPosition::Beginning,
+            lease: Duration::from_secs(30),
+        };
+        drop(queue.subscribe(route).await?);
+    }
+    let stores = queue.stores();
+    let began = Instant::now();
+    let routes = stores.routes().await?;
+    let looked = began.elapsed();
+    let behind = routes.iter().filter(|route| route.behind == waiting as u64);
+    ensure!(
+        behind.count() >= ROUTES,
+        "not all of it waits for each route"
+    );
+    let pause = queue::Pause::default();
+    let began = Instant::now();
+    let (_, paused) = tokio::join!(stores.routes(), stores.set_paused("r7", Some(&pause)));
+    paused?;
+    let what = format!("{ROUTES} routes with {waiting} waiting for each");
+    for (name, took, most) in [
+        ("a look at", looked, LOOK_WITHIN),
+        ("a pause of one of", began.elapsed(), PAUSE_WITHIN),
+    ] {
+        let goal = if took <= most { "ok" } else { "MISSED" };
+        report.said(format!("{name} {what}: {took:.1?}, {goal} ({most:?})"));
+    }
+    queue.close().await;
     Ok(())
 }
 

@@ -410,25 +410,3 @@ async fn a_look_takes_the_same_steps_whatever_waits() {
     assert_eq!(steps(&few), steps(&many));
     assert_counters(&folder.path().join("many.db"), "made at once");
 }
-
-/// `cargo test -p queue-embedded --release -- --ignored --nocapture` on a quiet machine.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures time"]
-async fn a_look_at_many_routes_with_much_waiting_and_a_pause_meanwhile() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("queue.db");
-    drop(filled(&path, 300, 300_000).await);
-    let queue = serve(&path, DAYS);
-    let began = std::time::Instant::now();
-    assert_eq!(queue.routes().await.unwrap().len(), 300);
-    let looked = began.elapsed();
-    let pause = queue::Pause::default();
-    let began = std::time::Instant::now();
-    let (_, paused) = tokio::join!(queue.routes(), queue.set_paused("r7", Some(&pause)));
-    paused.unwrap();
-    println!(
-        "a look {looked:?}, a pause beside one {:?}",
-        began.elapsed()
-    );
-    assert!(looked <= Duration::from_millis(50) && began.elapsed() <= queue::PAUSES_WITHIN);
-}
