@@ -1,5 +1,6 @@
 //! Events and routes for the checks, and helpers that read what comes back.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use event_model::{Event, Timestamp};
@@ -72,7 +73,33 @@ pub(crate) async fn finish(consumer: &mut dyn Consumer, count: usize) -> Vec<Str
     references
 }
 
-pub(crate) async fn nothing(consumer: &mut dyn Consumer, why: &str) {
+/// Checks that a consumer gets nothing that was published before: what is published now, as events
+/// called `name`, is all that comes. Two of them, since what is due again may come behind one.
+/// Returns their references.
+pub(crate) async fn nothing_before(
+    queue: &Queue,
+    consumer: &mut dyn Consumer,
+    name: &str,
+    why: &str,
+) -> Vec<String> {
+    static PUBLISHED: AtomicU32 = AtomicU32::new(0);
+    let mut references = Vec::new();
+    for _ in 0..2 {
+        let number = PUBLISHED.fetch_add(1, Ordering::Relaxed);
+        let new = format!("later-{number:06}");
+        let publishing = queue.intake().publish(event(name, &new));
+        assert!(!publishing.await.expect("publish").duplicate);
+        let delivery = one(consumer).await;
+        assert_eq!(reference(&delivery), new, "expected nothing else, {why}");
+        settle(delivery, Disposition::Done).await;
+        references.push(new);
+    }
+    references
+}
+
+/// Checks that nothing comes of a route that is paused. What comes once it goes on shows that
+/// something was there.
+pub(crate) async fn nothing_while_paused(consumer: &mut dyn Consumer, why: &str) {
     let next = timeout(QUIET, consumer.next(1)).await;
     assert!(next.is_err(), "expected nothing, {why}: {next:?}");
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::time::timeout;
 
 use crate::conformance::samples::{
-    consumer, event, finish, nothing, one, publish, reference, settle, settlement,
+    consumer, event, finish, nothing_before, one, publish, reference, settle, settlement,
 };
 use crate::conformance::{Harness, LEASE};
 use crate::{DeadQuery, DeadReason, Disposition, QueueError, Settlement};
@@ -49,7 +49,7 @@ pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
         "the other was settled"
     );
     settle(next, Disposition::Done).await;
-    nothing(&mut *consumer, "both were settled").await;
+    nothing_before(&queue, &mut *consumer, "E", "both were settled").await;
 }
 
 pub(super) async fn routes_do_not_share_and_consumers_of_one_do(harness: &dyn Harness) {
@@ -139,7 +139,8 @@ pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness
     assert!(matches!(late.source, QueueError::LeaseLost), "{late:?}");
     drop(late);
     settle(again, Disposition::Done).await;
-    nothing(&mut *slow, "it was settled").await;
+    drop(other);
+    nothing_before(&queue, &mut *slow, "E", "it was settled").await;
 }
 
 pub(super) async fn progress_keeps_a_lease(harness: &dyn Harness) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::conformance::Harness;
 use crate::conformance::samples::{
-    consumer, event, finish, nothing, one, publish, reference, settle,
+    consumer, event, finish, nothing_before, one, publish, reference, settle,
 };
 use crate::{DeadQuery, DeadReason, Disposition};
 
@@ -56,7 +56,7 @@ pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
     drop((alone, beside));
     let mut after = consumer(&queue, "r").await;
     assert_eq!(finish(&mut *after, 1).await, ["good"]);
-    nothing(&mut *after, "the other is dead").await;
+    nothing_before(&queue, &mut *after, "E", "the other is dead").await;
     let query = DeadQuery {
         limit: 10,
         ..DeadQuery::default()

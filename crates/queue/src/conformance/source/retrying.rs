@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::time::timeout;
 
 use crate::conformance::samples::{
-    consumer, event, finish, nothing, one, publish, reference, settle,
+    consumer, event, finish, nothing_before, one, publish, reference, settle,
 };
 use crate::conformance::{Harness, PATIENCE, Queue};
 use crate::{Consumer, Disposition};
@@ -40,7 +40,7 @@ pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
     }
     publish(&queue, &["a"]).await;
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
-    nothing(&mut *consumer, "the rest waits for an hour").await;
+    nothing_before(&queue, &mut *consumer, "E", "the rest waits for an hour").await;
 }
 
 /// A delivery that fails and is due again at once must not keep new ones from the route.

@@ -4,7 +4,7 @@ use event_model::{Clock, SystemClock};
 use std::time::Duration;
 
 use crate::conformance::samples::{
-    consumer, event, finish, nothing, one, publish, reference, settle,
+    consumer, event, finish, nothing_before, nothing_while_paused, one, publish, reference, settle,
 };
 use crate::conformance::{Harness, LEASE, QUIET};
 use crate::{Disposition, PAUSES_WITHIN, Pause, QueueError};
@@ -55,10 +55,10 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     tokio::time::sleep(PAUSES_WITHIN).await;
     publish(&queue, &["a"]).await;
     finish(&mut *s, 1).await;
-    nothing(&mut *r, "it is paused").await;
+    nothing_while_paused(&mut *r, "it is paused").await;
     let queue = harness.crash(queue).await;
     let mut r = consumer(&queue, "r").await;
-    nothing(&mut *r, "and stays so").await;
+    nothing_while_paused(&mut *r, "and stays so").await;
     // A consumer is waiting already, as in a dispatcher.
     let resume = async {
         tokio::time::sleep(QUIET).await;
@@ -89,7 +89,7 @@ pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harn
         .await
         .expect("pause");
     tokio::time::sleep(PAUSES_WITHIN).await;
-    nothing(&mut *r, "it is paused").await;
+    nothing_while_paused(&mut *r, "it is paused").await;
     queue.stores().set_paused("r", None).await.expect("resume");
     assert_eq!(finish(&mut *r, 3).await, ["b", "c", "d"]);
 }
@@ -136,7 +136,7 @@ pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dy
         )
         .await;
     }
-    nothing(&mut *r, "both wait").await;
+    nothing_before(&queue, &mut *r, "E", "both wait").await;
     let stores = queue.stores();
     let a = event("E", "a").id();
     assert!(
@@ -155,7 +155,7 @@ pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dy
         "it is being attempted"
     );
     settle(again, Disposition::Done).await;
-    nothing(&mut *r, "the other waits still").await;
+    nothing_before(&queue, &mut *r, "E", "the other waits still").await;
     assert_eq!(
         stores.retry_now("r", a).await.expect("retry"),
         0,
