@@ -43,6 +43,31 @@ async fn what_could_be_read_in_two_ways_is_answered_400_and_closed() {
             "host: t\r\ntransfer-encoding: xchunked\r\n".to_owned(),
             &chunked,
         ),
+        (
+            "two lengths",
+            format!("host: t\r\n{length}content-length: 3\r\n"),
+            &body,
+        ),
+        (
+            "a length with a sign",
+            format!("host: t\r\ncontent-length: +{}\r\n", body.len()),
+            &body,
+        ),
+        (
+            "a space before the colon",
+            format!("host: t\r\ncontent-length : {}\r\n", body.len()),
+            &body,
+        ),
+        (
+            "TE with a space before the colon",
+            format!("host: t\r\n{length}transfer-encoding : chunked\r\n"),
+            &chunked,
+        ),
+        (
+            "a folded line",
+            format!("host: t\r\nx: a\r\n b\r\n{length}"),
+            &body,
+        ),
     ] {
         let mut stream = door.connect();
         stream

@@ -256,25 +256,6 @@ fn headers_are_bounded_in_size_number_and_time() {
     }
 }
 
-#[test]
-fn what_could_be_read_in_two_ways_is_refused() {
-    let pipeline = Pipeline::start(NONE);
-    let line = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\n");
-    for headers in [
-        "content-length: 2\r\ncontent-length: 3\r\n",
-        "content-length: 2\r\ntransfer-encoding: chunked\r\n",
-        "transfer-encoding: chunked, identity\r\n",
-        "content-length: +2\r\n",
-        "content-length : 2\r\n",
-        "x: a\r\n b\r\ncontent-length: 2\r\n",
-    ] {
-        let answer = http(pipeline.webhook, &format!("{line}{headers}\r\n{{}}"));
-        let refused = answer.starts_with("HTTP/1.1 4") || answer.is_empty();
-        let once = answer.matches("HTTP/1.1").count() <= 1;
-        assert!(refused && once, "{headers:?}: {answer}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_carries_many_requests_and_may_rest_between_them() {
     let pipeline = Pipeline::start(NONE);
