@@ -1,5 +1,6 @@
 //! Checks of the stores, as an operator, the reconciler and commands rely on them.
 
+mod attempts;
 mod facts;
 mod held;
 mod history;
@@ -20,9 +21,9 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         held::a_refused_webhook_is_held_once_and_admitted,
         history::history_tells_the_story,
         history::an_event_is_found_by_fluents_own_id_too,
-        history::attempts_are_listed_newest_first_and_page_by_page,
-        history::an_endless_ref_makes_no_endless_page,
-        history::an_attempt_is_found_behind_many_others,
+        attempts::attempts_are_listed_newest_first_and_page_by_page,
+        attempts::an_endless_ref_makes_no_endless_page,
+        attempts::an_attempt_is_found_behind_many_others,
         history::what_was_received_is_replayed_to_one_route,
         history::a_shard_that_is_not_there_has_no_events,
         routes::a_route_in_use_is_not_forgotten,
