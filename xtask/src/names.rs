@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::root;
 
 /// Types that have the term of the field now, each with the type to look for instead.
-const RETIRED_TYPES: [(&str, &str); 144] = [
+const RETIRED_TYPES: [(&str, &str); 147] = [
     ("About", "DeliveryInfo, EventSummary"),
     ("Acknowledged", "AcknowledgedRow"),
     ("Admitting", "MissingAdmitter"),
@@ -29,6 +29,7 @@ const RETIRED_TYPES: [(&str, &str); 144] = [
     ("Circumstances", "RetryInput"),
     ("Common", "CommonArgs"),
     ("Comparing", "Comparison"),
+    ("Confirm", "EntityCheckSource"),
     ("Confirmed", "PresenceCounts"),
     ("Confirmer", "EntityCheck"),
     ("Confirming", "PresenceCheck"),
@@ -48,6 +49,7 @@ const RETIRED_TYPES: [(&str, &str); 144] = [
     ("Gate", "Isolation"),
     ("Gone", "CallerGone"),
     ("Granted", "GrantedClaim"),
+    ("GuardSettings", "FreshnessSettings"),
     ("Guarded", "AuthorizedService, DeadlineStream"),
     ("HasFacts", "FactAccess"),
     ("HasMarks", "FactAccess"),
@@ -77,7 +79,8 @@ const RETIRED_TYPES: [(&str, &str); 144] = [
     ("Misread", "ConditionSyntaxError"),
     ("Miss", "Mismatch"),
     ("Missing", "MissingEvent"),
-    ("MovedOn", "MovedOnPolicy"),
+    ("MovedOn", "OutdatedPolicy"),
+    ("MovedOnPolicy", "OutdatedPolicy"),
     ("Needed", "RequiredPart"),
     ("Observed", "ObservabilitySettings"),
     ("OldSpool", "DamagedSpool"),
@@ -181,6 +184,35 @@ const RETIRED_FILES: [(&str, &str); 20] = [
     ("wire", "proto"),
 ];
 
+/// Keys of the settings, as documents and examples name them, and what they are called now. The
+/// settings themselves refuse an old key.
+const RETIRED_SETTINGS: [(&str, &str); 24] = [
+    ("`at-once`", "concurrency"),
+    ("api.per-second", "requests-per-second"),
+    ("`patience`", "max-wait"),
+    ("patience:", "max-wait"),
+    ("`guard`", "freshness"),
+    ("moved-on:", "outdated"),
+    ("confirm: fluent", "entity-check"),
+    ("`confirm`", "entity-check"),
+    ("`excerpt`", "error-body-bytes"),
+    ("excerpt:", "error-body-bytes"),
+    ("`longest`", "max-duration"),
+    ("longest:", "max-duration"),
+    ("reconcile.events", "event-names"),
+    ("reconcile.every", "interval"),
+    ("reconcile.delay", "min-age"),
+    ("reconcile.back", "lookback"),
+    ("metrics-every", "metrics-interval"),
+    ("traces.sample`", "sample-ratio"),
+    ("wait-for-queue", "queue-timeout"),
+    ("spool.keep", "confirm-after"),
+    ("retention.age", "max-age"),
+    ("retention.bytes", "max-bytes"),
+    ("inbox: _INBOX", "inbox-prefix"),
+    ("drain-after", "shutdown-delay"),
+];
+
 /// Folders that hold what others made.
 const NOT_OURS: [&str; 4] = ["target", "generated", "node_modules", ".git"];
 
@@ -278,6 +310,34 @@ fn nothing_points_at_a_retired_name() {
     assert!(
         wrong.is_empty(),
         "names that were replaced:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn documents_name_settings_as_they_are_called_now() {
+    let mut files: Vec<_> = ["docs", "config", "examples"]
+        .iter()
+        .flat_map(|folder| below(&root().join(folder)))
+        .collect();
+    files.extend(["README.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
+    let is_text = |path: &&PathBuf| {
+        let end = path.extension().unwrap_or_default();
+        ["md", "yml", "json", "conf"]
+            .iter()
+            .any(|text| end == *text)
+    };
+    let mut wrong = Vec::new();
+    for path in files.iter().filter(is_text) {
+        let text = fs::read_to_string(path).unwrap();
+        let retired = RETIRED_SETTINGS
+            .iter()
+            .filter(|(old, _)| text.contains(old));
+        wrong.extend(retired.map(|(old, now)| format!("{}: {old} is {now}", path.display())));
+    }
+    assert!(
+        wrong.is_empty(),
+        "settings that were renamed:\n{}",
         wrong.join("\n")
     );
 }

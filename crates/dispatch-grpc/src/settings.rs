@@ -28,9 +28,9 @@ pub struct GrpcSettings {
     #[serde(default, deserialize_with = "timeout")]
     #[schemars(with = "Option<String>")]
     pub(crate) timeout: Option<Duration>,
-    /// Sent as `authorization: Bearer`.
+    /// A secret that is sent as `authorization: Bearer`.
     pub(crate) token: Option<SecretFile>,
-    /// Whom to trust, and by which certificate we are known; for `https://`.
+    /// Certificate authority and client certificate for `https://`.
     pub(crate) tls: Option<TlsSettings>,
 }
 
@@ -38,7 +38,7 @@ pub struct GrpcSettings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct TlsSettings {
-    /// PEM: who vouches for the handlers, instead of the system's authorities.
+    /// PEM: the handlers' certificate authority, instead of the system's.
     ca: Option<PathBuf>,
     /// PEM: our own certificate, with `key`.
     certificate: Option<PathBuf>,

@@ -98,7 +98,7 @@ impl Dispatcher for HttpDispatcher {
             extra: ExtraHeaders::open(settings.headers, cx)?,
             auth: settings.auth.map(|auth| Auth::open(auth, cx)).transpose()?,
             signer: Signer::open(&settings.sign, cx)?,
-            statuses: Statuses::new(&settings.statuses, settings.excerpt)?,
+            statuses: Statuses::new(&settings.statuses, settings.error_body_bytes)?,
         })
     }
 

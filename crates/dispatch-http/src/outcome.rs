@@ -42,10 +42,10 @@ impl Statuses {
     pub(crate) fn new(settings: &StatusSettings, excerpt: usize) -> Result<Self, BoxError> {
         let StatusSettings {
             done,
-            again,
+            retry,
             permanent,
         } = settings;
-        let all: Vec<u16> = [&done[..], again, permanent].concat();
+        let all: Vec<u16> = [&done[..], retry, permanent].concat();
         let mut once = all.clone();
         once.sort_unstable();
         once.dedup();
@@ -53,7 +53,7 @@ impl Statuses {
             return Err("statuses: expected numbers from 200 to 599, each in one list only".into());
         }
         if excerpt > LONGEST {
-            return Err(format!("excerpt: expected at most {LONGEST} bytes").into());
+            return Err(format!("error-body-bytes: expected at most {LONGEST} bytes").into());
         }
         Ok(Self {
             settings: settings.clone(),
@@ -70,12 +70,12 @@ impl Statuses {
     pub(crate) fn is_done(&self, status: StatusCode) -> bool {
         let StatusSettings {
             done,
-            again,
+            retry,
             permanent,
         } = &self.settings;
         let code = status.as_u16();
         done.contains(&code)
-            || (status.is_success() && !permanent.contains(&code) && !again.contains(&code))
+            || (status.is_success() && !permanent.contains(&code) && !retry.contains(&code))
     }
 
     /// Returns the result that a status means, with an excerpt of the answer if that is a
@@ -89,10 +89,10 @@ impl Statuses {
     ) -> Result<Done, DispatchError> {
         let code = status.as_u16();
         let StatusSettings {
-            again, permanent, ..
+            retry, permanent, ..
         } = &self.settings;
         let is_permanent = permanent.contains(&code);
-        let is_other = is_permanent || again.contains(&code);
+        let is_other = is_permanent || retry.contains(&code);
         if self.is_done(status) {
             return Ok(Done::with_status(code));
         }

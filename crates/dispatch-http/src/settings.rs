@@ -20,7 +20,7 @@ const MAX_TIMEOUT: Duration = Duration::from_mins(5);
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HttpSettings {
-    /// Where to post: http or https, without user and password.
+    /// The endpoint's URL: https or http, without user and password.
     pub(crate) url: Target,
     /// How long one attempt may take, as `10s`; at most 5m.
     #[serde(default)]
@@ -34,33 +34,33 @@ pub struct HttpSettings {
     /// `http://`, where anybody on the way can read it.
     #[serde(default)]
     pub(crate) allow_plaintext_credentials: bool,
-    /// How it is sent.
+    /// The HTTP method.
     #[serde(default)]
     pub(crate) method: MethodSettings,
-    /// What is sent.
+    /// The format of the body.
     #[serde(default)]
     pub(crate) format: Format,
-    /// A body of one's own instead of the event: a template over `event`, in a file.
+    /// A file with a template over `event` that makes the body, instead of the event itself.
     pub(crate) template: Option<TemplateSettings>,
     /// More headers: each a template over `event`, or a secret in a file.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, HeaderSettings>,
-    /// Who we are to the endpoint.
+    /// The login at the endpoint.
     pub(crate) auth: Option<AuthSettings>,
     /// Secrets to sign with by the Standard Webhooks scheme, the newest first; each
     /// `whsec_...` or base64. While there are two, both signatures are sent.
     #[serde(default)]
     pub(crate) sign: Vec<SecretFile>,
-    /// Whom to trust, and by which certificate we are known.
+    /// Certificate authority and client certificate for `https://`.
     #[serde(default)]
     pub(crate) tls: TlsSettings,
-    /// What statuses mean, where it is not the usual.
+    /// What response statuses mean, where it differs from the default.
     #[serde(default)]
     pub(crate) statuses: StatusSettings,
-    /// Bytes of an answer that is a failure to keep in the history; it may hold
-    /// personal data, and is never logged. At most 400.
+    /// How many bytes of a failure's response body are kept in the history; at most 400. They may
+    /// hold personal data, and are never logged.
     #[serde(default)]
-    pub(crate) excerpt: usize,
+    pub(crate) error_body_bytes: usize,
 }
 
 impl HttpSettings {
@@ -116,7 +116,7 @@ pub(crate) enum MethodSettings {
     Patch,
 }
 
-/// What is sent.
+/// The format of the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Format {
@@ -203,11 +203,11 @@ pub(crate) struct TlsSettings {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StatusSettings {
-    /// The endpoint has it.
+    /// Delivered: the endpoint has the event.
     pub(crate) done: Vec<u16>,
-    /// It is to be tried again.
-    pub(crate) again: Vec<u16>,
-    /// It will never be taken.
+    /// Failed, and tried again.
+    pub(crate) retry: Vec<u16>,
+    /// Failed for good: a dead letter.
     pub(crate) permanent: Vec<u16>,
 }
 

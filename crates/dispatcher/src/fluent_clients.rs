@@ -68,8 +68,8 @@ fn client(
         client_secret: secret(&api.client_secret, tree)?,
     };
     let limits = Limits {
-        at_once: usize::try_from(api.at_once.get())?,
-        per_second: api.per_second,
+        at_once: usize::try_from(api.concurrency.get())?,
+        per_second: api.requests_per_second,
         wait: WAIT,
         timeout: api.timeout,
     };

@@ -121,7 +121,7 @@ pub async fn open_dispatchers(
         };
         let cx = OpenContext::new(&*route.name, folder).with_extensions(shared);
         let enrichment =
-            Enrichment::open(route.enrich.as_ref(), route.confirm, &cx).map_err(not_opened)?;
+            Enrichment::open(route.enrich.as_ref(), route.entity_check, &cx).map_err(not_opened)?;
         let dispatcher = registry
             .open(&route.dispatcher, route.table.clone(), &cx)
             .await;

@@ -45,10 +45,10 @@ impl Plan {
                 route.dispatcher
             );
         }
-        let asks = route.enrich.is_some() || route.confirm.is_some();
+        let asks = route.enrich.is_some() || route.entity_check.is_some();
         if asks || route.on_success.is_some() || route.on_dead_letter.is_some() {
             bail!(
-                "the route {} has enrich, confirm, on-success or on-dead-letter: expected them with the route that calls, not here",
+                "the route {} has enrich, entity-check, on-success or on-dead-letter: expected them with the route that calls, not here",
                 route.name
             );
         }

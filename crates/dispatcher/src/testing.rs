@@ -407,7 +407,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         breaker: Some(BreakerSettings::default()),
         same_id: OnSameId::Deliver,
         enrich: None,
-        confirm: None,
+        entity_check: None,
         on_success: None,
         on_dead_letter: None,
         dispatcher: ScriptedDispatcher::KIND.to_owned(),

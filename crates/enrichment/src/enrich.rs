@@ -20,8 +20,8 @@ pub(crate) struct Enricher {
     accounts: Accounts,
     query: Query,
     variables: Vec<(String, Template)>,
-    patience: Duration,
-    guard: Option<FreshnessCheck>,
+    max_wait: Duration,
+    freshness: Option<FreshnessCheck>,
     cache: ResponseCache,
 }
 
@@ -52,8 +52,8 @@ impl Enricher {
                 .iter()
                 .map(template)
                 .collect::<Result<_, _>>()?,
-            patience: settings.patience,
-            guard: settings.guard.as_ref().map(FreshnessCheck::new),
+            max_wait: settings.max_wait,
+            freshness: settings.freshness.as_ref().map(FreshnessCheck::new),
             cache: ResponseCache::new(),
         })
     }
@@ -79,22 +79,22 @@ impl Enricher {
             });
         let entity = asking
             .await
-            .map_err(|error| failed(&error, waited, self.patience))?;
-        let Some(guard) = &self.guard else {
+            .map_err(|error| failed(&error, waited, self.max_wait))?;
+        let Some(freshness) = &self.freshness else {
             return Ok(Enriched::Deliver(Some(entity)));
         };
-        match guard.freshness(
+        match freshness.freshness(
             &entity.value(),
             event.fields().entity_status.as_deref(),
             event.received_at(),
         ) {
             Freshness::Unknown => Err(DispatchError::permanent(ACTION, NotDelivered::Unguarded)),
-            Freshness::PerhapsOlder if waited < self.patience => {
+            Freshness::PerhapsOlder if waited < self.max_wait => {
                 self.cache.forget(&key).await;
                 Err(DispatchError::transient(ACTION, NotDelivered::Older))
             }
             // Only an event whose entity is known to have moved on is skipped.
-            Freshness::MovedOn if guard.skips() => Ok(Enriched::Skip),
+            Freshness::MovedOn if freshness.skips() => Ok(Enriched::Skip),
             _ => Ok(Enriched::Deliver(Some(entity))),
         }
     }

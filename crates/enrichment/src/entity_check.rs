@@ -158,7 +158,7 @@ mod tests {
     };
     use fluent_api::{Client, Credentials, Limits, MemoryLedger, Options};
     use serde_json::json;
-    use settings::Confirm;
+    use settings::EntityCheckSource;
     use simulator::api::{Entity, Fluent, LOGIN, World};
 
     use super::*;
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(entities.len(), QUERIES.len());
         assert_eq!(
             QUERIES.map(|(kind, _)| kind),
-            Confirm::ENTITY_TYPES,
+            EntityCheckSource::ENTITY_TYPES,
             "what `check` takes"
         );
         for entity in entities {

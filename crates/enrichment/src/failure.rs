@@ -18,7 +18,7 @@ pub(crate) enum NotDelivered {
     #[error("what Fluent shows of it is older than the event")]
     Older,
     /// The guard's paths lead to nothing in the answer.
-    #[error("the answer has no status and time of change at the places that `guard` names")]
+    #[error("the answer has no status and time of change at the places that `freshness` names")]
     Unguarded,
     /// The entity's ref is not the event's.
     #[error("Fluent does not confirm it: the entity of this id has another ref")]
@@ -44,11 +44,11 @@ pub(crate) fn client<'a>(
 }
 
 /// Returns what becomes of an event whose entity can't be read. An entity that is not found may
-/// exist soon; after `patience` it counts as missing for good.
-pub(crate) fn failed(error: &Arc<ApiError>, waited: Duration, patience: Duration) -> DispatchError {
+/// exist soon; after `max_wait` it counts as missing for good.
+pub(crate) fn failed(error: &Arc<ApiError>, waited: Duration, max_wait: Duration) -> DispatchError {
     match &**error {
-        ApiError::NotFound if waited >= patience => {
-            DispatchError::permanent(ACTION, NotDelivered::NeverFound(patience))
+        ApiError::NotFound if waited >= max_wait => {
+            DispatchError::permanent(ACTION, NotDelivered::NeverFound(max_wait))
         }
         error_now if error_now.is_transient() => DispatchError::Transient {
             action: ACTION,

@@ -2,7 +2,7 @@
 
 use event_model::{ExactValue, Timestamp};
 use fluent_api::time;
-use settings::{GuardSettings, MovedOnPolicy};
+use settings::{FreshnessSettings, OutdatedPolicy};
 
 /// State of an entity compared with the event about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub(crate) enum Freshness {
 
 /// Compares an answer with its event, by the paths of the settings.
 #[derive(Clone, Debug)]
-pub(crate) struct FreshnessCheck(GuardSettings);
+pub(crate) struct FreshnessCheck(FreshnessSettings);
 
 impl FreshnessCheck {
-    pub(crate) fn new(settings: &GuardSettings) -> Self {
+    pub(crate) fn new(settings: &FreshnessSettings) -> Self {
         Self(settings.clone())
     }
 
@@ -46,7 +46,7 @@ impl FreshnessCheck {
     }
 
     pub(crate) fn skips(&self) -> bool {
-        self.0.moved_on == MovedOnPolicy::Skip
+        self.0.outdated == OutdatedPolicy::Skip
     }
 }
 
@@ -64,10 +64,10 @@ mod tests {
 
     #[track_caller]
     fn check(status: Option<&str>, updated: &str, expected: Freshness) {
-        let guard = FreshnessCheck::new(&GuardSettings {
+        let guard = FreshnessCheck::new(&FreshnessSettings {
             status: "orders.0.status".to_owned(),
             updated: "orders.0.updatedOn".to_owned(),
-            moved_on: MovedOnPolicy::Skip,
+            outdated: OutdatedPolicy::Skip,
         });
         let entity = json!({"orders": [{"status": "SHIPPED", "updatedOn": updated}]}).to_string();
         let entity = ExactValue::parse(entity.as_bytes()).unwrap();

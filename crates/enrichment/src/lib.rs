@@ -2,9 +2,9 @@
 //! thin webhook only names, and whether Fluent knows it at all.
 //!
 //! ```text
-//! event ─▶ confirm: does Fluent know the entity? ─▶ enrich: variables ─▶ cache? ─▶ query ─▶ guard
+//! event ─▶ entity-check: does Fluent know the entity? ─▶ enrich: variables ─▶ cache? ─▶ query ─▶ freshness
 //!              │ no                                                 not there │ older │ moved on
-//!              ▼ a dead letter                                   again, with patience  └▶ deliver │ skip
+//!              ▼ a dead letter                                   again, for max-wait  └▶ deliver │ skip
 //! ```
 //!
 //! Start reading at [`Enrichment`].
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use dispatch::{BoxError, DispatchError, Event, ExactJson, OpenContext};
 use fluent_api::Accounts;
-use settings::{Confirm, EnrichSettings};
+use settings::{EnrichSettings, EntityCheckSource};
 
 use crate::enrich::Enricher;
 use crate::entity_check::EntityCheck;
@@ -27,7 +27,7 @@ use crate::entity_check::EntityCheck;
 /// The requests about the events of one route.
 #[derive(Debug)]
 pub struct Enrichment {
-    confirmer: Option<EntityCheck>,
+    entity_check: Option<EntityCheck>,
     enricher: Option<Enricher>,
 }
 
@@ -45,10 +45,10 @@ impl Enrichment {
     /// no account has an API in the settings.
     pub fn open(
         enrich: Option<&EnrichSettings>,
-        confirm: Option<Confirm>,
+        entity_check: Option<EntityCheckSource>,
         cx: &OpenContext,
     ) -> Result<Option<Self>, BoxError> {
-        if enrich.is_none() && confirm.is_none() {
+        if enrich.is_none() && entity_check.is_none() {
             return Ok(None);
         }
         let accounts = cx
@@ -57,8 +57,8 @@ impl Enrichment {
         let accounts =
             accounts.ok_or("it asks Fluent's API: expected `api` in one of the accounts")?;
         Ok(Some(Self {
-            confirmer: confirm
-                .map(|Confirm::Fluent| EntityCheck::new(accounts))
+            entity_check: entity_check
+                .map(|EntityCheckSource::Fluent| EntityCheck::new(accounts))
                 .transpose()?,
             enricher: enrich
                 .map(|enrich| Enricher::open(enrich, accounts, cx))
@@ -69,8 +69,8 @@ impl Enrichment {
     /// Enriches one event; `waited` is the time since its first attempt. A passing failure is
     /// transient, and tried again by the route's policy; a rate limit says how long to wait.
     pub async fn enrich(&self, event: &Event, waited: Duration) -> Result<Enriched, DispatchError> {
-        if let Some(confirmer) = &self.confirmer {
-            confirmer.confirm(event, waited).await?;
+        if let Some(check) = &self.entity_check {
+            check.confirm(event, waited).await?;
         }
         match &self.enricher {
             Some(enricher) => enricher.ask(event, waited).await,

@@ -19,7 +19,7 @@ use crate::{Readiness, Shutdown, gauges, host_name};
 pub struct ObservabilitySettings {
     health: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
-    drain_after: Duration,
+    shutdown_delay: Duration,
     telemetry: TelemetrySettings,
     sources: ReportSources,
     warnings: Vec<String>,
@@ -31,7 +31,7 @@ impl ObservabilitySettings {
         Ok(Self {
             health: tree.health()?,
             metrics: tree.metrics()?,
-            drain_after: tree.drain_after()?,
+            shutdown_delay: tree.shutdown_delay()?,
             telemetry: tree.telemetry()?,
             sources: ReportSources::read(tree),
             warnings: tree.warnings()?,
@@ -49,7 +49,7 @@ impl ObservabilitySettings {
         self.warnings
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
-        shutdown.drain_after(self.drain_after);
+        shutdown.shutdown_delay(self.shutdown_delay);
         let started = telemetry::start(&self.options(service)?).context("starting telemetry")?;
         let scrape = started.scrape();
         let flushed = started.clone();
@@ -95,7 +95,7 @@ impl ObservabilitySettings {
     fn options(&self, service: &'static str) -> anyhow::Result<Options> {
         let traces = self.telemetry.traces;
         let sampling = Sampling {
-            share: traces.sample,
+            share: traces.sample_ratio,
             keep_failures: traces.keep_failures,
             trust_callers: traces.trust_callers,
         };
@@ -105,7 +105,7 @@ impl ObservabilitySettings {
             instance: instance(),
             collector: otlp.map(collector).transpose()?,
             sampling,
-            send_metrics_every: otlp.map_or(Duration::from_secs(30), |otlp| otlp.metrics_every),
+            send_metrics_every: otlp.map_or(Duration::from_secs(30), |otlp| otlp.metrics_interval),
         })
     }
 }

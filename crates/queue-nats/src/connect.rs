@@ -98,7 +98,7 @@ pub(crate) async fn connect(options: &Options) -> Result<NatsConnection, QueueEr
     let mut connect = identified(&options.identity).await?;
     connect = protected(connect, options)
         .name(&options.name)
-        .custom_inbox_prefix(&options.inbox)
+        .custom_inbox_prefix(&options.inbox_prefix)
         .retry_on_initial_connect()
         .connection_timeout(REQUEST)
         .request_timeout(Some(REQUEST))
@@ -114,7 +114,7 @@ pub(crate) async fn connect(options: &Options) -> Result<NatsConnection, QueueEr
             noticed(&event, &count);
             std::future::ready(())
         });
-    if !options.discover {
+    if !options.discover_servers {
         connect = connect.ignore_discovered_servers();
     }
     let client = connect

@@ -19,9 +19,9 @@ pub struct Options {
     /// Protection of the connection.
     pub tls: Tls,
     /// Prefix of the subjects on which answers come; the server's permissions name it.
-    pub inbox: String,
+    pub inbox_prefix: String,
     /// Whether to learn of the cluster's other servers from those that are named.
-    pub discover: bool,
+    pub discover_servers: bool,
     /// The expected streams and their limits.
     pub layout: Layout,
     /// Age from which settled events are removed. Not less than the dedup window: the server
@@ -89,8 +89,8 @@ impl Options {
             name: "fluent-webhooks".to_owned(),
             identity: Identity::default(),
             tls: Tls::default(),
-            inbox: "_INBOX".to_owned(),
-            discover: true,
+            inbox_prefix: "_INBOX".to_owned(),
+            discover_servers: true,
             layout: Layout {
                 replicas: 1,
                 bytes: 10 << 30,

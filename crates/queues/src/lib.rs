@@ -177,10 +177,10 @@ fn options(settings: &EmbeddedSettings) -> Options {
     }
 }
 
-fn retention(RetentionSettings { age, bytes }: RetentionSettings) -> Retention {
+fn retention(settings: RetentionSettings) -> Retention {
     Retention {
-        age,
-        bytes: bytes.0,
+        age: settings.max_age,
+        bytes: settings.max_bytes.0,
     }
 }
 
@@ -193,8 +193,8 @@ pub fn rate_held(settings: RetentionSettings, window: Duration) -> f64 {
 fn spool_options(settings: &SpoolSettings) -> queue_spooled::Options {
     queue_spooled::Options {
         path: settings.path.clone(),
-        bytes: settings.bytes.0,
-        keep: settings.keep,
-        wait_for_queue: settings.wait_for_queue,
+        bytes: settings.max_bytes.0,
+        confirm_after: settings.confirm_after,
+        queue_timeout: settings.queue_timeout,
     }
 }

@@ -9,15 +9,15 @@ pub fn nats_options(settings: &JetStreamSettings, name: &str) -> Options {
         name: format!("fluent-webhooks {name}"),
         identity: identity(settings),
         tls: tls(settings),
-        inbox: settings.inbox.clone(),
-        discover: settings.discover,
+        inbox_prefix: settings.inbox_prefix.clone(),
+        discover_servers: settings.discover_servers,
         layout: Layout {
             replicas: usize::from(settings.replicas),
-            bytes: settings.retention.bytes.0,
+            bytes: settings.retention.max_bytes.0,
             dedup_window: settings.dedup_window,
-            history: settings.retention.age,
+            history: settings.retention.max_age,
         },
-        retention_age: settings.retention.age,
+        retention_age: settings.retention.max_age,
         verifier: settings.verifier.clone(),
         ..Options::new(settings.servers.clone())
     }

@@ -38,7 +38,7 @@ pub enum ReconcileError {
     TooMany(usize, String),
     /// An hour of the log has more events than this limit, which memory sets.
     #[error(
-        "Fluent has logged more than {0} events within an hour: give `reconcile.events` fewer names"
+        "Fluent has logged more than {0} events within an hour: give `reconcile.event-names` fewer names"
     )]
     TooLong(usize),
     /// The queue failed.

@@ -87,7 +87,7 @@ impl<'a> Reconciler<'a> {
     /// Returns the time up to which an event that was not received counts as missing, and not
     /// only as late.
     pub fn latest(&self) -> Timestamp {
-        earlier(self.clock.now(), self.settings.delay)
+        earlier(self.clock.now(), self.settings.min_age)
     }
 
     /// Returns the time since which it is known what was received.
@@ -226,7 +226,7 @@ impl<'a> Reconciler<'a> {
         number: usize,
         slice: Window,
     ) -> Result<(), ReconcileError> {
-        for name in &self.settings.events {
+        for name in &self.settings.event_names {
             for record in comparing.log.events(name, slice).await? {
                 if comparing.asked.should_have_come(&record)
                     && comparing
@@ -249,7 +249,7 @@ impl<'a> Reconciler<'a> {
         mode: Mode,
     ) -> Result<(), ReconcileError> {
         let mut records = Vec::new();
-        for name in &self.settings.events {
+        for name in &self.settings.event_names {
             records.extend(comparing.log.events(name, slice).await?);
         }
         records.retain(|record| comparing.expected.has(comparing.asked.key(record)));

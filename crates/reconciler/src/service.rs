@@ -44,7 +44,7 @@ pub async fn serve(reconciler: &Reconciler<'_>) {
 }
 
 async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
-    let every = reconciler.settings.every;
+    let every = reconciler.settings.interval;
     let name = format!("{}.{}", account.environment, token(Some(&account.name)));
     let mut place = ComparisonProgress::new(name, reconciler);
     for sending in SendStatus::LABELS {
@@ -123,7 +123,7 @@ impl ComparisonProgress {
             latest,
         };
         if let Some(truly) = self.compared_truly(pass) {
-            let truly = truly.max(earlier(latest, reconciler.settings.back));
+            let truly = truly.max(earlier(latest, reconciler.settings.lookback));
             if let Some(ahead) = known.filter(|known| *known > truly) {
                 tracing::warn!(account = account.name, until = %ahead, from = %truly, "the clock was set back: compared anew");
                 // Another process that goes on from here must know it, too.
@@ -188,7 +188,7 @@ impl ComparisonProgress {
             Some(known) if known > later(latest, SKEW) => (None, Some(known)),
             known => (known, None),
         };
-        let from = known.unwrap_or_else(|| earlier(latest, reconciler.settings.back));
+        let from = known.unwrap_or_else(|| earlier(latest, reconciler.settings.lookback));
         if let Some(ahead) = ahead {
             tracing::warn!(account = account.name, until = %ahead, %from, "compared up to a time that has not come: a clock was ahead, compared anew");
         }

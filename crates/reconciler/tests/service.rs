@@ -89,8 +89,8 @@ fn account(name: &str, url: &str) -> ApiAccount {
         password: nothing(),
         client_id: String::new(),
         client_secret: nothing(),
-        at_once: NonZeroU32::MIN,
-        per_second: NonZeroU32::MIN,
+        concurrency: NonZeroU32::MIN,
+        requests_per_second: NonZeroU32::MIN,
         timeout: Duration::from_secs(10),
     };
     ApiAccount {
@@ -138,14 +138,14 @@ impl Here {
         });
         let settings = ReconcileSettings {
             seal: None,
-            events: vec!["E".to_owned()],
+            event_names: vec!["E".to_owned()],
             accounts: fluents
                 .iter()
                 .map(|(name, fluent)| account(name, &fluent.url()))
                 .collect(),
-            every: Duration::from_millis(200),
-            back: Duration::from_hours(1),
-            delay: Duration::from_mins(2),
+            interval: Duration::from_millis(200),
+            lookback: Duration::from_hours(1),
+            min_age: Duration::from_mins(2),
         };
         let with = |apis: Accounts, (name, fluent): &(&str, &Fluent)| {
             apis.with(name, "sandbox", client(name, fluent))
@@ -180,7 +180,7 @@ impl Here {
         let until = async {
             self.wait_for(admitted).await;
             // Once more, for events that should not be admitted.
-            tokio::time::sleep(self.settings.every * 3).await;
+            tokio::time::sleep(self.settings.interval * 3).await;
         };
         self.serve_by(Arc::new(SystemClock), until).await;
     }
@@ -225,7 +225,7 @@ impl Here {
             rate: None,
             breaker: None,
             enrich: None,
-            confirm: None,
+            entity_check: None,
             same_id: OnSameId::Deliver,
             dispatcher: "log".to_owned(),
             table: serde_json::json!({}),

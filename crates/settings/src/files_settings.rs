@@ -11,8 +11,8 @@ use crate::tree::SettingsTree;
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct FilesSettings {
-    /// Whether their group may read them, as a backup does: 0640 instead of 0600, and
-    /// folders 0750 instead of 0700. Others never may.
+    /// Whether the group may read the created files, for a backup: 0640 instead of 0600, and
+    /// folders 0750 instead of 0700.
     pub(crate) group_readable: bool,
 }
 

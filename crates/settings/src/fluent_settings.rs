@@ -24,41 +24,41 @@ const MOST_AT_ONCE: u32 = 64;
 const TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// Longest patience: an entity that can't be read for longer does not exist.
-const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
+/// Longest `max-wait`: an entity that can't be read for longer does not exist.
+const MAX_WAIT: Duration = Duration::from_hours(1);
 
 /// `api:` of an account: how its API is asked.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ApiSettings {
-    /// Its base; left out, Fluent's for the account and its environment.
+    /// The API's base URL; left out, Fluent's for the account and its environment.
     pub url: Option<String>,
-    /// The user.
+    /// The user's name for the login.
     pub username: String,
     /// The user's password.
     pub password: SecretFile,
-    /// The client.
+    /// The OAuth client's id.
     pub client_id: String,
-    /// The client's secret.
+    /// The OAuth client's secret.
     pub client_secret: SecretFile,
-    /// Requests at once, in each process.
-    #[serde(default = "at_once")]
-    pub at_once: NonZeroU32,
-    /// Requests a second, in each process.
-    #[serde(default = "per_second")]
-    pub per_second: NonZeroU32,
-    /// How long a request may take.
+    /// Most requests at the same time, in each process; at most 64.
+    #[serde(default = "concurrency")]
+    pub concurrency: NonZeroU32,
+    /// Most requests in a second, in each process.
+    #[serde(default = "requests_per_second")]
+    pub requests_per_second: NonZeroU32,
+    /// How long a request may take; 1s to 60s.
     #[serde(default = "timeout")]
     #[schemars(with = "String")]
     #[serde(with = "crate::values::duration")]
     pub timeout: Duration,
 }
 
-fn at_once() -> NonZeroU32 {
+fn concurrency() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(7)
 }
 
-fn per_second() -> NonZeroU32 {
+fn requests_per_second() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(19)
 }
 
@@ -88,38 +88,38 @@ pub struct EnrichSettings {
     /// Its variables: templates over `event`.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
-    /// How long after the first attempt an entity may not be there yet, or be older than
-    /// the event.
-    #[serde(default = "patience")]
+    /// How long after the first attempt to wait for Fluent's API to have the entity, as new as
+    /// the event; at most 1h. Later, an entity that is missing makes a dead letter.
+    #[serde(default = "max_wait")]
     #[schemars(with = "String")]
     #[serde(with = "crate::values::duration")]
-    pub patience: Duration,
-    /// How it is seen that the entity is another than the event says.
-    pub guard: Option<GuardSettings>,
+    pub max_wait: Duration,
+    /// Whether to compare the entity's present state with the event.
+    pub freshness: Option<FreshnessSettings>,
 }
 
 /// The usual time that a route waits for an entity.
-pub(crate) fn patience() -> Duration {
+pub(crate) fn max_wait() -> Duration {
     Duration::from_mins(2)
 }
 
-/// `guard:` of `enrich`: where in the answer the entity's state is.
+/// `freshness:` of `enrich`: where in the answer the entity's state is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct GuardSettings {
-    /// The status, such as `orderById.status`: compared with the event's.
+pub struct FreshnessSettings {
+    /// Path of the status in the answer, such as `orderById.status`: compared with the event's.
     pub status: String,
-    /// When it was last changed, such as `orderById.updatedOn`.
+    /// Path of the time of the last change, such as `orderById.updatedOn`.
     pub updated: String,
-    /// What becomes of an event whose entity has moved on since.
+    /// What to do with an event whose entity has changed since.
     #[serde(default)]
-    pub moved_on: MovedOnPolicy,
+    pub outdated: OutdatedPolicy,
 }
 
 /// What becomes of an event whose entity has moved on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum MovedOnPolicy {
+pub enum OutdatedPolicy {
     /// It is delivered, with the entity as it is now.
     #[default]
     Deliver,
@@ -127,15 +127,15 @@ pub enum MovedOnPolicy {
     Skip,
 }
 
-/// `confirm:` of a route: who must confirm an event before it is delivered.
+/// `entity-check:` of a route: who must confirm an event before it is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Confirm {
+pub enum EntityCheckSource {
     /// Fluent's API: it must know the entity, by the same ref.
     Fluent,
 }
 
-impl Confirm {
+impl EntityCheckSource {
     /// Types of entities that Fluent can be asked about with the fields that an event has.
     pub const ENTITY_TYPES: [&str; 9] = [
         "ORDER",
@@ -164,7 +164,7 @@ impl Confirm {
         };
         let known = Self::ENTITY_TYPES.join(", ");
         Err(format!(
-            "{why}, and every such event would be a dead letter: give it a route without `confirm`; it knows {known}"
+            "{why}, and every such event would be a dead letter: give it a route without `entity-check`; it knows {known}"
         ))
     }
 }
@@ -200,8 +200,10 @@ impl SettingsTree {
             let Some(api) = api else { continue };
             let index = index.to_string();
             let at = |key| [ACCOUNTS[0], ACCOUNTS[1], &index, "api", key];
-            if api.at_once.get() > MOST_AT_ONCE {
-                return Err(self.invalid(&at("at-once"), &format!("expected 1 to {MOST_AT_ONCE}")));
+            if api.concurrency.get() > MOST_AT_ONCE {
+                return Err(
+                    self.invalid(&at("concurrency"), &format!("expected 1 to {MOST_AT_ONCE}"))
+                );
             }
             if !TIMEOUTS.contains(&api.timeout) {
                 return Err(self.invalid(&at("timeout"), "expected 1s to 60s"));
@@ -235,14 +237,14 @@ impl SettingsTree {
         path: &[&str],
         enrich: &EnrichSettings,
     ) -> Result<(), SettingsError> {
-        if enrich.patience > LONGEST_PATIENCE {
-            return Err(self.invalid(&[path, &["patience"]].concat(), "expected up to 1h"));
+        if enrich.max_wait > MAX_WAIT {
+            return Err(self.invalid(&[path, &["max-wait"]].concat(), "expected up to 1h"));
         }
         let is_path = |text: &str| !text.is_empty() && text.split('.').all(|part| !part.is_empty());
-        match &enrich.guard {
-            Some(guard) if !is_path(&guard.status) || !is_path(&guard.updated) => {
+        match &enrich.freshness {
+            Some(freshness) if !is_path(&freshness.status) || !is_path(&freshness.updated) => {
                 let why = "expected the places of status and updated in the answer, such as orderById.status";
-                Err(self.invalid(&[path, &["guard"]].concat(), why))
+                Err(self.invalid(&[path, &["freshness"]].concat(), why))
             }
             _ => Ok(()),
         }
@@ -282,7 +284,7 @@ mod tests {
 
     fn confirmed(matching: &str) -> Result<(), String> {
         let text = format!(
-            "fluent-connect:\n  routes:\n  - {{ name: r, match: {matching}, dispatcher: log, confirm: fluent }}\n"
+            "fluent-connect:\n  routes:\n  - {{ name: r, match: {matching}, dispatcher: log, entity-check: fluent }}\n"
         );
         let tree = SettingsTree::parse(std::path::Path::new("application.yml"), &text, []).unwrap();
         tree.routes(None)
@@ -301,7 +303,7 @@ mod tests {
         }
         let position = confirmed("{ entity-type: [ORDER, INVENTORY_POSITION] }").unwrap_err();
         for words in [
-            "application.yml:3: fluent-connect.routes.0.confirm: ",
+            "application.yml:3: fluent-connect.routes.0.entity-check: ",
             "its catalogue",
             "a route without",
         ] {

@@ -26,35 +26,36 @@ pub struct JetStreamSettings {
     /// `jetstream`: a cluster of NATS servers, 2.12 or newer.
     #[schemars(extend("const" = "jetstream"))]
     pub(crate) kind: String,
-    /// Where they are: `nats://host:4222`, or `tls://host:4222`.
+    /// URLs of the servers: `nats://host:4222`, or `tls://host:4222`.
     pub servers: Vec<String>,
     /// A file with a JWT and its key.
     pub credentials: Option<FileSettings>,
     /// A file with an NKey's seed.
     pub nkey: Option<FileSettings>,
-    /// A name, with `password`.
+    /// The user's name, with `password`.
     pub user: Option<String>,
     /// A file with the password.
     pub password: Option<FileSettings>,
-    /// Protects the connection.
+    /// TLS for the connection.
     pub tls: Option<NatsTlsSettings>,
-    /// Begins the subjects on which answers come; permissions name it.
-    pub inbox: String,
-    /// Learn of the cluster's other servers from those that are named.
-    pub discover: bool,
-    /// On how many servers each stream is kept: 1, 3 or 5.
+    /// Prefix of the subjects on which NATS answers come; the user's permissions name it.
+    pub inbox_prefix: String,
+    /// Whether to learn of the cluster's other servers from those in `servers`.
+    pub discover_servers: bool,
+    /// Number of servers that store each stream: 1, 3 or 5.
     pub replicas: u8,
-    /// How long an id is known; at least 27h.
+    /// How long ids of events are known, so that a webhook that is sent again is no new event;
+    /// at least 27h.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub dedup_window: Duration,
     /// How long settled events are kept: no shorter than the dedup window.
     pub retention: RetentionSettings,
-    /// Where the commands keep an index of events and attempts on this machine, by
-    /// which `events show` finds them. Made where there is none; may be removed.
+    /// A file on this machine in which commands keep an index of events and attempts, so that
+    /// `events show` finds them. It is created when it is missing, and may be removed.
     pub index: Option<PathBuf>,
-    /// Whether dispatchers verify again what they take out of the streams, and deliver nothing
-    /// else: needs the gateways' keys in their settings, too.
+    /// Whether dispatchers check the signature of each stored event again before they deliver
+    /// it. They need the gateways' keys in their settings for it.
     pub reverify: bool,
     /// The verifier of stored events, in a process that delivers.
     #[serde(skip)]
@@ -74,7 +75,7 @@ pub struct FileSettings {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct NatsTlsSettings {
-    /// Who vouches for the servers, instead of the system's authorities.
+    /// PEM: the certificate authority of the servers, instead of the system's.
     pub ca: Option<PathBuf>,
     /// Our own certificate, with `key`.
     pub certificate: Option<PathBuf>,
@@ -92,8 +93,8 @@ impl Default for JetStreamSettings {
             user: None,
             password: None,
             tls: None,
-            inbox: "_INBOX".to_owned(),
-            discover: true,
+            inbox_prefix: "_INBOX".to_owned(),
+            discover_servers: true,
             replicas: 3,
             dedup_window: DEDUP_WINDOW,
             retention: RetentionSettings::default(),
@@ -165,14 +166,14 @@ fn problem(queue: &JetStreamSettings) -> Option<(&'static str, &'static str)> {
         (queue.user.is_some() != queue.password.is_some(), "user", "expected user and password together"),
         (!queue.tls.as_ref().is_none_or(pair), "tls", "expected certificate and key together"),
         (
-            queue.inbox.is_empty() || !queue.inbox.chars().all(is_inbox),
-            "inbox",
+            queue.inbox_prefix.is_empty() || !queue.inbox_prefix.chars().all(is_inbox),
+            "inbox-prefix",
             "expected letters, digits, `_` and `-`",
         ),
         (
-            queue.retention.age < queue.dedup_window,
+            queue.retention.max_age < queue.dedup_window,
             "retention",
-            "its age must not be less than the dedup-window: the servers know the ids of stored events only",
+            "its max-age must not be less than the dedup-window: the servers know the ids of stored events only",
         ),
     ]
     .into_iter()

@@ -47,7 +47,7 @@ mod schema;
 
 pub use crate::error::SettingsError;
 pub use crate::fluent_settings::{
-    ApiAccount, ApiSettings, Confirm, EnrichSettings, GuardSettings, MovedOnPolicy,
+    ApiAccount, ApiSettings, EnrichSettings, EntityCheckSource, FreshnessSettings, OutdatedPolicy,
 };
 pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
 pub use crate::operator_settings::{

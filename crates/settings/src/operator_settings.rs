@@ -28,7 +28,7 @@ pub struct OperatorSettings {
     /// The callers that are known by a certificate of an authority in `tls.client-ca`.
     pub certificates: Vec<CertificateSettings>,
     /// The audit log's file.
-    pub audit: PathBuf,
+    pub audit_log: PathBuf,
 }
 
 /// `fluent-connect.operator` as it is written.
@@ -44,21 +44,21 @@ pub(crate) struct RawOperatorSettings {
         reason = "it is read by itself: not only where gRPC is served"
     )]
     http: Option<SocketAddr>,
-    /// The certificate to show.
+    /// The server certificate.
     tls: Option<OperatorTls>,
-    /// Who may call, by a secret.
+    /// Callers that are known by a secret token.
     #[serde(default)]
     tokens: Vec<TokenSettings>,
-    /// Who may call, by a certificate that `tls.client-ca` vouches for.
+    /// Callers that are known by a client certificate of `tls.client-ca`.
     #[serde(default)]
     certificates: Vec<CertificateSettings>,
-    /// Where changes are written down; beside the queue's file where this says nothing,
-    /// and on a cluster `data/audit.jsonl`.
-    #[serde(default = "audit")]
-    audit: PathBuf,
+    /// The audit log's file, which gets a line for each change; left out, `audit.jsonl` beside
+    /// the queue's file, and on a cluster `data/audit.jsonl`.
+    #[serde(default = "default_audit_log")]
+    audit_log: PathBuf,
 }
 
-fn audit() -> PathBuf {
+fn default_audit_log() -> PathBuf {
     PathBuf::from("data/audit.jsonl")
 }
 
@@ -66,11 +66,11 @@ fn audit() -> PathBuf {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OperatorTls {
-    /// PEM: our certificate, then those that vouch for it.
+    /// PEM: the certificate, then the intermediate ones.
     pub certificate: PathBuf,
     /// PEM: its private key.
     pub key: PathBuf,
-    /// PEM: who vouches for callers. With it, every caller needs a certificate.
+    /// PEM: the certificate authority of callers. With it, every caller needs a certificate.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -78,11 +78,11 @@ pub struct OperatorTls {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSettings {
-    /// Whose it is: the audit log has this name.
+    /// The caller's name, for the audit log.
     pub name: String,
     /// A file with the token: at least 16 bytes.
     pub file: PathBuf,
-    /// What it may do.
+    /// Its roles: `read`, `operate`, `admin`, `dispatch`, `consume:ROUTE`.
     #[schemars(with = "Vec<String>")]
     pub roles: Vec<Role>,
 }
@@ -93,7 +93,7 @@ pub struct TokenSettings {
 pub struct CertificateSettings {
     /// A DNS name in the certificate's subject alternative names.
     pub name: String,
-    /// What it may do.
+    /// Its roles: `read`, `operate`, `admin`, `dispatch`, `consume:ROUTE`.
     #[schemars(with = "Vec<String>")]
     pub roles: Vec<Role>,
 }
@@ -143,7 +143,7 @@ impl SettingsTree {
             tls,
             tokens,
             certificates,
-            audit,
+            audit_log,
             ..
         } = written;
         let mut operator = OperatorSettings {
@@ -151,16 +151,16 @@ impl SettingsTree {
             tls,
             tokens,
             certificates,
-            audit,
+            audit_log,
         };
         self.check_operator(&operator)?;
         let folder = self.folder();
-        operator.audit = match self
-            .value_at(&[OPERATOR[0], OPERATOR[1], "audit"])
+        operator.audit_log = match self
+            .value_at(&[OPERATOR[0], OPERATOR[1], "audit-log"])
             .is_null()
         {
             true => self.default_audit(),
-            false => folder.join(&operator.audit),
+            false => folder.join(&operator.audit_log),
         };
         for token in &mut operator.tokens {
             token.file = folder.join(&token.file);
@@ -175,7 +175,7 @@ impl SettingsTree {
 
     /// The audit log's file. Commands write to it even if there is no listener.
     pub fn audit(&self) -> Result<PathBuf, SettingsError> {
-        let named = self.operator()?.map(|operator| operator.audit);
+        let named = self.operator()?.map(|operator| operator.audit_log);
         Ok(named.unwrap_or_else(|| self.default_audit()))
     }
 
@@ -183,7 +183,7 @@ impl SettingsTree {
     fn default_audit(&self) -> PathBuf {
         match self.queue() {
             Ok(QueueSettings::Embedded(queue)) => queue.path.with_file_name("audit.jsonl"),
-            _ => self.folder().join(audit()),
+            _ => self.folder().join(default_audit_log()),
         }
     }
 

@@ -17,12 +17,12 @@ const LONGEST: Duration = Duration::from_hours(1);
 /// `rate:` of a route: at most so many attempts in each process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub struct RateSettings {
-    /// Attempts in a period.
+    /// Number of attempts in each period.
     pub events: NonZeroU32,
-    /// The period.
+    /// The period; 1s if it is left out.
     #[schemars(with = "String")]
     pub per: Duration,
-    /// Attempts at once after a pause.
+    /// Number of attempts that may begin at once after a pause; `events` if it is left out.
     pub burst: NonZeroU32,
 }
 
@@ -76,17 +76,17 @@ pub(crate) enum Off {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct BreakerTable {
-    /// It opens when so many different events failed: from 2, usually 5,
+    /// It opens when this many different events failed; at least 2, default 5.
     failures: Option<NonZeroU32>,
-    /// and this share of all events that were attempted, in percent: usually 50,
+    /// And when they are this share of the attempted events, in percent; default 50.
     percent: Option<NonZeroU32>,
-    /// within this time: usually 5m,
+    /// Only failures within this time count; default 5m.
     window: Option<DurationText>,
-    /// and among so many of the last attempts: usually 50.
+    /// Only the last attempts, this many, count; default 50.
     samples: Option<NonZeroU32>,
-    /// How long it stays open before one attempt is made: usually 1s.
+    /// How long it stays open before one attempt tests the destination; default 1s.
     cooldown: Option<DurationText>,
-    /// It doubles with each attempt that fails, up to this: usually 30s.
+    /// The cooldown doubles with each such attempt that fails, up to this; default 30s.
     max_cooldown: Option<DurationText>,
 }
 
@@ -237,36 +237,6 @@ mod tests {
             ..BreakerSettings::default()
         };
         assert_eq!(breaker(", breaker: { max-cooldown: 7s }"), Ok(Some(some)));
-    }
-
-    #[test]
-    fn an_old_spelling_is_refused_with_the_new_one() {
-        for (written, old, new) in [
-            (", breaker: { of: 50 }", "of", "samples"),
-            (", breaker: { rest: 1s }", "rest", "cooldown"),
-            (
-                ", breaker: { longest-rest: 9s }",
-                "longest-rest",
-                "max-cooldown",
-            ),
-            (", retry: { first: 1s }", "first", "initial"),
-            (", retry: { ceiling: 1h }", "ceiling", "max-delay"),
-            (", retry: { for: 3d }", "for", "max-elapsed"),
-        ] {
-            let refused = breaker(written).unwrap_err();
-            let expected = format!("`{old}` is called `{new}` now");
-            assert!(refused.contains(&expected), "{written}: {refused}");
-            assert!(
-                refused.contains("application.yml:4"),
-                "{written}: {refused}"
-            );
-        }
-        // Elsewhere such a word is only unknown.
-        assert!(
-            breaker(", breaker: { ceiling: 1s }")
-                .unwrap_err()
-                .contains("unknown key")
-        );
     }
 
     #[test]

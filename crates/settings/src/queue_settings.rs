@@ -36,9 +36,10 @@ pub struct EmbeddedSettings {
     /// `embedded`: one file, served by one process.
     #[schemars(extend("const" = "embedded"))]
     pub(crate) kind: String,
-    /// The file.
+    /// The SQLite file.
     pub path: PathBuf,
-    /// How long an id is known; at least 27h.
+    /// How long ids of events are known, so that a webhook that is sent again is no new event;
+    /// at least 27h.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub dedup_window: Duration,
@@ -48,15 +49,15 @@ pub struct EmbeddedSettings {
 
 /// `fluent-connect.queue.retention`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct RetentionSettings {
     /// Settled events older than this are removed.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
-    pub age: Duration,
-    /// Above this size the oldest settled ones are; full of unsettled ones,
-    /// new ones are refused. At least 16MiB.
-    pub bytes: ByteSize,
+    pub max_age: Duration,
+    /// Above this size the oldest settled events are removed; if it is full of unsettled ones,
+    /// new webhooks are answered 503. At least 16MiB.
+    pub max_bytes: ByteSize,
 }
 
 impl Default for EmbeddedSettings {
@@ -73,8 +74,8 @@ impl Default for EmbeddedSettings {
 impl Default for RetentionSettings {
     fn default() -> Self {
         Self {
-            age: Duration::from_hours(7 * 24),
-            bytes: ByteSize(10 << 30),
+            max_age: Duration::from_hours(7 * 24),
+            max_bytes: ByteSize(10 << 30),
         }
     }
 }
@@ -111,9 +112,9 @@ impl SettingsTree {
             let why = "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
             return Err(self.invalid(&[PATH[0], PATH[1], "dedup-window"], why));
         }
-        if retention.bytes.0 < MIN_RETENTION_BYTES {
+        if retention.max_bytes.0 < MIN_RETENTION_BYTES {
             return Err(self.invalid(
-                &[PATH[0], PATH[1], "retention", "bytes"],
+                &[PATH[0], PATH[1], "retention", "max-bytes"],
                 "expected 16MiB or more",
             ));
         }

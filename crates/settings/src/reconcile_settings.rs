@@ -21,52 +21,52 @@ const PATH: [&str; 2] = ["fluent-connect", "reconcile"];
 /// Most names: each takes a request of its own.
 const MOST_EVENTS: usize = 64;
 
-/// Shortest delay: Fluent gives up a webhook 14 s after its first try. Gateways with spools write
+/// Smallest age: Fluent gives up a webhook 14 s after its first try. Gateways with spools write
 /// their watermark only every few seconds, and not up to the newest event.
-const SHORTEST_DELAY: Duration = Duration::from_secs(15);
+const SHORTEST_AGE: Duration = Duration::from_secs(15);
 const SHORTEST_ON_A_CLUSTER: Duration = Duration::from_secs(45);
-const LONGEST_DELAY: Duration = Duration::from_hours(48);
+const LONGEST_AGE: Duration = Duration::from_hours(48);
 
-const PACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
-/// The range of `back`: it ends where the record of what was reconciled ends.
-const BACK: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
+/// The range of `lookback`: it ends where the record of what was reconciled ends.
+const LOOKBACK: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
 
 /// `fluent-connect.reconcile`, as it is written.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct RawReconcileSettings {
     /// Names of the events that Fluent sends as webhooks.
-    events: Vec<String>,
+    event_names: Vec<String>,
     /// Names of accounts; left out, every account that has an `api`.
     accounts: Option<Vec<String>>,
-    /// How often the service compares.
-    #[serde(default = "every")]
+    /// Time between two comparisons.
+    #[serde(default = "interval")]
     #[schemars(with = "String")]
     #[serde(with = "crate::values::duration")]
-    every: Duration,
-    /// How far back the service looks when it never has before.
-    #[serde(default = "back")]
+    interval: Duration,
+    /// How far into the past the first comparison goes.
+    #[serde(default = "lookback")]
     #[schemars(with = "String")]
     #[serde(with = "crate::values::duration")]
-    back: Duration,
-    /// How old an event is before it counts as missing: Fluent tries for 14 s, or where a
-    /// workflow says so for a day.
-    #[serde(default = "delay")]
+    lookback: Duration,
+    /// Age from which an event counts as missing: Fluent tries for 14 s, or for a day where a
+    /// workflow says so.
+    #[serde(default = "min_age")]
     #[schemars(with = "String")]
     #[serde(with = "crate::values::duration")]
-    delay: Duration,
+    min_age: Duration,
 }
 
-fn every() -> Duration {
+fn interval() -> Duration {
     Duration::from_mins(15)
 }
 
-fn back() -> Duration {
+fn lookback() -> Duration {
     Duration::from_hours(24)
 }
 
-fn delay() -> Duration {
+fn min_age() -> Duration {
     Duration::from_mins(2)
 }
 
@@ -74,15 +74,15 @@ fn delay() -> Duration {
 #[derive(Clone, Debug)]
 pub struct ReconcileSettings {
     /// Names of the events.
-    pub events: Vec<String>,
+    pub event_names: Vec<String>,
     /// The accounts to compare.
     pub accounts: Vec<ApiAccount>,
     /// Time between two comparisons.
-    pub every: Duration,
+    pub interval: Duration,
     /// Time to look back at the first comparison.
-    pub back: Duration,
+    pub lookback: Duration,
     /// Age from which an event counts as missing.
-    pub delay: Duration,
+    pub min_age: Duration,
     /// The key that seals reconciled events, or `None` if dispatchers do not reverify.
     pub seal: Option<Arc<SealingKey>>,
 }
@@ -94,22 +94,22 @@ impl SettingsTree {
             return Ok(None);
         }
         let RawReconcileSettings {
-            events,
+            event_names,
             accounts,
-            every,
-            back,
-            delay,
+            interval,
+            lookback,
+            min_age,
         } = self.section(&PATH)?;
-        self.check_times(every, back, delay)?;
-        self.check_events(&events, routes)?;
+        self.check_times(interval, lookback, min_age)?;
+        self.check_events(&event_names, routes)?;
         let accounts = self.asked(accounts)?;
         let seal = self.sealing_key()?;
         Ok(Some(ReconcileSettings {
-            events,
+            event_names,
             accounts,
-            every,
-            back,
-            delay,
+            interval,
+            lookback,
+            min_age,
             seal,
         }))
     }
@@ -119,20 +119,20 @@ impl SettingsTree {
     /// # Errors
     /// If there are none, or they are not valid.
     pub fn required_reconcile(&self, routes: &Routes) -> Result<ReconcileSettings, SettingsError> {
-        let missing = "expected the names of the events that Fluent sends as webhooks: reconcile: { events: [...] }";
+        let missing = "expected the names of the events that Fluent sends as webhooks: reconcile: { event-names: [...] }";
         self.reconcile(routes)?
             .ok_or_else(|| self.invalid(&PATH, missing))
     }
 
     fn check_times(
         &self,
-        every: Duration,
-        back: Duration,
-        delay: Duration,
+        interval: Duration,
+        lookback: Duration,
+        min_age: Duration,
     ) -> Result<(), SettingsError> {
         let (shortest, expected) = match self.queue()? {
             QueueSettings::Embedded(_) => (
-                SHORTEST_DELAY,
+                SHORTEST_AGE,
                 "expected 15s to 48h: Fluent itself tries for 14 s",
             ),
             QueueSettings::JetStream(_) => (
@@ -141,9 +141,9 @@ impl SettingsTree {
             ),
         };
         for (key, time, bounds, expected) in [
-            ("every", every, PACES, "expected 1s to 24h"),
-            ("delay", delay, shortest..=LONGEST_DELAY, expected),
-            ("back", back, BACK, "expected 1m to 30d"),
+            ("interval", interval, INTERVALS, "expected 1s to 24h"),
+            ("min-age", min_age, shortest..=LONGEST_AGE, expected),
+            ("lookback", lookback, LOOKBACK, "expected 1m to 30d"),
         ] {
             if !bounds.contains(&time) {
                 return Err(self.invalid(&[PATH[0], PATH[1], key], expected));
@@ -153,7 +153,7 @@ impl SettingsTree {
     }
 
     fn check_events(&self, events: &[String], routes: &Routes) -> Result<(), SettingsError> {
-        let at = [PATH[0], PATH[1], "events"];
+        let at = [PATH[0], PATH[1], "event-names"];
         if events.is_empty() || events.len() > MOST_EVENTS || events.iter().any(String::is_empty) {
             return Err(self.invalid(&at, &format!("expected 1 to {MOST_EVENTS} names of events")));
         }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::SettingsError;
-use crate::fluent_settings::{Confirm, EnrichSettings};
+use crate::fluent_settings::{EnrichSettings, EntityCheckSource};
 use crate::matching::MatchSettings;
 use crate::message::shortened;
 use crate::policies::{BreakerListed, BreakerSettings, RateSettings};
@@ -52,7 +52,7 @@ pub struct RouteSettings {
     /// The question to Fluent about each event.
     pub enrich: Option<EnrichSettings>,
     /// The API that must confirm each event.
-    pub confirm: Option<Confirm>,
+    pub entity_check: Option<EntityCheckSource>,
     /// The treatment of a second event with one Fluent id.
     pub same_id: OnSameId,
     /// The kind of its dispatcher.
@@ -79,7 +79,7 @@ pub struct OutcomeHookSettings {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawOutcomeHook {
-    /// Who is told; its settings are in a table of this name.
+    /// The kind of dispatcher; its settings are in a table of this name.
     dispatcher: String,
 }
 
@@ -87,21 +87,21 @@ struct RawOutcomeHook {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct RetrySettings {
-    /// The first wait.
+    /// The wait before the second attempt.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub initial: Duration,
-    /// The longest wait.
+    /// The longest wait between two attempts: each is twice the one before, up to this.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub max_delay: Duration,
-    /// After this long it is a dead letter.
+    /// Time after the first attempt at which the event becomes a dead letter.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
     pub max_elapsed: Duration,
-    /// After so many attempts that asked the destination it is a dead letter; left out, only
-    /// time counts.
-    pub attempts: Option<u32>,
+    /// Number of attempts that asked the destination after which the event becomes a dead
+    /// letter; left out, only `max-elapsed` counts.
+    pub max_attempts: Option<u32>,
 }
 
 impl Default for RetrySettings {
@@ -110,7 +110,7 @@ impl Default for RetrySettings {
             initial: Duration::from_secs(1),
             max_delay: Duration::from_hours(1),
             max_elapsed: Duration::from_hours(72),
-            attempts: None,
+            max_attempts: None,
         }
     }
 }
@@ -119,45 +119,50 @@ impl Default for RetrySettings {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRoute {
-    /// Lowercase letters, digits and hyphens.
+    /// The route's name: 1 to 64 lowercase letters, digits and hyphens. Its position is stored
+    /// under this name, so a renamed route is a new one.
     name: String,
-    /// All given must hold; `{}` is everything.
+    /// The events that this route takes: all conditions must hold; `{}` matches every event.
     #[serde(rename = "match")]
     matching: MatchSettings,
-    /// How its events may have come: `webhook` alone, or `reconciled` too, which is what
-    /// never came and was found in Fluent's log.
+    /// Where its events may come from: `webhook`, or `reconciled` too, for those whose webhook
+    /// never arrived and that were found in Fluent's event log.
     #[serde(default = "webhooks")]
     #[schemars(with = "Vec<String>", length(min = 1))]
     origins: Vec<Origin>,
-    /// Who delivers; its settings are in a table of this name.
+    /// The kind of dispatcher that delivers, such as `http`; its settings are in a table of this
+    /// name.
     dispatcher: String,
-    /// Attempts at once.
+    /// Most attempts at the same time, in each process.
     #[serde(default = "default_concurrency")]
     concurrency: usize,
-    /// `now`, or `beginning`; fixed when the route is first seen.
+    /// Which events a new route begins with: `now` for new ones only, `beginning` for all that
+    /// are stored. It counts once, when the route is first started.
     #[serde(default)]
     start: StartSettings,
-    /// How failures are tried again.
+    /// The waits between attempts, and when to give up.
     #[serde(default)]
     retry: RetrySettings,
-    /// At most so many attempts in each process; left out, no bound.
+    /// The rate limit of attempts, in each process; left out, there is none.
     rate: Option<RateSettings>,
-    /// Leaves a destination alone that fails: left out, with the usual values; `off`, never.
+    /// The circuit breaker, which stops attempts while the destination fails; left out, the
+    /// defaults apply; `off` turns it off.
     breaker: Option<BreakerListed>,
-    /// Asks Fluent's API about each event, and hands the answer on with it.
+    /// A GraphQL query to Fluent's API about each event; the answer is delivered with it.
     enrich: Option<EnrichSettings>,
-    /// `fluent`: only what Fluent's API confirms is delivered.
-    confirm: Option<Confirm>,
+    /// `fluent`: an event is delivered only if Fluent's API knows its entity.
+    #[serde(rename = "entity-check")]
+    entity_check: Option<EntityCheckSource>,
     /// What to do with an event whose account, Fluent id and name are those of another with a
     /// different body: `deliver` it too, or `skip` it once the other is delivered.
     #[serde(default, rename = "same-id")]
     same_id: OnSameId,
-    /// A dispatcher that is told of an event that was delivered, and of what the
-    /// destination answered: `fluent`, for one.
+    /// A second dispatcher that is called after an event was delivered, with the destination's
+    /// answer: `{ dispatcher: fluent, fluent: { ... } }`, for example.
     #[serde(rename = "on-success")]
     #[schemars(with = "Option<Map<String, Value>>")]
     on_success: Option<Value>,
-    /// The same of an event that was given up.
+    /// The same, after an event became a dead letter.
     #[serde(rename = "on-dead-letter")]
     #[schemars(with = "Option<Map<String, Value>>")]
     on_dead_letter: Option<Value>,
@@ -276,7 +281,7 @@ impl SettingsTree {
             rate,
             breaker,
             enrich,
-            confirm,
+            entity_check,
             same_id,
         } = self.read(path, &value)?;
         let at = |key| [path, &[key]].concat();
@@ -292,10 +297,13 @@ impl SettingsTree {
                 &format!("expected 1 to {MAX_CONCURRENCY}"),
             ));
         }
-        if retry.initial.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0) {
+        if retry.initial.is_zero()
+            || retry.initial > retry.max_delay
+            || retry.max_attempts == Some(0)
+        {
             return Err(self.invalid(
                 &at("retry"),
-                "expected initial above 0 and not above max-delay, and attempts, if given, from 1",
+                "expected initial above 0 and not above max-delay, and max-attempts, if given, from 1",
             ));
         }
         let breaker =
@@ -323,10 +331,10 @@ impl SettingsTree {
             origin,
             ..self.terms(&at("match"), matching)?
         };
-        if let Some(confirm) = confirm {
-            confirm
+        if let Some(entity_check) = entity_check {
+            entity_check
                 .check(&terms.entity_type)
-                .map_err(|why| self.invalid(&at("confirm"), &why))?;
+                .map_err(|why| self.invalid(&at("entity-check"), &why))?;
         }
         Ok(RouteSettings {
             name,
@@ -338,7 +346,7 @@ impl SettingsTree {
             rate,
             breaker,
             enrich,
-            confirm,
+            entity_check,
             same_id,
             dispatcher,
             table,

@@ -14,10 +14,10 @@ use crate::values::ByteSize;
 const SPOOL: [&str; 2] = ["fluent-connect", "spool"];
 const ACKNOWLEDGE: [&str; 2] = ["fluent-connect", "acknowledge"];
 
-/// The range of `keep`. If it is shorter, the servers may still lose what they acknowledged; if
+/// The range of `confirm-after`. If it is shorter, the servers may still lose what they acknowledged; if
 /// it is longer, settled events may be gone before they are read back.
-const MIN_KEEP: Duration = Duration::from_mins(5);
-const MAX_KEEP: Duration = Duration::from_mins(30);
+const MIN_CONFIRM_AFTER: Duration = Duration::from_mins(5);
+const MAX_CONFIRM_AFTER: Duration = Duration::from_mins(30);
 
 /// Longest that an answer may wait for the queue: Fluent gives up after 14 s.
 const MAX_WAIT: Duration = Duration::from_secs(4);
@@ -28,18 +28,18 @@ const MAX_WAIT: Duration = Duration::from_secs(4);
 pub struct SpoolSettings {
     /// The file.
     pub path: PathBuf,
-    /// Most bytes; full, events go to the queue directly. At least 16MiB.
-    pub bytes: ByteSize,
-    /// How long after the queue's word an event is read back before it is given
-    /// up here; 5m to 30m.
+    /// Largest size of the file; if it is full, events go to the queue directly. At least 16MiB.
+    pub max_bytes: ByteSize,
+    /// Time after the queue's acknowledgement at which the queue is asked whether it still has
+    /// the event, before it is removed here; 5m to 30m.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
-    pub keep: Duration,
-    /// How long an answer waits for the queue's word; at most 4s. Once one did not come in time,
-    /// nobody waits until the queue speaks again.
+    pub confirm_after: Duration,
+    /// How long the answer to a webhook waits for the queue's acknowledgement; at most 4s. After
+    /// one that was late nobody waits until the queue acknowledges again.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
-    pub wait_for_queue: Duration,
+    pub queue_timeout: Duration,
 }
 
 /// `fluent-connect.acknowledge`: when a webhook is answered 200.
@@ -56,9 +56,9 @@ impl Default for SpoolSettings {
     fn default() -> Self {
         Self {
             path: PathBuf::from("data/spool.db"),
-            bytes: ByteSize(2 << 30),
-            keep: Duration::from_mins(10),
-            wait_for_queue: Duration::from_millis(30),
+            max_bytes: ByteSize(2 << 30),
+            confirm_after: Duration::from_mins(10),
+            queue_timeout: Duration::from_millis(30),
         }
     }
 }
@@ -83,15 +83,19 @@ impl SettingsTree {
     fn spool_section(&self) -> Result<SpoolSettings, SettingsError> {
         let mut spool: SpoolSettings = self.section(&SPOOL)?;
         let wrong = [
-            (spool.bytes.0 < 16 << 20, "bytes", "expected 16MiB or more"),
             (
-                !(MIN_KEEP..=MAX_KEEP).contains(&spool.keep),
-                "keep",
+                spool.max_bytes.0 < 16 << 20,
+                "max-bytes",
+                "expected 16MiB or more",
+            ),
+            (
+                !(MIN_CONFIRM_AFTER..=MAX_CONFIRM_AFTER).contains(&spool.confirm_after),
+                "confirm-after",
                 "expected 5m to 30m: the servers write to their disks every two minutes, and must have had the time to forget",
             ),
             (
-                spool.wait_for_queue > MAX_WAIT,
-                "wait-for-queue",
+                spool.queue_timeout > MAX_WAIT,
+                "queue-timeout",
                 "expected 4s or less: Fluent gives up after 14s",
             ),
         ];

@@ -23,7 +23,8 @@ const MAX_HEADERS: usize = 16;
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The range of the interval at which metrics are sent: less often is of no use to an alert.
-const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+const INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_mins(10);
 
 /// `fluent-connect.telemetry`: what is recorded, and where it goes.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -41,35 +42,35 @@ pub struct TelemetrySettings {
 pub struct OtlpSettings {
     /// `http://` or `https://`, host and port.
     pub endpoint: String,
-    /// How it is spoken to.
+    /// The protocol: `grpc` or `http`.
     #[serde(default)]
     pub protocol: OtlpProtocol,
-    /// Sent with every export; their values are in files.
+    /// Headers of every export; their values are in files.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretFile>,
     /// Whether `headers` may go to another host over `http://`, where anybody on the way
     /// can read them.
     #[serde(default)]
     pub allow_plaintext_credentials: bool,
-    /// PEM: who vouches for the collector, instead of those that the web trusts.
+    /// PEM: the collector's certificate authority, instead of the public ones.
     pub ca: Option<PathBuf>,
-    /// How long an export may take.
+    /// How long an export may take; at most 60s.
     #[serde(default = "timeout")]
     #[schemars(with = "String")]
     #[serde(with = "crate::values::duration")]
     pub timeout: Duration,
-    /// How often metrics are sent.
-    #[serde(default = "metrics_every")]
+    /// Time between two exports of metrics; 1s to 10m.
+    #[serde(default = "metrics_interval")]
     #[schemars(with = "String")]
     #[serde(with = "crate::values::duration")]
-    pub metrics_every: Duration,
+    pub metrics_interval: Duration,
 }
 
 fn timeout() -> Duration {
     Duration::from_secs(5)
 }
 
-fn metrics_every() -> Duration {
+fn metrics_interval() -> Duration {
     Duration::from_secs(30)
 }
 
@@ -98,11 +99,11 @@ pub struct SecretFile {
 pub struct TracesSettings {
     /// The share of traces that is recorded, from 0 to 1.
     #[serde(deserialize_with = "share")]
-    pub sample: f64,
-    /// Record attempts that failed, of the other traces too.
+    pub sample_ratio: f64,
+    /// Whether to record failed attempts of traces that are not sampled, too.
     pub keep_failures: bool,
-    /// Continue a caller's trace, and its decision. For gateways behind a proxy of
-    /// one's own only; otherwise it becomes a link.
+    /// Whether to continue the trace of a request's `traceparent` header, with its sampling
+    /// decision; otherwise it becomes a link. Only for gateways behind a proxy of your own.
     pub trust_callers: bool,
 }
 
@@ -119,7 +120,7 @@ fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
 impl Default for TracesSettings {
     fn default() -> Self {
         Self {
-            sample: 0.1,
+            sample_ratio: 0.1,
             keep_failures: true,
             trust_callers: false,
         }
@@ -130,9 +131,9 @@ impl SettingsTree {
     /// Reads the telemetry's settings.
     pub fn telemetry(&self) -> Result<TelemetrySettings, SettingsError> {
         let mut telemetry: TelemetrySettings = self.section(&TELEMETRY)?;
-        if !(0.0..=1.0).contains(&telemetry.traces.sample) {
+        if !(0.0..=1.0).contains(&telemetry.traces.sample_ratio) {
             let why = "expected a share of all traces, from 0 to 1";
-            return Err(self.invalid(&[TELEMETRY[0], TELEMETRY[1], "traces", "sample"], why));
+            return Err(self.invalid(&[TELEMETRY[0], TELEMETRY[1], "traces", "sample-ratio"], why));
         }
         if let Some(otlp) = &mut telemetry.otlp {
             self.check_collector(otlp)?;
@@ -166,8 +167,8 @@ impl SettingsTree {
         if otlp.timeout.is_zero() || otlp.timeout > MAX_TIMEOUT {
             return Err(self.invalid(&at("timeout"), "expected up to 60s: spans wait meanwhile"));
         }
-        if !EVERY.contains(&otlp.metrics_every) {
-            return Err(self.invalid(&at("metrics-every"), "expected 1s to 10m"));
+        if !INTERVALS.contains(&otlp.metrics_interval) {
+            return Err(self.invalid(&at("metrics-interval"), "expected 1s to 10m"));
         }
         if otlp.headers.len() > MAX_HEADERS {
             return Err(self.invalid(&at("headers"), "expected at most 16"));

@@ -21,7 +21,7 @@ use crate::values::{ByteSize, DurationText};
 /// Largest body limit that can be set: bodies are held in memory.
 const MAX_BODY_LIMIT: u64 = 16 << 20;
 
-/// Longest `drain-after`: a process has half a minute to stop, and this is a part of it.
+/// Longest `shutdown-delay`: a process has half a minute to stop, and this is a part of it.
 const MAX_NOTICE: Duration = Duration::from_secs(15);
 
 /// The settings that a gateway reads.
@@ -64,25 +64,27 @@ pub enum OnMalformed {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct WebhookSettings {
-    /// Address and port.
+    /// Address and port for webhooks.
     listen: SocketAddr,
-    /// Path of the endpoint; a secret segment may be added.
+    /// Path of the webhook endpoint.
     path: String,
-    /// Kinds of signatures that admit; sha512, and md5 if it must be.
+    /// Algorithms of signatures that are accepted: `sha512`, and `md5` only if a proxy removes the
+    /// other header.
     #[schemars(with = "Vec<String>")]
     signatures: Vec<Algorithm>,
-    /// Names of the headers, where a proxy renames them.
+    /// Names of the signature headers, if a proxy renames them.
     signature_headers: SignatureHeaders,
-    /// Largest body, at most 16MiB.
+    /// Largest body of a webhook; at most 16MiB.
     body_limit: ByteSize,
-    /// What to do with genuine bodies that are not events.
+    /// What to do with a body whose signature is valid and that is no event.
     malformed: OnMalformed,
-    /// The certificate to show, where TLS does not end before us.
+    /// The server certificate, if no proxy ends TLS before this port.
     tls: Option<ServerTls>,
-    /// Addresses and networks of the proxies before this port: they say who sends, and
-    /// nobody else is believed about that.
+    /// Addresses and networks of the proxies before this port, which are believed about the
+    /// client's address.
     trusted_proxies: Vec<Network>,
-    /// Where those proxies say it; x-forwarded-for if this says nothing.
+    /// How those proxies tell the client's address: `x-forwarded-for` (the default), `forwarded` or
+    /// `proxy-protocol`.
     client_address: Option<AddressFrom>,
 }
 
@@ -90,7 +92,7 @@ pub(crate) struct WebhookSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerTls {
-    /// PEM: our certificate, then those that vouch for it.
+    /// PEM: the certificate, then the intermediate ones.
     pub certificate: PathBuf,
     /// PEM: its private key.
     pub key: PathBuf,
@@ -132,18 +134,18 @@ impl Default for SignatureHeaders {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AccountSettings {
-    /// Fluent's accountId.
+    /// The account's `accountId` at Fluent.
     name: String,
-    /// sydney, dublin, singapore, north_america.
+    /// The account's region: sydney, dublin, singapore or north_america.
     region: String,
-    /// sandbox or production.
+    /// `sandbox` or `production`.
     #[schemars(with = "String")]
     environment: Environment,
-    /// Who of it may send; left out, all.
+    /// Ids of the retailers that may send; left out, all of the account.
     #[serde(default, deserialize_with = "listed")]
     #[schemars(with = "Option<Vec<Retailer>>")]
     retailers: Option<Vec<Retailer>>,
-    /// How its API is asked, where a route needs it.
+    /// The login at Fluent's API, for routes that ask it.
     #[serde(default)]
     #[expect(
         dead_code,
@@ -234,8 +236,8 @@ impl SettingsTree {
 
     /// Time for which a stopping process says that it is not ready and still takes work, so that
     /// a load balancer notices. 0 if it is not set.
-    pub fn drain_after(&self) -> Result<Duration, SettingsError> {
-        let path = ["fluent-connect", "drain-after"];
+    pub fn shutdown_delay(&self) -> Result<Duration, SettingsError> {
+        let path = ["fluent-connect", "shutdown-delay"];
         let written: Option<DurationText> = self.read(&path, &self.value_at(&path))?;
         let notice = written.map_or(Duration::ZERO, |time| time.0);
         match notice <= MAX_NOTICE {

@@ -33,7 +33,7 @@ impl Dispatcher for SubscriptionDispatcher {
 
     async fn open(settings: SubscriptionSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         if settings.timeout() > settings.longest() {
-            return Err("subscription.timeout: expected no longer than `longest`".into());
+            return Err("subscription.timeout: expected no longer than `max-duration`".into());
         }
         let subscription_registry = cx.extension::<SubscriptionRegistry>();
         let none = "nobody could subscribe: expected `operator.grpc`, where to listen for them";

@@ -17,15 +17,15 @@ const LONGEST: Duration = Duration::from_mins(10);
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct SubscriptionSettings {
-    /// How long an event may be in a handler's hands without being settled and
-    /// without progress; 30s where this says nothing.
+    /// How long a handler may have an event without settling it or reporting progress; default
+    /// 30s.
     #[serde(deserialize_with = "time")]
     #[schemars(with = "Option<String>")]
     timeout: Option<Duration>,
-    /// How long in all; at most 1h, and 10m where this says nothing.
+    /// How long a handler may have an event in all; at most 1h, default 10m.
     #[serde(deserialize_with = "time")]
     #[schemars(with = "Option<String>")]
-    longest: Option<Duration>,
+    max_duration: Option<Duration>,
 }
 
 impl SubscriptionSettings {
@@ -34,7 +34,7 @@ impl SubscriptionSettings {
     }
 
     pub(crate) fn longest(self) -> Duration {
-        self.longest.unwrap_or(LONGEST)
+        self.max_duration.unwrap_or(LONGEST)
     }
 }
 

@@ -208,8 +208,8 @@ impl Deployment {
         };
         let text = format!(
             "fluent-connect:\n  queue:\n    kind: jetstream\n    servers: {servers}\n    user: {user}\n    \
-             password: {{ file: {password:?} }}\n    inbox: _INBOX_{user}\n    replicas: {replicas}\n    \
-             {index}retention: {{ age: 7d, bytes: {bytes} }}\n{rest}"
+             password: {{ file: {password:?} }}\n    inbox-prefix: _INBOX_{user}\n    replicas: {replicas}\n    \
+             {index}retention: {{ max-age: 7d, max-bytes: {bytes} }}\n{rest}"
         );
         let path = self.folder.path().join(format!("{name}.yml"));
         fs::write(&path, text).unwrap();
@@ -231,7 +231,7 @@ impl Deployment {
     pub fn reconciler(&self, fluent: &Fluent, event: &str) -> Service {
         let [health] = free_ports();
         let more = format!(
-            "  reconcile: {{ events: [{event}], delay: 45s, every: 1s, back: 1h }}\n  \
+            "  reconcile: {{ event-names: [{event}], min-age: 45s, interval: 1s, lookback: 1h }}\n  \
              seal: {{ private-key: {{ file: seal.key }} }}\n  health: {health}\n{}",
             self.plan.telemetry
         );

@@ -246,7 +246,7 @@ async fn statuses_mean_what_the_settings_say_and_an_excerpt_is_kept_when_asked_f
         },
     )
     .await;
-    let rest = "statuses: { done: [409], again: [400], permanent: [404] }, excerpt: 12";
+    let rest = "statuses: { done: [409], retry: [400], permanent: [404] }, error-body-bytes: 12";
     let pipeline = with_files(&route(&sink, rest), &[]);
     for reference in ["DONE", "AGAIN", "NEVER"] {
         pipeline.accept(&signed("E", reference)).await;
@@ -302,13 +302,13 @@ fn mistakes_are_found_at_the_start() {
     refuse("template: { file: broken }", "line 1");
     refuse("sign: [ { file: broken } ]", "whsec_");
     refuse(
-        "statuses: { done: [200], again: [200] }",
+        "statuses: { done: [200], retry: [200] }",
         "each in one list only",
     );
     refuse(
         "tls: { certificate: broken }",
         "certificate and key together",
     );
-    refuse("excerpt: 5000", "at most 400");
+    refuse("error-body-bytes: 5000", "at most 400");
     refuse("method: GET", "POST");
 }

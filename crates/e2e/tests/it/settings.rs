@@ -108,8 +108,8 @@ fn a_clusters_settings_are_read_as_strictly() {
         "acknowledge: queue\n  health:",
         &["application.yml:8", "leaves no choice"],
     );
-    // What was the path is the inbox here: the first mistake is named.
-    let jet_stream = |rest: &str| format!("queue: {{ kind: jetstream, {rest}, inbox:");
+    // What was the path is the prefix here: the first mistake is named.
+    let jet_stream = |rest: &str| format!("queue: {{ kind: jetstream, {rest}, inbox-prefix:");
     for (rest, says) in [
         ("servers: [host]", "expected a list of URLs"),
         ("servers: ['nats://user:word@host']", "without a password"),

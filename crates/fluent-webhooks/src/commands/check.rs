@@ -66,7 +66,7 @@ pub(crate) async fn run(
                 .map(|(name, detail)| json!({ "name": name, "detail": detail }))
                 .collect::<Vec<_>>(),
             "routes": routes.0.iter().map(|route| &route.name).collect::<Vec<_>>(),
-            "reconciled": reconcile.map(|reconcile| reconcile.events),
+            "reconciled": reconcile.map(|reconcile| reconcile.event_names),
             "warnings": warnings,
         }));
     }
@@ -168,15 +168,15 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
     };
     if let Some(spool) = tree.spool(queue)? {
         let path = spool.path.display();
-        let keep = spool.keep.as_secs() / 60;
+        let keep = spool.confirm_after.as_secs() / 60;
         output::line(format!(
             "  and before    in the spool {path}, for {keep} minutes more"
         ));
     }
     output::line(format!(
         "  settled ones  for {} hours or up to {} MiB; ids for {} hours",
-        retention.age.as_secs() / 3600,
-        retention.bytes.0 >> 20,
+        retention.max_age.as_secs() / 3600,
+        retention.max_bytes.0 >> 20,
         window.as_secs() / 3600,
     ));
     if let QueueSettings::Embedded(queue) = queue {
@@ -210,7 +210,7 @@ fn small_file(queue: &QueueSettings) -> Option<String> {
     let [_, least] = rates_held(queue);
     (least < FEW).then(|| {
         format!(
-            "fluent-connect.queue.retention.bytes: beyond {least:.1} events a second, day and night, the ids of what Fluent may send again take the room of the events themselves; give it more"
+            "fluent-connect.queue.retention.max-bytes: beyond {least:.1} events a second, day and night, the ids of what Fluent may send again take the room of the events themselves; give it more"
         )
     })
 }
@@ -223,7 +223,7 @@ fn describe_telemetry(tree: &SettingsTree) -> anyhow::Result<()> {
     let telemetry = tree.telemetry()?;
     match telemetry.otlp {
         Some(otlp) => {
-            let percent = telemetry.traces.sample * 100.0;
+            let percent = telemetry.traces.sample_ratio * 100.0;
             output::line(format!(
                 "Traces and metrics go to {}, {percent} % of the traces",
                 otlp.endpoint
@@ -277,8 +277,8 @@ fn describe_reconcile(reconcile: &ReconcileSettings) {
     output::line(format!(
         "\nFluent's log of {} is compared with what came, every {:?}: {}",
         accounts.join(", "),
-        reconcile.every,
-        reconcile.events.join(", ")
+        reconcile.interval,
+        reconcile.event_names.join(", ")
     ));
 }
 
@@ -288,7 +288,9 @@ fn by(route: &RouteSettings) -> String {
         .enrich
         .as_ref()
         .map(|enrich| format!(" with {}", enrich.query.display()));
-    let confirms = route.confirm.map(|_| " once Fluent confirms it".to_owned());
+    let confirms = route
+        .entity_check
+        .map(|_| " once Fluent confirms it".to_owned());
     let told = [
         ("success", &route.on_success),
         ("dead letter", &route.on_dead_letter),

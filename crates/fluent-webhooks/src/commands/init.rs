@@ -246,7 +246,7 @@ mod tests {
             };
             let user = name.trim_end_matches(".yml");
             assert_eq!(
-                (queue.user.as_deref(), &*queue.inbox),
+                (queue.user.as_deref(), &*queue.inbox_prefix),
                 (Some(user), &*format!("_INBOX_{user}"))
             );
             let accounts = std::fs::read_to_string(format!("{CONFIG}/nats/accounts.conf")).unwrap();

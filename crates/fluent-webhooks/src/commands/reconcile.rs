@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// What Fluent logged at this time or later: 2h for two hours ago, or RFC 3339
     #[arg(long, value_name = "TIME")]
     from: TimeArg,
-    /// And before this time; left out, or later, `reconcile.delay` ago
+    /// And before this time; left out, or later, `reconcile.min-age` ago
     #[arg(long, value_name = "TIME")]
     until: Option<TimeArg>,
     /// Only of this account
@@ -93,7 +93,7 @@ fn window(args: &Args, latest: Timestamp) -> anyhow::Result<Window> {
         let from = output::time(window.from);
         let latest = output::time(latest);
         bail!(
-            "nothing to compare: expected a time from {from} on, and before {latest}: what is younger may still come (`reconcile.delay`)"
+            "nothing to compare: expected a time from {from} on, and before {latest}: what is younger may still come (`reconcile.min-age`)"
         );
     }
     Ok(window)

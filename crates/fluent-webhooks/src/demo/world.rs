@@ -121,7 +121,7 @@ fluent-connect:
     kind: embedded
     path: data/queue.db
   health: {health}
-  reconcile: {{ events: [OrderAwaitingCollection], every: 1s, delay: {late}s }}
+  reconcile: {{ event-names: [OrderAwaitingCollection], interval: 1s, min-age: {late}s }}
   routes:
     # From here on config/integrations, with other addresses and less patience.
 {integrations}

@@ -360,7 +360,7 @@ async fn the_version_before_takes_a_route_back_from_one_that_was_killed_holding_
     let asking = tokio::spawn(async move { names(&mut *narrow, 1).await });
     let proxy = Proxy::start(servers.servers[0].port()).await;
     let mut through = options.clone();
-    (through.servers, through.discover) = (vec![proxy.url()], false);
+    (through.servers, through.discover_servers) = (vec![proxy.url()], false);
     let after = open(&through).await;
     let mut wide = after.subscribe(route(&[])).await.unwrap();
     before.publish(event("W", "w")).await.unwrap();

@@ -32,7 +32,7 @@ impl Streams {
             proxies.push(Proxy::start(*port).await);
         }
         let mut options = Options::new(proxies.iter().map(Proxy::url));
-        options.discover = false;
+        options.discover_servers = false;
         options.index = Some(Arc::new(
             Index::open(&self.folder.path().join("index.db")).unwrap(),
         ));

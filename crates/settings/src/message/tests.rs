@@ -25,8 +25,8 @@ fluent-connect:
         password: { file: p }
         client-id: c
         client-secret: { file: s }
-        at-once: 2
-        per-second: 3
+        concurrency: 2
+        requests-per-second: 3
         timeout: 10s
   webhook:
     listen: 127.0.0.1:8080
@@ -39,15 +39,15 @@ fluent-connect:
     trusted-proxies: [10.0.0.0/8]
     client-address: x-forwarded-for
   health: 127.0.0.1:8081
-  drain-after: 5s
+  shutdown-delay: 5s
   operator:
     grpc: 127.0.0.1:9090
     http: 127.0.0.1:9091
     tokens: [{ name: a, file: t, roles: [read] }]
-    audit: data/audit.jsonl
+    audit-log: data/audit.jsonl
   telemetry:
     otlp: { endpoint: "https://collector:4317", protocol: grpc, headers: { a: { file: f } }, timeout: 5s }
-    traces: { sample: 0.1, keep-failures: true, trust-callers: false }
+    traces: { sample-ratio: 0.1, keep-failures: true, trust-callers: false }
   routes:
     - name: r
       match: { event: [A, B], environment: sandbox, when: "true" }
@@ -63,8 +63,8 @@ fluent-connect:
         auth: { basic: { user: u, password: { file: p } } }
         sign: [{ file: w }]
         tls: { ca: ca.pem }
-        statuses: { done: [409], again: [408] }
-        excerpt: 10
+        statuses: { done: [409], retry: [408] }
+        error-body-bytes: 10
       rate: { events: 10, per: 1s, burst: 2 }
       breaker: { failures: 5, percent: 50, window: 5m, samples: 50, cooldown: 1s, max-cooldown: 30s }
 "#;
@@ -118,7 +118,7 @@ fn read(tree: &SettingsTree) -> Vec<SettingsError> {
         tree.gateway().map(drop),
         tree.apis().map(drop),
         tree.health().map(drop),
-        tree.drain_after().map(drop),
+        tree.shutdown_delay().map(drop),
         tree.operator().map(drop),
         tree.metrics().map(drop),
         tree.telemetry().map(drop),
@@ -234,14 +234,14 @@ fn each_says_what_was_expected_and_what_was_found() {
             "retailers.0: expected a retailer's id",
         ),
         (
-            "at-once: 2",
-            "at-once: 0",
-            "at-once: expected a whole number from 1 to 4294967295",
+            "concurrency: 2",
+            "concurrency: 0",
+            "concurrency: expected a whole number from 1 to 4294967295",
         ),
         (
-            "excerpt: 10",
-            "excerpt: -1",
-            "excerpt: expected a whole number from 0",
+            "error-body-bytes: 10",
+            "error-body-bytes: -1",
+            "error-body-bytes: expected a whole number from 0",
         ),
         (
             "allow-private: true",

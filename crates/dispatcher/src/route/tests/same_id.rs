@@ -244,7 +244,7 @@ fn asking_in_vain() -> Enrichment {
     let accounts = fluent_api::Accounts::default().with("ANOTHER", "sandbox", client);
     let shared = dispatch::Extensions::default().with(accounts);
     let cx = dispatch::OpenContext::new("r", Path::new(".")).with_extensions(&shared);
-    Enrichment::open(None, Some(settings::Confirm::Fluent), &cx)
+    Enrichment::open(None, Some(settings::EntityCheckSource::Fluent), &cx)
         .unwrap()
         .unwrap()
 }

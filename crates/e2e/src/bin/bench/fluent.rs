@@ -109,8 +109,8 @@ fn route() -> RouteSettings {
     let enrich = EnrichSettings {
         query: "order.graphql".into(),
         variables,
-        patience,
-        guard: None,
+        max_wait: patience,
+        freshness: None,
     };
     RouteSettings {
         enrich: Some(enrich),

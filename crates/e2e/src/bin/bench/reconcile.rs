@@ -167,24 +167,24 @@ fn settings(url: &str) -> anyhow::Result<ReconcileSettings> {
         password: nothing(),
         client_id: String::new(),
         client_secret: nothing(),
-        at_once: NonZeroU32::MIN,
-        per_second: NonZeroU32::MIN,
+        concurrency: NonZeroU32::MIN,
+        requests_per_second: NonZeroU32::MIN,
         timeout: Duration::from_secs(10),
     };
     let name = "ACME".to_owned();
     let environment = Environment::Sandbox;
     Ok(ReconcileSettings {
         seal: None,
-        events: vec!["E".to_owned()],
+        event_names: vec!["E".to_owned()],
         accounts: vec![ApiAccount {
             name,
             environment,
             url: url.parse()?,
             api,
         }],
-        every: Duration::from_mins(15),
-        back: Duration::from_hours(24),
-        delay: Duration::from_mins(2),
+        interval: Duration::from_mins(15),
+        lookback: Duration::from_hours(24),
+        min_age: Duration::from_mins(2),
     })
 }
 

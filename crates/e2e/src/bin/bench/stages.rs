@@ -141,7 +141,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         rate: None,
         breaker: None,
         enrich: None,
-        confirm: None,
+        entity_check: None,
         same_id: OnSameId::Deliver,
         on_success: None,
         on_dead_letter: None,

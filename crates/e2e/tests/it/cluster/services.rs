@@ -341,7 +341,7 @@ async fn a_gateway_stops_in_time_while_its_servers_and_its_collector_hang() {
     let (_collector, endpoint) = silent_collector();
     let mut plan = one_server(sink.route("all", "match: {}, start: beginning"));
     plan.telemetry = format!(
-        "  telemetry: {{ otlp: {{ endpoint: \"{endpoint}\", protocol: grpc }}, traces: {{ sample: 1.0 }} }}\n"
+        "  telemetry: {{ otlp: {{ endpoint: \"{endpoint}\", protocol: grpc }}, traces: {{ sample-ratio: 1.0 }} }}\n"
     );
     let mut deployment = Deployment::start(plan);
     let url = deployment.urls().remove(0);

@@ -15,7 +15,7 @@ async fn what_fluent_does_not_confirm_is_not_delivered() {
     let sink = Sink::open().await;
     let pipeline = pipeline(
         &fluent,
-        &sink.route("refund", "match: {}, confirm: fluent"),
+        &sink.route("refund", "match: {}, entity-check: fluent"),
         &[],
     );
     let order = fluent.world().place_order();
@@ -65,7 +65,7 @@ async fn what_is_wrong_with_a_query_is_said_at_the_start() {
     );
     let missing = said(&route("enrich: { query: order.graphql }"), true);
     assert!(missing.contains("needs the variable `$id`"), "{missing}");
-    let nobody = said(&route("confirm: fluent"), false);
+    let nobody = said(&route("entity-check: fluent"), false);
     assert!(
         nobody.contains("expected `api` in one of the accounts"),
         "{nobody}"

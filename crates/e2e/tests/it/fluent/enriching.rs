@@ -60,7 +60,7 @@ async fn an_entity_that_is_not_there_yet_is_waited_for() {
         behaviour.fail_next = 1;
     });
     let more = format!(
-        "{ENRICH} }}, retry: {{ initial: 100ms, max-delay: 300ms, attempts: 2 }}, breaker: {{ failures: 2 }}"
+        "{ENRICH} }}, retry: {{ initial: 100ms, max-delay: 300ms, max-attempts: 2 }}, breaker: {{ failures: 2 }}"
     );
     let pipeline = pipeline(
         &fluent,
@@ -94,7 +94,7 @@ async fn an_entity_that_is_not_there_yet_is_waited_for() {
 async fn an_entity_that_never_comes_is_a_dead_letter_after_patience() {
     let fluent = fluent().await;
     let sink = Sink::open().await;
-    let more = format!("{ENRICH}, patience: 1s }}, retry: {{ initial: 200ms, max-delay: 300ms }}");
+    let more = format!("{ENRICH}, max-wait: 1s }}, retry: {{ initial: 200ms, max-delay: 300ms }}");
     let pipeline = pipeline(
         &fluent,
         &template_route(&sink, &more),
@@ -147,7 +147,8 @@ async fn a_burst_about_one_order_asks_once() {
 async fn an_event_whose_entity_has_moved_on_is_skipped_where_the_route_says_so() {
     let fluent = fluent().await;
     let sink = Sink::open().await;
-    let guard = "guard: { status: orderById.status, updated: orderById.updatedOn, moved-on: skip }";
+    let guard =
+        "freshness: { status: orderById.status, updated: orderById.updatedOn, outdated: skip }";
     let more = format!("{ENRICH}, {guard} }}, retry: {{ initial: 100ms, max-delay: 200ms }}");
     let pipeline = pipeline(
         &fluent,

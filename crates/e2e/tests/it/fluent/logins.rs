@@ -14,7 +14,7 @@ use crate::sink::Sink;
 const FAST: &str = "retry: { initial: 50ms, max-delay: 200ms, max-elapsed: 1h }";
 
 fn asking(sink: &Sink) -> String {
-    template_route(sink, &format!("{ENRICH}, patience: 1m }}, {FAST}"))
+    template_route(sink, &format!("{ENRICH}, max-wait: 1m }}, {FAST}"))
 }
 
 fn set_secret(pipeline: &Pipeline, text: &str) {
@@ -106,7 +106,7 @@ fn cluster(fluent: &Fluent, dispatchers: usize) -> Deployment {
         ..Plan::new(route)
     };
     plan.api = format!(
-        ", api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: secret }}, client-id: {LOGIN}, client-secret: {{ file: secret }}, per-second: 1000 }}",
+        ", api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: secret }}, client-id: {LOGIN}, client-secret: {{ file: secret }}, requests-per-second: 1000 }}",
         fluent.url()
     );
     let deployment = Deployment::prepare(plan);

@@ -45,7 +45,7 @@ pub(crate) fn pipeline_with(
         fs::write(pipeline.folder.path().join(name), text).unwrap();
     }
     pipeline.api = format!(
-        ", api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: secret }}, client-id: {LOGIN}, client-secret: {{ file: secret }}, per-second: 1000 }}",
+        ", api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: secret }}, client-id: {LOGIN}, client-secret: {{ file: secret }}, requests-per-second: 1000 }}",
         fluent.url()
     );
     pipeline.more = more;

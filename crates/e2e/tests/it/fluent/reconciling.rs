@@ -17,7 +17,7 @@ const BOTH: &str = "match: { event: OrderBooked }, origins: [webhook, reconciled
 
 /// What is compared, with this much more.
 fn reconcile(more: &str) -> String {
-    format!("  reconcile: {{ events: [OrderBooked], delay: 15s{more} }}\n")
+    format!("  reconcile: {{ event-names: [OrderBooked], min-age: 15s{more} }}\n")
 }
 
 fn minutes(minutes: u64) -> Duration {
@@ -325,7 +325,7 @@ async fn the_service_recovers_by_itself_what_does_not_come() {
         &fluent,
         &sink.route("r", BOTH),
         &[],
-        reconcile(", every: 1s, back: 1h"),
+        reconcile(", interval: 1s, lookback: 1h"),
     );
     let before = webhook(&fluent, minutes(5), Sending::Failed);
     let lost = webhook(&fluent, Duration::ZERO, Sending::Failed);
@@ -375,50 +375,50 @@ fn settings_that_nobody_could_profit_from_are_refused() {
     };
     check(
         &route(""),
-        "{ events: [E] }",
+        "{ event-names: [E] }",
         "compared with what came, every 900s: E",
     );
     check(
         &route(""),
-        "{ events: [F] }",
+        "{ event-names: [F] }",
         "no route takes it: expected one with `origins: [webhook, reconciled]`",
     );
     check(
         &route(""),
-        "{ events: [E], accounts: [ACNE] }",
+        "{ event-names: [E], accounts: [ACNE] }",
         "did you mean `ACME`?",
     );
     check(
         &route(""),
-        "{ events: [E], delay: 1s }",
+        "{ event-names: [E], min-age: 1s }",
         "Fluent itself tries for 14 s",
     );
     check(
         &route(", entity-status: BOOKED"),
-        "{ events: [E] }",
+        "{ event-names: [E] }",
         "warning: route r matches on entity-status, which Fluent's log does not have",
     );
     let asks = route(", when: \"event.entityStatus == 'X'\"");
     check(
         &asks,
-        "{ events: [E] }",
+        "{ event-names: [E] }",
         "`when` of route r asks for entityStatus, which Fluent's log does not have",
     );
     check(
         &route(""),
-        "{ events: [E], delay: 26h }",
+        "{ event-names: [E], min-age: 26h }",
         "compared with what came",
     );
-    check(&route(""), "{ events: [E, E] }", "it is listed twice");
+    check(&route(""), "{ event-names: [E, E] }", "it is listed twice");
     check(
         &route(""),
-        "{ events: [E], accounts: [] }",
+        "{ event-names: [E], accounts: [] }",
         "or nothing for every account with an `api`",
     );
     let nobody = "    - { name: r, match: {}, origins: [], dispatcher: log }\n";
     check(
         nobody,
-        "{ events: [E] }",
+        "{ event-names: [E] }",
         "expected webhook, reconciled, or both",
     );
 }
@@ -566,7 +566,7 @@ async fn what_an_event_holds_is_delivered_and_told_to_nobody_else() {
         &fluent,
         &sink.route("r", BOTH),
         &[],
-        reconcile(", every: 1s"),
+        reconcile(", interval: 1s"),
     );
     let id = field(&webhook(&fluent, minutes(5), Sending::Failed).body, "id");
     let secret = serde_json::json!([{ "name": "note", "type": "STRING", "value": "CANARY-7181" }]);

@@ -132,7 +132,10 @@ async fn what_who_is_told_says_is_kept_and_not_logged() {
         response
     })
     .await;
-    let ops = format!("{{ url: \"http://{}/ops\", excerpt: 200 }}", told.address);
+    let ops = format!(
+        "{{ url: \"http://{}/ops\", error-body-bytes: 200 }}",
+        told.address
+    );
     let on_success = format!("on-success: {{ dispatcher: http, http: {ops} }}");
     let on_dead_letter = format!("on-dead-letter: {{ dispatcher: http, http: {ops} }}");
     let (sink, route) = carrier(&format!("{on_success}, {on_dead_letter}")).await;

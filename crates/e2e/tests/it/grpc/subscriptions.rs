@@ -10,7 +10,7 @@ use crate::pipeline::{Pipeline, signed, until};
 
 /// In hand for so long that a machine that stands still takes nothing back.
 const ROUTE: &str = "    - { name: sub, match: {}, dispatcher: subscription, retry: { initial: 200ms, max-delay: 1s, max-elapsed: 1h }, \
-                     subscription: { timeout: 30s, longest: 60s } }\n";
+                     subscription: { timeout: 30s, max-duration: 60s } }\n";
 
 fn start() -> (Pipeline, SocketAddr) {
     start_with(ROUTE)

@@ -88,8 +88,8 @@ fn what_is_wrong_with_the_settings_is_said_at_the_start() {
         "telemetry.otlp.endpoint: expected http://",
     );
     check(
-        "  telemetry: { traces: { sample: 10 } }\n",
-        "telemetry.traces.sample: expected a share",
+        "  telemetry: { traces: { sample-ratio: 10 } }\n",
+        "telemetry.traces.sample-ratio: expected a share",
     );
     check("  telemetry: { trace: {} }\n", "did you mean `traces`?");
     check(

@@ -186,7 +186,7 @@ fn plan(sink: &Sink, collector: &Collector) -> Plan {
     );
     let down = sink.route("down", "match: { event: Down }, start: beginning, retry: { initial: 100ms, max-delay: 1s, max-elapsed: 1h }, breaker: { failures: 5, cooldown: 30s }");
     let telemetry = format!(
-        "  operator: {{ http: \"127.0.0.1:0\" }}\n  telemetry: {{ otlp: {{ endpoint: \"http://{}\", timeout: 1s, metrics-every: 1s }}, traces: {{ sample: 1 }} }}\n",
+        "  operator: {{ http: \"127.0.0.1:0\" }}\n  telemetry: {{ otlp: {{ endpoint: \"http://{}\", timeout: 1s, metrics-interval: 1s }}, traces: {{ sample-ratio: 1 }} }}\n",
         collector.grpc
     );
     Plan {

@@ -13,13 +13,13 @@ use e2e::collector::CollectedSpans;
 
 /// Everything is recorded, and goes there.
 pub(crate) fn recorded_at(collector: SocketAddr) -> String {
-    sampled_at(collector, "sample: 1")
+    sampled_at(collector, "sample-ratio: 1")
 }
 
 /// These settings of traces, and metrics every second.
 pub(crate) fn sampled_at(collector: SocketAddr, traces: &str) -> String {
     format!(
-        "  telemetry: {{ otlp: {{ endpoint: \"http://{collector}\", metrics-every: 1s }}, traces: {{ {traces} }} }}\n"
+        "  telemetry: {{ otlp: {{ endpoint: \"http://{collector}\", metrics-interval: 1s }}, traces: {{ {traces} }} }}\n"
     )
 }
 

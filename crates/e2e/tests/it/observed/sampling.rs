@@ -66,7 +66,7 @@ async fn a_strangers_trace_is_pointed_to_and_a_trusted_callers_is_continued() {
     );
 
     let trusting = pipeline(
-        sampled_at(collector.grpc, "sample: 0, trust-callers: true"),
+        sampled_at(collector.grpc, "sample-ratio: 0, trust-callers: true"),
         &sink,
     );
     assert_eq!(post_traced(&trusting, "B", STATE), FOREIGN);
@@ -99,7 +99,7 @@ async fn failures_are_kept_when_the_rest_is_not() {
         _ => status(200),
     })
     .await;
-    let mut keeping = pipeline(sampled_at(collector.grpc, "sample: 0"), &sink);
+    let mut keeping = pipeline(sampled_at(collector.grpc, "sample-ratio: 0"), &sink);
     for reference in ["WELL", "AGAIN"] {
         keeping.accept(&signed("E", reference)).await;
     }
@@ -122,7 +122,7 @@ async fn failures_are_kept_when_the_rest_is_not() {
         "who is called is told that nobody else records"
     );
 
-    let dropping = sampled_at(collector.grpc, "sample: 0, keep-failures: false");
+    let dropping = sampled_at(collector.grpc, "sample-ratio: 0, keep-failures: false");
     let mut dropping = pipeline(dropping, &sink);
     dropping.accept(&signed("E", "AGAIN")).await;
     until("delivered", || sink.len() >= 4).await;
