@@ -186,7 +186,7 @@ const RETIRED_FILES: [(&str, &str); 20] = [
 
 /// Keys of the settings, as documents and examples name them, and what they are called now. The
 /// settings themselves refuse an old key.
-const RETIRED_SETTINGS: [(&str, &str); 24] = [
+const RETIRED_SETTINGS: [(&str, &str); 19] = [
     ("`at-once`", "concurrency"),
     ("api.per-second", "requests-per-second"),
     ("`patience`", "max-wait"),
@@ -205,12 +205,7 @@ const RETIRED_SETTINGS: [(&str, &str); 24] = [
     ("reconcile.back", "lookback"),
     ("metrics-every", "metrics-interval"),
     ("traces.sample`", "sample-ratio"),
-    ("wait-for-queue", "queue-timeout"),
-    ("spool.keep", "confirm-after"),
-    ("retention.age", "max-age"),
-    ("retention.bytes", "max-bytes"),
     ("inbox: _INBOX", "inbox-prefix"),
-    ("drain-after", "shutdown-delay"),
 ];
 
 /// Folders that hold what others made.

@@ -206,7 +206,7 @@ fn wait_for_other(left: Duration, at: RetryInput, retry: &RetrySettings) -> Dura
 fn is_exhausted(at: RetryInput, retry: &RetrySettings) -> bool {
     at.elapsed >= retry.max_elapsed
         || retry
-            .max_attempts
+            .attempts
             .is_some_and(|attempts| at.asked + 1 >= attempts)
 }
 

@@ -214,7 +214,7 @@ pub(crate) async fn health(
 ) -> Result<StoresHealth, QueueError> {
     let mut health = stores.health().await?;
     let limit = match tree.queue() {
-        Ok(QueueSettings::Embedded(settings)) => Some(settings.retention.max_bytes.0),
+        Ok(QueueSettings::Embedded(settings)) => Some(settings.retention.bytes.0),
         _ => None,
     };
     // The share that the slowest route has still to settle.

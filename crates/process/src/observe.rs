@@ -19,7 +19,7 @@ use crate::{Readiness, Shutdown, gauges, host_name};
 pub struct ObservabilitySettings {
     health: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
-    shutdown_delay: Duration,
+    drain_after: Duration,
     telemetry: TelemetrySettings,
     sources: ReportSources,
     warnings: Vec<String>,
@@ -31,7 +31,7 @@ impl ObservabilitySettings {
         Ok(Self {
             health: tree.health()?,
             metrics: tree.metrics()?,
-            shutdown_delay: tree.shutdown_delay()?,
+            drain_after: tree.drain_after()?,
             telemetry: tree.telemetry()?,
             sources: ReportSources::read(tree),
             warnings: tree.warnings()?,
@@ -49,7 +49,7 @@ impl ObservabilitySettings {
         self.warnings
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
-        shutdown.shutdown_delay(self.shutdown_delay);
+        shutdown.drain_after(self.drain_after);
         let started = telemetry::start(&self.options(service)?).context("starting telemetry")?;
         let scrape = started.scrape();
         let flushed = started.clone();

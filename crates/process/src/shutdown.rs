@@ -1,7 +1,7 @@
 //! Stopping a process in steps, each with a bound.
 //!
 //! ```text
-//! signal ─▶ not ready ─shutdown-delay─▶ draining ─▶ hard stop ─▶ closing ─▶ end
+//! signal ─▶ not ready ─drain-after─▶ draining ─▶ hard stop ─▶ closing ─▶ end
 //!             say so      nothing      finish        give        the webhook port
 //!             only        new is       what is       back what   shuts, its last
 //!                         taken        in flight     is not done requests are answered
@@ -88,7 +88,7 @@ pub struct Shutdown {
 
 #[derive(Debug, Default)]
 struct Shared {
-    shutdown_delay: OnceLock<Duration>,
+    drain_after: OnceLock<Duration>,
     draining_since: OnceLock<Instant>,
     shut_since: OnceLock<Instant>,
     is_finished: AtomicBool,
@@ -151,13 +151,8 @@ impl Shutdown {
                 async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
             signal().await;
             told.not_ready.cancel();
-            let shutdown_delay = told
-                .shared
-                .shutdown_delay
-                .get()
-                .copied()
-                .unwrap_or_default();
-            let _ = timeout(shutdown_delay, signal()).await;
+            let drain_after = told.shared.drain_after.get().copied().unwrap_or_default();
+            let _ = timeout(drain_after, signal()).await;
             told.begin();
             signal().await;
             told.hard_stop.cancel();
@@ -173,8 +168,8 @@ impl Shutdown {
     }
 
     /// Sets the time from a signal to draining. Only the first call counts.
-    pub(crate) fn shutdown_delay(&self, notice: Duration) {
-        let _ = self.shared.shutdown_delay.set(notice);
+    pub(crate) fn drain_after(&self, notice: Duration) {
+        let _ = self.shared.drain_after.set(notice);
     }
 
     /// Notes that the webhook port stays open when this process ends: whoever started the process

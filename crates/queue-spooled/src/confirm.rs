@@ -29,7 +29,7 @@ pub(crate) struct PresenceCheck {
     pub(crate) spool: Arc<File>,
     pub(crate) queue: Arc<dyn Upstream>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) confirm_after: Duration,
+    pub(crate) keep: Duration,
 }
 
 /// Result of a confirmation.
@@ -42,7 +42,7 @@ pub(crate) struct PresenceCounts {
 }
 
 pub(crate) async fn run(confirming: PresenceCheck, closing: CancellationToken) {
-    let every = (confirming.confirm_after / 10).clamp(OFTEN, SELDOM);
+    let every = (confirming.keep / 10).clamp(OFTEN, SELDOM);
     let confirm = async {
         loop {
             sleep(every).await;
@@ -75,7 +75,7 @@ impl PresenceCheck {
         let keep = if has_forgotten {
             Duration::ZERO
         } else {
-            self.confirm_after
+            self.keep
         };
         let before = self
             .clock

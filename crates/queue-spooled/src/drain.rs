@@ -66,7 +66,7 @@ pub async fn drain(
         spool: Arc::clone(&spool),
         queue,
         clock,
-        confirm_after: Duration::ZERO,
+        keep: Duration::ZERO,
     };
     // Events that were sent again are confirmed the second time.
     for _ in 0..2 {

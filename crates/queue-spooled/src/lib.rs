@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! publish ─fsync─▶ spool ─▶ lane ─▶ queue ─acknowledged─▶ spool
-//!    ▲                       (in order)                     │ `confirm_after` later
+//!    ▲                       (in order)                     │ `keep` later
 //!    └── answered: at once, or when the queue has it        ▼
 //!                                        read back: there? ─yes─▶ removed
 //!                                                          └no──▶ given again, marked

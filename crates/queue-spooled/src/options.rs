@@ -12,10 +12,10 @@ pub struct Options {
     pub bytes: u64,
     /// Time after its acknowledgement at which an event is confirmed: longer than the queue takes
     /// to forget what it will forget.
-    pub confirm_after: Duration,
+    pub keep: Duration,
     /// Longest time that an answer to a sender waits for the queue. It need not wait: the event
     /// is safe.
-    pub queue_timeout: Duration,
+    pub wait_for_queue: Duration,
 }
 
 impl Options {
@@ -24,8 +24,8 @@ impl Options {
         Self {
             path: path.into(),
             bytes: 2 << 30,
-            confirm_after: Duration::from_mins(10),
-            queue_timeout: Duration::from_millis(30),
+            keep: Duration::from_mins(10),
+            wait_for_queue: Duration::from_millis(30),
         }
     }
 }

@@ -116,7 +116,7 @@ impl Spooled {
             spool: Arc::clone(&spool),
             queue: Arc::clone(&queue),
             clock: steady,
-            confirm_after: options.confirm_after,
+            keep: options.keep,
         };
         tasks.spawn(confirm::run(confirming, closing.clone()));
         let bodies = Arc::new(tokio::sync::Notify::new());
@@ -166,7 +166,7 @@ impl Spooled {
         // Only stored events are sent to the queue, so its receipt answers for both. Without a
         // receipt, also for an event that is known already or can't be stored, the spool decides.
         if waits {
-            match timeout(self.options.queue_timeout, acknowledged).await {
+            match timeout(self.options.wait_for_queue, acknowledged).await {
                 Ok(Ok(receipt)) => return Ok(receipt),
                 Ok(Err(_)) => {}
                 Err(_) => self.lanes.note_overdue(&event),

@@ -179,8 +179,8 @@ fn options(settings: &EmbeddedSettings) -> Options {
 
 fn retention(settings: RetentionSettings) -> Retention {
     Retention {
-        age: settings.max_age,
-        bytes: settings.max_bytes.0,
+        age: settings.age,
+        bytes: settings.bytes.0,
     }
 }
 
@@ -193,8 +193,8 @@ pub fn rate_held(settings: RetentionSettings, window: Duration) -> f64 {
 fn spool_options(settings: &SpoolSettings) -> queue_spooled::Options {
     queue_spooled::Options {
         path: settings.path.clone(),
-        bytes: settings.max_bytes.0,
-        confirm_after: settings.confirm_after,
-        queue_timeout: settings.queue_timeout,
+        bytes: settings.bytes.0,
+        keep: settings.keep,
+        wait_for_queue: settings.wait_for_queue,
     }
 }

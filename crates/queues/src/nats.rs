@@ -13,11 +13,11 @@ pub fn nats_options(settings: &JetStreamSettings, name: &str) -> Options {
         discover_servers: settings.discover_servers,
         layout: Layout {
             replicas: usize::from(settings.replicas),
-            bytes: settings.retention.max_bytes.0,
+            bytes: settings.retention.bytes.0,
             dedup_window: settings.dedup_window,
-            history: settings.retention.max_age,
+            history: settings.retention.age,
         },
-        retention_age: settings.retention.max_age,
+        retention_age: settings.retention.age,
         verifier: settings.verifier.clone(),
         ..Options::new(settings.servers.clone())
     }

@@ -171,9 +171,9 @@ fn problem(queue: &JetStreamSettings) -> Option<(&'static str, &'static str)> {
             "expected letters, digits, `_` and `-`",
         ),
         (
-            queue.retention.max_age < queue.dedup_window,
+            queue.retention.age < queue.dedup_window,
             "retention",
-            "its max-age must not be less than the dedup-window: the servers know the ids of stored events only",
+            "its age must not be less than the dedup-window: the servers know the ids of stored events only",
         ),
     ]
     .into_iter()

@@ -28,7 +28,7 @@ pub struct OperatorSettings {
     /// The callers that are known by a certificate of an authority in `tls.client-ca`.
     pub certificates: Vec<CertificateSettings>,
     /// The audit log's file.
-    pub audit_log: PathBuf,
+    pub audit: PathBuf,
 }
 
 /// `fluent-connect.operator` as it is written.
@@ -55,7 +55,7 @@ pub(crate) struct RawOperatorSettings {
     /// The audit log's file, which gets a line for each change; left out, `audit.jsonl` beside
     /// the queue's file, and on a cluster `data/audit.jsonl`.
     #[serde(default = "default_audit_log")]
-    audit_log: PathBuf,
+    audit: PathBuf,
 }
 
 fn default_audit_log() -> PathBuf {
@@ -143,7 +143,7 @@ impl SettingsTree {
             tls,
             tokens,
             certificates,
-            audit_log,
+            audit,
             ..
         } = written;
         let mut operator = OperatorSettings {
@@ -151,16 +151,16 @@ impl SettingsTree {
             tls,
             tokens,
             certificates,
-            audit_log,
+            audit,
         };
         self.check_operator(&operator)?;
         let folder = self.folder();
-        operator.audit_log = match self
-            .value_at(&[OPERATOR[0], OPERATOR[1], "audit-log"])
+        operator.audit = match self
+            .value_at(&[OPERATOR[0], OPERATOR[1], "audit"])
             .is_null()
         {
             true => self.default_audit(),
-            false => folder.join(&operator.audit_log),
+            false => folder.join(&operator.audit),
         };
         for token in &mut operator.tokens {
             token.file = folder.join(&token.file);
@@ -175,7 +175,7 @@ impl SettingsTree {
 
     /// The audit log's file. Commands write to it even if there is no listener.
     pub fn audit(&self) -> Result<PathBuf, SettingsError> {
-        let named = self.operator()?.map(|operator| operator.audit_log);
+        let named = self.operator()?.map(|operator| operator.audit);
         Ok(named.unwrap_or_else(|| self.default_audit()))
     }
 

@@ -240,6 +240,7 @@ mod tests {
     }
 
     #[test]
+
     fn one_event_never_opens_it_whatever_is_written() {
         for (written, expected) in [
             (", breaker: { failures: 1 }", "from 2"),

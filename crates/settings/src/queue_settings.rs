@@ -54,10 +54,10 @@ pub struct RetentionSettings {
     /// Settled events older than this are removed.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
-    pub max_age: Duration,
+    pub age: Duration,
     /// Above this size the oldest settled events are removed; if it is full of unsettled ones,
     /// new webhooks are answered 503. At least 16MiB.
-    pub max_bytes: ByteSize,
+    pub bytes: ByteSize,
 }
 
 impl Default for EmbeddedSettings {
@@ -74,8 +74,8 @@ impl Default for EmbeddedSettings {
 impl Default for RetentionSettings {
     fn default() -> Self {
         Self {
-            max_age: Duration::from_hours(7 * 24),
-            max_bytes: ByteSize(10 << 30),
+            age: Duration::from_hours(7 * 24),
+            bytes: ByteSize(10 << 30),
         }
     }
 }
@@ -112,9 +112,9 @@ impl SettingsTree {
             let why = "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
             return Err(self.invalid(&[PATH[0], PATH[1], "dedup-window"], why));
         }
-        if retention.max_bytes.0 < MIN_RETENTION_BYTES {
+        if retention.bytes.0 < MIN_RETENTION_BYTES {
             return Err(self.invalid(
-                &[PATH[0], PATH[1], "retention", "max-bytes"],
+                &[PATH[0], PATH[1], "retention", "bytes"],
                 "expected 16MiB or more",
             ));
         }

@@ -101,7 +101,7 @@ pub struct RetrySettings {
     pub max_elapsed: Duration,
     /// Number of attempts that asked the destination after which the event becomes a dead
     /// letter; left out, only `max-elapsed` counts.
-    pub max_attempts: Option<u32>,
+    pub attempts: Option<u32>,
 }
 
 impl Default for RetrySettings {
@@ -110,7 +110,7 @@ impl Default for RetrySettings {
             initial: Duration::from_secs(1),
             max_delay: Duration::from_hours(1),
             max_elapsed: Duration::from_hours(72),
-            max_attempts: None,
+            attempts: None,
         }
     }
 }
@@ -297,13 +297,10 @@ impl SettingsTree {
                 &format!("expected 1 to {MAX_CONCURRENCY}"),
             ));
         }
-        if retry.initial.is_zero()
-            || retry.initial > retry.max_delay
-            || retry.max_attempts == Some(0)
-        {
+        if retry.initial.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0) {
             return Err(self.invalid(
                 &at("retry"),
-                "expected initial above 0 and not above max-delay, and max-attempts, if given, from 1",
+                "expected initial above 0 and not above max-delay, and attempts, if given, from 1",
             ));
         }
         let breaker =

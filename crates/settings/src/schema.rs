@@ -46,7 +46,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "spool": of::<SpoolSettings>(),
                     "acknowledge": of::<Acknowledge>(),
                     "health": {"type": "string", "description": "Address and port for `/livez` and `/readyz`."},
-                    "shutdown-delay": {"type": "string", "description": "Time after a stop signal during which a process reports that it is not ready and still takes work, so that a load balancer notices; at most 15s."},
+                    "drain-after": {"type": "string", "description": "Time after a stop signal during which a process reports that it is not ready and still takes work, so that a load balancer notices; at most 15s."},
                     "files": of::<FilesSettings>(),
                     "operator": of::<operator_settings::RawOperatorSettings>(),
                     "telemetry": of::<TelemetrySettings>(),

@@ -17,7 +17,7 @@ const CONNECT: [&str; 14] = [
     "spool",
     "acknowledge",
     "health",
-    "shutdown-delay",
+    "drain-after",
     "files",
     "operator",
     "telemetry",
@@ -31,14 +31,13 @@ const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 const NOT_BUILT: [&str; 1] = ["order"];
 
 /// Keys of earlier versions, and what they are called now.
-const RENAMED: [(&str, &str); 30] = [
+const RENAMED: [(&str, &str); 23] = [
     ("first", "initial"),
     ("ceiling", "max-delay"),
     ("for", "max-elapsed"),
     ("of", "samples"),
     ("rest", "cooldown"),
     ("longest-rest", "max-cooldown"),
-    ("attempts", "max-attempts"),
     ("at-once", "concurrency"),
     ("per-second", "requests-per-second"),
     ("patience", "max-wait"),
@@ -51,14 +50,8 @@ const RENAMED: [(&str, &str); 30] = [
     ("back", "lookback"),
     ("metrics-every", "metrics-interval"),
     ("sample", "sample-ratio"),
-    ("keep", "confirm-after"),
-    ("wait-for-queue", "queue-timeout"),
-    ("bytes", "max-bytes"),
-    ("age", "max-age"),
     ("inbox", "inbox-prefix"),
     ("discover", "discover-servers"),
-    ("audit", "audit-log"),
-    ("drain-after", "shutdown-delay"),
     ("longest", "max-duration"),
     ("excerpt", "error-body-bytes"),
     ("again", "retry"),

@@ -14,7 +14,7 @@ use crate::values::ByteSize;
 const SPOOL: [&str; 2] = ["fluent-connect", "spool"];
 const ACKNOWLEDGE: [&str; 2] = ["fluent-connect", "acknowledge"];
 
-/// The range of `confirm-after`. If it is shorter, the servers may still lose what they acknowledged; if
+/// The range of `keep`. If it is shorter, the servers may still lose what they acknowledged; if
 /// it is longer, settled events may be gone before they are read back.
 const MIN_CONFIRM_AFTER: Duration = Duration::from_mins(5);
 const MAX_CONFIRM_AFTER: Duration = Duration::from_mins(30);
@@ -29,17 +29,17 @@ pub struct SpoolSettings {
     /// The file.
     pub path: PathBuf,
     /// Largest size of the file; if it is full, events go to the queue directly. At least 16MiB.
-    pub max_bytes: ByteSize,
+    pub bytes: ByteSize,
     /// Time after the queue's acknowledgement at which the queue is asked whether it still has
     /// the event, before it is removed here; 5m to 30m.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
-    pub confirm_after: Duration,
+    pub keep: Duration,
     /// How long the answer to a webhook waits for the queue's acknowledgement; at most 4s. After
     /// one that was late nobody waits until the queue acknowledges again.
     #[serde(with = "crate::values::duration")]
     #[schemars(with = "String")]
-    pub queue_timeout: Duration,
+    pub wait_for_queue: Duration,
 }
 
 /// `fluent-connect.acknowledge`: when a webhook is answered 200.
@@ -56,9 +56,9 @@ impl Default for SpoolSettings {
     fn default() -> Self {
         Self {
             path: PathBuf::from("data/spool.db"),
-            max_bytes: ByteSize(2 << 30),
-            confirm_after: Duration::from_mins(10),
-            queue_timeout: Duration::from_millis(30),
+            bytes: ByteSize(2 << 30),
+            keep: Duration::from_mins(10),
+            wait_for_queue: Duration::from_millis(30),
         }
     }
 }
@@ -83,19 +83,15 @@ impl SettingsTree {
     fn spool_section(&self) -> Result<SpoolSettings, SettingsError> {
         let mut spool: SpoolSettings = self.section(&SPOOL)?;
         let wrong = [
+            (spool.bytes.0 < 16 << 20, "bytes", "expected 16MiB or more"),
             (
-                spool.max_bytes.0 < 16 << 20,
-                "max-bytes",
-                "expected 16MiB or more",
-            ),
-            (
-                !(MIN_CONFIRM_AFTER..=MAX_CONFIRM_AFTER).contains(&spool.confirm_after),
-                "confirm-after",
+                !(MIN_CONFIRM_AFTER..=MAX_CONFIRM_AFTER).contains(&spool.keep),
+                "keep",
                 "expected 5m to 30m: the servers write to their disks every two minutes, and must have had the time to forget",
             ),
             (
-                spool.queue_timeout > MAX_WAIT,
-                "queue-timeout",
+                spool.wait_for_queue > MAX_WAIT,
+                "wait-for-queue",
                 "expected 4s or less: Fluent gives up after 14s",
             ),
         ];

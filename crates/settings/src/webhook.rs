@@ -21,7 +21,7 @@ use crate::values::{ByteSize, DurationText};
 /// Largest body limit that can be set: bodies are held in memory.
 const MAX_BODY_LIMIT: u64 = 16 << 20;
 
-/// Longest `shutdown-delay`: a process has half a minute to stop, and this is a part of it.
+/// Longest `drain-after`: a process has half a minute to stop, and this is a part of it.
 const MAX_NOTICE: Duration = Duration::from_secs(15);
 
 /// The settings that a gateway reads.
@@ -236,8 +236,8 @@ impl SettingsTree {
 
     /// Time for which a stopping process says that it is not ready and still takes work, so that
     /// a load balancer notices. 0 if it is not set.
-    pub fn shutdown_delay(&self) -> Result<Duration, SettingsError> {
-        let path = ["fluent-connect", "shutdown-delay"];
+    pub fn drain_after(&self) -> Result<Duration, SettingsError> {
+        let path = ["fluent-connect", "drain-after"];
         let written: Option<DurationText> = self.read(&path, &self.value_at(&path))?;
         let notice = written.map_or(Duration::ZERO, |time| time.0);
         match notice <= MAX_NOTICE {

@@ -8,7 +8,7 @@ use dispatch::Registry;
 use settings::{SettingsError, SettingsTree};
 
 /// Each a whole `fluent-connect`, the old key in it, and the new one.
-const OLD: [(&str, &str, &str); 29] = [
+const OLD: [(&str, &str, &str); 22] = [
     ("routes: [ { R, breaker: { of: 50 } } ]", "of", "samples"),
     (
         "routes: [ { R, breaker: { rest: 1s } } ]",
@@ -34,11 +34,6 @@ const OLD: [(&str, &str, &str); 29] = [
         "routes: [ { R, retry: { for: 3d } } ]",
         "for",
         "max-elapsed",
-    ),
-    (
-        "routes: [ { R, retry: { attempts: 3 } } ]",
-        "attempts",
-        "max-attempts",
     ),
     (
         "routes: [ { R, confirm: fluent } ]",
@@ -94,22 +89,12 @@ const OLD: [(&str, &str, &str); 29] = [
         "sample",
         "sample-ratio",
     ),
-    ("queue: { J }, spool: { keep: 5m }", "keep", "confirm-after"),
-    (
-        "queue: { J }, spool: { wait-for-queue: 1s }",
-        "wait-for-queue",
-        "queue-timeout",
-    ),
-    ("queue: { J }, spool: { bytes: 1GiB }", "bytes", "max-bytes"),
-    ("queue: { retention: { age: 9d } }", "age", "max-age"),
     ("queue: { J, inbox: _INBOX }", "inbox", "inbox-prefix"),
     (
         "queue: { J, discover: true }",
         "discover",
         "discover-servers",
     ),
-    ("operator: { audit: a.jsonl }", "audit", "audit-log"),
-    ("drain-after: 5s", "drain-after", "shutdown-delay"),
 ];
 
 /// The first error of any section.

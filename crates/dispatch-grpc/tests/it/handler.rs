@@ -99,7 +99,7 @@ pub(crate) fn anybody() -> OperatorSettings {
         tls: None,
         tokens: Vec::new(),
         certificates: Vec::new(),
-        audit_log: PathBuf::new(),
+        audit: PathBuf::new(),
     }
 }
 

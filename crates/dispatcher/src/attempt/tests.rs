@@ -269,7 +269,7 @@ async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
         let destination =
             ScriptedDispatcher::new(|_| async { Err(DispatchError::transient("testing", "away")) });
         let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
-        attempting.settings.retry.max_attempts = Some(attempts);
+        attempting.settings.retry.attempts = Some(attempts);
         let breaker = Arc::clone(&attempting.breaker);
         let told = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&told);

@@ -6,7 +6,7 @@ const RETRY: RetrySettings = RetrySettings {
     initial: Duration::from_secs(1),
     max_delay: Duration::from_mins(1),
     max_elapsed: Duration::from_hours(1),
-    max_attempts: None,
+    attempts: None,
 };
 
 fn transient(retry_after: Option<u64>) -> AttemptResult {
@@ -67,7 +67,7 @@ fn what_the_dispatcher_says_is_final_is_final() {
 fn what_was_cut_off_comes_again_however_often_until_the_time_is_up() {
     let cut = AttemptResult::Answered(Err(DispatchError::interrupted("testing", "x")));
     let once = RetrySettings {
-        max_attempts: Some(1),
+        attempts: Some(1),
         ..RETRY
     };
     let at = |elapsed| at(7, elapsed);
@@ -84,7 +84,7 @@ fn what_was_cut_off_comes_again_however_often_until_the_time_is_up() {
 #[test]
 fn what_fluent_does_not_show_yet_uses_up_time_and_no_attempts() {
     let once = RetrySettings {
-        max_attempts: Some(1),
+        attempts: Some(1),
         ..RETRY
     };
     let at = |elapsed| at(3, elapsed);
@@ -117,7 +117,7 @@ fn what_fluent_does_not_show_yet_uses_up_time_and_no_attempts() {
 #[test]
 fn who_waits_for_another_of_its_id_waits_shortly_and_is_never_given_up() {
     let once = RetrySettings {
-        max_attempts: Some(1),
+        attempts: Some(1),
         ..RETRY
     };
     let id = EventId::of(event_model::Environment::Sandbox, b"{}");
@@ -211,7 +211,7 @@ fn time_and_attempts_run_out() {
         Disposition::Dead(DeadReason::Exhausted),
     );
     let retry = RetrySettings {
-        max_attempts: Some(3),
+        attempts: Some(3),
         ..RETRY
     };
     for ended in [
@@ -240,7 +240,7 @@ fn time_and_attempts_run_out() {
 #[test]
 fn only_attempts_that_asked_the_destination_are_counted() {
     let once = RetrySettings {
-        max_attempts: Some(1),
+        attempts: Some(1),
         ..RETRY
     };
     // Deploys, crashes, a subscriber that left: the destination was not called.
@@ -258,7 +258,7 @@ fn only_attempts_that_asked_the_destination_are_counted() {
         );
     }
     let twice = RetrySettings {
-        max_attempts: Some(2),
+        attempts: Some(2),
         ..RETRY
     };
     assert!(matches!(
@@ -274,7 +274,7 @@ fn only_attempts_that_asked_the_destination_are_counted() {
 #[test]
 fn nothing_is_given_up_while_the_breaker_is_open() {
     let retry = RetrySettings {
-        max_attempts: Some(3),
+        attempts: Some(3),
         ..RETRY
     };
     for ended in [

@@ -272,7 +272,7 @@ async fn nothing_is_given_up_while_a_destination_is_left_alone() {
         }
     });
     let retry = RetrySettings {
-        max_attempts: Some(3),
+        attempts: Some(3),
         max_elapsed: 60 * SECOND,
         ..RetrySettings::default()
     };

@@ -209,7 +209,7 @@ impl Deployment {
         let text = format!(
             "fluent-connect:\n  queue:\n    kind: jetstream\n    servers: {servers}\n    user: {user}\n    \
              password: {{ file: {password:?} }}\n    inbox-prefix: _INBOX_{user}\n    replicas: {replicas}\n    \
-             {index}retention: {{ max-age: 7d, max-bytes: {bytes} }}\n{rest}"
+             {index}retention: {{ age: 7d, bytes: {bytes} }}\n{rest}"
         );
         let path = self.folder.path().join(format!("{name}.yml"));
         fs::write(&path, text).unwrap();

@@ -289,15 +289,12 @@ fn check_says_in_words_what_would_run() {
     }
     assert!(!said.contains("warning"), "{said}");
     let settings = fs::read_to_string(pipeline.config()).unwrap();
-    let small = settings.replace(
-        "queue.db\" }",
-        "queue.db\", retention: { max-bytes: 16MiB } }",
-    );
+    let small = settings.replace("queue.db\" }", "queue.db\", retention: { bytes: 16MiB } }");
     assert_ne!(small, settings);
     fs::write(pipeline.config(), small).unwrap();
     let said = String::from_utf8_lossy(&pipeline.command(&["check"]).stdout).into_owned();
     assert!(
-        said.contains("warning: fluent-connect.queue.retention.max-bytes: beyond 0.4 events"),
+        said.contains("warning: fluent-connect.queue.retention.bytes: beyond 0.4 events"),
         "{said}"
     );
 }

@@ -193,7 +193,7 @@ async fn a_hanging_route_delays_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_and_a_hang_are_failures_like_others() {
-    let routes = "    - { name: odd, match: {}, dispatcher: misbehaving, retry: { initial: 50ms, max-delay: 100ms, max-elapsed: 1h, max-attempts: 3 } }\n";
+    let routes = "    - { name: odd, match: {}, dispatcher: misbehaving, retry: { initial: 50ms, max-delay: 100ms, max-elapsed: 1h, attempts: 3 } }\n";
     let pipeline = Pipeline::start(routes);
     for reference in ["PANIC_1", "HANG_1", "FAIL_1", "GOOD_1"] {
         pipeline.accept(&signed("E", reference)).await;

@@ -31,7 +31,7 @@ where
 
 fn route(name: &str, address: &str) -> String {
     format!(
-        "    - {{ name: {name}, match: {{}}, dispatcher: http, http: {{ url: \"http://{address}/{name}\", timeout: 1s }}, retry: {{ initial: 100ms, max-delay: 200ms, max-elapsed: 1h, max-attempts: 2 }} }}\n"
+        "    - {{ name: {name}, match: {{}}, dispatcher: http, http: {{ url: \"http://{address}/{name}\", timeout: 1s }}, retry: {{ initial: 100ms, max-delay: 200ms, max-elapsed: 1h, attempts: 2 }} }}\n"
     )
 }
 

@@ -168,15 +168,15 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
     };
     if let Some(spool) = tree.spool(queue)? {
         let path = spool.path.display();
-        let keep = spool.confirm_after.as_secs() / 60;
+        let keep = spool.keep.as_secs() / 60;
         output::line(format!(
             "  and before    in the spool {path}, for {keep} minutes more"
         ));
     }
     output::line(format!(
         "  settled ones  for {} hours or up to {} MiB; ids for {} hours",
-        retention.max_age.as_secs() / 3600,
-        retention.max_bytes.0 >> 20,
+        retention.age.as_secs() / 3600,
+        retention.bytes.0 >> 20,
         window.as_secs() / 3600,
     ));
     if let QueueSettings::Embedded(queue) = queue {
@@ -210,7 +210,7 @@ fn small_file(queue: &QueueSettings) -> Option<String> {
     let [_, least] = rates_held(queue);
     (least < FEW).then(|| {
         format!(
-            "fluent-connect.queue.retention.max-bytes: beyond {least:.1} events a second, day and night, the ids of what Fluent may send again take the room of the events themselves; give it more"
+            "fluent-connect.queue.retention.bytes: beyond {least:.1} events a second, day and night, the ids of what Fluent may send again take the room of the events themselves; give it more"
         )
     })
 }

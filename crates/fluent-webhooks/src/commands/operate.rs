@@ -58,7 +58,7 @@ impl Plan {
         };
         let stores = stores?;
         let settings = open::settings(&self.config);
-        let audit = self.operator.audit_log.clone();
+        let audit = self.operator.audit.clone();
         let operator = Operator::new(
             Arc::clone(&stores),
             settings,

@@ -74,7 +74,7 @@ impl Port {
             tls,
             tokens: vec![admin(folder.path())],
             certificates: Vec::new(),
-            audit_log: PathBuf::new(),
+            audit: PathBuf::new(),
         };
         let shutdown = Shutdown::manual(Duration::from_secs(1));
         let door = GrpcServer::bind(&settings, &shutdown)

@@ -110,7 +110,7 @@ impl Audit {
     fn not_written(&self, error: &io::Error) -> Status {
         let path = self.file.path().display();
         Status::failed_precondition(format!(
-            "nothing was done: the audit log {path} can't be written: {error}; set `operator.audit-log` to a path that can be"
+            "nothing was done: the audit log {path} can't be written: {error}; set `operator.audit` to a path that can be"
         ))
     }
 

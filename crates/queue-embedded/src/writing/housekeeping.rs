@@ -139,7 +139,7 @@ impl Housekeeping {
                 letters,
                 ids,
                 is_removing = more,
-                "the queue is full: of events that some route has not settled, dead letters, ids of settled events that Fluent may send again within 27 hours, or a log that somebody reads; new ones are refused until a route delivers, letters are worked off, the reader ends, or there is more room (`queue.retention.max-bytes`)"
+                "the queue is full: of events that some route has not settled, dead letters, ids of settled events that Fluent may send again within 27 hours, or a log that somebody reads; new ones are refused until a route delivers, letters are worked off, the reader ends, or there is more room (`queue.retention.bytes`)"
             );
         } else if !full {
             shared.full.store(false, Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl Housekeeping {
             tracing::warn!(
                 known_for = known_for.as_secs(),
                 limit,
-                "ids of settled events fill the queue file: the oldest went before the end of the dedup window; more room is needed (`queue.retention.max-bytes`), or a shorter window"
+                "ids of settled events fill the queue file: the oldest went before the end of the dedup window; more room is needed (`queue.retention.bytes`), or a shorter window"
             );
         }
         self.ids_alarmed = known_for.is_some();

@@ -19,8 +19,8 @@ async fn away_at_the_start_is_no_reason_to_refuse() {
     world.servers.kill_all();
     // Who waited for a queue that is away would wait for the first of them already.
     let options = Options {
-        confirm_after: KEEP,
-        queue_timeout: Duration::from_hours(1),
+        keep: KEEP,
+        wait_for_queue: Duration::from_hours(1),
         ..Options::new(world.spool())
     };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
@@ -71,7 +71,7 @@ async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
     drop(spooled);
     world.servers.start_all().unwrap();
     let options = Options {
-        confirm_after: KEEP,
+        keep: KEEP,
         ..Options::new(&copy)
     };
     let next = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
@@ -189,7 +189,7 @@ async fn once_the_queues_word_is_late_nobody_waits_until_it_speaks_again() {
     const WAIT: Duration = Duration::from_secs(2);
     let world = World::new().await;
     let options = Options {
-        queue_timeout: WAIT,
+        wait_for_queue: WAIT,
         ..Options::new(world.spool())
     };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();

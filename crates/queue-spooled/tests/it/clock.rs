@@ -42,7 +42,7 @@ async fn kept(set_by: i64, is_set_again: bool) -> Duration {
     let world = World::new().await;
     let clock = SetClock::default();
     let options = Options {
-        confirm_after: KEEP,
+        keep: KEEP,
         ..Options::new(world.spool())
     };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(clock.clone())).unwrap();

@@ -42,7 +42,7 @@ impl Spools {
 
     async fn serve(&self) -> OpenIntake {
         let options = Options {
-            confirm_after: Duration::from_millis(500),
+            keep: Duration::from_millis(500),
             ..Options::new(self.path())
         };
         let queue = self.world.queue().await;

@@ -63,10 +63,10 @@ impl World {
         self.folder.path().join("spool.db")
     }
 
-    /// A gateway's intake, whose spool confirms events after `confirm_after`.
-    pub(crate) async fn spooled(&self, confirm_after: Duration) -> Spooled {
+    /// A gateway's intake, whose spool confirms events after `keep`.
+    pub(crate) async fn spooled(&self, keep: Duration) -> Spooled {
         let options = Options {
-            confirm_after,
+            keep,
             ..Options::new(self.spool())
         };
         Spooled::open(self.queue().await, options, Arc::new(SystemClock)).unwrap()

@@ -39,12 +39,12 @@ fluent-connect:
     trusted-proxies: [10.0.0.0/8]
     client-address: x-forwarded-for
   health: 127.0.0.1:8081
-  shutdown-delay: 5s
+  drain-after: 5s
   operator:
     grpc: 127.0.0.1:9090
     http: 127.0.0.1:9091
     tokens: [{ name: a, file: t, roles: [read] }]
-    audit-log: data/audit.jsonl
+    audit: data/audit.jsonl
   telemetry:
     otlp: { endpoint: "https://collector:4317", protocol: grpc, headers: { a: { file: f } }, timeout: 5s }
     traces: { sample-ratio: 0.1, keep-failures: true, trust-callers: false }
@@ -118,7 +118,7 @@ fn read(tree: &SettingsTree) -> Vec<SettingsError> {
         tree.gateway().map(drop),
         tree.apis().map(drop),
         tree.health().map(drop),
-        tree.shutdown_delay().map(drop),
+        tree.drain_after().map(drop),
         tree.operator().map(drop),
         tree.metrics().map(drop),
         tree.telemetry().map(drop),

@@ -61,7 +61,7 @@ fn here() -> OperatorSettings {
         tls: None,
         tokens: Vec::new(),
         certificates: Vec::new(),
-        audit_log: std::path::PathBuf::new(),
+        audit: std::path::PathBuf::new(),
     }
 }
 

@@ -272,7 +272,7 @@ impl ShippedServers {
             .collect();
         let listed = "tls://nats-1:4222, tls://nats-2:4222, tls://nats-3:4222";
         assert!(shipped.contains(listed), "{shipped}");
-        let retention = "replicas: 3\n    retention: { max-age: 7d, max-bytes: 64MiB }\n";
+        let retention = "replicas: 3\n    retention: { age: 7d, bytes: 64MiB }\n";
         let text = shipped
             .replacen(listed, &servers.join(", "), 1)
             .replacen("replicas: 3\n", retention, 1)

@@ -156,7 +156,7 @@ async fn a_queue_full_of_unsettled_events_refuses_new_ones() {
         "    - { name: all, match: {}, dispatcher: misbehaving, concurrency: 1, misbehaving: { millis: 400 } }\n",
     );
     let text = fs::read_to_string(pipeline.config()).unwrap();
-    let limited = text.replace("queue: {", "queue: { retention: { max-bytes: 16MiB },");
+    let limited = text.replace("queue: {", "queue: { retention: { bytes: 16MiB },");
     fs::write(pipeline.config(), limited).unwrap();
     pipeline.run();
     let sender = pipeline.sender(Retry::Never);

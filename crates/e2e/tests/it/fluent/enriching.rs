@@ -60,7 +60,7 @@ async fn an_entity_that_is_not_there_yet_is_waited_for() {
         behaviour.fail_next = 1;
     });
     let more = format!(
-        "{ENRICH} }}, retry: {{ initial: 100ms, max-delay: 300ms, max-attempts: 2 }}, breaker: {{ failures: 2 }}"
+        "{ENRICH} }}, retry: {{ initial: 100ms, max-delay: 300ms, attempts: 2 }}, breaker: {{ failures: 2 }}"
     );
     let pipeline = pipeline(
         &fluent,

@@ -326,7 +326,7 @@ async fn what_can_not_be_written_down_is_not_done() {
         .await;
     let said = paused.unwrap_err().message().to_owned();
     assert!(
-        said.contains("nothing was done") && said.contains("operator.audit-log"),
+        said.contains("nothing was done") && said.contains("operator.audit"),
         "{said}"
     );
     assert_eq!(pipeline.json(&["routes", "list"])[0]["paused"], false);
@@ -334,7 +334,7 @@ async fn what_can_not_be_written_down_is_not_done() {
         .get_dead_letter(v1::GetDeadLetterRequest { id: 1, body: true })
         .await;
     assert!(
-        letter.unwrap_err().message().contains("operator.audit-log"),
+        letter.unwrap_err().message().contains("operator.audit"),
         "a body is not shown unseen"
     );
     api.get_dead_letter(v1::GetDeadLetterRequest { id: 1, body: false })
@@ -343,7 +343,7 @@ async fn what_can_not_be_written_down_is_not_done() {
     let body = api
         .get_quarantined(v1::GetQuarantinedRequest { id: 1, body: true })
         .await;
-    assert!(body.unwrap_err().message().contains("operator.audit-log"));
+    assert!(body.unwrap_err().message().contains("operator.audit"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

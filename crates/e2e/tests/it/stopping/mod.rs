@@ -83,7 +83,7 @@ async fn a_request_that_is_under_way_is_answered() {
 /// One that says for so long that it is not ready before it takes nothing new.
 fn noticing(sink: &Sink, delay: &str) -> Pipeline {
     let mut pipeline = Pipeline::prepare("    []\n");
-    pipeline.more = format!("  shutdown-delay: {delay}\n");
+    pipeline.more = format!("  drain-after: {delay}\n");
     pipeline.write_settings(&sink.route("all", "match: {}"));
     pipeline.run();
     pipeline
@@ -188,7 +188,7 @@ fn the_sample_units_say_what_the_program_does() {
         .unwrap();
     assert!(
         stops_within > process::StopTimes::RECEIVING.total.as_secs() + 10,
-        "and shutdown-delay"
+        "and drain-after"
     );
     let words: Vec<_> = value(&unit, "ExecStart")
         .split(' ')
