@@ -129,6 +129,11 @@ const KINDS: [Kind; 12] = [
     },
 ];
 
+fn kind_of(name: &str) -> &'static Kind {
+    let known = KINDS.iter().find(|kind| kind.name == name);
+    known.unwrap_or(&KINDS[0])
+}
+
 impl Events {
     /// Starts a series of events for this account and retailer. The same seed gives the same
     /// series.
@@ -143,24 +148,36 @@ impl Events {
 
     /// The next event, with any name and shape.
     pub fn any(&mut self) -> Event {
-        let kind = self.random.usize(..KINDS.len());
+        let name = self.any_name();
         let shape = [Shape::Full, Shape::List, Shape::Thin][self.random.usize(..3)];
-        self.of(KINDS[kind].name, shape)
+        self.of(name, shape)
+    }
+
+    /// Any of the names that there are examples for.
+    pub fn any_name(&mut self) -> &'static str {
+        KINDS[self.random.usize(..KINDS.len())].name
     }
 
     /// The next event with this name. A name that Fluent has no example for is given an order.
     pub fn of(&mut self, name: &str, shape: Shape) -> Event {
         self.number += 1;
-        let kind = KINDS
-            .iter()
-            .find(|kind| kind.name == name)
-            .unwrap_or(&KINDS[0]);
+        let kind = kind_of(name);
         let reference = format!(
             "{}_{:04}_{}",
             kind.prefix,
             self.random.u32(..10_000),
             self.number
         );
+        self.about(name, kind, reference, shape)
+    }
+
+    /// The next event with this name and `entityRef`.
+    pub fn of_entity(&mut self, name: &str, reference: &str, shape: Shape) -> Event {
+        self.number += 1;
+        self.about(name, kind_of(name), reference.to_owned(), shape)
+    }
+
+    fn about(&mut self, name: &str, kind: &Kind, reference: String, shape: Shape) -> Event {
         let body = match shape {
             Shape::Thin => self.thin(name, kind, &reference),
             Shape::Full | Shape::List => self.full(name, kind, &reference, shape),
@@ -247,7 +264,8 @@ impl Events {
         }
     }
 
-    fn uuid(&mut self) -> String {
+    /// A new id, as Fluent makes them.
+    pub fn uuid(&mut self) -> String {
         let digits = format!("{:032x}", self.random.u128(..));
         let part = |from: usize, to: usize| &digits[from..to];
         format!(

@@ -6,12 +6,16 @@
 //! [`api`]). It shares no code with the verifier, only the format.
 
 pub mod api;
+mod body_edit;
 mod events;
+mod failure;
 mod keys;
 mod presign;
 mod send;
 
+pub use crate::body_edit::BodyEdit;
 pub use crate::events::{Event, Events, Shape};
+pub use crate::failure::SendFailure;
 pub use crate::keys::{KeyPair, SignedBody};
 pub use crate::presign::presign;
-pub use crate::send::{Answer, Attempted, Retry, Schedule, Sender};
+pub use crate::send::{Answer, Attempted, OnFailure, Retry, Schedule, Sender};

@@ -1,14 +1,16 @@
 //! The simulator's commands.
 #![expect(clippy::print_stdout, reason = "a command's output")]
 
+mod send_command;
 mod serve;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
-use simulator::{Events, KeyPair, Retry, Schedule, Sender, presign};
+use clap::{Parser, Subcommand};
+use simulator::{KeyPair, presign};
 
 /// A Fluent that makes keys, signs and sends.
 #[derive(Debug, Parser)]
@@ -36,26 +38,14 @@ enum Command {
         /// The body's file, `-` for standard input; signed byte for byte
         body: PathBuf,
     },
-    /// Send signed events as Fluent does
-    Send {
-        #[command(flatten)]
-        source: SourceArgs,
-        /// The endpoint
-        #[arg(long)]
-        url: String,
-        /// Which failures to follow with another attempt
-        #[arg(long, default_value = "connection")]
-        retry: RetryArg,
-        /// Again as a workflow may opt into: after a minute, an hour and a day
-        #[arg(long)]
-        workflow: bool,
-    },
+    /// Send signed events as Fluent does, new ones each time
+    Send(send_command::Args),
     /// Answer Fluent's API over a little world of orders; user, password, client and secret are `simulator`
     Serve(serve::Args),
     /// Write signed requests to a file, for load tests
     Presign {
         #[command(flatten)]
-        source: SourceArgs,
+        source: PresignArgs,
         /// The requests' host header
         #[arg(long, default_value = "localhost")]
         host: String,
@@ -69,13 +59,13 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct SourceArgs {
+struct PresignArgs {
     /// The private key
     #[arg(long)]
     key: PathBuf,
-    /// Fluent's accountId; several take turns
+    /// Fluent's accountId
     #[arg(long, default_value = "ACME")]
-    account: Vec<String>,
+    account: String,
     /// The retailer within the account
     #[arg(long, default_value_t = 34)]
     retailer: u32,
@@ -87,30 +77,21 @@ struct SourceArgs {
     seed: u64,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum RetryArg {
-    Never,
-    Connection,
-    Any,
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Keys { name, bits } => keys(&name, bits),
         Command::Sign { key, body } => sign(&key, &body),
-        Command::Send {
-            source,
-            url,
-            retry,
-            workflow,
-        } => {
-            let schedule = if workflow {
-                Schedule::Workflow
-            } else {
-                Schedule::Usual
-            };
-            send(&source, &url, retry, schedule)
-        }
+        Command::Send(args) => send_command::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Presign {
             source,
@@ -130,70 +111,22 @@ fn keys(name: &std::path::Path, bits: usize) -> anyhow::Result<()> {
 }
 
 fn sign(key: &std::path::Path, body: &std::path::Path) -> anyhow::Result<()> {
-    let bytes = if body.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes)?;
-        bytes
-    } else {
-        std::fs::read(body).with_context(|| format!("reading body {}", body.display()))?
-    };
+    let bytes = send_command::read(body)?;
     let signed = KeyPair::load(key)?.sign(bytes)?;
     println!("fluent-signature: {}", signed.sha512);
     println!("flex.signature: {}", signed.md5);
     Ok(())
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn send(
-    source: &SourceArgs,
-    url: &str,
-    retry: RetryArg,
-    schedule: Schedule,
-) -> anyhow::Result<()> {
-    let retry = match retry {
-        RetryArg::Never => Retry::Never,
-        RetryArg::Connection => Retry::Connection,
-        RetryArg::Any => Retry::Any,
-    };
-    let key = KeyPair::load(&source.key)?;
-    let sender = Sender::new(url, retry)?.on(schedule);
-    let mut events: Vec<Events> = source
-        .account
-        .iter()
-        .map(|account| Events::new(account, source.retailer, source.seed))
-        .collect();
-    let mut refused = 0;
-    for number in 0..source.count {
-        let turn = number % events.len();
-        let event = events[turn].any();
-        let attempted = sender.send(&key.sign(event.body)?).await;
-        let status = attempted.answer.as_ref().map_or(0, |answer| answer.status);
-        refused += u32::from(!(200..300).contains(&status));
-        let answer = attempted.answer.map_or("no answer".to_owned(), |answer| {
-            format!("{} {}", answer.status, answer.body)
-        });
-        println!(
-            "{:<40} {:<14} sent {} time(s): {answer}",
-            event.name, event.entity_ref, attempted.attempts
-        );
-    }
-    anyhow::ensure!(
-        refused == 0,
-        "{refused} of {} were not accepted",
-        source.count
-    );
-    Ok(())
-}
-
 fn write_presigned(
-    source: &SourceArgs,
+    source: &PresignArgs,
     host: &str,
     path: &str,
     out: &std::path::Path,
 ) -> anyhow::Result<()> {
     let requests = presign(
         &KeyPair::load(&source.key)?,
-        source.account.first().map_or("ACME", String::as_str),
+        &source.account,
         host,
         path,
         source.count,

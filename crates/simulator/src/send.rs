@@ -1,12 +1,17 @@
 //! A sender with Fluent's schedule of retries.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context;
-use reqwest::{Client, redirect};
+use reqwest::{Certificate, Client, redirect};
 use serde_json::Value;
 
-use crate::SignedBody;
+use crate::failure::Place;
+use crate::{SendFailure, SignedBody};
+
+/// Longest wait for an answer. Fluent's own is not documented.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The times of Fluent's attempts, as documented. After the last one the event is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,17 +49,24 @@ pub enum Retry {
 pub struct Sender {
     client: Client,
     url: String,
+    place: Place,
     retry: Retry,
     schedule: Schedule,
+    on_failure: Option<OnFailure>,
 }
+
+/// Is told of each attempt without an answer: its number, why, and the wait before the next.
+pub type OnFailure = fn(u32, &SendFailure, Option<Duration>);
 
 /// The result of sending one webhook.
 #[derive(Clone, Debug)]
 pub struct Attempted {
     /// The number of attempts.
     pub attempts: u32,
-    /// The last answer; `None` if there never was one.
+    /// The last attempt's answer; `None` if it had none.
     pub answer: Option<Answer>,
+    /// Why the last attempt had no answer.
+    pub failure: Option<SendFailure>,
 }
 
 /// The answer of a receiver.
@@ -66,21 +78,56 @@ pub struct Answer {
     pub body: Value,
 }
 
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.body {
+            Value::Null => write!(f, "{}", self.status),
+            body => write!(f, "{} {body}", self.status),
+        }
+    }
+}
+
+impl Attempted {
+    /// What came of it, in words: the answer, or why there was none.
+    pub fn outcome(&self) -> String {
+        match (&self.answer, &self.failure) {
+            (Some(answer), _) => answer.to_string(),
+            (None, Some(failure)) => format!("no answer: {failure}"),
+            (None, None) => "no answer".to_owned(),
+        }
+    }
+}
+
 impl Sender {
     /// A sender to this endpoint.
     pub fn new(url: impl Into<String>, retry: Retry) -> anyhow::Result<Self> {
-        let client = Client::builder()
+        Self::trusting(url, retry, None)
+    }
+
+    /// A sender that trusts only these authorities' certificates, in PEM, if they are given.
+    pub fn trusting(
+        url: impl Into<String>,
+        retry: Retry,
+        authorities: Option<&[u8]>,
+    ) -> anyhow::Result<Self> {
+        let mut client = Client::builder()
             .pool_max_idle_per_host(0)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .timeout(Duration::from_secs(10))
-            .build()
-            .context("making an HTTP client")?;
+            .timeout(ANSWER_WITHIN);
+        if let Some(pem) = authorities {
+            let certificates = Certificate::from_pem_bundle(pem)
+                .context("expected certificates of authorities in PEM")?;
+            client = client.tls_certs_only(certificates);
+        }
+        let url = url.into();
         Ok(Self {
-            client,
-            url: url.into(),
+            client: client.build().context("making an HTTP client")?,
+            place: Place::of(&url)?,
+            url,
             retry,
             schedule: Schedule::default(),
+            on_failure: None,
         })
     }
 
@@ -88,6 +135,15 @@ impl Sender {
     #[must_use]
     pub fn on(self, schedule: Schedule) -> Self {
         Self { schedule, ..self }
+    }
+
+    /// Tells of each attempt without an answer while the next is waited for.
+    #[must_use]
+    pub fn on_failure(self, tell: OnFailure) -> Self {
+        Self {
+            on_failure: Some(tell),
+            ..self
+        }
     }
 
     /// Sends with both signatures, and repeats as set.
@@ -101,26 +157,51 @@ impl Sender {
 
     /// Sends with exactly these headers.
     pub async fn send_with(&self, body: &[u8], headers: &[(&str, &str)]) -> Attempted {
-        let mut attempts = 0;
-        let mut answer = None;
-        for wait in self.schedule.waits() {
+        let mut attempted = Attempted {
+            attempts: 0,
+            answer: None,
+            failure: None,
+        };
+        let waits = self.schedule.waits();
+        for (number, wait) in waits.into_iter().enumerate() {
             tokio::time::sleep(wait).await;
-            attempts += 1;
-            answer = self.once(body, headers).await;
-            let again = match (&answer, self.retry) {
-                (_, Retry::Never) => false,
-                (None, _) => true,
-                (Some(answer), Retry::Any) => !(200..300).contains(&answer.status),
-                (Some(_), Retry::Connection) => false,
-            };
+            attempted = self.attempt(attempted.attempts + 1, body, headers).await;
+            let again = self.is_repeated(attempted.answer.as_ref());
+            let next = waits.get(number + 1).copied().filter(|_| again);
+            if let (Some(tell), Some(failure)) = (self.on_failure, &attempted.failure) {
+                tell(attempted.attempts, failure, next);
+            }
             if !again {
                 break;
             }
         }
-        Attempted { attempts, answer }
+        attempted
     }
 
-    async fn once(&self, body: &[u8], headers: &[(&str, &str)]) -> Option<Answer> {
+    fn is_repeated(&self, answer: Option<&Answer>) -> bool {
+        match (answer, self.retry) {
+            (_, Retry::Never) | (Some(_), Retry::Connection) => false,
+            (None, _) => true,
+            (Some(answer), Retry::Any) => !(200..300).contains(&answer.status),
+        }
+    }
+
+    async fn attempt(&self, attempts: u32, body: &[u8], headers: &[(&str, &str)]) -> Attempted {
+        let (answer, failure) = match self.once(body, headers).await {
+            Ok(answer) => (Some(answer), None),
+            Err(error) => {
+                let failure = SendFailure::of(&error, &self.place, ANSWER_WITHIN);
+                (None, Some(failure))
+            }
+        };
+        Attempted {
+            attempts,
+            answer,
+            failure,
+        }
+    }
+
+    async fn once(&self, body: &[u8], headers: &[(&str, &str)]) -> reqwest::Result<Answer> {
         let mut request = self
             .client
             .post(&self.url)
@@ -129,10 +210,10 @@ impl Sender {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = request.send().await.ok()?;
+        let response = request.send().await?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.ok()?;
-        Some(Answer {
+        let body = response.bytes().await?;
+        Ok(Answer {
             status,
             body: serde_json::from_slice(&body).unwrap_or_default(),
         })

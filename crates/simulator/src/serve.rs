@@ -106,9 +106,10 @@ async fn orders(args: &Args, fluent: &Fluent) -> anyhow::Result<()> {
         let sent = sender
             .send(&key.sign(fluent.world().webhook(&args.event, &order))?)
             .await;
-        let answer = sent
-            .answer
-            .map_or("no answer".to_owned(), |answer| answer.status.to_string());
+        let answer = match &sent.answer {
+            Some(answer) => answer.status.to_string(),
+            None => sent.outcome(),
+        };
         println!("{:<24} {:<12} {answer}", args.event, order.entity.reference);
     }
     Ok(())
