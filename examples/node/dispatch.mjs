@@ -1,26 +1,30 @@
-// Handles events by being called. Run: node dispatch.mjs PORT
+// Handles events by being called.
+//
+// node dispatch.mjs PORT                                            on this machine
+// node dispatch.mjs PORT --certificate PEM --key PEM --token FILE   from others
 
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
 import grpc from "@grpc/grpc-js";
-import loader from "@grpc/proto-loader";
+import { Dispatcher, options } from "./contract.mjs";
+import { Never, handle } from "./handler.mjs";
 
-const proto = new URL("../../proto", import.meta.url).pathname;
-const contract = loader.loadSync("fluent/webhooks/v1/dispatcher.proto", { includeDirs: [proto] });
-const { Dispatcher } = grpc.loadPackageDefinition(contract).fluent.webhooks.v1;
-
-const handled = new Set(); // In earnest: a table, written together with the effect.
-
-class Never extends Error {}
-
-// Does the work. What it throws is tried again, but for a Never.
-async function handle(event, delivery) {
-  const body = JSON.parse(event.body);
-  if (handled.has(delivery.idempotencyKey)) return; // It came twice: one effect is enough.
-  if (!event.entity?.ref) throw new Never("an event without an entityRef means nothing here");
-  console.log(`handled ${event.name} ${event.entity.ref}, ${Object.keys(body).length} fields`);
-  handled.add(delivery.idempotencyKey);
+const text = { type: "string" };
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { certificate: text, key: text, token: text },
+});
+if (positionals.length !== 1 || !values.certificate !== !values.key) {
+  console.error("usage: node dispatch.mjs PORT [--certificate PEM --key PEM] [--token FILE]");
+  process.exit(2);
 }
+const expected = values.token && `Bearer ${readFileSync(values.token, "utf8").trim()}`;
 
-async function dispatch({ request: { event, delivery } }, answer) {
+async function dispatch({ request: { event, delivery }, metadata }, answer) {
+  if (expected && metadata.get("authorization")[0] !== expected) {
+    const details = "expected the token of this handler";
+    return answer({ code: grpc.status.UNAUTHENTICATED, details });
+  }
   try {
     await handle(event, delivery);
     answer(null, { status: 200 });
@@ -31,11 +35,21 @@ async function dispatch({ request: { event, delivery } }, answer) {
   }
 }
 
-const server = new grpc.Server({ "grpc.max_receive_message_length": 17 << 20 });
+function listening() {
+  if (!values.certificate) {
+    return [`127.0.0.1:${positionals[0]}`, grpc.ServerCredentials.createInsecure()];
+  }
+  const pair = { cert_chain: readFileSync(values.certificate), private_key: readFileSync(values.key) };
+  return [`[::]:${positionals[0]}`, grpc.ServerCredentials.createSsl(null, [pair])];
+}
+
+const server = new grpc.Server(options);
 server.addService(Dispatcher.service, { dispatch });
-// Beyond this machine: createSsl, and look at the `authorization` of a call.
-const insecure = grpc.ServerCredentials.createInsecure();
-server.bindAsync(`127.0.0.1:${process.argv[2]}`, insecure, (error, port) => {
-  if (error) throw error;
+server.bindAsync(...listening(), (error, port) => {
+  if (error) {
+    console.error(`can't listen: ${error.message}`);
+    process.exit(1);
+  }
   console.log(`listening on ${port}`);
 });
+process.on("SIGINT", () => server.tryShutdown(() => process.exit(0)));

@@ -1,24 +1,24 @@
-// Handles events by asking for them. Run: node subscribe.mjs HOST:PORT ROUTE
+// Handles events by asking for them.
+//
+// node subscribe.mjs HOST:PORT ROUTE                          on this machine
+// node subscribe.mjs HOST:PORT ROUTE --ca PEM --token FILE    from elsewhere
 
+import { parseArgs } from "node:util";
 import grpc from "@grpc/grpc-js";
-import loader from "@grpc/proto-loader";
+import { Subscriptions, credentials, options } from "./contract.mjs";
+import { Never, handle } from "./handler.mjs";
 
-const proto = new URL("../../proto", import.meta.url).pathname;
-const contract = loader.loadSync("fluent/webhooks/v1/subscriptions.proto", { includeDirs: [proto] });
-const { Subscriptions } = grpc.loadPackageDefinition(contract).fluent.webhooks.v1;
+// These do not become right by asking again.
+const REFUSALS = ["INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED"];
 
-const handled = new Set(); // In earnest: a table, written together with the effect.
-
-class Never extends Error {}
-
-// Does the work. What it throws is tried again, but for a Never.
-async function handle(event, delivery) {
-  const body = JSON.parse(event.body);
-  if (handled.has(delivery.idempotencyKey)) return; // It came twice: one effect is enough.
-  if (!event.entity?.ref) throw new Never("an event without an entityRef means nothing here");
-  console.log(`handled ${event.name} ${event.entity.ref}, ${Object.keys(body).length} fields`);
-  handled.add(delivery.idempotencyKey);
+const text = { type: "string" };
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { ca: text, token: text } });
+// A token needs TLS: without it anybody could read it.
+if (positionals.length !== 2 || (values.token && !values.ca)) {
+  console.error("usage: node subscribe.mjs HOST:PORT ROUTE [--ca PEM [--token FILE]]");
+  process.exit(2);
 }
+const [address, route] = positionals;
 
 async function outcome({ event, delivery }) {
   try {
@@ -30,21 +30,26 @@ async function outcome({ event, delivery }) {
   }
 }
 
-function subscribe(address, route) {
-  const options = { "grpc.max_receive_message_length": 17 << 20 };
-  const client = new Subscriptions(address, grpc.credentials.createInsecure(), options);
+function subscribe() {
+  const client = new Subscriptions(address, credentials(values), options);
   const stream = client.subscribe();
   stream.on("data", async ({ delivered }) => {
     if (delivered) stream.write({ settle: { number: delivered.number, ...(await outcome(delivered)) } });
   });
-  stream.on("error", (error) => {
+  stream.on("error", () => {}); // Its status, which comes for every end, says the same.
+  stream.on("status", ({ code, details }) => {
+    const words = `${grpc.status[code]}: ${details}`;
+    if (REFUSALS.includes(grpc.status[code])) {
+      console.error(`refused by ${address}: ${words}`);
+      process.exit(1);
+    }
     // What was not settled comes again.
-    console.log(`asking again: ${grpc.status[error.code]}`);
+    console.log(`asking again: ${words}`);
     client.close();
-    setTimeout(subscribe, 1000, address, route);
+    setTimeout(subscribe, 1000);
   });
   // As many as may be in hand here at once; each settled one makes room.
   stream.write({ start: { route, subscriber: "node", credits: 16 } });
 }
 
-subscribe(process.argv[2], process.argv[3]);
+subscribe();

@@ -1,57 +1,66 @@
-"""Handles events by asking for them. Run: python3 subscribe.py HOST:PORT ROUTE"""
+"""Handles events by asking for them.
 
-import json
-import pathlib
+python3 subscribe.py HOST:PORT ROUTE                           on this machine
+python3 subscribe.py HOST:PORT ROUTE --ca PEM --token FILE     from elsewhere
+"""
+
+import argparse
 import queue
 import sys
 import time
 
 import grpc
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "proto"))
-messages, services = grpc.protos_and_services("fluent/webhooks/v1/subscriptions.proto")
+from fluent_webhooks import connect, subscriptions, subscriptions_services
+from handler import Never, handle
 
-handled = set()  # In earnest: a table, written together with the effect.
+# These do not become right by asking again.
+REFUSALS = {"INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED"}
 
-
-def handle(event, delivery):
-    """Does the work. What it raises is tried again, but for a ValueError."""
-    body = json.loads(event.body)
-    if delivery.idempotency_key in handled:
-        return  # It came twice: one effect is enough.
-    if not event.entity.ref:
-        raise ValueError("an event without an entityRef means nothing here")
-    print(f"handled {event.name} {event.entity.ref}, {len(body)} fields", flush=True)
-    handled.add(delivery.idempotency_key)
+parser = argparse.ArgumentParser(description="Handles events by asking for them.")
+parser.add_argument("address", metavar="HOST:PORT")
+parser.add_argument("route")
+parser.add_argument("--ca", help="the authority of the server's certificate, PEM")
+parser.add_argument("--token", help="a file with the token to show; needs --ca")
+args = parser.parse_args()
+if args.token and not args.ca:
+    parser.error("--token needs --ca: without TLS anybody could read it")
 
 
 def settled(delivered):
-    settle = messages.SubscribeRequest.Settle(number=delivered.number)
+    settle = subscriptions.SubscribeRequest.Settle(number=delivered.number)
     try:
         handle(delivered.event, delivered.delivery)
         settle.done.status = 200
-    except ValueError as never:
+    except Never as never:
         settle.permanent.detail = str(never)
     except Exception as not_now:
         settle.transient.detail = type(not_now).__name__
-    return messages.SubscribeRequest(settle=settle)
+    return subscriptions.SubscribeRequest(settle=settle)
 
 
-def subscribe(address, route):
+def subscribe():
     asks = queue.Queue()
     # As many as may be in hand here at once; each settled one makes room.
-    start = messages.SubscribeRequest.Start(route=route, subscriber="python", credits=16)
-    asks.put(messages.SubscribeRequest(start=start))
-    with grpc.insecure_channel(address, [("grpc.max_receive_message_length", 17 << 20)]) as channel:
-        for response in services.SubscriptionsStub(channel).Subscribe(iter(asks.get, None)):
+    start = subscriptions.SubscribeRequest.Start(route=args.route, subscriber="python", credits=16)
+    asks.put(subscriptions.SubscribeRequest(start=start))
+    with connect(args.address, args.ca, args.token) as channel:
+        stub = subscriptions_services.SubscriptionsStub(channel)
+        for response in stub.Subscribe(iter(asks.get, None)):
             if response.HasField("delivered"):
                 asks.put(settled(response.delivered))
 
 
-while True:
-    try:
-        subscribe(sys.argv[1], sys.argv[2])
-    except grpc.RpcError as broken:
-        # What was not settled comes again.
-        print(f"asking again: {broken.code().name}", flush=True)
+try:
+    while True:
+        try:
+            subscribe()
+        except grpc.RpcError as broken:
+            words = f"{broken.code().name}: {broken.details()}"
+            if broken.code().name in REFUSALS:
+                sys.exit(f"refused by {args.address}: {words}")
+            # What was not settled comes again.
+            print(f"asking again: {words}", flush=True)
         time.sleep(1)
+except KeyboardInterrupt:
+    pass

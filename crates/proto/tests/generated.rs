@@ -61,6 +61,18 @@ fn the_committed_code_is_what_the_protos_make() {
     );
 }
 
+/// A copied example has the contract with it.
+#[test]
+fn the_examples_have_the_protos_inside() {
+    for folder in ["python/fluent_webhooks/proto", "node/proto"] {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        for file in FILES {
+            let proto = std::fs::read(protos().join(file)).unwrap();
+            check(&examples.join(folder).join(file), &proto);
+        }
+    }
+}
+
 #[test]
 fn the_contract_is_compatible_with_the_released_one() {
     let path = protos().join("released.binpb");
