@@ -4,6 +4,7 @@
 //! Elsewhere these tests say so and pass.
 
 mod attacks;
+mod readme;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
