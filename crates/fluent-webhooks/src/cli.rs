@@ -175,6 +175,13 @@ enum Command {
         /// The file that was set aside
         file: PathBuf,
     },
+    /// Copy the queue's file and the audit log to a new folder, beside a running server
+    Backup {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// The folder; it is made, and must be empty if it is there
+        to: PathBuf,
+    },
     /// The streams of a NATS cluster: make them, or compare them with what they are to be
     Cluster {
         #[command(flatten)]
@@ -276,6 +283,7 @@ impl Cli {
             Command::Salvage { common, file } => {
                 process::run(|_| commands::salvage::run(common, file))
             }
+            Command::Backup { common, to } => process::code(commands::backup::run(&common, &to)),
             Command::Cluster { common, command } => {
                 process::run(|_| commands::cluster::run(common, command))
             }

@@ -25,5 +25,6 @@ mod writing;
 pub use crate::embedded::Embedded;
 pub use crate::options::{Options, Retention};
 pub use crate::stores::SqliteStores;
+pub use crate::stores::backup::{BackupReport, backup};
 pub use crate::stores::salvage::{SalvageReport, salvage};
-pub use sqlite_file::OpenError;
+pub use sqlite_file::{CopyError, OpenError};

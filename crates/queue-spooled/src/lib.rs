@@ -28,6 +28,6 @@ pub use crate::drain::{DrainError, DrainReport, drain};
 pub use crate::options::Options;
 pub use crate::spooled::Spooled;
 pub use crate::store::{
-    AcknowledgedRow, OnStored, Spool, SpoolState, StoredRow, UnconfirmedRow, spool_state,
+    AcknowledgedRow, OnStored, Spool, SpoolState, StoredRow, UnconfirmedRow, backup, spool_state,
 };
 pub use sqlite_file::OpenError;

@@ -18,6 +18,7 @@ use settings::{
 };
 
 pub use crate::nats::nats_options;
+pub use queue_embedded::BackupReport;
 pub use queue_nats::cluster;
 pub use queue_spooled::{DrainReport, SpoolState, spool_state};
 
@@ -157,6 +158,28 @@ fn index(settings: &JetStreamSettings) -> Result<Option<Arc<dyn HistoryIndex>>, 
 /// Publishes the unsettled events of a quarantined file.
 pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<SalvageReport, QueueError> {
     queue_embedded::salvage(file, intake).await
+}
+
+/// Copies the embedded queue's file, beside the process that serves it.
+///
+/// # Errors
+/// If the file can't be read, or the copy not written.
+pub fn backup_queue(
+    settings: &EmbeddedSettings,
+    to: &Path,
+    clock: &dyn Clock,
+) -> Result<BackupReport, OpenError> {
+    let copied = queue_embedded::backup(&settings.path, to, clock);
+    copied.map_err(|error| failed(format!("{} to copy it", settings.path.display()), error))
+}
+
+/// Copies a gateway's spool, beside the process that serves it.
+///
+/// # Errors
+/// If the file can't be read, or the copy not written.
+pub fn backup_spool(settings: &SpoolSettings, to: &Path) -> Result<SpoolState, OpenError> {
+    let copied = queue_spooled::backup(&settings.path, to);
+    copied.map_err(|error| failed(format!("{} to copy it", settings.path.display()), error))
 }
 
 /// Empties the spool of a gateway that is gone.

@@ -14,6 +14,7 @@
 //! Start reading at [`open()`], then [`Writer`].
 
 mod connection;
+mod copy;
 mod error;
 mod failure;
 mod held_file;
@@ -36,6 +37,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use crate::connection::{
     BUSY, READ_WITHIN, connect, connect_to_read, end_after, meta, set_meta, small_cache, used_bytes,
 };
+pub use crate::copy::{CopyError, copy};
 pub use crate::error::OpenError;
 pub use crate::failure::{Failure, reading};
 pub use crate::held_file::{FileLocation, HeldFile};

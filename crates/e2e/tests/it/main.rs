@@ -10,6 +10,7 @@ mod pipeline;
 
 pub(crate) use e2e::{SANDBOX, ledger, sink};
 
+mod backup;
 mod cluster;
 mod commands;
 mod crashing;

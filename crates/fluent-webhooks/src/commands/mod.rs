@@ -1,6 +1,7 @@
 //! One module for each command.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod changes;
 pub(crate) mod check;
 pub(crate) mod cluster;

@@ -2,6 +2,7 @@
 
 mod admin;
 pub(crate) mod attempts;
+pub(crate) mod backup;
 mod connections;
 mod facts;
 pub(crate) mod history;

@@ -5,10 +5,10 @@ use std::path::Path;
 use event_model::{Event, Timestamp};
 use queue::{Quarantined, QueueError};
 use rusqlite::Connection;
-use sqlite_file::{connect, meta, quarantine};
+use sqlite_file::{CopyError, connect, meta, quarantine};
 
-use crate::store::rows;
 use crate::store::values::{SpoolState, unreadable};
+use crate::store::{SPOOL, rows};
 
 /// A damaged spool file, read row by row: a damaged page costs only what is on it.
 #[derive(Debug)]
@@ -69,6 +69,15 @@ pub(crate) fn spool_sent_up_to(
         Ok(rows::sent_up_to(&sql, now, MOST)?.map(|up_to| (up_to, unsent == 0)))
     };
     read().map_err(unreadable)
+}
+
+/// Copies a spool's file at `from`, as it is at one moment, to `to`, beside the process that
+/// serves it. The copy has the same id, so that what it still holds counts as this spool's.
+///
+/// # Errors
+/// If the file can't be read, or the copy not written; there is no copy then.
+pub fn backup(from: &Path, to: &Path) -> Result<SpoolState, CopyError> {
+    sqlite_file::copy(from, &SPOOL, to, rows::state)
 }
 
 /// Reads the state of a spool's file beside the process that serves it.

@@ -32,8 +32,8 @@ use crate::store::jobs::{Acknowledge, Change, SpoolJobs, StoreBody, StoreEvent};
 use crate::store::owner::SpoolOwner;
 use crate::store::values::unreadable;
 
-pub use crate::store::lookup::spool_state;
 pub(crate) use crate::store::lookup::{DamagedSpool, spool_backlog, spool_sent_up_to};
+pub use crate::store::lookup::{backup, spool_state};
 pub use crate::store::values::{AcknowledgedRow, OnStored, SpoolState, StoredRow, UnconfirmedRow};
 
 /// A spool's file, served by this process. `W` is handed on with an event, for whoever is

@@ -170,3 +170,19 @@ async fn the_log_that_a_reader_holds_counts() {
         .unwrap();
     assert!(level.bytes() > 10_000_000, "{}", level.bytes());
 }
+
+#[tokio::test]
+async fn a_backup_is_the_same_spool_as_it_was_at_one_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.db");
+    let spool = open(&path);
+    spool.keep(event("E", "a"), ()).await.unwrap();
+    let copy = folder.path().join("copy.db");
+    let state = backup(&path, &copy).unwrap();
+    spool.keep(event("E", "b"), ()).await.unwrap();
+    assert_eq!(state.unsent, 1);
+    let restored = open(&copy);
+    assert_eq!(restored.id(), spool.id());
+    assert_eq!(restored.state().await.unwrap().unsent, 1);
+    assert_eq!(spool.state().await.unwrap().unsent, 2);
+}

@@ -1,0 +1,69 @@
+//! A backup of a queue's file, made beside the process that serves it.
+
+use std::path::Path;
+
+use event_model::{Clock, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use sqlite_file::rows::{from_nanos, nanos, unsigned};
+use sqlite_file::{CopyError, set_meta};
+
+use crate::file::redrives;
+use crate::file::schema::QUEUE;
+
+/// What a backup of a queue holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupReport {
+    /// Events with their bodies.
+    pub events: u64,
+    /// Deliveries that wait for an attempt, or were being attempted.
+    pub waiting: u64,
+    /// Deliveries that no further attempt can help.
+    pub dead_letters: u64,
+    /// Genuine webhooks that are not events.
+    pub quarantined: u64,
+    /// Refused webhooks.
+    pub refused: u64,
+    /// The time at which the newest event was received.
+    pub newest: Option<Timestamp>,
+}
+
+/// Copies the queue's file at `from`, as it is at one moment, to `to`.
+///
+/// The copy is ready to be served: what was in flight at the moment waits for its attempt again,
+/// and numbers of redrives go on from the time, so that no delivery after a restore has an
+/// idempotency key that another had before it.
+///
+/// # Errors
+/// If the file can't be read, or the copy not written; there is no copy then.
+pub fn backup(from: &Path, to: &Path, clock: &dyn Clock) -> Result<BackupReport, CopyError> {
+    let now = nanos(clock.now());
+    sqlite_file::copy(from, &QUEUE, to, |sql| {
+        prepare(sql, now)?;
+        report(sql)
+    })
+}
+
+/// Positions that this file gives from now on are others than those that the first one gives.
+fn prepare(sql: &Connection, now: i64) -> rusqlite::Result<()> {
+    set_meta(sql, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
+    redrives::count_on(sql, now)?;
+    sql.execute(
+        "UPDATE deliveries SET in_flight = 0, alone = 0, attempt = attempt - 1, at = ?1 WHERE in_flight = 1",
+        params![now],
+    )
+    .map(drop)
+}
+
+fn report(sql: &Connection) -> rusqlite::Result<BackupReport> {
+    let count = |text: &str| sql.query_row(text, [], |row| row.get(0)).map(unsigned);
+    let newest = "SELECT received_at FROM events ORDER BY position DESC LIMIT 1";
+    let newest: Option<i64> = sql.query_row(newest, [], |row| row.get(0)).optional()?;
+    Ok(BackupReport {
+        events: count("SELECT bodies FROM body_count")?,
+        waiting: count("SELECT coalesce(sum(waiting + in_flight), 0) FROM routes")?,
+        dead_letters: count("SELECT coalesce(sum(dead), 0) FROM dead_counts")?,
+        quarantined: count("SELECT count(*) FROM quarantine")?,
+        refused: count("SELECT count(*) FROM refused")?,
+        newest: newest.and_then(from_nanos),
+    })
+}

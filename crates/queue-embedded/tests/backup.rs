@@ -1,0 +1,88 @@
+//! A backup of a file that is served: the same events, ready to be served in their turn.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::SystemClock;
+use queue::conformance::event;
+use queue::{
+    Delivery, Intake, Lifecycle, MatchFields, Route, Source, StartPosition, Stores, Upstream,
+};
+use queue_embedded::{CopyError, Embedded, Options, backup};
+use tokio::time::timeout;
+
+fn open(path: &Path) -> Embedded {
+    Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap()
+}
+
+async fn next(queue: &Embedded) -> Delivery {
+    let route = Route {
+        name: "r".to_owned(),
+        filter: MatchFields::default().into(),
+        start: StartPosition::Beginning,
+        lease: Duration::from_secs(30),
+    };
+    let mut consumer = queue.subscribe(route).await.unwrap();
+    let next = timeout(Duration::from_secs(60), consumer.next(1)).await;
+    next.unwrap().unwrap().pop().unwrap()
+}
+
+/// An event that is alone in flight when its process dies is a dead letter. That a backup was made
+/// then is no death.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_waits_for_the_same_attempt_and_is_blamed_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("queue.db"), folder.path().join("copy"));
+    let queue = open(&path);
+    queue.publish(event("E", "a")).await.unwrap();
+    let mut delivery = next(&queue).await;
+    delivery.ticket.mark_exclusive().await.unwrap();
+    let report = backup(&path, &copy, &SystemClock).unwrap();
+    assert_eq!(
+        (report.events, report.waiting, report.dead_letters),
+        (1, 1, 0)
+    );
+    assert!(report.newest.is_some());
+
+    let restored = open(&copy);
+    let again = next(&restored).await;
+    assert_eq!((again.attempt, again.deaths), (delivery.attempt, 0));
+    assert_eq!(again.event.body(), delivery.event.body());
+    let letters = restored.routes().await.unwrap();
+    assert!(letters.iter().all(|route| route.dead == 0));
+    // The first one goes on, in positions of its own.
+    queue.publish(event("E", "b")).await.unwrap();
+    assert_eq!(queue.horizon().await.unwrap().last.sequence(), 2);
+    let epoch = async |queue: &Embedded| queue.horizon().await.unwrap().epoch;
+    assert_ne!(epoch(&queue).await, epoch(&restored).await);
+    queue.close().await;
+    restored.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_whole_or_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let missing = backup(&path, &folder.path().join("copy"), &SystemClock).unwrap_err();
+    assert!(
+        missing.to_string().contains("there is no queue at"),
+        "{missing}"
+    );
+    let queue = open(&path);
+    queue.publish(event("E", "a")).await.unwrap();
+    let taken = folder.path().join("taken");
+    std::fs::write(&taken, "somebody's").unwrap();
+    let refused = backup(&path, &taken, &SystemClock).unwrap_err();
+    assert!(matches!(refused, CopyError::Exists(_)), "{refused}");
+    assert_eq!(std::fs::read_to_string(&taken).unwrap(), "somebody's");
+    let nowhere = folder.path().join("no/such/folder");
+    assert!(backup(&path, &nowhere, &SystemClock).is_err());
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let names = names.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let left: Vec<_> = names.filter(|name| name.contains("partial")).collect();
+    assert_eq!(left, Vec::<String>::new());
+    queue.close().await;
+}
