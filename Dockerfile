@@ -30,7 +30,8 @@ FROM ${RUST} AS build
 ARG PROGRAM
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin ${PROGRAM} && cp target/release/${PROGRAM} /fluent
+# The program alone: what its neighbours in the workspace switch on for their tests stays out.
+RUN cargo build --release --locked --package ${PROGRAM} --bin ${PROGRAM} && cp target/release/${PROGRAM} /fluent
 
 FROM base
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -13,24 +13,22 @@ use crate::{cargo, root, sbom, target};
 /// numbers.
 const STRIP: &str = "profile.release.strip=\"symbols\"";
 
-/// The stages that can be deployed: name, package and program.
-const STAGES: [(&str, &str, &str); 3] = [
-    ("gateway", "gateway", "fluent-gateway"),
-    ("dispatcher", "dispatcher", "fluent-dispatcher"),
-    ("webhooks", "fluent-webhooks", "fluent-webhooks"),
+/// The stages that can be deployed: name, and program, which has the name of its package.
+const STAGES: [(&str, &str); 3] = [
+    ("gateway", "fluent-gateway"),
+    ("dispatcher", "fluent-dispatcher"),
+    ("webhooks", "fluent-webhooks"),
 ];
 
 struct Stage {
     name: String,
-    package: String,
     program: String,
 }
 
 /// The stages, and every dispatcher with a binary of its own.
 fn stages() -> anyhow::Result<Vec<Stage>> {
-    let stage = |(name, package, program): (&str, &str, &str)| Stage {
+    let stage = |(name, program): (&str, &str)| Stage {
         name: name.to_owned(),
-        package: package.to_owned(),
         program: program.to_owned(),
     };
     let mut stages: Vec<Stage> = STAGES.into_iter().map(stage).collect();
@@ -44,7 +42,6 @@ fn stages() -> anyhow::Result<Vec<Stage>> {
                 .join("src/main.rs")
                 .exists();
         own.extend(is_one.then(|| Stage {
-            package: name.clone(),
             program: format!("fluent-{name}"),
             name,
         }));
@@ -87,14 +84,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     table
         .load_style(presets::NOTHING)
         .set_header(["stage", "program", "size", "image"]);
-    for Stage {
-        name,
-        package,
-        program,
-    } in stages
-    {
-        let size = binary(&package, &program)?;
-        sbom::write(&package, &program, &target().join("dist"))?;
+    for Stage { name, program } in stages {
+        let size = binary(&program)?;
+        sbom::write(&program, &target().join("dist"))?;
         let image = if args.no_images {
             "not asked for".to_owned()
         } else {
@@ -114,11 +106,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Refuses to build with fail points, by which tests end a process: an environment variable or a
 /// mistake in a manifest must not bring them into what is deployed.
-fn ensure_no_fail_points(package: &str) -> anyhow::Result<()> {
+fn ensure_no_fail_points(program: &str) -> anyhow::Result<()> {
     let mut tree = cargo(&[
         "tree",
         "--package",
-        package,
+        program,
         "--edges",
         "normal",
         "--prefix",
@@ -130,8 +122,8 @@ fn ensure_no_fail_points(package: &str) -> anyhow::Result<()> {
         .context("cargo tree does not run")?;
     let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
     match tree.lines().find(|line| has_fail_points(line)) {
-        Some(line) => bail!("{package} would be built with fail points: {line}"),
-        None if !tree.contains(package) => bail!("cargo tree says nothing of {package}"),
+        Some(line) => bail!("{program} would be built with fail points: {line}"),
+        None if !tree.contains(program) => bail!("cargo tree says nothing of {program}"),
         None => Ok(()),
     }
 }
@@ -143,8 +135,8 @@ fn has_fail_points(line: &str) -> bool {
         .is_some_and(|features| features.split(',').any(|feature| feature == "failpoints"))
 }
 
-fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
-    ensure_no_fail_points(package)?;
+fn binary(program: &str) -> anyhow::Result<u64> {
+    ensure_no_fail_points(program)?;
     println!("Building {program} for release (about five minutes the first time) ...");
     crate::run(&mut cargo(&[
         "build",
@@ -153,7 +145,7 @@ fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
         STRIP,
         "--quiet",
         "--package",
-        package,
+        program,
         "--bin",
         program,
     ]))?;
@@ -225,8 +217,8 @@ mod tests {
             "queue-nats v0.1.0 (crates/queue-nats) failpoints"
         ));
         assert!(!has_fail_points("fail v0.5.1 default"));
-        for (_, package, _) in STAGES {
-            ensure_no_fail_points(package).unwrap();
+        for (_, program) in STAGES {
+            ensure_no_fail_points(program).unwrap();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 use crate::root;
 
@@ -25,17 +25,17 @@ fn allowed() -> Vec<(String, BTreeSet<String>)> {
     order.map(|name| (name.clone(), uses(&name))).collect()
 }
 
-/// Our crates, each with those of ours that its code uses, without its tests.
+/// Our crates by folder, each with those of ours that its code uses, without its tests.
 fn actual() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
         .no_deps()
         .exec()
         .unwrap();
-    let ours: BTreeSet<String> = metadata
+    let ours: BTreeMap<&str, &str> = metadata
         .packages
         .iter()
-        .map(|p| p.name.to_string())
+        .map(|package| (package.name.as_str(), folder(package)))
         .collect();
     metadata
         .packages
@@ -44,13 +44,18 @@ fn actual() -> BTreeMap<String, BTreeSet<String>> {
             let uses = package
                 .dependencies
                 .iter()
-                .filter(|d| d.kind == DependencyKind::Normal && ours.contains(&d.name));
+                .filter(|used| used.kind == DependencyKind::Normal)
+                .filter_map(|used| ours.get(used.name.as_str()));
             (
-                package.name.to_string(),
-                uses.map(|d| d.name.clone()).collect(),
+                folder(package).to_owned(),
+                uses.map(|folder| (*folder).to_owned()).collect(),
             )
         })
         .collect()
+}
+
+fn folder(package: &Package) -> &str {
+    package.manifest_path.parent().unwrap().file_name().unwrap()
 }
 
 #[test]

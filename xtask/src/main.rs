@@ -96,7 +96,7 @@ fn codegen(release: bool) -> anyhow::Result<()> {
         root().join("crates/proto/src/generated/fluent.webhooks.v1.rs"),
         "",
     )?;
-    let mut contract = cargo(&["test", "--quiet", "--package", "proto"]);
+    let mut contract = cargo(&["test", "--quiet", "--package", "fluent-proto"]);
     contract.env("UPDATE_EXPECT", "1");
     if release {
         contract.env("RELEASE_CONTRACT", "1");

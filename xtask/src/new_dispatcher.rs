@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     crate::run(&mut crate::cargo(&[
         "fmt",
         "--package",
-        &format!("dispatch-{name}"),
+        &format!("fluent-dispatch-{name}"),
     ]))?;
     println!(
         "Made crates/dispatch-{name}:\n\n  \
@@ -54,8 +54,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
          tests/endpoint.rs   what it must do, against an endpoint of its own\n  \
          route.yml           a route to begin with\n\n\
          Its line is in layers.toml. Now:\n\n  \
-         cargo test -p dispatch-{name}\n  \
-         cargo run -p dispatch-{name} -- --config crates/dispatch-{name}/route.yml   (with a queue of your own in it)\n  \
+         cargo test -p fluent-dispatch-{name}\n  \
+         cargo run -p fluent-dispatch-{name} -- --config crates/dispatch-{name}/route.yml   (with a queue of your own in it)\n  \
          cargo xtask dist dispatch-{name}\n\n\
          See docs/how-to/write-a-dispatcher.md."
     );
@@ -144,7 +144,7 @@ mod tests {
         let made =
             fs::read_to_string(folder.path().join("crates/dispatch-ship-it/src/main.rs")).unwrap();
         assert!(
-            made.contains("dispatch_ship_it::ShipItDispatcher"),
+            made.contains("fluent_dispatch_ship_it::ShipItDispatcher"),
             "{made}"
         );
         let layers = fs::read_to_string(folder.path().join("layers.toml")).unwrap();

@@ -15,18 +15,19 @@ use serde_json::{Value, json};
 use crate::root;
 
 /// Writes `<program>.cdx.json` into the folder.
-pub(crate) fn write(package: &str, program: &str, folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(program: &str, folder: &Path) -> anyhow::Result<()> {
     let path = folder.join(format!("{program}.cdx.json"));
-    let text = serde_json::to_string_pretty(&make(package, program)?)?;
+    let text = serde_json::to_string_pretty(&make(program)?)?;
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
-fn make(package: &str, program: &str) -> anyhow::Result<Value> {
+/// A program has the name of its package.
+fn make(program: &str) -> anyhow::Result<Value> {
     let metadata = MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
         .exec()?;
-    let Some(top) = metadata.packages.iter().find(|it| it.name == package) else {
-        bail!("no package is called {package}")
+    let Some(top) = metadata.packages.iter().find(|it| it.name == program) else {
+        bail!("no package is called {program}")
     };
     let linked = linked(&metadata, &top.id)?;
     let checksums = checksums()?;
@@ -141,16 +142,21 @@ mod tests {
 
     #[test]
     fn a_bill_has_what_is_linked_with_licence_and_checksum_and_nothing_else() {
-        let bill = make("gateway", "fluent-gateway").unwrap();
+        let bill = make("fluent-gateway").unwrap();
         let components = bill["components"].as_array().unwrap();
         let names: BTreeSet<&str> = components
             .iter()
             .map(|it| it["name"].as_str().unwrap())
             .collect();
-        for expected in ["verifier", "aws-lc-rs", "libsqlite3-sys", "tokio"] {
+        for expected in ["fluent-verifier", "aws-lc-rs", "libsqlite3-sys", "tokio"] {
             assert!(names.contains(expected), "{expected}");
         }
-        for absent in ["lettre", "proptest", "simulator", "tonic-prost-build"] {
+        for absent in [
+            "lettre",
+            "proptest",
+            "fluent-simulator",
+            "tonic-prost-build",
+        ] {
             assert!(!names.contains(absent), "{absent}");
         }
         let refs: BTreeSet<&str> = components
@@ -159,10 +165,7 @@ mod tests {
             .collect();
         assert_eq!(refs.len(), components.len(), "each once");
         for it in components {
-            let is_ours = root()
-                .join("crates")
-                .join(it["name"].as_str().unwrap())
-                .exists();
+            let is_ours = it["name"].as_str().unwrap().starts_with("fluent-");
             assert!(
                 is_ours
                     || it["hashes"][0]["content"]

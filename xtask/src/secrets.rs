@@ -26,7 +26,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
     fs::create_dir(&folder)?;
     write_all(&folder)?;
     let key = folder.join("simulator");
-    let make = ["run", "--quiet", "--package", "simulator", "--", "keys"];
+    let make = [
+        "run",
+        "--quiet",
+        "--package",
+        "fluent-simulator",
+        "--",
+        "keys",
+    ];
     crate::run(cargo(&make).arg(&key))?;
     readable(&key.with_extension("pub"))?;
     println!(

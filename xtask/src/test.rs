@@ -244,7 +244,7 @@ fn made_anew() -> anyhow::Result<String> {
     }
     new_dispatcher::make(&copy, "ship-it")?;
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--quiet", "--package", "dispatch-ship-it"])
+    test.args(["test", "--quiet", "--package", "fluent-dispatch-ship-it"])
         .current_dir(&copy);
     run(test.env("CARGO_TARGET_DIR", target()))?;
     Ok("ok".to_owned())

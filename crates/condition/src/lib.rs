@@ -12,6 +12,18 @@
 //! An expression is parsed once, at the start. Problems that only an event can show, such as a
 //! missing field, are a [`ConditionError`]: that is no answer, and must not be taken for one.
 //!
+//! ```
+//! use fluent_condition::Condition;
+//!
+//! let condition = Condition::parse("event.name.startsWith('Order') && event.retailerId == '1'")?;
+//! let event = event_model::testing::event("OrderStatusChange", "HD_1");
+//! assert_eq!(condition.holds(&event), Ok(true));
+//!
+//! let condition = Condition::parse("event.attributes.store == 'Sydney'")?;
+//! assert!(condition.holds(&event).is_err(), "the event has no such attribute");
+//! # Ok::<(), fluent_condition::ConditionSyntaxError>(())
+//! ```
+//!
 //! Start reading at [`Condition`].
 
 mod bounds;

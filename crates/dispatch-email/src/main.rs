@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: process::Allocator = process::Allocator;
 
 fn main() -> ExitCode {
-    dispatcher::main(&dispatcher::registry().with::<dispatch_email::EmailDispatcher>())
+    dispatcher::main(&dispatcher::registry().with::<fluent_dispatch_email::EmailDispatcher>())
 }

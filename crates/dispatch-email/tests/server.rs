@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
-use dispatch_email::EmailDispatcher;
+use fluent_dispatch_email::EmailDispatcher;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use settings::SettingsTree;

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use dispatch::Registry;
-use dispatch_email::EmailDispatcher;
+use fluent_dispatch_email::EmailDispatcher;
 use settings::SettingsTree;
 
 /// Returns the message about a route whose table has this `to:`; `None` if it is accepted.

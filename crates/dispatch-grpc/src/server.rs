@@ -21,6 +21,31 @@ const LONGEST: Duration = Duration::from_hours(1);
 
 /// Any dispatcher, served to other processes: the other side of
 /// [`Remote`](crate::Remote).
+///
+/// ```
+/// use dispatch::{AnyDispatcher, Dispatcher};
+/// use fluent_dispatch_grpc::Server;
+/// use grpc::{GrpcServer, Routes};
+/// use process::{Readiness, Shutdown};
+/// use settings::SettingsTree;
+///
+/// /// Serves a dispatcher where the settings' section `operator` says.
+/// async fn serve<D: Dispatcher>(
+///     dispatcher: D,
+///     settings: &SettingsTree,
+///     shutdown: &Shutdown,
+/// ) -> anyhow::Result<()> {
+///     let operator = settings.operator()?.ok_or_else(|| anyhow::anyhow!("no section `operator`"))?;
+///     let listener = GrpcServer::bind(&operator, shutdown).await?;
+///     let server = Server::new(AnyDispatcher::of(dispatcher), shutdown.clone());
+///     let readiness = Readiness::new(shutdown);
+///     listener.serve(Routes::new(server.service()), readiness.clone(), shutdown)?;
+///     readiness.set(true);
+///     shutdown.draining().cancelled().await;
+///     shutdown.finish().await;
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     dispatcher: AnyDispatcher,

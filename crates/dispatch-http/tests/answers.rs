@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext, ResponseCapture};
-use dispatch_http::HttpDispatcher;
+use fluent_dispatch_http::HttpDispatcher;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

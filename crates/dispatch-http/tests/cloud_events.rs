@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use dispatch::{Context, Dispatcher, Event, OpenContext};
-use dispatch_http::HttpDispatcher;
+use fluent_dispatch_http::HttpDispatcher;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

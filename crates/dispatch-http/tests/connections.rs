@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
-use dispatch_http::HttpDispatcher;
+use fluent_dispatch_http::HttpDispatcher;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -152,5 +152,5 @@ async fn many_refusals_of_one_token_are_one_new_login() {
 async fn a_login_may_not_lead_where_no_request_may() {
     let oauth2 = json!({ "token-url": "http://169.254.169.254/token", "client-id": "id", "client-secret": { "file": "token" } });
     let settings = json!({ "url": "https://example.com", "auth": { "oauth2": oauth2 } });
-    assert!(serde_json::from_value::<dispatch_http::HttpSettings>(settings).is_err());
+    assert!(serde_json::from_value::<fluent_dispatch_http::HttpSettings>(settings).is_err());
 }

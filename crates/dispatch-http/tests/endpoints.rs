@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
-use dispatch_http::HttpDispatcher;
+use fluent_dispatch_http::HttpDispatcher;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

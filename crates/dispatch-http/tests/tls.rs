@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
-use dispatch_http::HttpDispatcher;
+use fluent_dispatch_http::HttpDispatcher;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };

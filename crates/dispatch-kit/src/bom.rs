@@ -6,8 +6,8 @@ const BOM: &[u8] = "\u{feff}".as_bytes();
 /// (RFC 8259, section 8.1).
 ///
 /// ```
-/// assert_eq!(dispatch_kit::without_bom("\u{feff}{}".as_bytes()), b"{}");
-/// assert_eq!(dispatch_kit::without_bom(b"{}"), b"{}");
+/// assert_eq!(fluent_dispatch_kit::without_bom("\u{feff}{}".as_bytes()), b"{}");
+/// assert_eq!(fluent_dispatch_kit::without_bom(b"{}"), b"{}");
 /// ```
 pub fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BOM).unwrap_or(bytes)

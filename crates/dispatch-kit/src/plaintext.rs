@@ -28,11 +28,11 @@ impl PlaintextCredential {
 /// there passes nobody. Other names are not looked up, as their answer may change.
 ///
 /// ```
-/// assert!(dispatch_kit::is_this_machine("localhost"));
-/// assert!(dispatch_kit::is_this_machine("127.0.0.9"));
-/// assert!(dispatch_kit::is_this_machine("[::1]"));
-/// assert!(!dispatch_kit::is_this_machine("localhost.example.com"));
-/// assert!(!dispatch_kit::is_this_machine("10.0.0.1"));
+/// assert!(fluent_dispatch_kit::is_this_machine("localhost"));
+/// assert!(fluent_dispatch_kit::is_this_machine("127.0.0.9"));
+/// assert!(fluent_dispatch_kit::is_this_machine("[::1]"));
+/// assert!(!fluent_dispatch_kit::is_this_machine("localhost.example.com"));
+/// assert!(!fluent_dispatch_kit::is_this_machine("10.0.0.1"));
 /// ```
 pub fn is_this_machine(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);

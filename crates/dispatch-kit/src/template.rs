@@ -59,7 +59,7 @@ impl Template {
     /// these is wrong with the text of every event.
     ///
     /// ```
-    /// let template = dispatch_kit::Template::parse("{{ event.entityRef }}-1".to_owned(), "text/plain")?;
+    /// let template = fluent_dispatch_kit::Template::parse("{{ event.entityRef }}-1".to_owned(), "text/plain")?;
     /// assert!(template.sample_texts().all(|text| text.ends_with("-1")));
     /// # Ok::<(), dispatch::BoxError>(())
     /// ```

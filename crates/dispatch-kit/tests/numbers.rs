@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dispatch::{Context, DeliveryOutcome, Event};
-use dispatch_kit::{Template, View};
 use event_model::{
     Account, Accounts, Algorithm, Environment, Evidence, ExactJson, Headers, Inbound, KeyId,
     KeyName, Proof, Timestamp, Verified,
 };
+use fluent_dispatch_kit::{Template, View};
 
 fn event(attributes: &str) -> Event {
     let key = KeyName::new("sydney", Environment::Sandbox);

@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::{Config, DirectGetError};
 use dispatch::{
     Context, DispatchError, Dispatcher, Done, Event, OpenContext, TraceParent, TraceState,
 };
-use dispatch_nats::NatsDispatcher;
+use fluent_dispatch_nats::NatsDispatcher;
 use futures::StreamExt;
 use nats_server::{Cluster, Options};
 use serde_json::json;

@@ -14,6 +14,49 @@ use crate::{BoxError, Context, DispatchError, OpenContext};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Delivers events to one kind of destination.
+///
+/// ```
+/// use fluent_dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+/// use tokio::io::AsyncWriteExt;
+/// use tokio::net::TcpStream;
+///
+/// /// Writes a line about each event to a TCP server.
+/// #[derive(Debug)]
+/// struct LineDispatcher {
+///     settings: LineSettings,
+/// }
+///
+/// /// The route's `line:` table.
+/// #[derive(Debug, Deserialize, JsonSchema)]
+/// #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// struct LineSettings {
+///     /// Host and port.
+///     server: String,
+/// }
+///
+/// impl Dispatcher for LineDispatcher {
+///     const KIND: &'static str = "line";
+///     type Settings = LineSettings;
+///
+///     async fn open(settings: LineSettings, _: &OpenContext) -> Result<Self, BoxError> {
+///         Ok(Self { settings })
+///     }
+///
+///     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+///         let line = format!("{} {}\n", cx.idempotency_key, event.name());
+///         let mut server =
+///             TcpStream::connect(&self.settings.server).await.transient("connecting")?;
+///         server.write_all(line.as_bytes()).await.transient("writing")?;
+///         Ok(Done::default())
+///     }
+/// }
+///
+/// let registry = fluent_dispatch::Registry::new().with::<LineDispatcher>();
+/// let table = serde_json::json!({ "server": "127.0.0.1:9000" });
+/// assert!(registry.check("line", &table).is_ok());
+/// ```
 pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
     /// Word after `dispatcher:` that selects it, and name of its table.
     const KIND: &'static str;
@@ -64,7 +107,7 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
 /// Result of an attempt after which the destination has the event.
 ///
 /// ```
-/// let done = dispatch::Done::with_status(200).remarking("its answer broke off");
+/// let done = fluent_dispatch::Done::with_status(200).remarking("its answer broke off");
 /// assert_eq!(done.status, Some(200));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The seam: what a dispatcher crate implements, and nothing else.
 //!
 //! A dispatcher takes one event to one kind of destination. Implement
-//! [`Dispatcher`], put the type into a [`Registry`], and hand that to
-//! `dispatcher::main` or `fluent_webhooks::main`: the crate `dispatch-log` is
-//! the example to copy.
+//! [`Dispatcher`], which has an example, put the type into a [`Registry`], and hand that to
+//! `fluent_webhooks::main` or `fluent_dispatcher::main`. Events and settings for its test are in the
+//! module `testing`, with the feature of that name.
 //!
 //! What happens after an attempt (acknowledge, retry, dead letter) is decided
 //! by the caller from what the dispatcher answers; a dispatcher states facts.

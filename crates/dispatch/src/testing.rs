@@ -1,10 +1,8 @@
-//! What the tests of a dispatcher need, with the feature `testing`: events, and settings for a
-//! whole pipeline.
+//! What the tests of a dispatcher need, with the feature `testing`: events, an open dispatcher, the
+//! context of an attempt, and settings for a whole pipeline.
 //!
 //! ```
-//! use std::time::Duration;
-//!
-//! use dispatch::{AnyDispatcher, BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
+//! use fluent_dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, testing};
 //!
 //! /// Takes orders, and nothing else.
 //! #[derive(Debug)]
@@ -28,12 +26,18 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let orders = AnyDispatcher::of(Orders);
-//! let event = dispatch::testing::event("OrderStatusChange", "HD_1");
-//! let cx = Context::new("route", event.id().to_string(), Duration::from_secs(1));
-//! assert!(orders.dispatch(&event, &cx).await.is_ok());
+//! let orders = testing::open::<Orders>("{}", ".").await.unwrap();
+//! let event = testing::event("OrderStatusChange", "HD_1");
+//! assert!(orders.dispatch(&event, &testing::context(&event)).await.is_ok());
 //! # }
 //! ```
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use event_model::Event;
+
+use crate::{AnyDispatcher, Context, Dispatcher, OpenContext, Registry, RegistryError};
 
 pub use event_model::testing::{event, event_of};
 
@@ -44,7 +48,7 @@ const PUBLIC_KEY: &str = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCeP6oV5Lf0nAbG5Z
 /// and a key that `check` takes for good. Nobody can sign for that key.
 ///
 /// ```
-/// let settings = dispatch::testing::application("    - { name: all, match: {}, dispatcher: log }");
+/// let settings = fluent_dispatch::testing::application("    - { name: all, match: {}, dispatcher: log }");
 /// assert!(settings.contains("dispatcher: log"));
 /// ```
 pub fn application(routes: &str) -> String {
@@ -55,4 +59,24 @@ pub fn application(routes: &str) -> String {
          fluentcommerce:\n  \
            fluent-webhook-keys: {{ sydney_sandbox: \"{PUBLIC_KEY}\" }}\n"
     )
+}
+
+/// Opens a dispatcher as a route does, from the route's table, here in JSON. Relative paths in it
+/// are relative to `folder`.
+///
+/// # Panics
+///
+/// If `table` is not JSON.
+pub async fn open<D: Dispatcher>(
+    table: &str,
+    folder: impl Into<PathBuf>,
+) -> Result<AnyDispatcher, RegistryError> {
+    let table = serde_json::from_str(table).expect("a table in JSON");
+    let cx = OpenContext::new("route", folder);
+    Registry::new().with::<D>().open(D::KIND, table, &cx).await
+}
+
+/// Returns the context of the first attempt to deliver `event`, with a minute of time.
+pub fn context(event: &Event) -> Context {
+    Context::new("route", event.id().to_string(), Duration::from_mins(1))
 }

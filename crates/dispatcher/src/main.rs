@@ -8,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: process::Allocator = process::Allocator;
 
 fn main() -> ExitCode {
-    dispatcher::main(&dispatcher::registry())
+    fluent_dispatcher::main(&fluent_dispatcher::registry())
 }

@@ -17,12 +17,12 @@ pub(crate) use self::selected::{ATTRIBUTES, fields_of};
 /// whoever sends them, and no number of a program holds them as they are.
 ///
 /// ```
-/// use event_model::ExactValue;
+/// use fluent_event_model::ExactValue;
 ///
 /// let value = ExactValue::parse(br#"{"id": 9405511899560000000001, "price": 1.10}"#)?;
 /// let Some(ExactValue::Number(price)) = value.get("price") else { panic!() };
 /// assert_eq!((price.as_str(), price.as_f64()), ("1.10", 1.1));
-/// # Ok::<(), event_model::ViewError>(())
+/// # Ok::<(), fluent_event_model::ViewError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ExactValue {
@@ -176,12 +176,12 @@ impl fmt::Debug for ExactNumber {
 /// was written.
 ///
 /// ```
-/// use event_model::ExactJson;
+/// use fluent_event_model::ExactJson;
 ///
 /// let json = ExactJson::parse(r#"{"id": 9405511899560000000001}"#)?;
 /// assert_eq!(json.as_str(), r#"{"id": 9405511899560000000001}"#);
 /// assert!(json.value().get("id").is_some());
-/// # Ok::<(), event_model::ViewError>(())
+/// # Ok::<(), fluent_event_model::ViewError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExactJson(Arc<str>);

@@ -49,14 +49,14 @@ impl FromStr for KeyDigest {
 /// digest tells which key it was. Events that were stored before digests were recorded have none.
 ///
 /// ```
-/// use event_model::KeyId;
+/// use fluent_event_model::KeyId;
 ///
 /// let digest = "5f".repeat(32);
 /// let id: KeyId = format!("sydney_sandbox#{digest}").parse()?;
 /// assert_eq!(id.name().to_string(), "sydney_sandbox");
 /// assert_eq!(id.digest().unwrap().to_string(), digest);
 /// assert_eq!("sydney_sandbox".parse::<KeyId>()?.digest(), None);
-/// # Ok::<(), event_model::InvalidKeyId>(())
+/// # Ok::<(), fluent_event_model::InvalidKeyId>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId {

@@ -8,7 +8,7 @@ use crate::{Event, EventId, FluentKey};
 /// must not be believed.
 ///
 /// ```
-/// use event_model::{Event, EventId, FluentKey, StoredVerdict, StoredVerifier};
+/// use fluent_event_model::{Event, EventId, FluentKey, StoredVerdict, StoredVerifier};
 ///
 /// /// Trusts the store, as a process may that alone can write to it.
 /// #[derive(Debug)]

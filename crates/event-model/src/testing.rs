@@ -14,7 +14,7 @@ const RECEIVED_AT: i128 = 4_000_000_000_123_456_789;
 /// An event called `name`, about the order `reference`, of the account `ACME`.
 ///
 /// ```
-/// let event = event_model::testing::event("OrderStatusChange", "HD_1");
+/// let event = fluent_event_model::testing::event("OrderStatusChange", "HD_1");
 /// assert_eq!(event.entity().as_deref(), Some("ORDER/HD_1"));
 /// ```
 ///

@@ -16,6 +16,38 @@
 //! [`ApiError`] says whether and after how long it may help. No error repeats what Fluent
 //! wrote beyond its error code.
 //!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use event_model::{Clock, SystemClock};
+//! use fluent_api::{Client, Credentials, Limits, MemoryLedger, Options, Query};
+//! use serde_json::Value;
+//!
+//! async fn show_status(reference: &str) -> Result<(), Box<dyn std::error::Error>> {
+//!     let credentials = Credentials {
+//!         username: "integration".to_owned(),
+//!         // Read whenever it is needed, so that it can be exchanged.
+//!         password: Arc::new(|| Ok(std::fs::read_to_string("secrets/password")?)),
+//!         client_id: "ACME".to_owned(),
+//!         client_secret: Arc::new(|| Ok(std::fs::read_to_string("secrets/client")?)),
+//!     };
+//!     let client = Client::new(Options {
+//!         base: "https://ACME.sandbox.api.fluentretail.com".parse()?,
+//!         account: "ACME".to_owned(),
+//!         environment: "sandbox".to_owned(),
+//!         credentials,
+//!         limits: Limits::default(),
+//!         // One for all processes that log in as this user, if there are several.
+//!         ledger: Arc::new(MemoryLedger::new(|| SystemClock.now())),
+//!     })?;
+//!     let query = Query::parse("query ($ref: String!) { order(ref: $ref) { status } }")?;
+//!     let variables = [("ref".to_owned(), Value::from(reference))].into_iter().collect();
+//!     let order = client.graphql(&query, &variables).await?;
+//!     println!("{:?}", order.value());
+//!     Ok(())
+//! }
+//! ```
+//!
 //! Start reading at [`Client`].
 
 mod accounts;

@@ -8,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: process::Allocator = process::Allocator;
 
 fn main() -> ExitCode {
-    gateway::main()
+    fluent_gateway::main()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{Account, Accounts, SystemClock};
-use gateway::{Bounds, Ports};
+use fluent_gateway::{Bounds, Ports};
 use process::Shutdown;
 use queue_embedded::{Embedded, Options};
 use settings::OnMalformed;
@@ -52,17 +52,17 @@ async fn start(bounds: Bounds) -> Gateway {
         signature_headers: Arc::new(["fluent-signature".to_owned()]),
         path: PATH.into(),
         malformed: OnMalformed::Quarantine,
-        senders: gateway::Senders::default(),
-        rejected: gateway::RejectedCapture::disabled(),
-        refused: gateway::RefusedAccounts::new(Accounts::default()),
-        seen: gateway::SeenEventsRecorder::default(),
+        senders: fluent_gateway::Senders::default(),
+        rejected: fluent_gateway::RejectedCapture::disabled(),
+        refused: fluent_gateway::RefusedAccounts::new(Accounts::default()),
+        seen: fluent_gateway::SeenEventsRecorder::default(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::manual(Duration::from_secs(1));
     let senders = ports.senders.clone();
-    let router = gateway::router(ports, &bounds);
-    shutdown.spawn_detached(gateway::serve(
+    let router = fluent_gateway::router(ports, &bounds);
+    shutdown.spawn_detached(fluent_gateway::serve(
         listener,
         None,
         router,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, SystemClock};
+use fluent_gateway::Bounds;
 use futures::future::{BoxFuture, FutureExt, ready};
-use gateway::Bounds;
 use process::Shutdown;
 use queue::{Intake, Quarantined, QueueError, Receipt, RejectedWebhook};
 use queue_embedded::{Embedded, Options};
@@ -69,7 +69,7 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
             Some(why) => Arc::new(Refusing(why)),
             None => Arc::new(Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap()),
         };
-        let ports = gateway::ports(&settings, intake);
+        let ports = fluent_gateway::ports(&settings, intake);
         // What refuses is tried for that long.
         let durable_within = if refuses.is_some() {
             Duration::from_millis(500)
@@ -84,8 +84,8 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::manual(Duration::from_secs(1));
         let senders = ports.senders.clone();
-        let router = gateway::router(ports, &bounds);
-        shutdown.spawn_detached(gateway::serve(
+        let router = fluent_gateway::router(ports, &bounds);
+        shutdown.spawn_detached(fluent_gateway::serve(
             listener,
             None,
             router,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Account, Accounts, SystemClock};
-use gateway::{Bounds, Ports, Senders};
+use fluent_gateway::{Bounds, Ports, Senders};
 use process::Shutdown;
 use queue_embedded::{Embedded, Options};
 use settings::OnMalformed;
@@ -58,9 +58,9 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
         path: "/hook".into(),
         malformed: OnMalformed::Quarantine,
         senders: Senders::default(),
-        rejected: gateway::RejectedCapture::disabled(),
-        refused: gateway::RefusedAccounts::new(Accounts::default()),
-        seen: gateway::SeenEventsRecorder::default(),
+        rejected: fluent_gateway::RejectedCapture::disabled(),
+        refused: fluent_gateway::RefusedAccounts::new(Accounts::default()),
+        seen: fluent_gateway::SeenEventsRecorder::default(),
     };
     // Who waited for room would never be answered.
     let bounds = Bounds {
@@ -70,8 +70,8 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::manual(Duration::from_secs(1));
-    let router = gateway::router(ports, &bounds);
-    let serving = gateway::serve(
+    let router = fluent_gateway::router(ports, &bounds);
+    let serving = fluent_gateway::serve(
         listener,
         None,
         router,

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use door::{Door, PATH, answer};
-use gateway::{Bounds, Senders};
+use fluent_gateway::{Bounds, Senders};
 use settings::{AddressFrom, TrustedProxies};
 
 /// A connection from another address of this machine.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use grpc::UnknownTimes;
+use fluent_grpc::UnknownTimes;
 use port::{PATIENCE, Port, check, connect_from, counted, resident, spawn};
 use tonic::client::Grpc;
 use tonic::transport::Channel;

@@ -64,7 +64,7 @@ fn folder_mode() -> u32 {
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("audit.jsonl");
-/// let file = private_files::open_options().create(true).append(true).open(&path)?;
+/// let file = fluent_private_files::open_options().create(true).append(true).open(&path)?;
 /// # use std::os::unix::fs::PermissionsExt;
 /// assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o600);
 /// # Ok::<_, std::io::Error>(())

@@ -34,7 +34,7 @@ const GENUINE_A_SECOND: u32 = 10;
 /// # Examples
 /// ```
 /// use std::net::IpAddr;
-/// use process::{ClientNetwork, RefusalLog};
+/// use fluent_process::{ClientNetwork, RefusalLog};
 ///
 /// let log = RefusalLog::default();
 /// let source = ClientNetwork::from(IpAddr::from([192, 0, 2, 1]));

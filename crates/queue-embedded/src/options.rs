@@ -37,7 +37,7 @@ impl Retention {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use queue_embedded::Retention;
+    /// use fluent_queue_embedded::Retention;
     ///
     /// let retention = Retention { age: Duration::from_hours(168), bytes: 10 << 30 };
     /// assert_eq!(retention.rate_held(Duration::from_hours(72)).round(), 104.0);

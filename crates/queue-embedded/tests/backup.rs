@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::SystemClock;
+use fluent_queue_embedded::{CopyError, Embedded, Options, backup};
 use queue::conformance::event;
 use queue::{
     Delivery, Intake, Lifecycle, MatchFields, Route, Source, StartPosition, Stores, Upstream,
 };
-use queue_embedded::{CopyError, Embedded, Options, backup};
 use tokio::time::timeout;
 
 fn open(path: &Path) -> Embedded {

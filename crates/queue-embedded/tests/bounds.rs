@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event, EventId, StoredEvent, SystemClock};
+use fluent_queue_embedded::{Embedded, Options, Retention};
 use queue::conformance::event;
 use queue::{
     Attempt, Consumer, Disposition, Intake, Outcome, QueueError, Route, RouteFilter, Settlement,
     Source, StartPosition,
 };
-use queue_embedded::{Embedded, Options, Retention};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, Timestamp};
+use fluent_queue_embedded::{Embedded, Options};
 use queue::conformance::event;
 use queue::{
     Attempt, Delivery, Disposition, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement,
     Source, StartPosition,
 };
-use queue_embedded::{Embedded, Options};
 use tokio::time::timeout;
 
 /// A clock that runs, and can be set.

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event, StoredEvent, Timestamp};
+use fluent_queue_embedded::{Embedded, Options, Retention};
 use queue::conformance::event;
 use queue::{
     Attempt, Disposition, Intake, Lifecycle, MatchFields, Outcome, Position, ReceivedQuery, Route,
     Settlement, Source, StartPosition,
 };
-use queue_embedded::{Embedded, Options, Retention};
 
 /// A clock that a test sets.
 #[derive(Debug)]

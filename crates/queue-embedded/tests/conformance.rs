@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use event_model::SystemClock;
+use fluent_queue_embedded::{Embedded, Options};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::conformance::{Harness, Queue};
-use queue_embedded::{Embedded, Options};
 
 #[derive(Debug)]
 struct Files {

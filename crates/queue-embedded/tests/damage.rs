@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::SystemClock;
+use fluent_queue_embedded::{Embedded, Options};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Route, RouteFilter, Source, StartPosition};
-use queue_embedded::{Embedded, Options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_columns_cost_one_event_each_and_delay_no_other() {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{SystemClock, Timestamp};
+use fluent_queue_embedded::{Embedded, Options, SqliteStores};
 use futures::future::select;
 use queue::conformance::event;
 use queue::{
     Attempt, Consumer, DeadReason, Disposition, Intake, Lifecycle, MatchFields, Outcome,
     QueueError, Route, Settlement, Source, StartPosition, Stores,
 };
-use queue_embedded::{Embedded, Options, SqliteStores};
 use rusqlite::Connection;
 
 fn serve(path: &Path) -> Embedded {

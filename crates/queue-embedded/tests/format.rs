@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_model::SystemClock;
+use fluent_queue_embedded::{Embedded, OpenError, Options, SqliteStores};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Upstream};
-use queue_embedded::{Embedded, OpenError, Options, SqliteStores};
 
 fn open(path: &Path) -> Result<Embedded, OpenError> {
     Embedded::open(Options::new(path), Arc::new(SystemClock))

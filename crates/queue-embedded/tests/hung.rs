@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Event, EventId, StoredEvent, SystemClock};
+use fluent_queue_embedded::{Embedded, Options};
 use queue::conformance::event;
 use queue::{
     Attempt, Disposition, Intake, Lifecycle, Outcome, QueueError, Route, RouteFilter, Settlement,
     Source, StartPosition,
 };
-use queue_embedded::{Embedded, Options};
 
 fn large(number: usize) -> Event {
     let small = event("E", "x");

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_model::SystemClock;
+use fluent_queue_embedded::{Embedded, Options};
 use queue::Intake;
 use queue::conformance::event;
-use queue_embedded::{Embedded, Options};
 
 /// The mode of every file and folder in `folder`.
 fn modes(folder: &Path) -> Vec<(String, u32)> {

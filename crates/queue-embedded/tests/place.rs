@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event, KeyId, KeyName, Proof, SystemClock};
+use fluent_queue_embedded::{Embedded, OpenError, Options};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Quarantined, QueueError, Upstream};
-use queue_embedded::{Embedded, OpenError, Options};
 
 fn open(path: &Path) -> Result<Embedded, OpenError> {
     Embedded::open(Options::new(path), Arc::new(SystemClock))

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use event_model::{Bytes, Clock, Headers, SystemClock, Timestamp};
+use fluent_queue_embedded::{Embedded, Options, SqliteStores};
 use queue::{Lifecycle, REFUSED_BYTES, REFUSED_FOR, RejectedStore, RejectedWebhook};
-use queue_embedded::{Embedded, Options, SqliteStores};
 
 /// A webhook of a mebibyte, different for each number.
 fn webhook(number: u64, at: Timestamp) -> RejectedWebhook {

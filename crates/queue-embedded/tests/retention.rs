@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Bytes, Clock, Event, StoredEvent, SystemClock, Timestamp};
+use fluent_queue_embedded::{Embedded, Options};
 use queue::conformance::event;
 use queue::{
     Attempt, Consumer, DeadQuery, DeadReason, Disposition, Intake, Lifecycle, MatchFields, Outcome,
     QueueError, Route, Settlement, Source, StartPosition,
 };
-use queue_embedded::{Embedded, Options};
 use rusqlite::Connection;
 
 const YEARS: i64 = 10 * 365 * 86_400;

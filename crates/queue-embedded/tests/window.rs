@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
+use fluent_queue_embedded::{Embedded, Options};
 use queue::conformance::event;
 use queue::{
     Attempt, Disposition, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source,
     StartPosition,
 };
-use queue_embedded::{Embedded, Options};
 
 /// The shortest window that settings can have.
 const WINDOW: Duration = Duration::from_hours(27);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event, EventId, StoredEvent, SystemClock};
+use fluent_queue_spooled::{AcknowledgedRow, OpenError, Spool};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Position, QueueError, Upstream};
 use queue_embedded::{Embedded, Options};
-use queue_spooled::{AcknowledgedRow, OpenError, Spool};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 

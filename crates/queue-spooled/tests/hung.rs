@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Event, EventId, StoredEvent, SystemClock};
+use fluent_queue_spooled::Spool;
 use queue::QueueError;
 use queue::conformance::event;
-use queue_spooled::Spool;
 
 /// Serializes the tests, since fail points are of the whole process.
 static FAIL_POINTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

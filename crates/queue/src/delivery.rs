@@ -49,8 +49,8 @@ pub struct Delivery {
 /// Above 32 bits the numbers begin again at 1: two acts on one event are never that far apart.
 ///
 /// ```
-/// assert_eq!(queue::redrive_number(7), 7);
-/// assert_eq!(queue::redrive_number(u64::from(u32::MAX) + 1), 1);
+/// assert_eq!(fluent_queue::redrive_number(7), 7);
+/// assert_eq!(fluent_queue::redrive_number(u64::from(u32::MAX) + 1), 1);
 /// ```
 pub fn redrive_number(place: u64) -> u32 {
     let beyond = place.saturating_sub(1) % u64::from(u32::MAX);

@@ -55,7 +55,7 @@ const _: fn(&dyn FactStore) = |_| {};
 ///
 /// ```
 /// use event_model::Timestamp;
-/// use queue::{FactAccess, QueueError, facts};
+/// use fluent_queue::{FactAccess, QueueError, facts};
 ///
 /// async fn compared_until(kept: &dyn FactAccess) -> Result<Option<Timestamp>, QueueError> {
 ///     facts::compared_until(kept.facts(), "ACME").await

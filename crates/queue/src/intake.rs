@@ -12,7 +12,7 @@ use crate::{Position, Quarantined, QueueError, RejectedWebhook};
 ///
 /// ```
 /// use event_model::Event;
-/// use queue::{Intake, QueueError};
+/// use fluent_queue::{Intake, QueueError};
 ///
 /// /// The status with which a sender is answered.
 /// async fn accept(intake: &dyn Intake, event: Event) -> u16 {

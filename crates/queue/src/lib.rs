@@ -20,6 +20,43 @@
 //! promises is written above each method and tested by the module `conformance`, which has a
 //! part for each role.
 //!
+//! ```
+//! use std::sync::Mutex;
+//!
+//! use event_model::Event;
+//! use fluent_queue::{Intake, Position, Quarantined, QueueError, Receipt, RejectedWebhook};
+//! use futures::future::{BoxFuture, FutureExt, ready};
+//!
+//! /// An intake that forgets with its process: for a test of what stands before it.
+//! #[derive(Debug, Default)]
+//! struct InMemory(Mutex<Vec<Event>>);
+//!
+//! impl Intake for InMemory {
+//!     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+//!         let mut events = self.0.lock().unwrap();
+//!         let duplicate = events.iter().any(|known| known.id() == event.id());
+//!         if !duplicate {
+//!             events.push(event);
+//!         }
+//!         let receipt = Position::new(0, events.len() as u64)
+//!             .map(|position| Receipt { duplicate, epoch: "1".to_owned(), position })
+//!             .map_err(|error| QueueError::unavailable("numbering an event", error));
+//!         ready(receipt).boxed()
+//!     }
+//!
+//!     fn quarantine(&self, _: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+//!         ready(Ok(())).boxed()
+//!     }
+//!
+//!     fn capture_rejected(&self, _: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+//!         ready(Ok(())).boxed()
+//!     }
+//!
+//!     fn has_room(&self) -> bool {
+//!         true
+//!     }
+//! }
+//! ```
 //! Start reading at [`Intake`].
 
 mod attempts;

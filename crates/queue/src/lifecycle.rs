@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 /// Something that is opened with a process, watched, and closed with it.
 ///
 /// ```
-/// use queue::Lifecycle;
+/// use fluent_queue::Lifecycle;
 ///
 /// async fn run(queue: &dyn Lifecycle, stopped: impl Future<Output = ()> + Unpin) {
 ///     let ended = futures::future::select(queue.failed(), stopped).await;

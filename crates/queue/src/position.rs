@@ -27,7 +27,7 @@ const SEQUENCE_BITS: u32 = 56;
 /// shards are of shard 0.
 ///
 /// ```
-/// use queue::Position;
+/// use fluent_queue::Position;
 ///
 /// let position = Position::new(3, 1234)?;
 /// assert_eq!(position.to_string(), "3:1234");
@@ -36,7 +36,7 @@ const SEQUENCE_BITS: u32 = 56;
 ///
 /// assert_eq!(Position::new(0, 1234)?.to_string(), "1234");
 /// assert!(Position::new(64, 1).is_err(), "there are 64 shards");
-/// # Ok::<(), queue::PositionError>(())
+/// # Ok::<(), fluent_queue::PositionError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u64);

@@ -11,7 +11,7 @@ use crate::{Delivery, QueueError, ReconciledPair, Route, StatusSource};
 /// Hands out deliveries of routes.
 ///
 /// ```
-/// use queue::{QueueError, Route, Source};
+/// use fluent_queue::{QueueError, Route, Source};
 ///
 /// /// Takes what waits for a route, and gives it back untouched.
 /// async fn peek(source: &dyn Source, route: Route) -> Result<Vec<String>, QueueError> {

@@ -17,7 +17,7 @@ use crate::{
 /// process.
 ///
 /// ```
-/// use queue::{DeadQuery, QueueError, Stores};
+/// use fluent_queue::{DeadQuery, QueueError, Stores};
 ///
 /// /// Redrives some of a route's dead letters, and returns how many.
 /// async fn redrive(stores: &dyn Stores, route: &str) -> Result<usize, QueueError> {

@@ -12,7 +12,7 @@ use crate::{Intake, Lifecycle, Position, QueueError, Receipt, SpoolWatermark};
 ///
 /// ```
 /// use event_model::Event;
-/// use queue::{Presence, QueueError, Receipt, Upstream};
+/// use fluent_queue::{Presence, QueueError, Receipt, Upstream};
 ///
 /// /// Stores an event, and makes sure that it is there, even if only its id was still known.
 /// async fn store(upstream: &dyn Upstream, event: &Event) -> Result<Receipt, QueueError> {

@@ -15,6 +15,7 @@ use event_model::{
 use fluent_api::{
     Accounts, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret,
 };
+use fluent_reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
 use futures::future::BoxFuture;
 use queue::conformance::event;
 use queue::facts::{compared_until, set_compared_until};
@@ -24,7 +25,6 @@ use queue::{
     ReceivedQuery, RejectedStore, ReplayOutcome, RouteState, StartPosition, Stores, StoresHealth,
 };
 use queue_embedded::Embedded;
-use reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
 use settings::{
     ApiAccount, ApiSettings, OnSameId, ReconcileSettings, RetrySettings, RouteSettings, Routes,
     SecretFile,
@@ -243,7 +243,7 @@ impl Here {
         );
         let reconciler = change(reconciler);
         tokio::select! {
-            () = reconciler::serve(&reconciler) => {}
+            () = fluent_reconciler::serve(&reconciler) => {}
             () = until => {}
         }
     }

@@ -12,6 +12,28 @@
 //! ignored. A process reads the sections it needs; a route's dispatcher table
 //! stays opaque to everybody but the process that runs the route.
 //!
+//! ```
+//! use std::path::Path;
+//!
+//! use fluent_settings::SettingsTree;
+//!
+//! let text = "
+//! fluent-connect:
+//!   accounts: [{ name: ACME, region: sydney, environment: sandbox }]
+//!   routes:
+//!     - { name: audit, match: {}, dispatcher: log }
+//! ";
+//! let file = Path::new("application.yml");
+//! let settings = SettingsTree::parse(file, text, std::iter::empty())?;
+//! let routes = settings.routes(None)?;
+//! assert_eq!(routes.0[0].name, "audit");
+//!
+//! let typo = text.replace("dispatcher", "dispatchr");
+//! let error = SettingsTree::parse(file, &typo, std::iter::empty())?.routes(None).unwrap_err();
+//! assert!(error.to_string().contains("application.yml:5"), "{error}");
+//! # Ok::<(), fluent_settings::SettingsError>(())
+//! ```
+//!
 //! Start reading at [`SettingsTree::load`].
 
 mod tree;

@@ -12,9 +12,9 @@ pub(crate) const EXPOSED: &str = "they would go to another host without TLS, and
 /// what is sent. Other names are not looked up, since the answer may change.
 ///
 /// ```
-/// assert!(settings::is_this_machine("localhost"));
-/// assert!(settings::is_this_machine("[::1]"));
-/// assert!(!settings::is_this_machine("localhost.example.com"));
+/// assert!(fluent_settings::is_this_machine("localhost"));
+/// assert!(fluent_settings::is_this_machine("[::1]"));
+/// assert!(!fluent_settings::is_this_machine("localhost.example.com"));
 /// ```
 pub fn is_this_machine(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);

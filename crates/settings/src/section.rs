@@ -176,8 +176,8 @@ fn unknown(key: &str, known: &[&str]) -> String {
 /// The known name that was likely meant: at most a third of the letters differ.
 ///
 /// ```
-/// assert_eq!(settings::nearest("ordres", ["orders", "pickup"].into_iter()), Some("orders"));
-/// assert_eq!(settings::nearest("nope", ["orders", "pickup"].into_iter()), None);
+/// assert_eq!(fluent_settings::nearest("ordres", ["orders", "pickup"].into_iter()), Some("orders"));
+/// assert_eq!(fluent_settings::nearest("nope", ["orders", "pickup"].into_iter()), None);
 /// ```
 pub fn nearest<'n>(key: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let apart = known

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use dispatch::Registry;
-use settings::{SettingsError, SettingsTree};
+use fluent_settings::{SettingsError, SettingsTree};
 
 /// Each a whole `fluent-connect`, the old key in it, and the new one.
 const OLD: [(&str, &str, &str); 22] = [

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
+use fluent_settings::{Gateway, SettingsTree};
 use rsa::pkcs8::{EncodePublicKey, LineEnding};
 use rsa::{BigUint, RsaPublicKey};
-use settings::{Gateway, SettingsTree};
 use simulator::KeyPair;
 
 /// The gateway's settings with these keys and accounts.

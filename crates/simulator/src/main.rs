@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use simulator::{KeyPair, presign};
+use fluent_simulator::{KeyPair, presign};
 
 /// A Fluent that makes keys, signs and sends.
 #[derive(Debug, Parser)]

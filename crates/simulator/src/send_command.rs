@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use simulator::{BodyEdit, Events, KeyPair, Retry, Schedule, SendFailure, Sender, Shape};
+use fluent_simulator::{BodyEdit, Events, KeyPair, Retry, Schedule, SendFailure, Sender, Shape};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

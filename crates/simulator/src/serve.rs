@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use simulator::api::{Fluent, LOGIN, Sending, World};
-use simulator::{KeyPair, Retry, Sender};
+use fluent_simulator::api::{Fluent, LOGIN, Sending, World};
+use fluent_simulator::{KeyPair, Retry, Sender};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

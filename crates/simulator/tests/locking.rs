@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use fluent_simulator::api::{Fluent, LOGIN, World};
 use reqwest::Client;
-use simulator::api::{Fluent, LOGIN, World};
 
 async fn log_in(fluent: &Fluent, password: &str) -> (u16, String) {
     let form = [

@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use fluent_simulator::KeyPair;
 use serde_json::Value;
-use simulator::KeyPair;
 use tempfile::TempDir;
 
 /// An endpoint that answers every request with 200, and the bodies that it got.

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use simulator::{KeyPair, Retry, Sender};
+use fluent_simulator::{KeyPair, Retry, Sender};
 
 /// Answers every connection with this status line, for as long as the test runs.
 fn endpoint(status: &'static str) -> String {

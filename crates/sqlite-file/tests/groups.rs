@@ -9,12 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
-use queue::QueueError;
-use rusqlite::Connection;
-use sqlite_file::{
+use fluent_sqlite_file::{
     FileKind, FileStatus, HeldFile, Inbox, Job, Jobs, Log, Messages, Owner, Writer,
     connect_to_read, inbox, open,
 };
+use queue::QueueError;
+use rusqlite::Connection;
 
 const NUMBERS: FileKind = FileKind {
     tables: &[

@@ -18,7 +18,7 @@ pub fn is_unsafe(letter: char) -> bool {
 /// The text with `\u{fffd}` for every character that a terminal would obey or hide.
 ///
 /// ```
-/// assert_eq!(telemetry::plain("orders\u{1b}[2J\u{9b}m\u{202e}"), "orders\u{fffd}[2J\u{fffd}m\u{fffd}");
+/// assert_eq!(fluent_telemetry::plain("orders\u{1b}[2J\u{9b}m\u{202e}"), "orders\u{fffd}[2J\u{fffd}m\u{fffd}");
 /// ```
 pub fn plain(text: &str) -> String {
     text.chars()

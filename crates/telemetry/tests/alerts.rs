@@ -1,11 +1,11 @@
 //! `config/observe/alerts.yml` and the runbook's index are generated from the table of alerts:
-//! `UPDATE_EXPECT=1 cargo test -p telemetry`.
+//! `UPDATE_EXPECT=1 cargo test -p fluent-telemetry`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use expect_test::expect_file;
-use telemetry::alerts;
+use fluent_telemetry::alerts;
 
 const INTRODUCTION: &str = "\
 What to do when an alert of [`config/observe/alerts.yml`](../../config/observe/alerts.yml) fires, or `fluent-webhooks status`

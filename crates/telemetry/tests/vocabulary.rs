@@ -1,4 +1,4 @@
-//! docs/metrics.md is generated from the vocabulary: `UPDATE_EXPECT=1 cargo test -p telemetry`.
+//! docs/metrics.md is generated from the vocabulary: `UPDATE_EXPECT=1 cargo test -p fluent-telemetry`.
 
 use expect_test::expect_file;
 
@@ -17,14 +17,14 @@ Beside these, `target_info` says which process it is. In Prometheus a histogram 
 fn the_documented_metrics_are_those_that_there_are() {
     let text = format!(
         "# Metrics\n\n{INTRODUCTION}\n{}\n{END}\n",
-        telemetry::metrics::table()
+        fluent_telemetry::metrics::table()
     );
     expect_file!["../../../docs/metrics.md"].assert_eq(&text);
 }
 
 #[test]
 fn every_name_is_there_once() {
-    let all = telemetry::metrics::all();
+    let all = fluent_telemetry::metrics::all();
     let mut names: Vec<_> = all.iter().map(|metric| metric.prometheus_name()).collect();
     names.sort();
     names.dedup();

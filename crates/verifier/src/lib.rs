@@ -34,6 +34,61 @@ pub use crate::stored::Reverifier;
 pub use crate::webhook::{Signatures, WebhookVerifier};
 
 /// Verifies that a webhook is Fluent's.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use event_model::{Headers, Inbound};
+/// use fluent_verifier::{KeyRing, PublicKey, SignatureError, Signatures, Verifier, WebhookVerifier};
+/// # use event_model::Timestamp;
+/// # const KEY: &str = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCeP6oV5Lf0nAbG5ZxbgPoINdaG2dA3mJiWf7derYskfMNw2Qkv/iXGK/rWouzuQcQGhekKMPPbrQiqG3VqKQERyYUmcYckROys44uVIKRcKCjnfhC22PKYEmyXixlTTq9HqLRMNuGVVrddQap5vRuPNv8TxwAJLPdQZ2V/UzNdfQIDAQAB";
+///
+/// let key = PublicKey::parse(KEY)?;
+/// let ring = KeyRing::new([("sydney_sandbox".parse()?, key)])?;
+/// let verifier = WebhookVerifier::new(Arc::new(ring), Signatures::default());
+///
+/// let mut webhook = Inbound {
+///     body: "{}".into(),
+///     headers: Headers::default(),
+///     received_at: Timestamp::UNIX_EPOCH,
+/// };
+/// assert_eq!(verifier.verify(webhook.clone()).unwrap_err(), SignatureError::Missing);
+///
+/// webhook.headers.push("fluent-signature", "bm90IG1pbmU=");
+/// assert!(matches!(verifier.verify(webhook).unwrap_err(), SignatureError::Mismatch(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Another scheme is another implementation. This one believes one peer's secret header, and is as
+/// good as the secret:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use event_model::{Algorithm, Evidence, Inbound, KeyId, Proof};
+/// use fluent_verifier::{SignatureError, Verifier};
+///
+/// #[derive(Debug)]
+/// struct SharedSecret {
+///     secret: Vec<u8>,
+///     key: Arc<KeyId>,
+/// }
+///
+/// impl Verifier for SharedSecret {
+///     fn check(&self, inbound: &Inbound) -> Result<Evidence, SignatureError> {
+///         let mut values = inbound.headers.all("x-shared-secret");
+///         let value = values.next().ok_or(SignatureError::Missing)?;
+///         if value != self.secret {
+///             return Err(SignatureError::Mismatch(Algorithm::Sha512));
+///         }
+///         Ok(Evidence {
+///             proof: Proof::Signed(Algorithm::Sha512),
+///             key: Arc::clone(&self.key),
+///             signature: String::new(),
+///         })
+///     }
+/// }
+/// ```
 pub trait Verifier: fmt::Debug + Send + Sync {
     /// Returns the evidence that `inbound` is genuine, over its exact body.
     fn check(&self, inbound: &Inbound) -> Result<Evidence, SignatureError>;

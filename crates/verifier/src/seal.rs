@@ -134,7 +134,7 @@ impl SealPair {
     /// Generates a pair from the system's randomness; `None` if that is not available.
     ///
     /// ```
-    /// use verifier::{SealKeys, SealPair, SealingKey};
+    /// use fluent_verifier::{SealKeys, SealPair, SealingKey};
     ///
     /// let pair = SealPair::generate().unwrap();
     /// assert!(SealingKey::parse(&pair.private).is_ok());

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt};
+use fluent_dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::fs::{File, OpenOptions};
@@ -61,20 +61,18 @@ async fn open(path: &PathBuf) -> std::io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use fluent_dispatch::testing;
 
     #[tokio::test]
     async fn an_event_is_a_line() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = FileSettings {
-            path: "events.txt".into(),
-        };
-        let dispatcher = FileDispatcher::open(settings, &OpenContext::new("r", folder.path()))
+        let table = r#"{ "path": "events.txt" }"#;
+        let dispatcher = testing::open::<FileDispatcher>(table, folder.path())
             .await
             .unwrap();
 
-        let event = dispatch::testing::event("OrderStatusChange", "HD_1");
-        let cx = Context::new("r", event.id().to_string(), Duration::from_secs(1));
+        let event = testing::event("OrderStatusChange", "HD_1");
+        let cx = testing::context(&event);
         dispatcher.dispatch(&event, &cx).await.unwrap();
 
         let text = std::fs::read_to_string(folder.path().join("events.txt")).unwrap();
@@ -86,13 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_folder_that_is_not_there_is_found_at_the_start() {
-        let settings = FileSettings {
-            path: "nowhere/events.txt".into(),
-        };
-        assert!(
-            FileDispatcher::open(settings, &OpenContext::new("r", "/"))
-                .await
-                .is_err()
-        );
+        let table = r#"{ "path": "nowhere/events.txt" }"#;
+        assert!(testing::open::<FileDispatcher>(table, "/").await.is_err());
     }
 }

@@ -6,7 +6,7 @@ fn check(table: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("application.yml");
     let route = format!("    - {{ name: audit, match: {{}}, dispatcher: file, file: {table} }}");
-    let settings = dispatch::testing::application(&route);
+    let settings = fluent_dispatch::testing::application(&route);
     std::fs::write(&config, settings).unwrap();
     Command::new(env!("CARGO_BIN_EXE_my-dispatcher"))
         .args(["check", "--config"])

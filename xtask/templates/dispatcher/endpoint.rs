@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
-use dispatch___snake__::__Name__Dispatcher;
+use fluent_dispatch___snake__::__Name__Dispatcher;
 use serde_json::json;
 use settings::SettingsTree;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

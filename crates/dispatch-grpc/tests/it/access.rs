@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dispatch::{DispatchError, Dispatcher, Done, OpenContext};
-use dispatch_grpc::Remote;
+use fluent_dispatch_grpc::Remote;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dispatch::{AnyDispatcher, Dispatcher};
-use dispatch_grpc::Server;
+use fluent_dispatch_grpc::Server;
 use process::Shutdown;
 use serde_json::json;
 use tokio::net::TcpListener;

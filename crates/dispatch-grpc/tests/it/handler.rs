@@ -9,7 +9,7 @@ use std::time::Duration;
 use dispatch::{
     AnyDispatcher, BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext,
 };
-use dispatch_grpc::{Remote, Server};
+use fluent_dispatch_grpc::{Remote, Server};
 use grpc::{GrpcServer, Routes};
 use process::{Readiness, Shutdown};
 use serde_json::Value;

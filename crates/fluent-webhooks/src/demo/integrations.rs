@@ -1,5 +1,6 @@
 //! The sample routes of `config/integrations`, as they are shipped, except for the addresses of
-//! their systems and for their retry times.
+//! their systems and for their retry times. A link to that folder stands beside this file, since a
+//! crate is published with the files in its own folder alone.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use anyhow::Context;
 
 macro_rules! samples {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../../../config/integrations/", $name)))),*]
+        [$(($name, include_str!(concat!("integrations/", $name)))),*]
     };
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Account, Accounts, SystemClock};
-use gateway::{Bounds, Ports, Senders};
+use fluent_gateway::{Bounds, Ports, Senders};
 use process::Shutdown;
 use queue_embedded::{Embedded, Options};
 use settings::OnMalformed;
@@ -50,15 +50,16 @@ impl Door {
             path: PATH.into(),
             malformed: OnMalformed::Quarantine,
             senders: senders.clone(),
-            rejected: gateway::RejectedCapture::disabled(),
-            refused: gateway::RefusedAccounts::new(Accounts::default()),
-            seen: gateway::SeenEventsRecorder::default(),
+            rejected: fluent_gateway::RejectedCapture::disabled(),
+            refused: fluent_gateway::RefusedAccounts::new(Accounts::default()),
+            seen: fluent_gateway::SeenEventsRecorder::default(),
         };
         let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        let router = gateway::router(ports, &bounds);
-        let serving = gateway::serve(listener, None, router, bounds, senders, shutdown.clone());
+        let router = fluent_gateway::router(ports, &bounds);
+        let serving =
+            fluent_gateway::serve(listener, None, router, bounds, senders, shutdown.clone());
         shutdown.spawn_detached(serving);
         Self {
             address,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use grpc::{GrpcServer, Routes, UnknownTimes};
+use fluent_grpc::{GrpcServer, Routes, UnknownTimes};
 use process::{Readiness, Shutdown};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use settings::{OperatorSettings, OperatorTls, Role, TokenSettings};

@@ -1,6 +1,6 @@
 //! An event whose id the server knows, but which it has lost, is published again, whoever asks.
 
-use queue_nats::JetStream;
+use fluent_queue_nats::JetStream;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use event_model::{Event, SystemClock};
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Presence, Upstream};
-use queue_nats::{JetStream, Options, cluster::Cluster};
 
 async fn world() -> (Servers, Arc<JetStream>) {
     let servers = Servers::start(1, &nats_server::Options::default()).unwrap();

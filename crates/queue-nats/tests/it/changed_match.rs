@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::PullConsumer;
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
     Disposition, Intake, Lifecycle, MatchFields, Route, RouteFilter, RouteState, Source,
     StartPosition, Upstream,
 };
-use queue_nats::{JetStream, Options, cluster::Cluster};
 use tokio::time::{sleep, timeout};
 
 use crate::joining::{names, open, set, settlement, world};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
+use fluent_queue_nats::JetStream;
 use queue::conformance::event;
 use queue::{Disposition, Intake, Lifecycle, Pause, Route, Source, StartPosition, Upstream};
-use queue_nats::JetStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{route, settlement, world};

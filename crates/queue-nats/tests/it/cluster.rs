@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fluent_queue_nats::cluster::{Cluster, StreamState};
+use fluent_queue_nats::{Identity, Options, Tls};
 use nats_server::Cluster as Servers;
-use queue_nats::cluster::{Cluster, StreamState};
-use queue_nats::{Identity, Options, Tls};
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
 fn servers(more: &str) -> Servers {

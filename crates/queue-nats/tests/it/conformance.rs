@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use event_model::SystemClock;
+use fluent_queue_nats::{JetStream, Options, cluster};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use history_index::Index;
 use nats_server::Cluster;
 use queue::conformance::{Harness, Queue};
-use queue_nats::{JetStream, Options, cluster};
 
 use crate::proxy::Proxy;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::SystemClock;
+use fluent_queue_nats::{Identity, JetStream, Options, cluster::Cluster};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{Disposition, Intake, Lifecycle, Route, Source, StartPosition};
-use queue_nats::{Identity, JetStream, Options, cluster::Cluster};
 use tokio::time::{Instant, timeout};
 
 use crate::joining::{open, route, settlement, world};

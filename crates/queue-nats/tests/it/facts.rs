@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use event_model::{Environment, EventId, SystemClock, Timestamp};
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use futures::StreamExt;
 use queue::conformance::event;
 use queue::facts::{reconciled_pair, set_reconciled, set_spool, spools};
 use queue::{Lifecycle, QueueError, SpoolWatermark};
-use queue_nats::{JetStream, Options, cluster::Cluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reconciled_events_that_fill_their_room_leave_every_other_mark_its_own() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, SystemClock, Timestamp};
+use fluent_queue_nats::JetStream;
 use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
@@ -12,7 +13,6 @@ use queue::{
     PAUSES_WITHIN, Pause, Position, ReceivedQuery, ReplayOutcome, Route, RouteFilter, Settlement,
     Source, StartPosition, StoryState,
 };
-use queue_nats::JetStream;
 
 use crate::joining::world;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, QueueError, Upstream};
-use queue_nats::{JetStream, Options, cluster::Cluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_stream_refuses_and_takes_again_when_there_is_room() {

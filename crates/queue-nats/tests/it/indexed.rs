@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_model::{SystemClock, Timestamp};
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
@@ -11,7 +12,6 @@ use queue::{
     Attempt, DeadReason, Disposition, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement,
     Source, StartPosition,
 };
-use queue_nats::{JetStream, Options, cluster::Cluster};
 
 async fn world() -> (Servers, Options) {
     let servers = Servers::start(1, &nats_server::Options::default()).unwrap();

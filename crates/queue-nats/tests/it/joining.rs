@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{SystemClock, Timestamp};
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use futures::StreamExt;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
@@ -12,7 +13,6 @@ use queue::{
     Attempt, Consumer, DeadQuery, DeadReason, Delivery, Disposition, Intake, Lifecycle,
     MatchFields, Outcome, Route, RouteFilter, Settlement, Source, StartPosition,
 };
-use queue_nats::{JetStream, Options, cluster::Cluster};
 
 pub(crate) async fn world() -> (Servers, Options) {
     let servers = Servers::start(1, &nats_server::Options::default()).unwrap();

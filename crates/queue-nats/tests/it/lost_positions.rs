@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use fluent_queue_nats::cluster::Cluster;
 use queue::conformance::event;
 use queue::{Consumer, Disposition, Intake, Lifecycle, Route, Source, StartPosition, Upstream};
-use queue_nats::cluster::Cluster;
 use tokio::time::timeout;
 
 use crate::joining::{names, open, route, set, settlement, world};

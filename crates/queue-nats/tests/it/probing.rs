@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
+use fluent_queue_nats::JetStream;
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Route, RouteFilter, Source, StartPosition};
-use queue_nats::JetStream;
 
 use crate::joining::world;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
+use fluent_queue_nats::cluster::Cluster;
+use fluent_queue_nats::{JetStream, Options};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, QueueError};
-use queue_nats::cluster::Cluster;
-use queue_nats::{JetStream, Options};
 
 /// A server may not know yet who stores a stream that was made a moment ago, and no server does
 /// while a leader is chosen: the answer is the same as for a stream that is made a little later,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use event_model::SystemClock;
+use fluent_queue_nats::JetStream;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{AttemptQuery, DeadQuery, DeadReason, Disposition, Source, Upstream};
-use queue_nats::JetStream;
 use tokio::time::timeout;
 
 use crate::joining::{route, settlement, world};

@@ -1,7 +1,7 @@
 //! The keys of received events come from headers: comparing them with Fluent's log reads no
 //! bodies.
 
-use queue_nats::JetStream;
+use fluent_queue_nats::JetStream;
 use std::sync::Arc;
 
 use event_model::{Bytes, FluentKey, Timestamp};

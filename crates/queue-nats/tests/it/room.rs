@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use bytes::Bytes;
+use fluent_queue_nats::cluster::Cluster;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
     DeadQuery, DeadReason, Disposition, Intake, Lifecycle, QueueError, Route, Source, StartPosition,
 };
-use queue_nats::cluster::Cluster;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{names, open, route, set, settlement, world};

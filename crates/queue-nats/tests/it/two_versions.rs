@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
+use fluent_queue_nats::{JetStream, Options};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
     Condition, Consumer, Disposition, Intake, Lifecycle, MatchFields, Pause, Route, RouteFilter,
     Source, StartPosition,
 };
-use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 

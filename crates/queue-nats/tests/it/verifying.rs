@@ -9,10 +9,10 @@ use event_model::{
     Account, Accounts, Clock, Event, EventId, Headers, Inbound, KeyName, StoredVerifier,
     SystemClock,
 };
+use fluent_queue_nats::{JetStream, Options};
 use nats_server::Cluster as Servers;
 use queue::facts::{reconciled_pair, set_reconciled};
 use queue::{DeadQuery, DeadReason, Disposition, Intake, Lifecycle, Route, Source, Upstream};
-use queue_nats::{JetStream, Options};
 use simulator::KeyPair;
 use verifier::{
     KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures, Verifier,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{SystemClock, Timestamp};
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use queue::conformance::event;
 use queue::{
     Attempt, Consumer, Delivery, Disposition, Intake, Lifecycle, Outcome, Route, RouteFilter,
     Settlement, Source, StartPosition, Upstream,
 };
-use queue_nats::{JetStream, Options, cluster::Cluster};
 
 const WAITING: usize = 10_000;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock};
+use fluent_queue_nats::{JetStream, cluster::Cluster};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::same_id::Claim;
 use queue::{Intake, Lifecycle, Source};
-use queue_nats::{JetStream, cluster::Cluster};
 use tokio::time::{Instant, sleep};
 
 use crate::joining::{open, world};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
+use fluent_queue_spooled::{Options, Spooled};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle};
-use queue_spooled::{Options, Spooled};
 
 use crate::world::{PATIENCE, World, events, publish};
 
@@ -98,11 +98,12 @@ async fn a_spool_whose_gateway_is_gone_is_drained() {
     drop(spooled);
     world.servers.start_all().unwrap();
 
-    let state = queue_spooled::spool_state(&world.spool()).unwrap();
+    let state = fluent_queue_spooled::spool_state(&world.spool()).unwrap();
     assert_eq!((state.unsent, state.unconfirmed), (50, 50));
-    let drained = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock))
-        .await
-        .unwrap();
+    let drained =
+        fluent_queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock))
+            .await
+            .unwrap();
     assert_eq!(
         (drained.sent, drained.confirmed, drained.refed, drained.left),
         (50, 100, 0, 0)
@@ -170,16 +171,18 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     drop(spooled);
     world.servers.start_all().unwrap();
 
-    let drained = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock))
-        .await
-        .unwrap();
+    let drained =
+        fluent_queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock))
+            .await
+            .unwrap();
     assert_eq!((drained.refed, drained.left), (0, 0));
     assert_eq!(world.wait_for(&[before, after].concat()).await, vec![1; 50]);
     let again =
-        queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await;
+        fluent_queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock))
+            .await;
     assert_eq!(
         again.unwrap(),
-        queue_spooled::DrainReport::default(),
+        fluent_queue_spooled::DrainReport::default(),
         "nothing is left to take over"
     );
 }

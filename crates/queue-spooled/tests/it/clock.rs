@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, SystemClock, Timestamp};
+use fluent_queue_spooled::{Options, Spooled};
 use queue::Lifecycle;
-use queue_spooled::{Options, Spooled};
 
 use crate::world::{World, events, publish};
 

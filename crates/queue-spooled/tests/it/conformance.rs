@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use event_model::SystemClock;
+use fluent_queue_spooled::{Options, Spooled};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::conformance::{IntakeHarness, OpenIntake, intake, lifecycle};
-use queue_spooled::{Options, Spooled};
 
 use crate::world::World;
 

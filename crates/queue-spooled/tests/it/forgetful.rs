@@ -11,7 +11,7 @@ const KEEP: Duration = Duration::from_secs(10);
 /// Waits until the queue has said that it has them, and nothing of them is confirmed yet.
 async fn acknowledged(world: &World, count: u64) {
     world.wait_until_acknowledged().await;
-    let state = queue_spooled::spool_state(&world.spool()).unwrap();
+    let state = fluent_queue_spooled::spool_state(&world.spool()).unwrap();
     assert_eq!(
         state.unconfirmed, count,
         "this machine stood still until they were read back"

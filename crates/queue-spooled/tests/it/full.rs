@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, SystemClock};
+use fluent_queue_spooled::{Options, Spooled};
 use queue::{Intake, Lifecycle, QueueError};
-use queue_spooled::{Options, Spooled};
 
 use crate::world::{World, events};
 
@@ -66,7 +66,7 @@ async fn an_event_that_does_not_fit_holds_up_no_other() {
     world.wait_for(&[same_entity]).await;
     world.wait_until_empty().await;
     assert_eq!(
-        queue_spooled::spool_state(&world.spool())
+        fluent_queue_spooled::spool_state(&world.spool())
             .unwrap()
             .set_aside,
         1
@@ -91,7 +91,7 @@ async fn among_many_it_alone_is_set_aside() {
     world.servers.start_all().unwrap();
     world.wait_for(&events).await;
     world.wait_until_empty().await;
-    let set_aside = queue_spooled::spool_state(&world.spool())
+    let set_aside = fluent_queue_spooled::spool_state(&world.spool())
         .unwrap()
         .set_aside;
     assert_eq!(set_aside, 1, "the large one, and no other");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{Event, SystemClock};
+use fluent_queue_spooled::{Options, Spooled};
 use nats_server::Cluster;
 use queue::Intake;
 use queue_nats::{JetStream, cluster};
-use queue_spooled::{Options, Spooled};
 use tempfile::TempDir;
 
 /// Longest wait for something that must happen.
@@ -140,7 +140,11 @@ impl World {
     /// Waits until the queue has acknowledged everything.
     pub(crate) async fn wait_until_acknowledged(&self) {
         let began = Instant::now();
-        while queue_spooled::spool_state(&self.spool()).unwrap().unsent > 0 {
+        while fluent_queue_spooled::spool_state(&self.spool())
+            .unwrap()
+            .unsent
+            > 0
+        {
             assert!(began.elapsed() < PATIENCE, "not everything is acknowledged");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -150,7 +154,7 @@ impl World {
     pub(crate) async fn wait_until_empty(&self) {
         let began = Instant::now();
         loop {
-            let state = queue_spooled::spool_state(&self.spool()).unwrap();
+            let state = fluent_queue_spooled::spool_state(&self.spool()).unwrap();
             if state.unsent + state.unconfirmed + state.quarantined == 0 {
                 return;
             }

@@ -3,6 +3,50 @@
 //! An adapter with all roles hands [`all`] a function that makes fresh [`Harness`]es; one that is
 //! an intake alone, as a spool is, hands its [`IntakeHarness`]es to [`intake::all`] and
 //! [`lifecycle::all`]. Times are real and leases short; each check has a store of its own.
+//!
+//! ```no_run
+//! use fluent_queue::conformance::{self, Harness, Queue};
+//! use futures::future::BoxFuture;
+//!
+//! /// A server of its own, with one store of ours.
+//! #[derive(Debug)]
+//! struct Server;
+//!
+//! impl Server {
+//!     fn queue(&self) -> Queue {
+//!         // Queue::new(Arc::new(MyQueue::open(self)), Arc::new(MyStores::open(self)))
+//!         # unimplemented!()
+//!     }
+//! }
+//!
+//! impl Harness for Server {
+//!     fn open(&self) -> BoxFuture<'_, Queue> {
+//!         Box::pin(async { self.queue() })
+//!     }
+//!
+//!     fn open_forgetful(&self) -> BoxFuture<'_, Queue> {
+//!         // With the shortest retention there is.
+//!         Box::pin(async { self.queue() })
+//!     }
+//!
+//!     fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue> {
+//!         // Nothing of it may be closed in an orderly way.
+//!         Box::pin(async move {
+//!             std::mem::forget(queue);
+//!             self.queue()
+//!         })
+//!     }
+//!
+//!     fn forget_attempts(&self) -> BoxFuture<'_, ()> {
+//!         Box::pin(async {})
+//!     }
+//! }
+//!
+//! // In a test of the adapter:
+//! async fn keeps_every_promise() {
+//!     conformance::all(async || Box::new(Server) as Box<dyn Harness>).await;
+//! }
+//! ```
 
 pub mod intake;
 pub mod lifecycle;

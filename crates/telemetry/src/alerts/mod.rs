@@ -1,7 +1,7 @@
 //! Alerts: one table for Prometheus, for the lines of `status` and for the pages of the runbook.
 //!
 //! `config/observe/alerts.yml` and the index of `docs/runbook` are made from it:
-//! `UPDATE_EXPECT=1 cargo test -p telemetry`.
+//! `UPDATE_EXPECT=1 cargo test -p fluent-telemetry`.
 
 mod table;
 

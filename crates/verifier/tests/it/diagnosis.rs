@@ -1,7 +1,7 @@
 //! Diagnoses of signatures that do not verify.
 
 use event_model::{Algorithm, Proof};
-use verifier::{Alteration, Diagnosis, SignatureError, diagnose};
+use fluent_verifier::{Alteration, Diagnosis, SignatureError, diagnose};
 
 use crate::support::{BODY, LARGE, PRODUCTION, SANDBOX, both, inbound, ring};
 

@@ -4,10 +4,10 @@
 use std::sync::LazyLock;
 
 use event_model::Algorithm;
+use fluent_verifier::{AwsLc, Pkcs1, RustCrypto};
 use rsa::BigUint;
 use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 use simulator::KeyPair;
-use verifier::{AwsLc, Pkcs1, RustCrypto};
 
 use crate::support::{BODY, SANDBOX, public};
 
@@ -53,7 +53,7 @@ fn padded(number: &BigUint, length: usize) -> Vec<u8> {
 }
 
 fn implementations(algorithm: Algorithm) -> Vec<Box<dyn Pkcs1>> {
-    static KEY: LazyLock<verifier::PublicKey> = LazyLock::new(|| public(&SANDBOX));
+    static KEY: LazyLock<fluent_verifier::PublicKey> = LazyLock::new(|| public(&SANDBOX));
     let mut all: Vec<Box<dyn Pkcs1>> = vec![Box::new(RustCrypto::new(&KEY, algorithm))];
     if algorithm == Algorithm::Sha512 {
         all.push(Box::new(AwsLc::sha512(&KEY).unwrap()));
@@ -178,8 +178,8 @@ fn a_cube_root_forgery_finds_no_key() {
     let pem =
         rsa::pkcs8::EncodePublicKey::to_public_key_pem(&key, rsa::pkcs8::LineEnding::LF).unwrap();
     assert_eq!(
-        verifier::PublicKey::parse(&pem),
-        Err(verifier::InvalidKey::Exponent)
+        fluent_verifier::PublicKey::parse(&pem),
+        Err(fluent_verifier::InvalidKey::Exponent)
     );
 }
 

@@ -1,9 +1,9 @@
 //! Texts that are public keys, and texts that are not.
 
+use fluent_verifier::{InvalidKey, InvalidRing, KeyRing, PublicKey};
 use rsa::pkcs8::{EncodePublicKey, LineEnding};
 use rsa::{BigUint, RsaPublicKey};
 use simulator::KeyPair;
-use verifier::{InvalidKey, InvalidRing, KeyRing, PublicKey};
 
 use crate::support::{LARGE, SANDBOX, public};
 

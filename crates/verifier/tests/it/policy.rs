@@ -2,7 +2,7 @@
 
 use event_model::Algorithm::{Md5, Sha512};
 use event_model::Proof;
-use verifier::{SignatureError, Signatures, Verifier, WebhookVerifier};
+use fluent_verifier::{SignatureError, Signatures, Verifier, WebhookVerifier};
 
 use crate::support::{BODY, LARGE, PRODUCTION, SANDBOX, both, inbound, ring, verify};
 

@@ -72,7 +72,7 @@ proptest! {
         let mut inbound = crate::support::inbound(BODY, &[]);
         inbound.headers = headers;
         let ring = crate::support::ring(&[("sydney_sandbox", &SANDBOX)]);
-        let verifier = verifier::WebhookVerifier::new(ring, both());
-        prop_assert!(verifier::Verifier::check(&verifier, &inbound).is_err());
+        let verifier = fluent_verifier::WebhookVerifier::new(ring, both());
+        prop_assert!(fluent_verifier::Verifier::check(&verifier, &inbound).is_err());
     }
 }

