@@ -40,7 +40,11 @@ enum Task {
         args: Vec<String>,
     },
     /// Run everything that must pass before a change lands
-    Test,
+    Test {
+        /// Only the steps whose names contain this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
     /// Measure speed beside its floors
     Bench {
         /// Passed on: `--json`, `--quick`
@@ -72,7 +76,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Demo { args } => demo::run(&args),
-        Task::Test => test::run_steps(),
+        Task::Test { only } => test::run_steps(only.as_deref()),
         Task::Bench { args } => bench::run(&args),
         Task::Nats(args) => nats::run(args),
         Task::Faults { args } => faults::run(&args),

@@ -1,16 +1,18 @@
 //! `cargo xtask test`: everything that must pass before a change lands.
 
+mod outside;
 mod programs;
+mod publishing;
 
 use std::fs;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use comfy_table::{Table, presets};
 
-use crate::{cargo, demo, new_dispatcher, root, run, target};
+use crate::{cargo, demo, run, target};
 
 /// The version that is installed if cargo-deny is missing.
 const CARGO_DENY: &str = "0.20.2";
@@ -27,7 +29,7 @@ const REACHED_WITHIN: Duration = Duration::from_secs(5);
 
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 14] = [
     ("format", format),
     ("lints", lints),
     ("docs", docs),
@@ -35,19 +37,31 @@ const STEPS: [Step; 10] = [
     ("advisories", advisories),
     ("a NATS server", nats),
     ("tests", tests),
-    ("the outside workspace", outside),
-    ("a new dispatcher", made_anew),
+    ("the outside workspace", outside::example),
+    ("a dispatcher by the how-to", outside::by_the_how_to),
+    ("a new dispatcher", outside::made_anew),
+    ("publishing, as a dry run", publishing::dry_run),
+    ("the oldest Rust that works", publishing::oldest_rust),
+    ("compatibility with the release", publishing::compatible),
     ("demo --once", demo_once),
 ];
 
-/// Runs every step, and stops at the first failure.
-pub(crate) fn run_steps() -> anyhow::Result<()> {
+/// Runs every step, or those whose names contain `only`, and stops at the first failure.
+pub(crate) fn run_steps(only: Option<&str>) -> anyhow::Result<()> {
+    let is_wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let steps: Vec<Step> = STEPS.into_iter().filter(|step| is_wanted(step.0)).collect();
+    if steps.is_empty() {
+        bail!(
+            "no step has such a name: {}",
+            STEPS.map(|(name, _)| name).join(", ")
+        );
+    }
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_header(["step", "result", "took"]);
     let mut not_checked = 0;
-    for (name, step) in STEPS {
+    for (name, step) in steps {
         println!("\n== {name}");
         let began = Instant::now();
         let result = step().with_context(|| format!("step `{name}` failed"))?;
@@ -55,6 +69,9 @@ pub(crate) fn run_steps() -> anyhow::Result<()> {
         table.add_row([name, &result, &seconds(began.elapsed())]);
     }
     match not_checked {
+        0 if only.is_some() => {
+            println!("\n{table}\n\nok: these passed, and the others did not run")
+        }
         0 => println!("\n{table}\n\nok: everything passed"),
         _ => println!("\n{table}\n\nok, but {not_checked} of it was NOT CHECKED"),
     }
@@ -97,7 +114,7 @@ fn docs() -> anyhow::Result<String> {
 }
 
 fn deny() -> anyhow::Result<String> {
-    install_deny()?;
+    ensure_installed("deny", CARGO_DENY)?;
     run(&mut cargo(&[
         "deny",
         "--log-level",
@@ -110,22 +127,24 @@ fn deny() -> anyhow::Result<String> {
     Ok("ok".to_owned())
 }
 
-fn install_deny() -> anyhow::Result<()> {
-    let there = cargo(&["deny", "--version"])
+/// Installs a command of cargo's in this version, if it is missing.
+fn ensure_installed(command: &str, version: &str) -> anyhow::Result<()> {
+    let there = cargo(&[command, "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()?;
     if there.success() {
         return Ok(());
     }
-    println!("installing cargo-deny {CARGO_DENY} (a few minutes, once) ...");
+    let package = format!("cargo-{command}");
+    println!("installing {package} {version} (a few minutes, once) ...");
     run(&mut cargo(&[
         "install",
-        "cargo-deny",
+        &package,
         "--quiet",
         "--locked",
         "--version",
-        CARGO_DENY,
+        version,
     ]))
 }
 
@@ -208,46 +227,6 @@ fn tests() -> anyhow::Result<String> {
             ))
         }
     }
-}
-
-/// Builds and tests the example of a dispatcher outside the workspace, which has only the public
-/// API.
-fn outside() -> anyhow::Result<String> {
-    let manifest = root().join("examples/my-dispatcher/Cargo.toml");
-    let mut test = Command::new(env!("CARGO"));
-    // The same target folder, so that nothing is built a second time.
-    test.args(["test", "--manifest-path"])
-        .arg(manifest)
-        .env("CARGO_TARGET_DIR", target());
-    run(&mut test)?;
-    Ok("ok".to_owned())
-}
-
-/// Builds and tests a dispatcher made by `new-dispatcher`, in a copy of this workspace.
-fn made_anew() -> anyhow::Result<String> {
-    let copy = target().join("new-dispatcher");
-    if copy.exists() {
-        fs::remove_dir_all(&copy)?;
-    }
-    let mut git = Command::new("git");
-    let listed = git
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root())
-        .output()?;
-    for file in String::from_utf8_lossy(&listed.stdout).lines() {
-        let from = root().join(file);
-        let to = copy.join(file);
-        if from.is_file() {
-            fs::create_dir_all(to.parent().unwrap_or(&copy))?;
-            fs::copy(from, to)?;
-        }
-    }
-    new_dispatcher::make(&copy, "ship-it")?;
-    let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--quiet", "--package", "fluent-dispatch-ship-it"])
-        .current_dir(&copy);
-    run(test.env("CARGO_TARGET_DIR", target()))?;
-    Ok("ok".to_owned())
 }
 
 fn demo_once() -> anyhow::Result<String> {
