@@ -1,30 +1,21 @@
 //! `cargo xtask bench`: measurements.
 
-use crate::cargo;
+use std::process::Command;
+
+use crate::{build, target};
 
 /// Builds for release and measures; see `crates/e2e/src/bin/bench`.
-#[expect(clippy::print_stderr, reason = "its output may be for a machine")]
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
-    eprintln!("Building for speed (about five minutes the first time) ...");
-    let build = [
-        "build",
+    // Of one package: with others beside it, its dependencies would have other features, and running
+    // it would build all of them again.
+    build(&[
         "--release",
-        "--quiet",
+        "--package",
+        "e2e",
         "--bin",
         "pipeline",
         "--bin",
         "bench",
-    ];
-    crate::run(&mut cargo(&build))?;
-    let bench = [
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "e2e",
-        "--bin",
-        "bench",
-        "--",
-    ];
-    crate::run(cargo(&bench).args(args))
+    ])?;
+    crate::run(Command::new(target().join("release/bench")).args(args))
 }

@@ -136,6 +136,12 @@ fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Builds something, with cargo's own progress. That is on standard error, since the output of what
+/// is built may be for a machine.
+fn build(args: &[&str]) -> anyhow::Result<()> {
+    run(cargo(&["build"]).args(args))
+}
+
 /// Runs a command. Fails if the command fails.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command

@@ -8,7 +8,7 @@ use cargo_metadata::Package;
 use super::*;
 
 /// What nobody needs outside this repository.
-const UNPUBLISHED: [&str; 3] = ["e2e", "nats-server", "xtask"];
+const UNPUBLISHED: [&str; 4] = ["e2e", "nats-server", "xtask", "xtask-start"];
 
 fn published() -> Vec<Package> {
     let packages = metadata().unwrap().packages;
