@@ -4,14 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use comfy_table::{Table, presets};
 
-use crate::{cargo, root, sbom, target};
+use crate::{cargo, debug_info, root, sbom, target};
 
-/// Strips symbols, so that what is deployed is small. Figures and traces of panics need no line
-/// numbers.
-const STRIP: &str = "profile.release.strip=\"symbols\"";
+/// Builds with symbols and lines, which are then moved into a file of their own.
+const WITH_SYMBOLS: &str = "profile.release.strip=\"none\"";
+
+/// Largest program. The next dependency that doubles it is to be noticed here.
+const MAX_BYTES: u64 = 45_000_000;
 
 /// The stages that can be deployed: name, and program, which has the name of its package.
 const STAGES: [(&str, &str); 3] = [
@@ -62,8 +64,8 @@ pub(crate) struct Args {
     no_images: bool,
 }
 
-/// Builds release binaries into `target/dist`, with a bill of materials beside each, and an image
-/// of each.
+/// Builds release binaries into `target/dist`, with their debug information and a bill of materials
+/// beside each, and an image of each.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let stages = stages()?;
     let known = stages
@@ -104,9 +106,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses to build with fail points, by which tests end a process: an environment variable or a
-/// mistake in a manifest must not bring them into what is deployed.
-fn ensure_no_fail_points(program: &str) -> anyhow::Result<()> {
+/// Refuses to build with fail points, by which tests end a process, or with what our crates have for
+/// tests alone: an environment variable or a mistake in a manifest must not bring them into what is
+/// deployed.
+fn ensure_no_test_features(program: &str) -> anyhow::Result<()> {
     let mut tree = cargo(&[
         "tree",
         "--package",
@@ -121,29 +124,33 @@ fn ensure_no_fail_points(program: &str) -> anyhow::Result<()> {
         .output()
         .context("cargo tree does not run")?;
     let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
-    match tree.lines().find(|line| has_fail_points(line)) {
-        Some(line) => bail!("{program} would be built with fail points: {line}"),
+    match tree.lines().find(|line| has_test_features(line)) {
+        Some(line) => bail!("{program} would be built with what is for tests alone: {line}"),
         None if !tree.contains(program) => bail!("cargo tree says nothing of {program}"),
         None => Ok(()),
     }
 }
 
-/// True if a line of `cargo tree` names a package that is built with fail points.
-fn has_fail_points(line: &str) -> bool {
-    line.rsplit(' ')
-        .next()
-        .is_some_and(|features| features.split(',').any(|feature| feature == "failpoints"))
+/// True if a line of `cargo tree` names a package that is built with fail points, or one of ours
+/// with other features for tests.
+fn has_test_features(line: &str) -> bool {
+    let features = line.rsplit(' ').next().unwrap_or_default();
+    let is_ours = line.starts_with("fluent-");
+    features.split(',').any(|feature| match feature {
+        "failpoints" => true,
+        "conformance" | "testing" => is_ours,
+        _ => false,
+    })
 }
 
 fn binary(program: &str) -> anyhow::Result<u64> {
-    ensure_no_fail_points(program)?;
-    println!("Building {program} for release (about five minutes the first time) ...");
+    ensure_no_test_features(program)?;
+    println!("Building {program} for release");
     crate::run(&mut cargo(&[
         "build",
         "--release",
         "--config",
-        STRIP,
-        "--quiet",
+        WITH_SYMBOLS,
         "--package",
         program,
         "--bin",
@@ -154,7 +161,18 @@ fn binary(program: &str) -> anyhow::Result<u64> {
     let built = folder.join(program);
     fs::copy(target().join("release").join(program), &built)
         .with_context(|| format!("copying {program}"))?;
-    Ok(fs::metadata(built)?.len())
+    debug_info::separate(&built)?;
+    let size = fs::metadata(built)?.len();
+    ensure_small(program, size)?;
+    Ok(size)
+}
+
+fn ensure_small(program: &str, size: u64) -> anyhow::Result<()> {
+    ensure!(
+        size <= MAX_BYTES,
+        "{program} has {size} bytes without its debug information: expected at most {MAX_BYTES}"
+    );
+    Ok(())
 }
 
 /// The public certificate authorities of this machine: an image needs them, and its base image
@@ -211,14 +229,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_deployed_has_no_fail_points() {
-        assert!(has_fail_points("fail v0.5.1 default,failpoints"));
-        assert!(has_fail_points(
-            "queue-nats v0.1.0 (crates/queue-nats) failpoints"
+    fn a_program_that_grew_is_refused() {
+        assert!(ensure_small("fluent-gateway", MAX_BYTES).is_ok());
+        assert!(ensure_small("fluent-gateway", MAX_BYTES + 1).is_err());
+    }
+
+    #[test]
+    fn what_is_deployed_has_nothing_for_tests() {
+        assert!(has_test_features("fail v0.5.1 default,failpoints"));
+        assert!(has_test_features(
+            "fluent-queue-nats v0.1.0 (crates/queue-nats) failpoints"
         ));
-        assert!(!has_fail_points("fail v0.5.1 default"));
+        assert!(has_test_features(
+            "fluent-queue v0.1.0 (crates/queue) conformance"
+        ));
+        assert!(!has_test_features("fail v0.5.1 default"));
+        assert!(!has_test_features("opentelemetry_sdk v0.33.1 testing"));
         for (_, program) in STAGES {
-            ensure_no_fail_points(program).unwrap();
+            ensure_no_test_features(program).unwrap();
         }
     }
 }

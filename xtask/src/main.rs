@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "chores speak to people")]
 
 mod bench;
+mod debug_info;
 mod demo;
 mod dist;
 mod faults;
