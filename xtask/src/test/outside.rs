@@ -39,11 +39,9 @@ pub(super) fn by_the_how_to() -> anyhow::Result<String> {
         let is_there = files.iter().any(|(name, _)| name == needed);
         ensure!(is_there, "{HOW_TO} has no {needed}");
     }
-    // The versions and profiles of the example, so that nothing is built a second time.
+    // The versions of the example, so that nothing is built a second time.
     let lock = root().join("examples/my-dispatcher/Cargo.lock");
     fs::copy(lock, folder.join("Cargo.lock"))?;
-    fs::create_dir(folder.join(".cargo"))?;
-    fs::write(folder.join(".cargo/config.toml"), profiles()?)?;
     test_in(&folder, &[])?;
     // It knows its own table, and says what is missing.
     let schema = Command::new(target().join("debug/my-dispatcher"))
@@ -78,11 +76,14 @@ pub(super) fn made_anew() -> anyhow::Result<String> {
     test_in(&copy, &["--package", "fluent-dispatch-ship-it"])
 }
 
-/// Runs the tests of a workspace, built into the same target folder, so that nothing is built a
-/// second time.
+/// Runs the tests of a workspace, built into the same target folder and with the same profiles, so
+/// that nothing is built a second time.
 fn test_in(folder: &Path, args: &[&str]) -> anyhow::Result<String> {
+    let profiles = target().join("profiles.toml");
+    fs::write(&profiles, self::profiles()?)?;
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--quiet"])
+    test.args(["test", "--quiet", "--config"])
+        .arg(profiles)
         .args(args)
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", target());
