@@ -21,7 +21,9 @@ pub struct Options {
     pub programs: PathBuf,
     /// fsync after every write. The server's default is every two minutes.
     pub sync_always: bool,
-    /// Most bytes that JetStream may store.
+    /// Most bytes that JetStream may store. Servers reserve what each stream may have at most: with
+    /// the product's defaults that is 23 GiB, and a server like those of `config/nats` has room for
+    /// it.
     pub max_file: String,
     /// More lines of configuration: accounts, permissions, TLS.
     pub more: String,
@@ -56,7 +58,7 @@ impl Default for Options {
         Self {
             programs: programs(),
             sync_always: false,
-            max_file: "8GB".to_owned(),
+            max_file: "30GB".to_owned(),
             more: String::new(),
             files: Vec::new(),
             folder: None,

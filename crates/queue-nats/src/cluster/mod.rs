@@ -4,6 +4,7 @@
 
 mod drift;
 mod layout;
+mod room;
 mod route_ports;
 
 use std::fmt;
@@ -193,9 +194,12 @@ impl Cluster {
     async fn make(&self, wanted: Config, deadline: Instant) -> Result<StreamState, QueueError> {
         let subject = format!("STREAM.CREATE.{}", wanted.name);
         let made = api::until_settled(deadline, || api::ask::<Info>(&self.link, &subject, &wanted));
-        made.await
-            .map(|_| StreamState::Made)
-            .map_err(|error| error.of("making a stream"))
+        match made.await {
+            Ok(_) => Ok(StreamState::Made),
+            Err(error) => {
+                Err(room::error_of_making(&self.link, &wanted, &self.layout, error).await)
+            }
+        }
     }
 
     async fn change(

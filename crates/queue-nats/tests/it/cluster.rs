@@ -26,6 +26,42 @@ fn options(servers: &Servers) -> Options {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn servers_for_development_have_room_for_the_defaults() {
+    for count in [1, 3] {
+        let servers = Servers::start(count, &nats_server::Options::default()).unwrap();
+        let mut options = Options::new(servers.urls());
+        options.layout.replicas = count;
+        let cluster = Cluster::connect(&options).await.unwrap();
+        assert!(cluster.init().await.unwrap().is_good(), "{count} servers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_does_not_fit_says_how_much_it_needs_and_where_that_is_set() {
+    for count in [1, 3] {
+        let small = nats_server::Options {
+            max_file: "1GB".to_owned(),
+            ..nats_server::Options::default()
+        };
+        let servers = Servers::start(count, &small).unwrap();
+        let mut options = Options::new(servers.urls());
+        options.layout.replicas = count;
+        let cluster = Cluster::connect(&options).await.unwrap();
+        let error = cluster.init().await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        for part in [
+            "FLUENT_EVENTS may have 10.0 GiB",
+            "all streams together 2",
+            "0 MiB are reserved so far",
+            "`max_file`",
+            "`queue.retention.bytes` in the settings, which is 10.0 GiB",
+        ] {
+            assert!(cause.contains(part), "{part}: {cause}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drift_names_the_field_and_init_mends_what_can_be_mended() {
     let servers = servers("");
     let cluster = Cluster::connect(&options(&servers)).await.unwrap();
