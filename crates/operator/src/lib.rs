@@ -46,7 +46,7 @@ use tonic::Status;
 
 use crate::viewers::Viewers;
 
-pub use crate::audit::{Audit, OpenEntry};
+pub use crate::audit::{Audit, OLD_AUDIT_LOGS, OpenEntry};
 pub use crate::diagnosis::{WebhookDiagnosis, diagnose_webhook};
 pub use crate::status_lines::CERTIFICATE_ENDS_SOON;
 

@@ -18,6 +18,7 @@ use queue::{
     StatusSource, Stores, StoresHealth, Upstream, facts,
 };
 use rusqlite::Connection;
+use sqlite_file::rows::nanos;
 use sqlite_file::{
     FileLocation, FileStatus, HeldFile, Messages, OpenError, PanicGuard, Writer, connect_to_read,
     lock, meta, quarantine, set_meta,
@@ -30,6 +31,7 @@ use crate::reading::consumer::EmbeddedConsumer;
 use crate::reading::tail_reader::TailReader;
 use crate::shared::Shared;
 use crate::stores::SqliteStores;
+use crate::stores::backup::begin_serving;
 use crate::stores::quarantined::GroupedQuarantine;
 use crate::stores::rejected::GroupedRejected;
 use crate::writing::clock_set_back::follow_since;
@@ -128,6 +130,7 @@ fn serve(
     clock: Arc<dyn Clock>,
 ) -> rusqlite::Result<(Arc<Shared>, Vec<JoinHandle<()>>)> {
     let (inbox, jobs) = sqlite_file::inbox(Arc::new(FileStatus::new(path, &MESSAGES)));
+    begin_serving(&mut sql, nanos(clock.now()))?;
     let epoch = meta(&sql, "epoch")?.unwrap_or_default();
     let last = last_position(&sql)?;
     let shared = Arc::new(Shared::new(epoch, last, inbox, clock));

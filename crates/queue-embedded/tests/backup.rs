@@ -2,15 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::SystemClock;
+use event_model::{Clock, FixedClock, SystemClock};
 use fluent_queue_embedded::{CopyError, Embedded, Options, backup};
 use queue::conformance::event;
 use queue::{
-    Delivery, Intake, Lifecycle, MatchFields, Route, Source, StartPosition, Stores, Upstream,
+    Attempt, DeadQuery, DeadReason, Delivery, Disposition, Intake, Lifecycle, MatchFields, Outcome,
+    Route, Settlement, Source, StartPosition, Stores, Upstream,
 };
 use tokio::time::timeout;
 
@@ -60,6 +62,90 @@ async fn what_is_in_flight_waits_for_the_same_attempt_and_is_blamed_for_nothing(
     assert_ne!(epoch(&queue).await, epoch(&restored).await);
     queue.close().await;
     restored.close().await;
+}
+
+/// A drill restores the same backup as the day on which it is needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_copy_that_is_served_gives_numbers_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let queue = open(&at("queue.db"));
+    queue.publish(event("E", "a")).await.unwrap();
+    settle(next(&queue).await, Disposition::Dead(DeadReason::Permanent)).await;
+    backup(&at("queue.db"), &at("copy"), &SystemClock).unwrap();
+    std::fs::copy(at("copy"), at("drill")).unwrap();
+    let mut seen = vec![redriven(&queue).await];
+    for (name, later) in [("drill", 1), ("copy", 2)] {
+        let clock = FixedClock(SystemClock.now() + Duration::from_hours(later));
+        let restored = Embedded::open(Options::new(at(name)), Arc::new(clock)).unwrap();
+        seen.push(redriven(&restored).await);
+        restored.close().await;
+        drop(restored);
+        // From then on it is one file.
+        let again = open(&at(name));
+        let epoch = again.horizon().await.unwrap().epoch;
+        assert_eq!(format!("{epoch:?}"), seen[seen.len() - 1].0);
+        again.close().await;
+    }
+    queue.close().await;
+    let epochs: HashSet<_> = seen.iter().map(|(epoch, _)| epoch).collect();
+    let numbers: HashSet<_> = seen.iter().map(|(_, number)| number).collect();
+    assert_eq!((epochs.len(), numbers.len()), (3, 3), "{seen:?}");
+}
+
+/// Redrives the only dead letter; the file's epoch, and the number of the redrive.
+async fn redriven(queue: &Embedded) -> (String, u32) {
+    let query = DeadQuery {
+        limit: 1,
+        ..DeadQuery::default()
+    };
+    let letter = queue.dead_letters().list(query).await.unwrap().remove(0);
+    let redriven = queue.dead_letters().redrive(&[letter.id], None).await;
+    redriven.into_iter().for_each(|answer| answer.unwrap());
+    let epoch = queue.horizon().await.unwrap().epoch;
+    (format!("{epoch:?}"), next(queue).await.redrive)
+}
+
+async fn settle(delivery: Delivery, disposition: Disposition) {
+    let attempt = Attempt {
+        started_at: delivery.first_attempt_at,
+        took: Duration::ZERO,
+        outcome: Outcome::Permanent,
+        status: None,
+        detail: None,
+    };
+    let settlement = Settlement {
+        disposition,
+        asked: true,
+        attempt,
+    };
+    delivery.ticket.settle(settlement).await.unwrap();
+}
+
+/// Pages of zeros where the events were: SQLite finds it while it copies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_said_to_be_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = open(&path);
+    for number in 0..500 {
+        queue
+            .publish(event("E", &format!("e{number}")))
+            .await
+            .unwrap();
+    }
+    queue.close().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let copy = folder.path().join("copy");
+    let error = backup(&path, &copy, &SystemClock).unwrap_err();
+    assert!(
+        matches!(&error, CopyError::Damaged { path: named, .. } if *named == path),
+        "{error:?}"
+    );
+    assert!(!copy.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::connection::connect;
 use crate::error::OpenError;
@@ -40,8 +40,8 @@ pub enum CopyError {
         #[source]
         source: rusqlite::Error,
     },
-    /// What was copied is not whole, so the file itself is not.
-    #[error("the copy of {path} is damaged, so the file may be, too: {found}")]
+    /// The file, or its disk, is damaged.
+    #[error("{path} can't be copied whole, since it or its disk is damaged: {found}")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -103,7 +103,14 @@ fn write<T>(
         return Err(io_error(partial, source));
     };
     // One read transaction, however much is written meanwhile.
-    sql.execute("VACUUM INTO ?1", [name]).map_err(wrap)?;
+    sql.execute("VACUUM INTO ?1", [name])
+        .map_err(|source| match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => CopyError::Damaged {
+                path: from.to_owned(),
+                found: source.to_string(),
+            },
+            _ => wrap(source),
+        })?;
     let copy = connect(partial).map_err(wrap)?;
     let found: String = copy
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))

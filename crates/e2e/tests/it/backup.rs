@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use e2e::ledger::Load;
 use e2e::sink::HANGS;
@@ -49,13 +50,15 @@ async fn a_backup_that_is_restored_misses_nothing_that_was_accepted_before_it() 
     let mut pipeline = Pipeline::start(&routes);
     pipeline.accept(&signed("HANGS", "IN_FLIGHT")).await;
     until("it is being attempted", || hanging.len() == 1).await;
-    let load = Load::start(&[pipeline.url()], 4);
+    // Much, but not so much that two cores do nothing else.
+    let load = Load::paced(&[pipeline.url()], 4, Duration::from_millis(10));
     until("a few hundred came", || load.accepted() >= 300).await;
 
     let before: HashSet<String> = load.ledger.accepted.lock().unwrap().clone();
     let backup = pipeline.folder.path().join("backup/first");
     let to = backup.to_str().unwrap();
     let made = pipeline.json(&["backup", to]);
+    assert_eq!(hanging.len(), 1, "it is still its first attempt");
     assert!(made["queue"]["events"].as_u64().unwrap() >= before.len() as u64);
     let during = load.accepted();
     until("the server goes on", || load.accepted() > during + 50).await;

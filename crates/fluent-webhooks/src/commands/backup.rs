@@ -80,11 +80,10 @@ fn copy(tree: &SettingsTree, to: &Path) -> anyhow::Result<Backup> {
     let copy = to.join(name_of(&audit));
     let lines = copy_lines(&audit, &copy)?;
     backup.audit = lines.map(|lines| (copy.clone(), lines));
-    for number in 1.. {
+    // One of them may have no file for a moment, while the log is rotated.
+    for number in 1..=operator::OLD_AUDIT_LOGS {
         let [older, copy] = [&audit, &copy].map(|path| numbered(path, number));
-        if copy_lines(&older, &copy)?.is_none() {
-            break;
-        }
+        copy_lines(&older, &copy)?;
     }
     Ok(backup)
 }

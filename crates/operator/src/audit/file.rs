@@ -10,7 +10,7 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// Rotated files that are kept. With the current one they take 128 MiB: callers with the role
 /// `operate` must not be able to fill the disk of the queue.
-const KEPT: u32 = 7;
+pub const OLD_AUDIT_LOGS: u32 = 7;
 
 /// Most bytes that are read back for people.
 const LOOK_BACK: u64 = 4 << 20;
@@ -73,7 +73,7 @@ impl LogFile {
     }
 
     fn put_away(&self) -> io::Result<()> {
-        for number in (1..KEPT).rev() {
+        for number in (1..OLD_AUDIT_LOGS).rev() {
             match std::fs::rename(self.older(number), self.older(number + 1)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 renamed => renamed?,
@@ -97,8 +97,8 @@ impl LogFile {
     ) -> io::Result<Vec<T>> {
         let mut found = Vec::new();
         let mut left = LOOK_BACK;
-        let files =
-            std::iter::once(self.path.clone()).chain((1..=KEPT).map(|number| self.older(number)));
+        let files = std::iter::once(self.path.clone())
+            .chain((1..=OLD_AUDIT_LOGS).map(|number| self.older(number)));
         for path in files {
             let Some(bytes) = end_of(&path, left)? else {
                 break;
@@ -149,7 +149,7 @@ mod tests {
             .unwrap()
             .map(|it| it.unwrap().metadata().unwrap().len())
             .collect();
-        assert_eq!(sizes.len() as u32, KEPT + 1);
+        assert_eq!(sizes.len() as u32, OLD_AUDIT_LOGS + 1);
         assert!(sizes.iter().all(|size| *size <= 100), "{sizes:?}");
         assert_eq!(log.newest(3, number).unwrap(), [999, 998, 997]);
         let all = log.newest(1000, number).unwrap();

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use self::file::LogFile;
+pub use self::file::OLD_AUDIT_LOGS;
 pub(crate) use self::touched::{AffectedItems, Ranges};
 
 /// The field of a request that has ids.

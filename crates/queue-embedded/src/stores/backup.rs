@@ -5,7 +5,7 @@ use std::path::Path;
 use event_model::{Clock, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{from_nanos, nanos, unsigned};
-use sqlite_file::{CopyError, set_meta};
+use sqlite_file::{CopyError, meta, set_meta};
 
 use crate::file::redrives;
 use crate::file::schema::QUEUE;
@@ -29,9 +29,9 @@ pub struct BackupReport {
 
 /// Copies the queue's file at `from`, as it is at one moment, to `to`.
 ///
-/// The copy is ready to be served: what was in flight at the moment waits for its attempt again,
-/// and numbers of redrives go on from the time, so that no delivery after a restore has an
-/// idempotency key that another had before it.
+/// The copy is ready to be served: what was in flight at the moment waits for its attempt again.
+/// Each time that a copy of it is first served, numbers of redrives go on from the time then, so
+/// that no delivery has an idempotency key that another had, in the original or in another copy.
 ///
 /// # Errors
 /// If the file can't be read, or the copy not written; there is no copy then.
@@ -43,15 +43,33 @@ pub fn backup(from: &Path, to: &Path, clock: &dyn Clock) -> Result<BackupReport,
     })
 }
 
-/// Positions that this file gives from now on are others than those that the first one gives.
+/// Set in a copy that nobody has served.
+const UNSERVED: &str = "unserved_copy";
+
 fn prepare(sql: &Connection, now: i64) -> rusqlite::Result<()> {
-    set_meta(sql, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
-    redrives::count_on(sql, now)?;
+    set_meta(sql, UNSERVED, 1)?;
     sql.execute(
         "UPDATE deliveries SET in_flight = 0, alone = 0, attempt = attempt - 1, at = ?1 WHERE in_flight = 1",
         params![now],
     )
     .map(drop)
+}
+
+/// Makes a copy that is served for the first time another file than its original, and than what
+/// else was copied from it: the positions and numbers that it gives from now on are its own.
+pub(crate) fn begin_serving(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
+    if meta::<i64>(sql, UNSERVED)?.is_none() {
+        return Ok(());
+    }
+    let transaction = sql.transaction()?;
+    set_meta(
+        &transaction,
+        "epoch",
+        format!("{:016x}", fastrand::u64(1..)),
+    )?;
+    redrives::count_on(&transaction, now)?;
+    transaction.execute("DELETE FROM meta WHERE key = ?1", [UNSERVED])?;
+    transaction.commit()
 }
 
 fn report(sql: &Connection) -> rusqlite::Result<BackupReport> {
