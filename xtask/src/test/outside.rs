@@ -136,6 +136,13 @@ fn by_path(manifest: &str) -> anyhow::Result<String> {
             let Some(short) = name.strip_prefix("fluent-") else {
                 continue;
             };
+            let folder = [name, short].map(|folder| root().join("crates").join(folder));
+            let path = folder.iter().find(|folder| folder.is_dir());
+            // Another's crate may be called so too.
+            let Some(path) = path else {
+                continue;
+            };
+            let path = path.canonicalize()?;
             if let Value::String(version) = needs {
                 *needs = Value::Table(
                     [("version".to_owned(), version.clone().into())]
@@ -143,11 +150,6 @@ fn by_path(manifest: &str) -> anyhow::Result<String> {
                         .collect(),
                 );
             }
-            let folder = [name, short].map(|folder| root().join("crates").join(folder));
-            let path = folder.iter().find(|folder| folder.is_dir());
-            let path = path
-                .with_context(|| format!("no crate is called {name}"))?
-                .canonicalize()?;
             if let Value::Table(needs) = needs {
                 needs.insert("path".to_owned(), path.display().to_string().into());
             }
@@ -205,6 +207,8 @@ mod tests {
                 .unwrap()
                 .ends_with("/crates/fluent-webhooks")
         );
-        assert!(by_path("[dependencies]\nfluent-nothing = \"0.1\"\n").is_err());
+        // Another's crate, which is not called as any of ours.
+        let other = by_path("[dependencies]\nfluent-uri = \"0.1\"\n").unwrap();
+        assert!(other.contains("fluent-uri = \"0.1\""), "{other}");
     }
 }
