@@ -7,8 +7,9 @@ use queue::{Quarantined, QueueError};
 use rusqlite::Connection;
 use sqlite_file::{CopyError, connect, meta, quarantine};
 
+use crate::store::file_kind::SPOOL;
+use crate::store::rows;
 use crate::store::values::{SpoolState, unreadable};
-use crate::store::{SPOOL, rows};
 
 /// A damaged spool file, read row by row: a damaged page costs only what is on it.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! (`damaged_file`), and reported. One thread writes and reads; it hands on what it has stored in
 //! the order of the rows.
 
+mod file_kind;
 mod fill_level;
 mod jobs;
 mod lookup;
@@ -22,11 +23,12 @@ use queue::{Position, Quarantined, QueueError, Receipt};
 use rusqlite::Connection;
 use sqlite_file::rows::nanos;
 use sqlite_file::{
-    Failure, FileKind, FileStatus, HeldFile, Inbox, Messages, OpenError, OpenedFile, Writer, inbox,
-    lock, meta, quarantine, used_bytes,
+    Failure, FileStatus, HeldFile, Inbox, Messages, OpenError, OpenedFile, Writer, inbox, lock,
+    meta, quarantine, used_bytes,
 };
 use tokio::sync::oneshot;
 
+use crate::store::file_kind::SPOOL;
 use crate::store::fill_level::Level;
 use crate::store::jobs::{Acknowledge, Change, SpoolJobs, StoreBody, StoreEvent};
 use crate::store::owner::SpoolOwner;
@@ -62,16 +64,6 @@ impl<W: Send> fmt::Debug for Spool<W> {
             .finish_non_exhaustive()
     }
 }
-
-const SPOOL: FileKind = FileKind {
-    tables: &[rows::TABLES, quarantine::TABLE],
-    name: "spool",
-    not: "events",
-    format: 3,
-    follow: |_, _| Ok(()),
-    check: |sql| rows::last(sql).map(drop),
-    advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
-};
 
 /// Log messages about a spool's file.
 const MESSAGES: Messages = Messages {
