@@ -8,6 +8,12 @@ Lists every metric of the product: at `http://<operator.http>/metrics` for Prome
 Counters appear with their first event, except those of which the first should page somebody, which begin at 0: 503s,
 quarantine, unrouted events. Gauges of a queue are read every 5 seconds, those of routes every 15. On a cluster every
 dispatcher shows the routes that it runs, and `fluent-operator` all.
+
+## Look at this first
+
+Seven questions, in this order. `config/observe/grafana` has them as a dashboard, and `config/observe/alerts.yml` asks most of them
+all the time; whether somebody is needed now is also what `fluent-webhooks status` says. A counter that had no event yet is
+absent, and a panel then says \"no data\": that is no fault.
 ";
 
 const END: &str = "\
@@ -16,7 +22,8 @@ Beside these, `target_info` says which process it is. In Prometheus a histogram 
 #[test]
 fn the_documented_metrics_are_those_that_there_are() {
     let text = format!(
-        "# Metrics\n\n{INTRODUCTION}\n{}\n{END}\n",
+        "# Metrics\n\n{INTRODUCTION}\n{}\n{}{END}\n",
+        fluent_telemetry::metrics::first_look(),
         fluent_telemetry::metrics::table()
     );
     expect_file!["../../../docs/metrics.md"].assert_eq(&text);

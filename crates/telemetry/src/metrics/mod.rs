@@ -11,5 +11,5 @@ mod vocabulary;
 
 pub use self::instrument::{Counter, Gauge, Histogram, InstrumentKind, Metric};
 pub use self::scrape::{CONTENT_TYPE, Scrape};
-pub use self::table::table;
+pub use self::table::{first_look, table};
 pub use self::vocabulary::*;
