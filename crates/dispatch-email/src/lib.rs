@@ -14,7 +14,9 @@ mod settings;
 
 use std::time::Duration;
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
+use dispatch::{
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Preview, Role,
+};
 use dispatch_kit::{Template, View, read_template};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use tokio::time::Instant;
@@ -107,6 +109,27 @@ impl Dispatcher for EmailDispatcher {
                 Err(refused(error))
             }
         }
+    }
+
+    fn preview(&self, event: &Event, cx: &Context) -> Result<Option<Preview>, DispatchError> {
+        // Fails as the mail itself would.
+        let mail = self.mail(event, cx)?;
+        let view = View::of_attempt(event, cx)?;
+        let to: Vec<_> = mail
+            .envelope()
+            .to()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let mut body = self.text.fill(&view)?;
+        if let Some(html) = &self.html {
+            body.push_str("\n\nand as HTML:\n\n");
+            body.push_str(&html.fill(&view)?);
+        }
+        let preview = Preview::new(format!("a mail to {}", to.join(", ")), body)
+            .with("from", self.from.to_string())
+            .with("subject", self.subject.fill(&view)?.trim());
+        Ok(Some(preview))
     }
 
     fn timeout(&self) -> Duration {

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
+use dispatch::{
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, MASKED, OpenContext, Preview, Role,
+};
 use dispatch_kit::{Template, View, read_template};
 use fluent_api::{Accounts, ApiError, Mode, NewEvent};
 use schemars::JsonSchema;
@@ -109,6 +111,21 @@ impl Dispatcher for FluentDispatcher {
     /// again.
     fn timeout(&self) -> Duration {
         self.accounts.longest() + Duration::from_secs(1)
+    }
+
+    fn preview(&self, event: &Event, cx: &Context) -> Result<Option<Preview>, DispatchError> {
+        let mode = match self.mode {
+            Mode::Async => "async",
+            Mode::Sync => "sync",
+        };
+        let body = serde_json::to_string(&self.make(event, cx)?);
+        let body = body.map_err(|error| DispatchError::permanent(ACTION, error))?;
+        let account = event.account();
+        let target = format!("POST /api/v4.1/event/{mode} at the API of account {account}");
+        let preview = Preview::new(target, body)
+            .with("content-type", "application/json")
+            .with("authorization", format!("Bearer {MASKED}"));
+        Ok(Some(preview))
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {

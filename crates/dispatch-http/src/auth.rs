@@ -79,6 +79,14 @@ enum NoToken {
 }
 
 impl Auth {
+    /// The scheme of its header.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self {
+            Self::Bearer(_) | Self::Oauth2(_) => "Bearer",
+            Self::Basic { .. } => "Basic",
+        }
+    }
+
     pub(crate) fn open(settings: AuthSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         Ok(match settings {
             AuthSettings::Bearer(file) => Self::Bearer(Secret::open(&file, cx)?),

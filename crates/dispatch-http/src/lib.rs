@@ -29,16 +29,16 @@ mod tls;
 use std::time::Duration;
 
 use dispatch::{
-    Attributes, BoxError, CallSpan, Context, DispatchError, Dispatcher, Done, Event, OpenContext,
-    Role,
+    Attributes, BoxError, CallSpan, Context, DispatchError, Dispatcher, Done, Event, MASKED,
+    OpenContext, Preview, Role, TraceParent,
 };
 use dispatch_kit::View;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
 
 use crate::auth::Auth;
-use crate::body::Bodies;
+use crate::body::{Bodies, RequestBody};
 use crate::client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
 use crate::headers::{ExtraHeaders, add_ours};
 use crate::outcome::{Statuses, from_error};
@@ -109,9 +109,32 @@ impl Dispatcher for HttpDispatcher {
         answer::outcome(answer, cx, &self.statuses, deadline).await
     }
 
+    fn preview(&self, event: &Event, cx: &Context) -> Result<Option<Preview>, DispatchError> {
+        let view = self.view(event, cx)?;
+        let made = self.bodies.make(event, cx, &view)?;
+        let headers = self.headers(event, cx, cx.trace, &view, &made)?;
+        let target = format!("{} {}", self.method, self.uri);
+        let mut preview = Preview::new(target, String::from_utf8_lossy(&made.bytes));
+        for (name, value) in &headers {
+            preview = preview.with(name.as_str(), shown(name, value));
+        }
+        if let Some(auth) = &self.auth {
+            preview = preview.with("authorization", format!("{} {MASKED}", auth.scheme()));
+        }
+        Ok(Some(preview))
+    }
+
     fn timeout(&self) -> Duration {
         self.timeout
     }
+}
+
+/// A header's value for people. A signature is made with a secret, and would prove this body.
+fn shown(name: &HeaderName, value: &HeaderValue) -> String {
+    if value.is_sensitive() || name == "webhook-signature" {
+        return MASKED.to_owned();
+    }
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
 impl HttpDispatcher {
@@ -121,19 +144,10 @@ impl HttpDispatcher {
         cx: &Context,
         deadline: Instant,
     ) -> Result<Answer, DispatchError> {
-        let needs_view = self.bodies.has_template() || self.extra.has_templates();
-        let view = if needs_view {
-            View::of_attempt(event, cx)?
-        } else {
-            View::none()
-        };
+        let view = self.view(event, cx)?;
         let made = self.bodies.make(event, cx, &view)?;
         let call = cx.call(Role::Client, method_name(&self.method));
-        let mut headers = usual_headers();
-        add_ours(event, cx, call.trace(), self.format, &mut headers);
-        self.extra.add(&view, &mut headers)?;
-        self.signer.add(cx, &made.bytes, &mut headers)?;
-        set_content_type(&mut headers, made.content_type);
+        let mut headers = self.headers(event, cx, call.trace(), &view, &made)?;
         let shown = match &self.auth {
             Some(auth) => Some((auth, auth.add(&self.client, &mut headers, deadline).await?)),
             None => None,
@@ -150,6 +164,31 @@ impl HttpDispatcher {
             auth.refused(&shown);
         }
         Ok(answer)
+    }
+
+    fn view(&self, event: &Event, cx: &Context) -> Result<View, DispatchError> {
+        if self.bodies.has_template() || self.extra.has_templates() {
+            View::of_attempt(event, cx)
+        } else {
+            Ok(View::none())
+        }
+    }
+
+    /// Every header but that of the login, for which somebody may have to be asked.
+    fn headers(
+        &self,
+        event: &Event,
+        cx: &Context,
+        trace: Option<TraceParent>,
+        view: &View,
+        made: &RequestBody<'_>,
+    ) -> Result<HeaderMap, DispatchError> {
+        let mut headers = usual_headers();
+        add_ours(event, cx, trace, self.format, &mut headers);
+        self.extra.add(view, &mut headers)?;
+        self.signer.add(cx, &made.bytes, &mut headers)?;
+        set_content_type(&mut headers, made.content_type);
+        Ok(headers)
     }
 
     async fn exchange(

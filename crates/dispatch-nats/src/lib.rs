@@ -19,7 +19,8 @@ use async_nats::connection::State;
 use async_nats::header::{HeaderMap, HeaderName, NATS_MESSAGE_ID};
 use async_nats::{Client, ConnectOptions, Request, RequestError, RequestErrorKind};
 use dispatch::{
-    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role, TraceParent,
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Preview, Role,
+    TraceParent,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -122,6 +123,17 @@ impl Dispatcher for NatsDispatcher {
             status: None,
             remark: remark.map(str::to_owned),
         })
+    }
+
+    fn preview(&self, event: &Event, cx: &Context) -> Result<Option<Preview>, DispatchError> {
+        let target = format!("subject {}", self.subject.of(event));
+        let mut preview = Preview::new(target, String::from_utf8_lossy(event.body()));
+        for (name, values) in headers(event, cx, cx.trace).iter() {
+            for value in values {
+                preview = preview.with(name.to_string(), value.as_str());
+            }
+        }
+        Ok(Some(preview))
     }
 
     async fn close(&self) {

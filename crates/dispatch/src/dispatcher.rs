@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::{BoxError, Context, DispatchError, OpenContext};
+use crate::{BoxError, Context, DispatchError, OpenContext, Preview};
 
 /// Longest time of an attempt, if a dispatcher's settings say nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +92,15 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
         event: &Event,
         cx: &Context,
     ) -> impl Future<Output = Result<Done, DispatchError>> + Send;
+
+    /// Returns what would be sent for this event, without sending anything or asking anybody;
+    /// `None` if this dispatcher can't say. Secrets are replaced by [`MASKED`](crate::MASKED).
+    ///
+    /// # Errors
+    /// If a template can't be filled in, as [`Dispatcher::dispatch`] would fail.
+    fn preview(&self, _event: &Event, _cx: &Context) -> Result<Option<Preview>, DispatchError> {
+        Ok(None)
+    }
 
     /// Returns the longest time of an attempt, after which it is dropped and tried again.
     fn timeout(&self) -> Duration {

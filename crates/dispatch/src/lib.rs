@@ -14,6 +14,7 @@ mod context;
 mod dispatcher;
 mod error;
 mod outcome;
+mod preview;
 mod registry;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -23,6 +24,7 @@ pub use crate::context::{Context, Extensions, OpenContext};
 pub use crate::dispatcher::{Dispatcher, Done};
 pub use crate::error::{BoxError, DispatchError, Excerpt, ResultExt};
 pub use crate::outcome::{DeliveryOutcome, LONGEST_ANSWER, ResponseCapture};
+pub use crate::preview::{MASKED, Preview};
 pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
 pub use crate::tracing_call::{ActiveSpan, AttributeValue, Attributes, CallSpan, CallTracer, Role};
 

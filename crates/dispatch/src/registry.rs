@@ -14,7 +14,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 use tokio::sync::watch;
 
-use crate::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
+use crate::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Preview};
 
 /// Every kind of dispatcher that a binary was built with.
 #[derive(Clone, Default)]
@@ -166,6 +166,11 @@ impl AnyDispatcher {
         self.0.dispatch(event, cx).await
     }
 
+    /// See [`Dispatcher::preview`].
+    pub fn preview(&self, event: &Event, cx: &Context) -> Result<Option<Preview>, DispatchError> {
+        self.0.preview(event, cx)
+    }
+
     /// See [`Dispatcher::timeout`].
     pub fn timeout(&self) -> Duration {
         self.0.timeout()
@@ -186,6 +191,7 @@ trait ErasedDispatcher: fmt::Debug + Send + Sync {
         event: &'a Event,
         cx: &'a Context,
     ) -> BoxFuture<'a, Result<Done, DispatchError>>;
+    fn preview(&self, event: &Event, cx: &Context) -> Result<Option<Preview>, DispatchError>;
     fn timeout(&self) -> Duration;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -201,6 +207,10 @@ impl<D: Dispatcher> ErasedDispatcher for D {
         cx: &'a Context,
     ) -> BoxFuture<'a, Result<Done, DispatchError>> {
         Dispatcher::dispatch(self, event, cx).boxed()
+    }
+
+    fn preview(&self, event: &Event, cx: &Context) -> Result<Option<Preview>, DispatchError> {
+        Dispatcher::preview(self, event, cx)
     }
 
     fn timeout(&self) -> Duration {

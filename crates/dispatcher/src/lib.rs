@@ -32,6 +32,7 @@ mod route;
 mod route_selection;
 mod route_status;
 mod same_id;
+mod send_test;
 mod stage;
 #[cfg(test)]
 mod testing;
@@ -60,6 +61,7 @@ pub use crate::fluent_clients::accounts as fluent_accounts;
 pub use crate::login_ledger::RestingLogins;
 pub use crate::process_resources::ProcessResources;
 pub use crate::route_selection::RouteSelection;
+pub use crate::send_test::{TestResult, context as test_context, send_test};
 pub use crate::stage::{main, registry};
 
 use crate::isolation::Isolation;

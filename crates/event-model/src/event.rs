@@ -23,6 +23,8 @@ pub struct Event {
     /// Shared, since an event is copied wherever it may have to be delivered again.
     fields: Arc<Fields>,
     stored: StoredEvent,
+    /// See [`Event::into_test`].
+    is_test: bool,
 }
 
 /// The part of an event that a queue stores; the rest is read from the body again.
@@ -172,7 +174,18 @@ impl Event {
             environment,
             fields: Arc::new(fields),
             stored,
+            is_test: false,
         }
+    }
+
+    /// Returns the event as a test of one destination, which no queue gets: its origin says so,
+    /// and `salt` makes its id another, so that the destination takes no later event for it.
+    #[must_use]
+    pub fn into_test(mut self, salt: u64) -> Self {
+        let salted = [&self.stored.body[..], &salt.to_be_bytes()].concat();
+        self.id = EventId::of(self.environment, &salted);
+        self.is_test = true;
+        self
     }
 
     /// The event's id, which is also the idempotency key.
@@ -196,9 +209,13 @@ impl Event {
         FluentKey::of(self.environment, self.account(), id, self.name())
     }
 
-    /// The origin of the event: a webhook, or Fluent's log.
+    /// The origin of the event: a webhook, Fluent's log, or a test.
     pub fn origin(&self) -> Origin {
-        self.stored.proof.origin()
+        if self.is_test {
+            Origin::Test
+        } else {
+            self.stored.proof.origin()
+        }
     }
 
     /// The event's name, by which it is routed.

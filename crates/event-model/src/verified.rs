@@ -104,14 +104,18 @@ pub enum Origin {
     /// No webhook came, and the event was found in Fluent's log. It has the fields of the log,
     /// which are fewer than a webhook's: no status, for one.
     Reconciled,
+    /// A person tests a destination with it. No queue has such an event, and no settings name it.
+    #[serde(skip)]
+    Test,
 }
 
 impl Origin {
-    /// The name in settings, headers and commands: `webhook` or `reconciled`.
+    /// The name in settings, headers and commands: `webhook`, `reconciled` or `test`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
             Self::Reconciled => "reconciled",
+            Self::Test => "test",
         }
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use dispatch::Registry;
 use event_model::SystemClock;
 use grpc::{Caller, MAX_MESSAGE, Target, TlsTarget};
 use operator::Operator;
@@ -26,6 +27,7 @@ use tower::{Service, ServiceExt};
 
 use crate::cli::CommonArgs;
 use crate::open;
+use crate::test_sender::SettingsTestSender;
 
 type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, StdError>;
 
@@ -70,6 +72,24 @@ pub(crate) async fn open(
     with_index: bool,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Api> {
+    open_with(common, with_index, shutdown, None).await
+}
+
+/// Opens the API for a command that sends events to the destinations of routes.
+pub(crate) async fn open_to_send(
+    common: &CommonArgs,
+    registry: &Registry,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Api> {
+    open_with(common, false, shutdown, Some(registry)).await
+}
+
+async fn open_with(
+    common: &CommonArgs,
+    with_index: bool,
+    shutdown: &Shutdown,
+    registry: Option<&Registry>,
+) -> anyhow::Result<Api> {
     if let Some(server) = &common.server.server {
         return at(server, &common.server);
     }
@@ -85,13 +105,20 @@ pub(crate) async fn open(
     };
     let settings = open::settings(&common.config);
     let audit = tree.audit()?;
-    let operator = Operator::new(
+    let sender = registry.map(|registry| {
+        let facts = Arc::clone(&stores) as _;
+        SettingsTestSender::new(Arc::clone(&settings), registry, facts)
+    });
+    let mut operator = Operator::new(
         stores,
         settings,
         audit,
         Arc::new(SystemClock),
         shutdown.clone(),
     );
+    if let Some(sender) = sender {
+        operator = operator.with_test_sender(sender);
+    }
     let here = Here {
         inner: operator.service(),
         caller: Caller::local(whoami()),

@@ -1,5 +1,8 @@
 //! The command line: every command with its arguments.
 
+#[cfg(test)]
+mod documented;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -278,7 +281,7 @@ impl Cli {
                 process::code(output::bytes(&script))
             }
             Command::Routes { common, command } => {
-                asked(|shutdown| commands::routes::run(common, command, shutdown))
+                asked(|shutdown| commands::routes::run(common, command, registry, shutdown))
             }
             Command::Salvage { common, file } => {
                 process::run(|_| commands::salvage::run(common, file))

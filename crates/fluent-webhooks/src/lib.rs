@@ -17,6 +17,8 @@ mod serve;
 mod api;
 mod progress;
 mod reconciling;
+mod sample_event;
+mod test_sender;
 mod when;
 
 mod commands;

@@ -19,6 +19,7 @@ use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings};
 use crate::cli::CommonArgs;
 use crate::open;
 use crate::reconciling::ReconcilerTask;
+use crate::test_sender::SettingsTestSender;
 
 pub(crate) fn run(common: &CommonArgs, log: &str, registry: &Registry) -> ExitCode {
     let args = StageArgs {
@@ -141,6 +142,12 @@ impl Plan {
         );
         if let Some(door) = sharing.door.take() {
             let operator = self.operator_of(&queue.stores, shutdown)?;
+            let sender = SettingsTestSender::new(
+                open::settings(&self.config),
+                registry,
+                Arc::clone(&queue.stores) as _,
+            );
+            let operator = operator.with_test_sender(sender);
             let routes = sharing.routes(shutdown).add_service(operator.service());
             door.serve(routes, readiness.clone(), shutdown)?;
         }

@@ -43,7 +43,7 @@ enum Needs {
 }
 
 /// Every method of the contract, with the role that it requires.
-const METHODS: [(&str, Needs); 26] = [
+const METHODS: [(&str, Needs); 27] = [
     ("Dispatcher/Dispatch", Needs::Dispatch),
     ("Subscriptions/Subscribe", Needs::SomeRoute),
     ("Operator/GetStatus", Needs::Read),
@@ -51,6 +51,7 @@ const METHODS: [(&str, Needs); 26] = [
     ("Operator/PauseRoute", Needs::Operate),
     ("Operator/ResumeRoute", Needs::Operate),
     ("Operator/RetryDelivery", Needs::Operate),
+    ("Operator/SendTestEvent", Needs::Operate),
     ("Operator/GetEventBody", Needs::Operate),
     ("Operator/ForgetRoute", Needs::Admin),
     ("Operator/ListDeliveries", Needs::Read),

@@ -35,10 +35,12 @@ mod viewers;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::process::Shutdown;
 use event_model::Clock;
+use futures::future::BoxFuture;
+use proto::v1;
 use proto::v1::operator_server::OperatorServer;
 use queue::Stores;
 use settings::SettingsTree;
@@ -53,6 +55,18 @@ pub use crate::status_lines::CERTIFICATE_ENDS_SOON;
 /// Reads the settings as they are now.
 pub type ReadSettings = Arc<dyn Fn() -> anyhow::Result<SettingsTree> + Send + Sync>;
 
+/// Sends test events. A port, since this crate knows no dispatcher.
+pub trait TestSender: fmt::Debug + Send + Sync {
+    /// Sends what the request says to the destination of its route.
+    ///
+    /// # Errors
+    /// If there is no such route, its dispatcher can't be opened here, or the body is no event.
+    fn send(
+        &self,
+        request: v1::SendTestEventRequest,
+    ) -> BoxFuture<'_, Result<v1::SendTestEventResponse, Status>>;
+}
+
 /// The operator's API.
 #[derive(Clone)]
 pub struct Operator(Arc<Inner>);
@@ -64,6 +78,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
     viewers: Viewers,
+    test_sender: OnceLock<Arc<dyn TestSender>>,
 }
 
 impl fmt::Debug for Operator {
@@ -92,7 +107,16 @@ impl Operator {
             clock,
             shutdown,
             viewers: Viewers::default(),
+            test_sender: OnceLock::new(),
         }))
+    }
+
+    /// Lets test events be sent. Without it they are refused.
+    #[must_use]
+    pub fn with_test_sender(self, sender: Arc<dyn TestSender>) -> Self {
+        // Set once, where the operator is made.
+        let _ = self.0.test_sender.set(sender);
+        self
     }
 
     /// True if the queue answers now. Asks it.

@@ -206,6 +206,19 @@ impl v1::operator_server::Operator for Operator {
         Ok(Response::new(view))
     }
 
+    async fn send_test_event(
+        &self,
+        request: Request<v1::SendTestEventRequest>,
+    ) -> Answer<v1::SendTestEventResponse> {
+        let Some(sender) = self.0.test_sender.get() else {
+            return Err(Status::unimplemented("this process sends no test events"));
+        };
+        let asked = request.get_ref();
+        let what = json!({ "route": asked.route, "bytes": asked.body.len() });
+        self.change(&request, "SendTestEvent", what, sender.send(asked.clone()))
+            .await
+    }
+
     async fn retry_delivery(
         &self,
         request: Request<v1::RetryDeliveryRequest>,

@@ -21,6 +21,7 @@ pub(crate) mod route_test;
 pub(crate) mod routes;
 pub(crate) mod salvage;
 pub(crate) mod schema;
+pub(crate) mod send_test;
 pub(crate) mod spool;
 pub(crate) mod status;
 pub(crate) mod verify;

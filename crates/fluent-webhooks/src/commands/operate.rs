@@ -12,6 +12,7 @@ use operator::Operator;
 use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, QueueSettings, SettingsTree};
 
+use crate::test_sender::SettingsTestSender;
 use crate::{open, stage};
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
@@ -66,6 +67,12 @@ impl Plan {
             Arc::new(SystemClock),
             shutdown.clone(),
         );
+        let sender = SettingsTestSender::new(
+            open::settings(&self.config),
+            &crate::registry(),
+            Arc::clone(&stores) as _,
+        );
+        let operator = operator.with_test_sender(sender);
         door.serve(
             Routes::new(operator.clone().service()),
             readiness.clone(),

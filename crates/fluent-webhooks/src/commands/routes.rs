@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dispatch::Registry;
 use event_model::Environment;
 use owo_colors::OwoColorize;
 use process::Shutdown;
@@ -10,14 +11,15 @@ use proto::v1;
 use serde_json::{Value, json};
 
 use crate::cli::CommonArgs;
-use crate::commands::route_test;
+use crate::commands::{route_test, send_test};
 use crate::{api, output, when};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List every route that has a position in the queue
     List,
-    /// Say which routes an event would take, and why it would not take the others
+    /// Say which routes an event would take, and why it would not take the others; for those
+    /// that it takes, also what would be sent
     Test {
         /// The event's JSON, as Fluent sends it; `-` for standard input
         #[arg(long)]
@@ -25,6 +27,19 @@ pub(crate) enum Command {
         /// The environment that it would come from
         #[arg(long, default_value = "sandbox")]
         environment: Environment,
+    },
+    /// Send one event to a route's destination, as a test: with `fluent-origin: test`, and
+    /// counted nowhere
+    SendTest {
+        /// Its name
+        route: String,
+        /// The event's JSON, as Fluent sends it; left out, one that is made up for the route;
+        /// `-` for standard input
+        #[arg(long)]
+        event: Option<PathBuf>,
+        /// The environment that it would come from
+        #[arg(long)]
+        environment: Option<Environment>,
     },
     /// Hold a route's deliveries back, in every process, until it is resumed
     Pause {
@@ -56,14 +71,28 @@ pub(crate) enum Command {
 pub(crate) async fn run(
     common: CommonArgs,
     command: Command,
+    registry: &Registry,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    if let Command::Test { event, environment } = &command {
-        return route_test::run(&common, event, *environment);
+    match &command {
+        Command::Test { event, environment } => {
+            return route_test::run(&common, event, *environment, registry).await;
+        }
+        Command::SendTest {
+            route,
+            event,
+            environment,
+        } => {
+            let mut api = api::open_to_send(&common, registry, &shutdown).await?;
+            let request = send_test::request(route, event.as_deref(), *environment)?;
+            let sent = output::answered(api.send_test_event(request).await)?;
+            return send_test::tell(&common, &sent);
+        }
+        _ => {}
     }
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
-        Command::Test { .. } => Ok(()),
+        Command::Test { .. } | Command::SendTest { .. } => Ok(()),
         Command::Pause {
             route,
             lasts,

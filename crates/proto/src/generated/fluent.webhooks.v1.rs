@@ -1118,6 +1118,45 @@ pub struct RetryDeliveryResponse {
     pub routes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendTestEventRequest {
+    /// A route of the server's settings, as they are now.
+    #[prost(string, tag = "1")]
+    pub route: ::prost::alloc::string::String,
+    /// The event's JSON, as Fluent sends it; left out, one that is made up for the route.
+    #[prost(bytes = "vec", tag = "2")]
+    pub body: ::prost::alloc::vec::Vec<u8>,
+    /// `sandbox` or `production`: that it would come from; left out, `sandbox`.
+    #[prost(string, tag = "3")]
+    pub environment: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendTestEventResponse {
+    /// The id that the destination was shown.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// How it ended: `done`, `transient`, `permanent`, `timed-out` or `panicked`.
+    #[prost(string, tag = "2")]
+    pub outcome: ::prost::alloc::string::String,
+    /// The destination's status, if it answered with one.
+    #[prost(uint32, optional, tag = "3")]
+    pub status: ::core::option::Option<u32>,
+    /// What the destination or we say of it.
+    #[prost(string, tag = "4")]
+    pub detail: ::prost::alloc::string::String,
+    /// The destination's answer, where it took the event; at most 64 KiB.
+    #[prost(bytes = "vec", tag = "5")]
+    pub answer: ::prost::alloc::vec::Vec<u8>,
+    /// From the beginning to the answer.
+    #[prost(message, optional, tag = "6")]
+    pub took: ::core::option::Option<::prost_types::Duration>,
+    /// The event that was sent.
+    #[prost(bytes = "vec", tag = "7")]
+    pub body: ::prost::alloc::vec::Vec<u8>,
+    /// Why the route would not take such an event; empty if it would.
+    #[prost(string, repeated, tag = "8")]
+    pub mismatches: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEventBodyRequest {
     /// An id or its first 8 digits, Fluent's own id, or a ref, of which the newest is meant.
     #[prost(string, tag = "1")]
@@ -1966,6 +2005,33 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("fluent.webhooks.v1.Operator", "RetryDelivery"));
             self.inner.unary(req, path, codec).await
         }
+        /// Sends one event to the destination of a route, as a test: with `fluent-origin: test`,
+        /// under an id of its own, and counted nowhere. That it was sent is in the audit log.
+        /// Role: operate.
+        pub async fn send_test_event(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SendTestEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SendTestEventResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Operator/SendTestEvent",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Operator", "SendTestEvent"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The body of an event as it was received, which may hold personal data; that it was
         /// read is in the audit log. Role: operate.
         pub async fn get_event_body(
@@ -2481,6 +2547,16 @@ pub mod operator_server {
             request: tonic::Request<super::RetryDeliveryRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetryDeliveryResponse>,
+            tonic::Status,
+        >;
+        /// Sends one event to the destination of a route, as a test: with `fluent-origin: test`,
+        /// under an id of its own, and counted nowhere. That it was sent is in the audit log.
+        /// Role: operate.
+        async fn send_test_event(
+            &self,
+            request: tonic::Request<super::SendTestEventRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SendTestEventResponse>,
             tonic::Status,
         >;
         /// The body of an event as it was received, which may hold personal data; that it was
@@ -3073,6 +3149,51 @@ pub mod operator_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetryDeliverySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Operator/SendTestEvent" => {
+                    #[allow(non_camel_case_types)]
+                    struct SendTestEventSvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::UnaryService<super::SendTestEventRequest>
+                    for SendTestEventSvc<T> {
+                        type Response = super::SendTestEventResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SendTestEventRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::send_test_event(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SendTestEventSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
