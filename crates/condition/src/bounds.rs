@@ -2,7 +2,9 @@
 
 use cel::{ParseErrors, Program};
 
+use crate::fields::FieldPath;
 use crate::names::{self, Reads};
+use crate::syntax::in_words;
 use crate::{ConditionError, ConditionSyntaxError, MAX_LENGTH};
 
 /// Deepest nesting of brackets: the parser calls itself for each.
@@ -68,10 +70,13 @@ pub(crate) fn check(text: &str) -> Result<(), ConditionSyntaxError> {
     }
 }
 
+/// The program, how deep loops are nested, the fields of an event that it reads, and those that
+/// it names.
+type Compiled = (Program, u32, Reads, Vec<FieldPath>);
+
 /// Parses and checks an expression on a thread of its own, with a stack that suffices for any
-/// text, and where panics end. Returns the program, how deep loops are nested, and the fields
-/// that it reads.
-pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), ConditionSyntaxError> {
+/// text, and where panics end.
+pub(crate) fn compile(text: &str) -> Result<Compiled, ConditionSyntaxError> {
     let unreadable = || misread(text, 0, "this can't be read as a condition");
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
@@ -79,8 +84,8 @@ pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), ConditionSynt
             .stack_size(STACK);
         let read = || {
             let program = Program::compile(text).map_err(|errors| first(text, &errors))?;
-            let (loops, reads) = names::check(&program)?;
-            Ok((program, loops, reads))
+            let (loops, reads, fields) = names::check(&program)?;
+            Ok((program, loops, reads, fields))
         };
         let read = reading
             .spawn_scoped(scope, read)
@@ -98,27 +103,16 @@ fn first(text: &str, errors: &ParseErrors) -> ConditionSyntaxError {
     ConditionSyntaxError {
         line: at(error.pos.0),
         column: at(error.pos.1),
-        message: brief(message),
+        message: in_words(message),
     }
-}
-
-/// The message up to the list of everything that was expected.
-fn brief(message: &str) -> String {
-    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
-    let message = message
-        .split(" expecting ")
-        .next()
-        .unwrap_or(message)
-        .trim_end_matches(',');
-    message.chars().take(120).collect()
 }
 
 /// Fails if `loops` nested loops over `size` values take too many steps.
 pub(crate) fn check_work(size: u64, loops: u32) -> Result<(), ConditionError> {
     match size.saturating_pow(loops) {
-        work if work > MAX_WORK && loops > 0 => {
-            Err(ConditionError("the event is too large for the loops in it"))
-        }
+        work if work > MAX_WORK && loops > 0 => Err(ConditionError(
+            "the event is too large for the loops in it".into(),
+        )),
         _ => Ok(()),
     }
 }

@@ -27,10 +27,13 @@
 //! Start reading at [`Condition`].
 
 mod bounds;
+mod fields;
 mod names;
 mod patterns;
+mod syntax;
 mod view;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,6 +42,7 @@ use cel::parser::Expression;
 use cel::{Context, ExecutionError, Value};
 use event_model::Event;
 
+use crate::fields::FieldPath;
 use crate::names::Reads;
 
 /// Longest expression, in bytes: a longer one should be a field of the event, or a dispatcher.
@@ -59,6 +63,8 @@ struct Read {
     /// Depth to which loops are nested.
     loops: u32,
     reads: Reads,
+    /// The fields that it names.
+    fields: Vec<FieldPath>,
 }
 
 /// Reason why a text is not a condition. Does not repeat the text.
@@ -73,17 +79,18 @@ pub struct ConditionSyntaxError {
     pub message: String,
 }
 
-/// Reason why a condition gave no answer for an event. Says nothing of the event's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Reason why a condition gave no answer for an event. Names fields, and says nothing of the
+/// event's values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the route's `when` gave no answer: {0}")]
-pub struct ConditionError(&'static str);
+pub struct ConditionError(Cow<'static, str>);
 
 impl Condition {
     /// Parses an expression, and checks everything that can be checked without an event: its
     /// form, its bounds, and the names in it.
     pub fn parse(text: &str) -> Result<Self, ConditionSyntaxError> {
         bounds::check(text)?;
-        let (program, loops, reads) = bounds::compile(text)?;
+        let (program, loops, reads, fields) = bounds::compile(text)?;
         let (expression, scope) = patterns::compile(program.expression());
         Ok(Self {
             text: text.into(),
@@ -92,8 +99,15 @@ impl Condition {
                 scope,
                 loops,
                 reads,
+                fields,
             }),
         })
+    }
+
+    /// Checks that no field of the event is a misspelling of a known one. Apart from
+    /// [`Condition::parse`]: a condition that a queue has stored is read whatever is known now.
+    pub fn check_fields(&self) -> Result<(), ConditionSyntaxError> {
+        fields::check(&self.text, &self.read.fields)
     }
 
     /// The expression.
@@ -108,6 +122,7 @@ impl Condition {
             scope,
             loops,
             reads,
+            fields,
         } = &*self.read;
         let (value, size) = view::of(event, reads)?;
         bounds::check_work(size, *loops)?;
@@ -116,17 +131,17 @@ impl Condition {
         let answer = catch_unwind(AssertUnwindSafe(|| scope.resolve(expression)));
         match answer {
             Ok(Ok(Value::Bool(answer))) => Ok(answer),
-            Ok(Ok(_)) => Err(ConditionError("it is neither true nor false")),
+            Ok(Ok(_)) => Err(ConditionError("it is neither true nor false".into())),
+            Ok(Err(ExecutionError::NoSuchKey(key))) => Err(fields::missing(fields, event, &key)),
             Ok(Err(error)) => Err(explained(&error)),
-            Err(_) => Err(ConditionError("it can't be evaluated")),
+            Err(_) => Err(ConditionError("it can't be evaluated".into())),
         }
     }
 }
 
 /// Describes an error in words of ours, since the library's messages have the values that it met.
 fn explained(error: &ExecutionError) -> ConditionError {
-    ConditionError(match error {
-        ExecutionError::NoSuchKey(_) => "a field that it reads is missing: ask `has(...)` first",
+    let why = match error {
         ExecutionError::UndeclaredReference(_) => {
             "it calls something that does not exist for such a value"
         }
@@ -138,7 +153,8 @@ fn explained(error: &ExecutionError) -> ConditionError {
         }
         ExecutionError::Overflow(..) => "a number in it becomes too large",
         _ => "a value is of another type than it expects",
-    })
+    };
+    ConditionError(why.into())
 }
 
 impl fmt::Debug for Condition {

@@ -8,6 +8,7 @@ use cel::{IdedExpr, Program};
 
 use crate::ConditionSyntaxError;
 use crate::bounds::{MAX_LOOPS, misread};
+use crate::fields::{FieldPath, indexed};
 
 /// The only variable.
 pub(crate) const EVENT: &str = "event";
@@ -120,9 +121,11 @@ fn collects(step: &IdedExpr, variable: &str) -> bool {
     }
 }
 
-/// Checks every name. Returns how deep loops are nested, and the fields that are read of an
-/// event.
-pub(crate) fn check(program: &Program) -> Result<(u32, Reads), ConditionSyntaxError> {
+/// Checks every name. Returns how deep loops are nested, the fields that are read of an event,
+/// and those that are named.
+pub(crate) fn check(
+    program: &Program,
+) -> Result<(u32, Reads, Vec<FieldPath>), ConditionSyntaxError> {
     let source = program.source_info();
     let reads = Reads::Fields(BTreeSet::new());
     let mut walk = Walk {
@@ -134,9 +137,10 @@ pub(crate) fn check(program: &Program) -> Result<(u32, Reads), ConditionSyntaxEr
         sums: 0,
         makers: 0,
         reads,
+        fields: Vec::new(),
     };
     walk.visit(program.expression())?;
-    Ok((walk.deepest, walk.reads))
+    Ok((walk.deepest, walk.reads, walk.fields))
 }
 
 /// The fields of an event that an expression reads: it can't see what it does not name.
@@ -163,6 +167,15 @@ impl Reads {
     }
 }
 
+/// The value of which a field is read, of a field, and so on.
+fn root(node: &IdedExpr) -> &IdedExpr {
+    match &node.expr {
+        Expr::Select(select) => root(&select.operand),
+        Expr::Call(call) => indexed(call).map_or(node, |(of, _)| root(of)),
+        _ => node,
+    }
+}
+
 struct Walk<'p> {
     source: &'p SourceInfo,
     /// Variables of the enclosing loops.
@@ -175,6 +188,7 @@ struct Walk<'p> {
     /// Number of loops that make values.
     makers: u32,
     reads: Reads,
+    fields: Vec<FieldPath>,
 }
 
 impl<'p> Walk<'p> {
@@ -191,9 +205,25 @@ impl<'p> Walk<'p> {
         if self.depth > MAX_DEPTH {
             return Err(self.wrong(node, format!("this is nested more than {MAX_DEPTH} deep")));
         }
+        self.note_field(node);
         self.look_at(node)?;
         self.depth -= 1;
         Ok(())
+    }
+
+    /// Notes a field that is written out.
+    fn note_field(&mut self, node: &'p IdedExpr) {
+        let is_field = match &node.expr {
+            Expr::Select(_) => true,
+            Expr::Call(call) => indexed(call).is_some(),
+            _ => false,
+        };
+        if !is_field {
+            return;
+        }
+        let is_of_event = self.is_event(root(node));
+        self.fields
+            .extend(FieldPath::of(node, is_of_event, self.source));
     }
 
     fn look_at(&mut self, node: &'p IdedExpr) -> Result<(), ConditionSyntaxError> {
@@ -251,19 +281,8 @@ impl<'p> Walk<'p> {
 
     /// The field in `event["field"]`.
     fn indexed_field(&self, call: &'p CallExpr) -> Option<&'p str> {
-        match (call.func_name.as_str(), call.args.as_slice()) {
-            (
-                "_[_]",
-                [
-                    of,
-                    IdedExpr {
-                        expr: Expr::Literal(LiteralValue::String(field)),
-                        ..
-                    },
-                ],
-            ) if self.is_event(of) => Some(field.inner()),
-            _ => None,
-        }
+        let (of, field) = indexed(call)?;
+        self.is_event(of).then_some(field)
     }
 
     fn identifier(&mut self, at: &IdedExpr, name: &str) -> Result<(), ConditionSyntaxError> {

@@ -37,9 +37,9 @@ fn event(rest: &str) -> Event {
 #[track_caller]
 fn check(text: &str, rest: &str, expected: Result<bool, &str>) {
     let answer = Condition::parse(text).unwrap().holds(&event(rest));
-    assert_eq!(answer, expected.map_err(|_| answer.unwrap_err()), "{text}");
-    if let (Err(ConditionError(why)), Err(expected)) = (answer, expected) {
-        assert!(why.contains(expected), "{why}");
+    match (answer, expected) {
+        (Err(ConditionError(why)), Err(expected)) => assert!(why.contains(expected), "{why}"),
+        (answer, expected) => assert_eq!(answer.ok(), expected.ok(), "{text}"),
     }
 }
 
@@ -133,7 +133,9 @@ fn numbers_are_those_of_the_event() {
 
 #[test]
 fn no_answer_is_not_an_answer() {
-    check("event.attributes.store == 'S1'", "", Err("ask `has(...)`"));
+    const STORE: &str =
+        "the field `event.attributes.store` is missing: ask `has(event.attributes.store)`";
+    check("event.attributes.store == 'S1'", "", Err(STORE));
     check(
         "event.attributes.store > 3",
         r#","attributes":{"store":"secret"}"#,
@@ -386,4 +388,115 @@ fn patterns_are_compiled_with_the_expression() {
         left.extend(is_left.then(|| format!("{:?}", call.args)));
     });
     assert_eq!(left, [""; 0], "compiled anew for every value");
+}
+
+#[test]
+fn a_field_that_is_missing_is_named_and_a_value_never() {
+    const NESTED: &str = r#","meta":{"mode":"SYNC"},"lines":[{"sku":"a"}],"which":"s3cret""#;
+    for (text, named) in [
+        ("event.meta.mood == 'SYNC'", "`event.meta.mood`"),
+        ("event.meta.user.name == 'SYNC'", "`event.meta.user`"),
+        (
+            "event.name == 'E' && event.meta['mood'] == 'x'",
+            "`event.meta.mood`",
+        ),
+        ("event['x-extra'] == 1", "`event[\"x-extra\"]`"),
+        ("event.lines.exists(l, l.qty > 1)", "`l.qty`"),
+        (
+            "event.lines.exists(l, event.meta.mood == l.sku)",
+            "`event.meta.mood`",
+        ),
+        ("event.meta.mood == event.other.mood", "`event.meta.mood`"),
+        ("event[event.which] == 1", "whose name it computes"),
+        ("event.meta[event.which] == 1", "whose name it computes"),
+    ] {
+        check(text, NESTED, Err(named));
+        let error = Condition::parse(text)
+            .unwrap()
+            .holds(&event(NESTED))
+            .unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn a_misspelt_field_is_found_without_an_event() {
+    #[track_caller]
+    fn misspelt(text: &str) -> String {
+        Condition::parse(text)
+            .unwrap()
+            .check_fields()
+            .unwrap_err()
+            .to_string()
+    }
+    for text in [
+        "event.atributes.store == 'S1'",
+        "has(event.atributes.store)",
+        "has(event.atributes)",
+        "event['atributes'].store == 'S1'",
+        "event.name == 'E' || !(event.atributes.store in ['a', 'b'])",
+        "event.lines.exists(l, l.sku == event.atributes.sku)",
+        "event.atributes.lines.all(l, l.qty > 1)",
+        "event.lines.map(l, event.atributes.x).size() > 0",
+        "event.name == 'E' ? event.atributes.x == 1 : true",
+        "size(event.atributes) > 0",
+    ] {
+        let said = misspelt(text);
+        assert!(
+            said.contains("did you mean `event.attributes`?"),
+            "{text}: {said}"
+        );
+    }
+    let two = misspelt("event.entityreff == 'x' &&\n  event.acountId == 'y'");
+    assert!(
+        two.contains("`event.entityRef`") && two.contains("`event.accountId`"),
+        "{two}"
+    );
+    assert!(two.contains("line 1"), "{two}");
+    for text in [
+        "event.attributes.atributes == 'x'",
+        "event.lines.exists(event, event.atributes == 'x')",
+        "event['x-extra'].deep > 1 && event.lines.exists(l, l.nme == 'x')",
+    ] {
+        assert_eq!(
+            Condition::parse(text).unwrap().check_fields(),
+            Ok(()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_mistake_in_the_syntax_says_what_to_write() {
+    for (text, expected) in [
+        ("event.name = 'E'", "write `==`"),
+        ("event.name === 'E'", "write `==`"),
+        ("event.name == 'E' and true", "write `&&`"),
+        ("event.name == 'E' or true", "write `||`"),
+        ("event.name == 'E' & true", "write `&&`"),
+        ("event.name == 'E' | true", "write `||`"),
+        ("event.name <> 'E'", ""),
+        ("not (event.name == 'E')", ""),
+        ("event.name == 'E", "a quote is not closed"),
+        ("event.name == \"E", "a quote is not closed"),
+        ("(event.name == 'E'", "`)` is missing"),
+        ("event.name == ", "ends too early"),
+        ("event.name 'E'", "can't stand here"),
+        ("event.name == 'E')", "can't stand here"),
+        ("event..name == 'E'", "can't stand here"),
+        ("$event == 1", "`$` means nothing here"),
+    ] {
+        let found = Condition::parse(text).unwrap_err().to_string();
+        assert!(found.contains(expected), "{text}: {found}");
+        for word in [
+            "token",
+            "mismatched",
+            "extraneous",
+            "EOF",
+            "viable",
+            "input",
+        ] {
+            assert!(!found.contains(word), "{text}: {found}");
+        }
+    }
 }

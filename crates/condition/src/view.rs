@@ -21,16 +21,16 @@ pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Box<dyn Val>, u64), Co
         .view_of(|name| reads.has(name))
         .map_err(|error| match error {
             ViewError::Repeated => {
-                ConditionError("a key or an attribute occurs twice in the event's JSON")
+                ConditionError("a key or an attribute occurs twice in the event's JSON".into())
             }
             _ => ConditionError(
-                "the event's JSON is nested too deep, or a value in it is out of range",
+                "the event's JSON is nested too deep, or a value in it is out of range".into(),
             ),
         })?;
     let mut size = 0;
     let view = value(ExactValue::Table(fields), &mut size);
     if size > MAX_VALUES {
-        return Err(ConditionError("the event holds too many values"));
+        return Err(ConditionError("the event holds too many values".into()));
     }
     Ok((view, size))
 }

@@ -15,7 +15,8 @@ mod settings;
 use std::time::Duration;
 
 use dispatch::{
-    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Preview, Role,
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, InvalidSetting, OpenContext,
+    Preview, Role,
 };
 use dispatch_kit::{Template, View, read_template};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
@@ -70,7 +71,8 @@ impl Dispatcher for EmailDispatcher {
             html,
         } = settings;
         let plain = |name: &str, source: String| {
-            Template::parse(source, "text/plain").map_err(|error| format!("{name}: {error}"))
+            let template = Template::parse(source.clone(), "text/plain");
+            template.map_err(|error| InvalidSetting::new(source, format!("{name}: {error}")))
         };
         Ok(Self {
             server: MailServer::open(&server, cx)?,

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dispatch::{
-    BoxError, Context, DispatchError, Dispatcher, Done, Event, MASKED, OpenContext, Preview, Role,
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, InvalidSetting, MASKED, OpenContext,
+    Preview, Role,
 };
 use dispatch_kit::{Template, View, read_template};
 use fluent_api::{Accounts, ApiError, Mode, NewEvent};
@@ -82,7 +83,8 @@ impl Dispatcher for FluentDispatcher {
             .filter(|accounts| !accounts.is_empty())
             .cloned();
         let plain = |key: &str, text: String| {
-            Template::parse(text, "text/plain").map_err(|error| format!("{key}: {error}"))
+            let template = Template::parse(text.clone(), "text/plain");
+            template.map_err(|error| InvalidSetting::new(text, format!("{key}: {error}")))
         };
         let entity = match (settings.entity_type, settings.entity_ref) {
             (None, None) => None,

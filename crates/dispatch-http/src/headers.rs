@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use dispatch::{BoxError, Context, DispatchError, Event, OpenContext, TraceParent};
+use dispatch::{BoxError, Context, DispatchError, Event, InvalidSetting, OpenContext, TraceParent};
 use dispatch_kit::{Secret, Template, View};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -82,7 +82,10 @@ impl ExtraHeaders {
                         .get()
                         .ok()
                         .and_then(|text| fit(&text))
-                        .ok_or("headers: a secret that no header can have")?;
+                        .ok_or_else(|| {
+                            let file = file.file.display().to_string();
+                            InvalidSetting::new(file, "headers: a secret that no header can have")
+                        })?;
                     HeaderSource::Secret(secret)
                 }
             };
@@ -130,13 +133,14 @@ fn as_read(name: &HeaderName) -> String {
 
 /// Reads a header's template, and checks that it makes valid values of sample events.
 fn template(name: &str, text: String) -> Result<Template, BoxError> {
-    let template =
-        Template::parse(text, "text/plain").map_err(|error| format!("headers.{name}: {error}"))?;
+    let wrong = |why: String| InvalidSetting::new(&*text, why);
+    let template = Template::parse(text.clone(), "text/plain")
+        .map_err(|error| wrong(format!("headers.{name}: {error}")))?;
     if template.sample_texts().any(|text| fit(&text).is_none()) {
-        return Err(format!(
+        return Err(wrong(format!(
             "headers.{name}: of a sample event it makes a value that no header can have: expected one line \
              without control characters, at most {LONGEST} bytes"
-        )
+        ))
         .into());
     }
     Ok(template)

@@ -4,6 +4,7 @@
 //! A dispatcher needs none of it. Start reading at [`Template`].
 
 mod bom;
+mod fields;
 mod numbers;
 mod plaintext;
 mod sample;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use dispatch::{BoxError, DispatchError, OpenContext};
+use dispatch::{BoxError, DispatchError, InvalidSetting, OpenContext};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -38,8 +38,11 @@ impl Secret {
             path: cx.resolve(&file.file),
             read: Mutex::default(),
         };
-        secret.read()?;
-        Ok(secret)
+        let written = || file.file.display().to_string();
+        match secret.read() {
+            Ok(_) => Ok(secret),
+            Err(error) => Err(InvalidSetting::new(written(), error).into()),
+        }
     }
 
     fn read(&self) -> Result<String, BoxError> {

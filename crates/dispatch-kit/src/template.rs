@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, fs};
 
-use dispatch::{BoxError, Context, DeliveryOutcome, DispatchError, Event, ExactJson};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use dispatch::{
+    BoxError, Context, DeliveryOutcome, DispatchError, Event, ExactJson, InvalidSetting,
+};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
+use crate::fields;
 use crate::numbers::{self, DIGITS, Digits};
 use crate::sample;
 
@@ -49,9 +52,12 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
+        // Errors then say which expression is undefined.
+        environment.set_debug(true);
         environment
             .add_template_owned(NAME, source)
-            .map_err(|error| unfilled(&error))?;
+            .map_err(|error| unparsed(&error))?;
+        fields::check(&environment, &environment.get_template(NAME)?)?;
         Ok(Self(Arc::new(environment)))
     }
 
@@ -158,7 +164,10 @@ const LONGEST_FILE: u64 = 256 << 10;
 /// Reads and checks a template in a file: one for JSON must make JSON of a sample event, if it
 /// can be filled in with that. Errors name the file.
 pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxError> {
-    let wrong = |error: &dyn fmt::Display| format!("template {}: {error}", path.display());
+    let wrong = |error: &dyn fmt::Display| {
+        let message = format!("template {}: {error}", path.display());
+        InvalidSetting::new(path.display().to_string(), message)
+    };
     let size = fs::metadata(path).map_err(|error| wrong(&error))?.len();
     if size > LONGEST_FILE {
         return Err(wrong(&format!("expected at most {LONGEST_FILE} bytes")).into());
@@ -189,7 +198,42 @@ fn escape(content_type: &str) -> AutoEscape {
 fn unfilled(error: &minijinja::Error) -> Unfilled {
     Unfilled {
         line: error.line().unwrap_or(0),
-        why: error.kind().to_string(),
+        why: why(error),
+    }
+}
+
+fn why(error: &minijinja::Error) -> String {
+    if let Some(field) = undefined(error) {
+        return format!("the field `{field}` is missing");
+    }
+    match error.kind() {
+        ErrorKind::UndefinedError => "a field that it reads is missing",
+        ErrorKind::OutOfFuel => "it takes too many steps",
+        ErrorKind::WriteFailure => "what it makes is too long",
+        ErrorKind::InvalidOperation => "a value is of another type than it expects",
+        _ => return error.kind().to_string(),
+    }
+    .to_owned()
+}
+
+/// The expression that is undefined, if the template has it written like that: the engine's words
+/// may have values in them, too.
+fn undefined(error: &minijinja::Error) -> Option<&str> {
+    let (before, _) = error.detail()?.rsplit_once("` is undefined")?;
+    let (_, expression) = before.rsplit_once('`')?;
+    let source = error.template_source()?;
+    source.contains(expression).then_some(expression)
+}
+
+/// An error of the parser, which has seen no values.
+fn unparsed(error: &minijinja::Error) -> Unfilled {
+    let detail = error.detail().unwrap_or_default();
+    Unfilled {
+        line: error.line().unwrap_or(1),
+        why: match detail.is_empty() {
+            true => error.kind().to_string(),
+            false => format!("{}: {detail}", error.kind()),
+        },
     }
 }
 

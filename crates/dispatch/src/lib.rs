@@ -13,6 +13,7 @@
 mod context;
 mod dispatcher;
 mod error;
+mod invalid_setting;
 mod outcome;
 mod preview;
 mod registry;
@@ -23,6 +24,7 @@ mod tracing_call;
 pub use crate::context::{Context, Extensions, OpenContext};
 pub use crate::dispatcher::{Dispatcher, Done};
 pub use crate::error::{BoxError, DispatchError, Excerpt, ResultExt};
+pub use crate::invalid_setting::InvalidSetting;
 pub use crate::outcome::{DeliveryOutcome, LONGEST_ANSWER, ResponseCapture};
 pub use crate::preview::{MASKED, Preview};
 pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
@@ -31,7 +33,7 @@ pub use crate::tracing_call::{ActiveSpan, AttributeValue, Attributes, CallSpan, 
 // What an implementer needs to name.
 pub use event_model::{
     Bytes, Event, EventId, ExactJson, ExactNumber, ExactValue, Fields, Timestamp, TraceParent,
-    TraceState,
+    TraceState, misspelt_field, nearest_name,
 };
 pub use tokio::sync::watch;
 pub use tokio_util::sync::CancellationToken;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use event_model::Event;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use schemars::{Schema, schema_for};
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::Segment;
@@ -64,7 +65,7 @@ impl Registry {
         let kind = Kind {
             check: check::<D>,
             open: open::<D>,
-            schema: || schema_for!(D::Settings),
+            schema: schema::<D>,
         };
         self.0.insert(D::KIND, kind);
         self
@@ -123,9 +124,21 @@ pub fn path_of(path: &serde_path_to_error::Path) -> Vec<String> {
     let key = |segment: &Segment| match segment {
         Segment::Seq { index } => Some(index.to_string()),
         Segment::Map { key } => Some(key.clone()),
-        Segment::Enum { .. } | Segment::Unknown => None,
+        // As a table of one key is written.
+        Segment::Enum { variant } => Some(variant.clone()),
+        Segment::Unknown => None,
     };
     path.iter().filter_map(key).collect()
+}
+
+/// The schema of the settings, with everything that it refers to inside it: it becomes a part of
+/// another one.
+fn schema<D: Dispatcher>() -> Schema {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    settings
+        .into_generator()
+        .into_root_schema_for::<D::Settings>()
 }
 
 fn check<D: Dispatcher>(table: &Value) -> Result<(), RegistryError> {

@@ -48,7 +48,7 @@ impl AttemptRunner {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: BreakerAttempt) {
         let watch = DeliveryTelemetry::begin(&delivery, self.clock.now());
         // An expression costs as much as the rest of an attempt, so it is evaluated once.
-        let matches = match delivery.matched {
+        let matches = match delivery.matched.take() {
             Some(decided) => decided.map(|()| true),
             None => self.settings.terms.decide(&delivery.event),
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use dispatch::{BoxError, DispatchError, Event, OpenContext};
+use dispatch::{BoxError, DispatchError, Event, InvalidSetting, OpenContext};
 use dispatch_kit::{Template, View};
 use fluent_api::{Accounts, Query};
 use serde_json::{Map, Value};
@@ -32,8 +32,10 @@ impl Enricher {
         cx: &OpenContext,
     ) -> Result<Self, BoxError> {
         let path = cx.resolve(&settings.query);
-        let wrong =
-            |error: &dyn std::fmt::Display| format!("enrich: query {}: {error}", path.display());
+        let wrong = |error: &dyn std::fmt::Display| {
+            let message = format!("enrich: query {}: {error}", path.display());
+            InvalidSetting::new(path.display().to_string(), message)
+        };
         let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
         let query =
             Query::parse(text.trim_start_matches('\u{feff}')).map_err(|error| wrong(&error))?;
@@ -41,7 +43,9 @@ impl Enricher {
         query.check(&given).map_err(|error| wrong(&error))?;
         let template = |(name, text): (&String, &String)| {
             let template = Template::parse(text.clone(), "text/plain");
-            let template = template.map_err(|error| format!("enrich: variable {name}: {error}"))?;
+            let template = template.map_err(|error| {
+                InvalidSetting::new(text, format!("enrich: variable {name}: {error}"))
+            })?;
             Ok::<_, BoxError>((name.clone(), template))
         };
         Ok(Self {

@@ -22,6 +22,7 @@ mod exact;
 mod fields;
 mod id;
 mod key_id;
+mod known_fields;
 mod stored_verifier;
 
 mod cloud_events;
@@ -45,6 +46,7 @@ pub use crate::fields::{Fields, MAX_FIELD, Malformed};
 pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};
 pub use crate::inbound::{Headers, Inbound};
 pub use crate::key_id::{InvalidKeyId, KeyDigest, KeyId};
+pub use crate::known_fields::{KNOWN_FIELDS, misspelt_field, nearest_name};
 pub use crate::stored_verifier::{Forgery, StoredVerdict, StoredVerifier};
 pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;

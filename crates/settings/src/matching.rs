@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
         match texts {
             Some(texts) if !texts.is_empty() => Ok(Self::of(texts)),
             _ => Err(serde::de::Error::custom(
-                "expected a text, or a list of at least one text",
+                "expected a text such as `OrderStatusChange`, or a list of at least one text",
             )),
         }
     }
@@ -127,6 +127,7 @@ impl SettingsTree {
         }
         let when = matching.when.map(|text| {
             Condition::parse(&text)
+                .and_then(|condition| condition.check_fields().map(|()| condition))
                 .map_err(|error| self.invalid(&[path, &["when"]].concat(), &error.to_string()))
         });
         Ok(MatchFields {

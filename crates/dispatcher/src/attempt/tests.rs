@@ -315,7 +315,7 @@ async fn an_expression_that_was_asked_is_not_asked_again() {
         let mut attempting = attempting(done, &isolation, &CancellationToken::new());
         attempting.settings.terms.when = Some(when.clone());
         let delivery = Delivery {
-            matched,
+            matched: matched.clone(),
             ..lease.delivery("a", 0)
         };
         let begun = BreakerAttempt::on(&attempting.breaker, delivery.event.id());

@@ -167,7 +167,7 @@ fn a_route_test_says_who_gets_an_event_and_why_others_do_not() {
             (
                 "odd".into(),
                 Value::Null,
-                "the route's `when` gave no answer: a field that it reads is missing: ask `has(...)` first"
+                "the route's `when` gave no answer: the field `event.attributes.x` is missing: ask `has(event.attributes.x)` first"
                     .into()
             ),
         ]

@@ -306,7 +306,7 @@ impl RouteConsumer {
             deaths: past.deaths,
             asks_match: past.asks_match,
             asked: past.asked,
-            matched: taken.matched,
+            matched: taken.matched.clone(),
             ticket,
         }
     }

@@ -60,7 +60,7 @@ pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness
         let delivery = one(&mut *r).await;
         let has_answer = reference(&delivery) == "yes";
         assert_eq!(
-            delivery.matched.map(|said| said.is_ok()),
+            delivery.matched.as_ref().map(|said| said.is_ok()),
             Some(has_answer),
             "{delivery:?}"
         );
