@@ -228,7 +228,7 @@ impl Cli {
                 against: true,
                 ..
             } => process::run(|_| commands::changes::run(common)),
-            Command::Init(args) => process::code(commands::init::run(&args)),
+            Command::Init(args) => process::code(commands::init::run(&args, registry)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
             Command::Events { common, command } => {
                 process::run(|shutdown| commands::events::run(common, command, shutdown))

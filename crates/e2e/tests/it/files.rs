@@ -90,3 +90,84 @@ async fn one_setting_lets_the_group_read_and_others_never() {
         .collect();
     assert!(closed.is_empty(), "{closed:?}");
 }
+
+/// `init` at `config`, and what it said.
+fn init(config: &std::path::Path, region: &str) -> std::process::Output {
+    let arguments = [
+        "init",
+        "--account",
+        "ACME",
+        "--environment",
+        "sandbox",
+        "--region",
+        region,
+    ];
+    crate::pipeline::command(config, &arguments)
+}
+
+#[test]
+fn what_init_makes_is_enough_to_begin_with() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("my/application.yml");
+    let made = init(&config, "sydney");
+    let said = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(made.status.success(), "{made:?}");
+    for step in [
+        "keys/sydney_sandbox.pem",
+        "check --config",
+        "order.json",
+        "serve --config",
+    ] {
+        assert!(said.contains(step), "{step} in {said}");
+    }
+    let my = folder.path().join("my");
+    let keys = std::fs::metadata(my.join("keys")).unwrap();
+    assert_eq!(keys.permissions().mode() & 0o777, 0o700);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let schema = text.lines().next().unwrap().rsplit_once('=').unwrap().1;
+    let schema = std::fs::read_to_string(my.join(schema)).unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap()["properties"].is_object());
+    assert!(
+        !text.contains("\n        url:"),
+        "nothing is posted anywhere: {text}"
+    );
+
+    let key = crate::pipeline::SANDBOX.public_base64().unwrap();
+    std::fs::write(my.join("keys/sydney_sandbox.pem"), key).unwrap();
+    let checked = crate::pipeline::command(&config, &["check"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(said.contains("http://127.0.0.1:8080/"), "{said}");
+    let queue = my.join("data/queue.db");
+    assert!(said.contains(&queue.display().to_string()), "{said}");
+    let event = my.join("order.json");
+    let event = event.to_str().unwrap();
+    let tested = crate::pipeline::command(&config, &["routes", "test", "--event", event]);
+    let said = String::from_utf8_lossy(&tested.stdout).into_owned();
+    assert!(
+        tested.status.success() && said.contains("everything"),
+        "{tested:?}"
+    );
+    assert_eq!(
+        init(&config, "sydney").status.code(),
+        Some(1),
+        "it is there already"
+    );
+}
+
+#[test]
+fn init_knows_the_regions() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("application.yml");
+    for (region, hint) in [
+        ("sidney", "did you mean sydney?"),
+        ("mars", "north_america"),
+    ] {
+        let output = init(&config, region);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(hint), "{said}");
+        assert!(!config.exists());
+    }
+    assert!(init(&config, "north-america").status.success());
+}

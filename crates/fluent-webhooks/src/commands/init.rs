@@ -1,14 +1,19 @@
 //! The command `init`: a settings file to begin with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use dispatch::Registry;
 use event_model::{Environment, KeyName};
+use settings::REGIONS;
 
 use crate::output;
 
 /// The settings file to begin with; also what `config/` ships.
 const TEMPLATE: &str = include_str!("application.template.yml");
+
+/// An event as Fluent sends it, for `routes test`.
+const EVENT: &str = include_str!("order.template.json");
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -26,40 +31,85 @@ pub(crate) struct Args {
     config: PathBuf,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let text = settings_for(&args.account, &args.region, args.environment)?;
+pub(crate) fn run(args: &Args, registry: &Registry) -> anyhow::Result<()> {
+    let region = known_region(&args.region)?;
+    let text = filled(TEMPLATE, &args.account, region, args.environment)?;
+    let config = args.config.display();
     if args.config.exists() {
-        bail!(
-            "{} is there already; give another with --config",
-            args.config.display()
-        );
+        bail!("{config} is there already; give another with --config");
     }
-    if let Some(folder) = args.config.parent() {
-        private_files::create_folder(folder)
-            .with_context(|| format!("making {}", folder.display()))?;
+    let folder = args.config.parent().unwrap_or(Path::new(""));
+    let keys = folder.join("keys");
+    let schema = folder.join("application.schema.json");
+    let event = folder.join("order.json");
+    private_files::create_folder(&keys).with_context(|| format!("making {}", keys.display()))?;
+    write(&args.config, text)?;
+    write_missing(&schema, format!("{:#}\n", settings::schema(registry)))?;
+    let sample = filled(EVENT, &args.account, region, args.environment)?;
+    write_missing(&event, sample)?;
+    let key = KeyName::new(region, args.environment);
+    let key_file = keys.join(format!("{key}.pem"));
+    for line in [
+        format!(
+            "wrote {config}, {} for your editor, and a sample event, {}.",
+            schema.display(),
+            event.display()
+        ),
+        "Next:".to_owned(),
+        format!(
+            "  1. put Fluent's public key for {key} into {} (one line of base64, or PEM)",
+            key_file.display()
+        ),
+        format!("  2. fluent-webhooks check --config {config}"),
+        format!(
+            "  3. fluent-webhooks routes test --event {} --config {config}",
+            event.display()
+        ),
+        format!("  4. fluent-webhooks serve --config {config}"),
+        "It listens on this machine only, until `webhook.listen` says otherwise.".to_owned(),
+    ] {
+        output::line(line);
     }
-    private_files::write(&args.config, text)
-        .with_context(|| format!("writing {}", args.config.display()))?;
-    let key = KeyName::new(&*args.region, args.environment);
-    output::line(format!("wrote {}", args.config.display()));
-    output::line(format!(
-        "Next: put Fluent's public key for {key} into keys/{key}.pem beside it (one line of base64, or PEM),"
-    ));
-    output::line("      then `fluent-webhooks check` and `fluent-webhooks serve`.");
     Ok(())
 }
 
-fn settings_for(account: &str, region: &str, environment: Environment) -> anyhow::Result<String> {
-    let plain = |text: &str| {
-        !text.is_empty()
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
-    };
-    if !plain(account) || !plain(region) {
-        bail!("expected an account and a region of letters, digits, `_`, `-` and `.`");
+fn write(path: &Path, text: String) -> anyhow::Result<()> {
+    private_files::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes a file that may be changed since: one that is there stays.
+fn write_missing(path: &Path, text: String) -> anyhow::Result<()> {
+    match path.exists() {
+        true => Ok(()),
+        false => write(path, text),
     }
-    Ok(TEMPLATE
+}
+
+/// The region as Fluent spells it.
+fn known_region(region: &str) -> anyhow::Result<&'static str> {
+    let spelt = region.replace('-', "_");
+    if let Some(known) = REGIONS.into_iter().find(|known| *known == spelt) {
+        return Ok(known);
+    }
+    let hint = settings::nearest(&spelt, REGIONS.into_iter());
+    let hint = hint.map_or(String::new(), |known| format!("; did you mean {known}?"));
+    bail!(
+        "there is no region `{region}`: expected {}{hint}",
+        REGIONS.join(", ")
+    )
+}
+
+fn filled(
+    template: &str,
+    account: &str,
+    region: &str,
+    environment: Environment,
+) -> anyhow::Result<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if account.is_empty() || !account.chars().all(is_plain) {
+        bail!("expected an account of letters, digits, `_`, `-` and `.`, such as ACME");
+    }
+    Ok(template
         .replace("{account}", account)
         .replace("{region}", region)
         .replace("{environment}", environment.as_str()))
@@ -78,7 +128,7 @@ mod tests {
         let config = folder.path().join("application.yml");
         std::fs::write(
             &config,
-            settings_for("ACME", "sydney", Environment::Sandbox).unwrap(),
+            filled(TEMPLATE, "ACME", "sydney", Environment::Sandbox).unwrap(),
         )
         .unwrap();
         std::fs::create_dir(folder.path().join("keys")).unwrap();
@@ -93,7 +143,7 @@ mod tests {
             tree.gateway().unwrap().account_names,
             ["ACME (sydney_sandbox)"]
         );
-        assert_eq!(tree.routes(Some(&crate::registry())).unwrap().0.len(), 2);
+        assert_eq!(tree.routes(Some(&crate::registry())).unwrap().0.len(), 1);
         let settings::QueueSettings::Embedded(queue) = tree.queue().unwrap() else {
             panic!("not embedded")
         };
@@ -262,7 +312,7 @@ mod tests {
         let shipped = include_str!("../../../../config/application.yml");
         assert_eq!(
             shipped,
-            settings_for("ACME", "sydney", Environment::Sandbox).unwrap()
+            filled(TEMPLATE, "ACME", "sydney", Environment::Sandbox).unwrap()
         );
     }
 }
