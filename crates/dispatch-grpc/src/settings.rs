@@ -26,7 +26,10 @@ pub struct GrpcSettings {
     pub(crate) endpoints: Vec<String>,
     /// How long one attempt may take, as `10s`; at most 5m.
     #[serde(default, deserialize_with = "timeout")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(
+        with = "Option<String>",
+        extend("title" = "a duration", "examples" = ["10s"])
+    )]
     pub(crate) timeout: Option<Duration>,
     /// A secret that is sent as `authorization: Bearer`.
     pub(crate) token: Option<SecretFile>,
@@ -98,5 +101,5 @@ fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Er
     let read = humantime::parse_duration(&text).ok();
     let fits = read.filter(|timeout| !timeout.is_zero() && *timeout <= MAX_TIMEOUT);
     fits.map(Some)
-        .ok_or_else(|| D::Error::custom("expected a time such as 10s, at most 5m"))
+        .ok_or_else(|| D::Error::custom("expected a duration such as 10s, at most 5m"))
 }

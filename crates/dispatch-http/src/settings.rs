@@ -251,7 +251,7 @@ impl<'de> Deserialize<'de> for Target {
 
 /// A bounded wait.
 #[derive(Clone, Copy, Debug, JsonSchema)]
-#[schemars(transparent)]
+#[schemars(transparent, extend("title" = "a duration", "examples" = ["10s"]))]
 pub(crate) struct Timeout(#[schemars(with = "String")] Duration);
 
 impl Timeout {
@@ -271,7 +271,7 @@ impl<'de> Deserialize<'de> for Timeout {
         let text = String::deserialize(from)?;
         match humantime::parse_duration(&text) {
             Ok(timeout) if !timeout.is_zero() && timeout <= MAX_TIMEOUT => Ok(Self(timeout)),
-            _ => Err(Error::custom("expected a time such as 10s, at most 5m")),
+            _ => Err(Error::custom("expected a duration such as 10s, at most 5m")),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::BoxError;
 /// reports it finds the value's line in the settings.
 ///
 /// ```
-/// use dispatch::InvalidSetting;
+/// use fluent_dispatch::InvalidSetting;
 ///
 /// let error = InvalidSetting::new("secrets/token", "expected a secret of at most 64 bytes");
 /// assert_eq!(error.to_string(), "expected a secret of at most 64 bytes");

@@ -46,14 +46,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch::{AnyDispatcher, BoxError, Dispatcher, Extensions, OpenContext, Registry};
+use dispatch::{
+    AnyDispatcher, BoxError, Dispatcher, Extensions, InvalidSetting, OpenContext, Registry,
+};
 use dispatch_grpc::Remote;
 use enrichment::Enrichment;
 use event_model::Clock;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use process::Shutdown;
 use queue::{Consumer, DeadReason, Route, RouteFilter, Source};
-use settings::{RouteSettings, Routes, SettingsTree};
+use settings::{OutcomeHookSettings, RouteSettings, Routes, SettingsError, SettingsTree};
 use subscriptions::SubscriptionDispatcher;
 use telemetry::{ErrorChain, metrics};
 
@@ -116,49 +118,77 @@ pub async fn open_dispatchers(
     registry: &Registry,
 ) -> anyhow::Result<Vec<OpenedRoutes>> {
     let mut opened = Vec::new();
+    let mut failed = Vec::new();
     for route in routes.0.iter().filter(|route| selection.has(&route.name)) {
-        let not_opened = |source| NotOpened {
-            route: route.name.clone(),
-            source,
-        };
         let cx = OpenContext::new(&*route.name, folder).with_extensions(shared);
-        let enrichment =
-            Enrichment::open(route.enrich.as_ref(), route.entity_check, &cx).map_err(not_opened)?;
-        let dispatcher = registry
-            .open(&route.dispatcher, route.table.clone(), &cx)
-            .await;
-        let dispatcher = dispatcher.map_err(|error| not_opened(error.into()))?;
-        let mut then = OutcomeHooks::default();
-        for (told, listed) in [
-            (&mut then.on_success, &route.on_success),
-            (&mut then.on_dead_letter, &route.on_dead_letter),
-        ] {
-            let Some(listed) = listed else { continue };
-            // A handler would take an outcome for an event: only templates can tell them apart.
-            if [SubscriptionDispatcher::KIND, Remote::KIND].contains(&&*listed.dispatcher) {
-                let why = format!(
-                    "`{}` can't be told of outcomes: expected one with templates",
-                    listed.dispatcher
-                );
-                return Err(not_opened(why.into()).into());
-            }
-            let opened = registry
-                .open(&listed.dispatcher, listed.table.clone(), &cx)
-                .await;
-            *told = Some(opened.map_err(|error| not_opened(error.into()))?);
+        match open_route(route, &cx, registry).await {
+            Ok(route) => opened.push(route),
+            Err(errors) => failed.extend(errors.into_iter().map(|source| NotOpened {
+                route: route.name.clone(),
+                source,
+            })),
         }
-        opened.push(OpenedRoutes {
-            dispatcher,
-            enrichment,
-            then,
-        });
     }
-    Ok(opened)
+    match failed.is_empty() {
+        true => Ok(opened),
+        false => Err(RoutesNotOpened(failed).into()),
+    }
 }
 
-/// A route that can't be run, with the reason.
-#[derive(Debug, thiserror::Error)]
-#[error("opening route {route}")]
+/// Opens all parts of a route; an error for each that can't be.
+async fn open_route(
+    route: &RouteSettings,
+    cx: &OpenContext,
+    registry: &Registry,
+) -> Result<OpenedRoutes, Vec<BoxError>> {
+    let enrichment = Enrichment::open(route.enrich.as_ref(), route.entity_check, cx);
+    let dispatcher = registry.open(&route.dispatcher, route.table.clone(), cx);
+    let dispatcher = dispatcher.await.map_err(BoxError::from);
+    let on_success = open_hook(route.on_success.as_ref(), cx, registry).await;
+    let on_dead_letter = open_hook(route.on_dead_letter.as_ref(), cx, registry).await;
+    match (enrichment, dispatcher, on_success, on_dead_letter) {
+        (Ok(enrichment), Ok(dispatcher), Ok(on_success), Ok(on_dead_letter)) => Ok(OpenedRoutes {
+            dispatcher,
+            enrichment,
+            then: OutcomeHooks {
+                on_success,
+                on_dead_letter,
+            },
+        }),
+        (enrichment, dispatcher, on_success, on_dead_letter) => Err([
+            enrichment.err(),
+            dispatcher.err(),
+            on_success.err(),
+            on_dead_letter.err(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()),
+    }
+}
+
+async fn open_hook(
+    listed: Option<&OutcomeHookSettings>,
+    cx: &OpenContext,
+    registry: &Registry,
+) -> Result<Option<AnyDispatcher>, BoxError> {
+    let Some(listed) = listed else {
+        return Ok(None);
+    };
+    // A handler would take an outcome for an event: only templates can tell them apart.
+    if [SubscriptionDispatcher::KIND, Remote::KIND].contains(&&*listed.dispatcher) {
+        let why = format!(
+            "`{}` can't be told of outcomes: expected one with templates",
+            listed.dispatcher
+        );
+        return Err(InvalidSetting::new(&*listed.dispatcher, why).into());
+    }
+    let opened = registry.open(&listed.dispatcher, listed.table.clone(), cx);
+    Ok(Some(opened.await?))
+}
+
+/// A part of a route that can't be run, with the reason.
+#[derive(Debug)]
 pub struct NotOpened {
     /// Its name.
     pub route: String,
@@ -166,14 +196,30 @@ pub struct NotOpened {
     pub source: BoxError,
 }
 
-/// Adds to the error of a route that can't be opened its location in the settings.
+/// Routes that can't be run.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", described(.0))]
+pub struct RoutesNotOpened(pub Vec<NotOpened>);
+
+fn described(failed: &[NotOpened]) -> String {
+    let each = failed.iter().map(|failed| {
+        let why = ErrorChain(&*failed.source);
+        format!("opening route {}: {why}", failed.route)
+    });
+    each.collect::<Vec<_>>().join("\n")
+}
+
+/// Adds to the error of routes that can't be opened their locations in the settings.
 pub fn located(tree: &SettingsTree, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<NotOpened>() {
-        Some(found) => tree
-            .wrong_route(&found.route, &ErrorChain(&*found.source).to_string())
-            .into(),
-        None => error,
-    }
+    let Some(RoutesNotOpened(failed)) = error.downcast_ref() else {
+        return error;
+    };
+    let each = failed.iter().map(|failed| {
+        let written = InvalidSetting::among(&*failed.source).map(InvalidSetting::written);
+        let why = ErrorChain(&*failed.source).to_string();
+        tree.wrong_route(&failed.route, written, &why)
+    });
+    SettingsError::of_all(each).map_or(error, anyhow::Error::from)
 }
 
 /// Opens every selected route's dispatcher, then joins every selected route, so that a route that

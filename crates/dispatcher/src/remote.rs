@@ -9,7 +9,7 @@ use dispatch_grpc::Server;
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
 use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
-use settings::{OperatorSettings, SettingsTree};
+use settings::{OperatorSettings, Section, SettingsTree};
 use telemetry::ErrorChain;
 
 use crate::{ProcessResources, RouteSelection, located, open_dispatchers};
@@ -19,6 +19,7 @@ pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCo
     process::run_stage(
         args,
         StopTimes::DELIVERING,
+        &[Section::Routes, Section::Operator, Section::Observability],
         |tree| Plan::read(tree, route, registry),
         async |_: &Plan| Ok(()),
         async |plan: Plan, shutdown| plan.run(registry, &shutdown).await,

@@ -13,7 +13,7 @@ use process::{
 };
 use queue::UNROUTED;
 use queues::OpenedQueue;
-use settings::{OperatorSettings, QueueSettings, Routes, SettingsTree};
+use settings::{OperatorSettings, QueueSettings, Routes, Section, SettingsTree};
 
 use crate::{ProcessResources, RouteSelection, located, open, open_dispatchers};
 
@@ -56,9 +56,21 @@ pub fn main(registry: &Registry) -> ExitCode {
     if let Some(route) = &args.serve_dispatcher {
         return crate::remote::main(&args.stage, route, registry);
     }
+    let routes = match args.route.is_empty() {
+        true => Section::RoutesOf(registry),
+        // The tables of routes that other processes run are checked there.
+        false => Section::Routes,
+    };
+    let sections = [
+        Section::QueueToDeliver,
+        routes,
+        Section::Operator,
+        Section::Observability,
+    ];
     process::run_stage(
         &args.stage,
         StopTimes::DELIVERING,
+        &sections,
         |tree| Plan::read(tree, registry, args.route),
         async |plan: &Plan| plan.check(registry).await,
         async |plan: Plan, shutdown| plan.run(registry, shutdown).await,

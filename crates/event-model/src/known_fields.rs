@@ -32,7 +32,7 @@ pub const KNOWN_FIELDS: [&str; 23] = [
 /// differ, or only their case. `None` for a known field, and for one that is like none.
 ///
 /// ```
-/// use event_model::misspelt_field;
+/// use fluent_event_model::misspelt_field;
 ///
 /// assert_eq!(misspelt_field("atributes"), Some("attributes"));
 /// assert_eq!(misspelt_field("entityreff"), Some("entityRef"));
@@ -47,7 +47,7 @@ pub fn misspelt_field(name: &str) -> Option<&'static str> {
 /// [`misspelt_field`].
 ///
 /// ```
-/// use event_model::nearest_name;
+/// use fluent_event_model::nearest_name;
 ///
 /// assert_eq!(nearest_name("evnt", ["event", "enriched"].into_iter()), Some("event"));
 /// assert_eq!(nearest_name("event", ["event", "enriched"].into_iter()), None);

@@ -14,9 +14,10 @@ use process::{
 };
 use queue::{FactAccess, Stores};
 use queues::OpenedQueue;
-use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings};
+use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings, UncheckedSettings};
 
 use crate::cli::CommonArgs;
+use crate::commands::check;
 use crate::open;
 use crate::reconciling::ReconcilerTask;
 use crate::test_sender::SettingsTestSender;
@@ -29,9 +30,21 @@ pub(crate) fn run(common: &CommonArgs, log: &str, registry: &Registry) -> ExitCo
         is_ready: false,
         check: false,
     };
+    let sections = check::sections(registry, false);
+    // Secrets and templates of the routes are looked for only then: the service opens them itself.
+    let is_wrong =
+        |settings: UncheckedSettings| !settings.unchecked().mistakes(&sections).is_empty();
+    if process::unchecked_tree(&common.config).is_ok_and(is_wrong) {
+        return process::run(|_| async {
+            check::valid_tree(&common.config, false, registry)
+                .await
+                .map(drop)
+        });
+    }
     process::run_stage(
         &args,
         StopTimes::RECEIVING,
+        &sections,
         |tree| Plan::read(common.config.clone(), tree, registry),
         async |_: &Plan| Ok(()),
         async |plan: Plan, shutdown| plan.run(registry, shutdown).await,

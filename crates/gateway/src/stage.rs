@@ -14,7 +14,7 @@ use process::{
 };
 use queue::{FactAccess, Intake};
 use queues::OpenedQueue;
-use settings::{Gateway, QueueSettings, SettingsTree, SpoolSettings};
+use settings::{Gateway, QueueSettings, Section, SettingsTree, SpoolSettings};
 use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
@@ -37,6 +37,12 @@ pub fn main() -> ExitCode {
     process::run_stage(
         &Args::parse().stage,
         StopTimes::RECEIVING,
+        &[
+            Section::Gateway,
+            Section::Queue,
+            Section::Spool,
+            Section::Observability,
+        ],
         Plan::read,
         async |_: &Plan| Ok(()),
         async |plan: Plan, shutdown| plan.run(shutdown).await,

@@ -35,7 +35,9 @@ pub use crate::refusal_log::RefusalLog;
 pub use crate::shares::{ShareDenied, SourceShares};
 pub use crate::shutdown::{Shutdown, StopTimes};
 pub use crate::socket::{inherited_listener, listen};
-pub use crate::stage::{StageArgs, StageWork, run_stage, tree, until_stopped, with_queue};
+pub use crate::stage::{
+    StageArgs, StageWork, checked_tree, run_stage, tree, unchecked_tree, until_stopped, with_queue,
+};
 pub use crate::tls::Certificate;
 
 /// Runs a command until it ends or a signal stops it. Errors are printed by [`code`].

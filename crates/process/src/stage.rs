@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use private_files::FileAccess;
 use queue::{Intake, Lifecycle, QueueError, Source};
-use settings::SettingsTree;
+use settings::{Section, SettingsTree, UncheckedSettings};
 use telemetry::{ErrorChain, Format};
 use tokio::time::{sleep, timeout};
 
@@ -99,17 +99,27 @@ impl StageArgs {
 
 /// Reads the settings, with what the environment overrides.
 pub fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
-    // A variable that is not UTF-8 can't be meant for us.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let tree = SettingsTree::load(config, environment)?;
+    checked_tree(config, &[])
+}
+
+/// Reads the settings, and checks these sections: the error has every mistake in them.
+pub fn checked_tree(config: &Path, sections: &[Section<'_>]) -> anyhow::Result<SettingsTree> {
+    let tree = unchecked_tree(config)?.check(sections)?;
     if tree.group_readable()? {
         private_files::set_access(FileAccess::Group);
     }
     Ok(tree)
 }
 
-/// Runs the program of a stage: reads its plan from the settings, and then answers for its
+/// Reads the settings without a check, to look for mistakes in them.
+pub fn unchecked_tree(config: &Path) -> anyhow::Result<UncheckedSettings> {
+    // A variable that is not UTF-8 can't be meant for us.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(UncheckedSettings::load(config, environment)?)
+}
+
+/// Runs the program of a stage: reads its plan from these sections of the settings, and then answers for its
 /// readiness, checks the plan, or does its work, as the arguments say.
 ///
 /// Everything that the settings say is read before anything is opened. What `check` opens is
@@ -117,6 +127,7 @@ pub fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
 pub fn run_stage<P>(
     args: &StageArgs,
     times: StopTimes,
+    sections: &[Section<'_>],
     read: impl FnOnce(SettingsTree) -> anyhow::Result<P>,
     check: impl AsyncFnOnce(&P) -> anyhow::Result<()>,
     work: impl AsyncFnOnce(P, Shutdown) -> anyhow::Result<()>,
@@ -124,7 +135,7 @@ pub fn run_stage<P>(
     if args.is_ready {
         return crate::code(args.check_ready());
     }
-    let plan = match tree(&args.config).and_then(read) {
+    let plan = match checked_tree(&args.config, sections).and_then(read) {
         Ok(plan) => plan,
         Err(error) => return crate::code(Err(error)),
     };

@@ -14,6 +14,7 @@ use crate::message::shortened;
 use crate::plaintext::is_this_machine;
 use crate::telemetry_settings::SecretFile;
 use crate::tree::SettingsTree;
+use crate::values::DurationText;
 
 const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
 
@@ -49,7 +50,7 @@ pub struct ApiSettings {
     pub requests_per_second: NonZeroU32,
     /// How long a request may take; 1s to 60s.
     #[serde(default = "timeout")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     #[serde(with = "crate::values::duration")]
     pub timeout: Duration,
 }
@@ -91,7 +92,7 @@ pub struct EnrichSettings {
     /// How long after the first attempt to wait for Fluent's API to have the entity, as new as
     /// the event; at most 1h. Later, an entity that is missing makes a dead letter.
     #[serde(default = "max_wait")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     #[serde(with = "crate::values::duration")]
     pub max_wait: Duration,
     /// Whether to compare the entity's present state with the event.
@@ -170,9 +171,10 @@ impl EntityCheckSource {
 }
 
 /// An entry of `fluent-connect.accounts`, as far as its API is concerned.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct RawFluentAccount {
     name: String,
+    #[schemars(with = "String")]
     environment: Environment,
     api: Option<ApiSettings>,
 }

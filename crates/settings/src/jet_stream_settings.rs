@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::error::SettingsError;
 use crate::queue_settings::{PATH, RetentionSettings};
 use crate::tree::SettingsTree;
-use crate::values::ByteSize;
+use crate::values::{ByteSize, DurationText};
 
 /// Largest body: with its headers and a batch's, it must fit into a stream's message.
 const MAX_BODY: u64 = 2 << 20;
@@ -47,7 +47,7 @@ pub struct JetStreamSettings {
     /// How long ids of events are known, so that a webhook that is sent again is no new event;
     /// at least 27h.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub dedup_window: Duration,
     /// How long settled events are kept: no shorter than the dedup window.
     pub retention: RetentionSettings,

@@ -34,15 +34,19 @@
 //! # Ok::<(), fluent_settings::SettingsError>(())
 //! ```
 //!
-//! Start reading at [`SettingsTree::load`].
+//! Start reading at [`SettingsTree::load`]; `mistakes` finds all that is wrong in one run.
 
 mod tree;
 
 mod overrides;
 mod yaml;
+mod yaml_message;
 
 mod error;
+mod examples;
+mod expectation;
 mod message;
+mod mistakes;
 mod names;
 mod section;
 
@@ -55,6 +59,7 @@ mod plaintext;
 mod policies;
 mod queue_settings;
 mod reconcile_settings;
+mod route_list;
 mod routes;
 mod seal_settings;
 mod spool_settings;
@@ -72,6 +77,7 @@ pub use crate::fluent_settings::{
     ApiAccount, ApiSettings, EnrichSettings, EntityCheckSource, FreshnessSettings, OutdatedPolicy,
 };
 pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
+pub use crate::mistakes::Section;
 pub use crate::operator_settings::{
     CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings,
 };
@@ -88,9 +94,9 @@ pub use crate::spool_settings::{Acknowledge, SpoolSettings};
 pub use crate::telemetry_settings::{
     OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, TracesSettings,
 };
-pub use crate::tree::{Location, SettingsTree};
+pub use crate::tree::{Location, SettingsTree, UncheckedSettings};
 pub use crate::trusted_proxies::{AddressFrom, TrustedProxies};
 pub use crate::values::ByteSize;
-pub use crate::webhook::{Gateway, OnMalformed, ServerTls};
+pub use crate::webhook::{Gateway, OnMalformed, REGIONS, ServerTls};
 
 pub use verifier::SealingKey;

@@ -30,7 +30,7 @@ fn descend<'n>(
     segment: &str,
     place: &Location,
 ) -> Result<&'n mut Node, SettingsError> {
-    if matches!(node.data, Data::Scalar(_)) {
+    if matches!(node.data, Data::Scalar(_) | Data::Removed) {
         node.data = Data::Map(Vec::new());
     }
     match &mut node.data {
@@ -46,7 +46,7 @@ fn descend<'n>(
             })
         }
         Data::Map(entries) => Ok(entry(entries, segment, place)),
-        Data::Scalar(_) => unreachable!("made a table above"),
+        Data::Scalar(_) | Data::Removed => unreachable!("made a table above"),
     }
 }
 

@@ -16,13 +16,15 @@ const LONGEST: Duration = Duration::from_hours(1);
 
 /// `rate:` of a route: at most so many attempts in each process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(extend("examples" = [{ "events": 50, "per": "1s" }]))]
 pub struct RateSettings {
     /// Number of attempts in each period.
     pub events: NonZeroU32,
     /// The period; 1s if it is left out.
-    #[schemars(with = "String")]
+    #[schemars(with = "Option<DurationText>")]
     pub per: Duration,
     /// Number of attempts that may begin at once after a pause; `events` if it is left out.
+    #[schemars(with = "Option<NonZeroU32>")]
     pub burst: NonZeroU32,
 }
 

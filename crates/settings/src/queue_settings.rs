@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::SettingsError;
 use crate::jet_stream_settings::JetStreamSettings;
 use crate::tree::SettingsTree;
-use crate::values::ByteSize;
+use crate::values::{ByteSize, DurationText};
 
 pub(crate) const PATH: [&str; 2] = ["fluent-connect", "queue"];
 
@@ -41,7 +41,7 @@ pub struct EmbeddedSettings {
     /// How long ids of events are known, so that a webhook that is sent again is no new event;
     /// at least 27h.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub dedup_window: Duration,
     /// How long settled events are kept.
     pub retention: RetentionSettings,
@@ -53,7 +53,7 @@ pub struct EmbeddedSettings {
 pub struct RetentionSettings {
     /// Settled events older than this are removed.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub age: Duration,
     /// Above this size the oldest settled events are removed; if it is full of unsettled ones,
     /// new webhooks are answered 503. At least 16MiB.

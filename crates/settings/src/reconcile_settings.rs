@@ -15,6 +15,7 @@ use crate::queue_settings::QueueSettings;
 use crate::routes::{RouteSettings, Routes};
 use crate::section::nearest;
 use crate::tree::SettingsTree;
+use crate::values::DurationText;
 
 const PATH: [&str; 2] = ["fluent-connect", "reconcile"];
 
@@ -42,18 +43,18 @@ pub(crate) struct RawReconcileSettings {
     accounts: Option<Vec<String>>,
     /// Time between two comparisons.
     #[serde(default = "interval")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     #[serde(with = "crate::values::duration")]
     interval: Duration,
     /// How far into the past the first comparison goes.
     #[serde(default = "lookback")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     #[serde(with = "crate::values::duration")]
     lookback: Duration,
     /// Age from which an event counts as missing: Fluent tries for 14 s, or for a day where a
     /// workflow says so.
     #[serde(default = "min_age")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     #[serde(with = "crate::values::duration")]
     min_age: Duration,
 }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use dispatch::{Registry, RegistryError};
 use event_model::Origin;
 use queue::{MatchFields, StartPosition, UNROUTED};
 use schemars::JsonSchema;
@@ -13,15 +12,9 @@ use serde_json::{Map, Value};
 use crate::error::SettingsError;
 use crate::fluent_settings::{EnrichSettings, EntityCheckSource};
 use crate::matching::MatchSettings;
-use crate::message::shortened;
 use crate::policies::{BreakerListed, BreakerSettings, RateSettings};
-use crate::section::nearest;
 use crate::tree::SettingsTree;
-
-const PATH: [&str; 2] = ["fluent-connect", "routes"];
-
-/// Most routes: each has a buffer of its own in memory.
-const MAX_ROUTES: usize = 256;
+use crate::values::DurationText;
 
 /// Most attempts at once on one route.
 const MAX_CONCURRENCY: usize = 1024;
@@ -89,15 +82,15 @@ struct RawOutcomeHook {
 pub struct RetrySettings {
     /// The wait before the second attempt.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub initial: Duration,
     /// The longest wait between two attempts: each is twice the one before, up to this.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub max_delay: Duration,
     /// Time after the first attempt at which the event becomes a dead letter.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub max_elapsed: Duration,
     /// Number of attempts that asked the destination after which the event becomes a dead
     /// letter; left out, only `max-elapsed` counts.
@@ -197,76 +190,12 @@ enum StartSettings {
 }
 
 impl SettingsTree {
-    /// Reads the routes. With a registry, each dispatcher and its table are checked. Without one,
-    /// they are not read.
-    pub fn routes(&self, registry: Option<&Registry>) -> Result<Routes, SettingsError> {
-        self.routes_known_to(registry, false)
-    }
-
-    /// Reads the routes for a program beside others, whose dispatchers may not be in `registry`.
-    /// Tables of such dispatchers are not read.
-    pub fn routes_of(&self, registry: &Registry) -> Result<Routes, SettingsError> {
-        self.routes_known_to(Some(registry), true)
-    }
-
-    /// The error for a route that names something outside the settings which is missing or not
-    /// valid.
-    pub fn wrong_route(&self, name: &str, why: &str) -> SettingsError {
-        let routes = self.value_at(&PATH);
-        let is_it = |route: &Value| route.get("name").and_then(Value::as_str) == Some(name);
-        let index = routes
-            .as_array()
-            .and_then(|routes| routes.iter().position(is_it))
-            .unwrap_or(0);
-        self.invalid(&[PATH[0], PATH[1], &index.to_string()], why)
-    }
-
-    fn routes_known_to(
+    /// Reads one route, without its dispatcher's table.
+    pub(crate) fn route(
         &self,
-        registry: Option<&Registry>,
-        partly: bool,
-    ) -> Result<Routes, SettingsError> {
-        let listed = match self.value_at(&PATH) {
-            Value::Null => Vec::new(),
-            Value::Array(routes) => routes,
-            _ => return Err(self.invalid(&PATH, "expected a list of routes")),
-        };
-        if listed.len() > MAX_ROUTES {
-            return Err(self.invalid(
-                &PATH,
-                &format!("{} routes: expected {MAX_ROUTES} at most", listed.len()),
-            ));
-        }
-        let mut routes: Vec<RouteSettings> = Vec::new();
-        for (index, value) in listed.into_iter().enumerate() {
-            let index = index.to_string();
-            let path = [PATH[0], PATH[1], &index];
-            let kind = value
-                .get("dispatcher")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
-            let registry =
-                registry.filter(|known| !partly || known.kinds().any(|known| known == kind));
-            // Checked first: otherwise its table would be reported as an unknown key.
-            self.check_kind(&path, &value, registry)?;
-            let route = self.route(&path, value)?;
-            if routes.iter().any(|other| other.name == route.name) {
-                let why = format!(
-                    "two routes are called `{}`: a name is a route's identity, rename one",
-                    route.name
-                );
-                return Err(self.invalid(&[&path[..], &["name"]].concat(), &why));
-            }
-            if let Some(registry) = registry {
-                self.check_dispatcher(&path, &route, registry)?;
-            }
-            routes.push(route);
-        }
-        Ok(Routes(routes))
-    }
-
-    fn route(&self, path: &[&str], mut value: Value) -> Result<RouteSettings, SettingsError> {
+        path: &[&str],
+        mut value: Value,
+    ) -> Result<RouteSettings, SettingsError> {
         let table = take_table(&mut value);
         let RawRoute {
             on_success,
@@ -364,77 +293,10 @@ impl SettingsTree {
         let RawOutcomeHook { dispatcher } = self.read(path, &value)?;
         Ok(Some(OutcomeHookSettings { dispatcher, table }))
     }
-
-    fn check_kind(
-        &self,
-        path: &[&str],
-        route: &Value,
-        registry: Option<&Registry>,
-    ) -> Result<(), SettingsError> {
-        let kind = route.get("dispatcher").and_then(Value::as_str);
-        let (Some(registry), Some(kind)) = (registry, kind) else {
-            return Ok(());
-        };
-        if registry.kinds().any(|known| known == kind) {
-            return Ok(());
-        }
-        let known: Vec<_> = registry.kinds().collect();
-        let hint = nearest(kind, registry.kinds());
-        let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
-        // The value may be anything. Close to a known kind, it is a misspelt one and may be
-        // shown.
-        let kind = if hint.is_empty() {
-            shortened(kind)
-        } else {
-            kind.to_owned()
-        };
-        let known = known.join(", ");
-        let why = format!("no dispatcher is called `{kind}`; this binary has: {known}{hint}");
-        Err(self.invalid(&[path, &["dispatcher"]].concat(), &why))
-    }
-
-    fn check_dispatcher(
-        &self,
-        path: &[&str],
-        route: &RouteSettings,
-        registry: &Registry,
-    ) -> Result<(), SettingsError> {
-        self.check_table(path, &route.dispatcher, &route.table, registry)?;
-        for (key, then) in [
-            ("on-success", &route.on_success),
-            ("on-dead-letter", &route.on_dead_letter),
-        ] {
-            if let Some(then) = then {
-                self.check_table(
-                    &[path, &[key]].concat(),
-                    &then.dispatcher,
-                    &then.table,
-                    registry,
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_table(
-        &self,
-        path: &[&str],
-        kind: &str,
-        table: &Value,
-        registry: &Registry,
-    ) -> Result<(), SettingsError> {
-        registry.check(kind, table).map_err(|error| match error {
-            RegistryError::Settings {
-                path: inner,
-                message,
-            } => self.misfit(&[path, &[kind]].concat(), &inner, &message),
-            other => self.invalid(&[path, &["dispatcher"]].concat(), &other.to_string()),
-        })
-    }
 }
 
 /// Takes the dispatcher's own table out of a route, empty if there is none.
-fn take_table(route: &mut Value) -> Value {
+pub(crate) fn take_table(route: &mut Value) -> Value {
     let kind = route
         .get("dispatcher")
         .and_then(Value::as_str)

@@ -47,7 +47,7 @@ impl SettingsTree {
         }
         let has_accounts = self.at(&["fluent-connect", "accounts"]).is_some();
         let accounts = match has_accounts {
-            true => self.accounts(&ring)?.0,
+            true => self.accounts(&self.key_names())?.0,
             false => Accounts::default(),
         };
         Ok(Arc::new(Reverifier::new(ring, accounts, self.seal_keys()?)))

@@ -1,11 +1,14 @@
 //! Strict reading of a part of the tree into a type.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::SettingsError;
-use crate::message::{in_words, shortened};
-use crate::tree::{Data, SettingsTree};
+use crate::expectation;
+use crate::message::{Misfit, shortened};
+use crate::schema::schema_at;
+use crate::tree::{Data, Node, SettingsTree};
 
 /// The sections of the settings. Planned ones that are not built are refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
@@ -72,7 +75,10 @@ impl SettingsTree {
             return if node.value().is_null() {
                 Ok(())
             } else {
-                Err(self.invalid(path, "expected a table of keys"))
+                Err(self.invalid(
+                    path,
+                    &format!("expected a table of keys such as `{}:`", known[0]),
+                ))
             };
         };
         match entries
@@ -85,7 +91,10 @@ impl SettingsTree {
     }
 
     /// Reads the section at `path`; an absent one is read as an empty table.
-    pub(crate) fn section<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, SettingsError> {
+    pub(crate) fn section<T: DeserializeOwned + JsonSchema>(
+        &self,
+        path: &[&str],
+    ) -> Result<T, SettingsError> {
         let value = self
             .at(path)
             .map(|node| node.value())
@@ -97,29 +106,64 @@ impl SettingsTree {
     }
 
     /// Reads `value`, which is at `path`.
-    pub(crate) fn read<T: DeserializeOwned>(
+    pub(crate) fn read<T: DeserializeOwned + JsonSchema>(
         &self,
         path: &[&str],
         value: &Value,
     ) -> Result<T, SettingsError> {
+        self.ensure_tables(path, value, &schema_at::<T>(path))?;
         let mut track = serde_path_to_error::Track::new();
         T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|error| {
             let inner = dispatch::path_of(&track.path());
-            self.misfit(path, &inner, &error.to_string())
+            self.misfit(path, &inner, &error.to_string(), &schema_at::<T>(path))
         })
     }
 
-    /// The error for serde's message about `inner` of the section at `path`.
-    pub(crate) fn misfit(&self, path: &[&str], inner: &[String], message: &str) -> SettingsError {
+    /// Refuses a list where the schema has a table.
+    pub(crate) fn ensure_tables(
+        &self,
+        path: &[&str],
+        value: &Value,
+        schema: &Value,
+    ) -> Result<(), SettingsError> {
+        match expectation::list_for_table(schema, value) {
+            Some(inner) => Err(self.misfit(path, &inner, "invalid type: sequence", schema)),
+            None => Ok(()),
+        }
+    }
+
+    /// The error for serde's message about `inner` of the section at `path`, which has this
+    /// schema.
+    pub(crate) fn misfit(
+        &self,
+        path: &[&str],
+        inner: &[String],
+        message: &str,
+        schema: &Value,
+    ) -> SettingsError {
         let mut full: Vec<&str> = path.to_vec();
         full.extend(inner.iter().map(String::as_str));
+        let schema = expectation::at(schema, inner);
+        if let Some(field) = missing_field(message) {
+            full.push(field);
+            let field = [field.to_owned()];
+            let expected = schema.and_then(|schema| expectation::at(schema, &field));
+            let expected = expected.map_or("a value".to_owned(), expectation::describe);
+            return self.invalid(&full, &format!("this key is missing: expected {expected}"));
+        }
         if let Some((field, known)) = unknown_field(message) {
             if full.last() != Some(&field) {
                 full.push(field);
             }
             return self.invalid(&full, &unknown(field, &known));
         }
-        self.invalid(&full, &in_words(message))
+        let found = self.at(&full).map(Node::value);
+        let misfit = Misfit {
+            message,
+            schema,
+            found: found.as_ref(),
+        };
+        self.invalid(&full, &misfit.in_words())
     }
 
     /// An error about the value at `path`.
@@ -127,14 +171,16 @@ impl SettingsTree {
         let full: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
         SettingsError::Invalid {
             place: self.place(&full),
-            path: full
-                .iter()
-                .map(|key| shortened(key))
-                .collect::<Vec<_>>()
-                .join("."),
+            path: self.shown(&full).join("."),
+            keys: full,
             message: message.to_owned(),
         }
     }
+}
+
+/// The field in serde's "missing field `x`".
+fn missing_field(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
 /// The unknown field and the known ones in serde's "unknown field `x`, expected one of `a`, `b`".

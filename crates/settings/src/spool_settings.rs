@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::SettingsError;
 use crate::queue_settings::QueueSettings;
 use crate::tree::SettingsTree;
-use crate::values::ByteSize;
+use crate::values::{ByteSize, DurationText};
 
 const SPOOL: [&str; 2] = ["fluent-connect", "spool"];
 const ACKNOWLEDGE: [&str; 2] = ["fluent-connect", "acknowledge"];
@@ -33,12 +33,12 @@ pub struct SpoolSettings {
     /// Time after the queue's acknowledgement at which the queue is asked whether it still has
     /// the event, before it is removed here; 5m to 30m.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub keep: Duration,
     /// How long the answer to a webhook waits for the queue's acknowledgement; at most 4s. After
     /// one that was late nobody waits until the queue acknowledges again.
     #[serde(with = "crate::values::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     pub wait_for_queue: Duration,
 }
 

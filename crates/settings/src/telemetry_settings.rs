@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::error::SettingsError;
 use crate::plaintext::{EXPOSED, is_exposed};
 use crate::tree::SettingsTree;
+use crate::values::DurationText;
 
 const TELEMETRY: [&str; 2] = ["fluent-connect", "telemetry"];
 
@@ -56,12 +57,12 @@ pub struct OtlpSettings {
     pub ca: Option<PathBuf>,
     /// How long an export may take; at most 60s.
     #[serde(default = "timeout")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     #[serde(with = "crate::values::duration")]
     pub timeout: Duration,
     /// Time between two exports of metrics; 1s to 10m.
     #[serde(default = "metrics_interval")]
-    #[schemars(with = "String")]
+    #[schemars(with = "DurationText")]
     #[serde(with = "crate::values::duration")]
     pub metrics_interval: Duration,
 }

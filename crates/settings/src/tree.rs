@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::error::SettingsError;
+use crate::message::shortened;
+use crate::mistakes::Section;
 use crate::{overrides, yaml};
 
 /// The settings as they were written: a tree in which every value has the location that it came
@@ -30,6 +32,8 @@ pub(crate) enum Data {
     /// null, a boolean, a number or a string.
     Scalar(Value),
     List(Vec<Node>),
+    /// An element of a list that was taken out, to look for further mistakes.
+    Removed,
     /// Keys in order, each with its own location.
     Map(Vec<(String, Location, Node)>),
 }
@@ -71,7 +75,22 @@ fn read_bounded(file: &Path) -> std::io::Result<String> {
         .map(|_| text)
 }
 
-impl SettingsTree {
+/// Settings in which there may be sections that do not exist.
+///
+/// ```
+/// use fluent_settings::{Section, UncheckedSettings};
+///
+/// let text = "fluent-connect:\n  queu: {}\n  health: 8081\n";
+/// let settings = UncheckedSettings::parse("application.yml".as_ref(), text, [])?;
+/// let error = settings.check(&[Section::Observability]).unwrap_err().to_string();
+/// assert!(error.contains("application.yml:2") && error.contains("did you mean `queue`?"));
+/// assert!(error.contains("application.yml:3") && error.contains("127.0.0.1:8081"));
+/// # Ok::<(), fluent_settings::SettingsError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct UncheckedSettings(SettingsTree);
+
+impl UncheckedSettings {
     /// Reads `file`, with the overrides of `environment`.
     pub fn load(
         file: &Path,
@@ -84,8 +103,49 @@ impl SettingsTree {
         Self::parse(file, &text, environment)
     }
 
+    /// Like [`UncheckedSettings::load`], for a file whose text is already read.
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        SettingsTree::read_text(file, text, environment).map(Self)
+    }
+
+    /// Checks that only known sections are there, and what these have. The error has every
+    /// mistake that can be found, and not only the first.
+    pub fn check(self, sections: &[Section<'_>]) -> Result<SettingsTree, SettingsError> {
+        match SettingsError::of_all(self.0.mistakes(sections)) {
+            Some(error) => Err(error),
+            None => Ok(self.0),
+        }
+    }
+
+    /// The settings as they are, to look for further mistakes.
+    pub fn unchecked(&self) -> &SettingsTree {
+        &self.0
+    }
+}
+
+impl SettingsTree {
+    /// Reads `file`, with the overrides of `environment`.
+    pub fn load(
+        file: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        UncheckedSettings::load(file, environment)?.check(&[])
+    }
+
     /// Like [`SettingsTree::load`], for a file whose text is already read.
     pub fn parse(
+        file: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        UncheckedSettings::parse(file, text, environment)?.check(&[])
+    }
+
+    fn read_text(
         file: &Path,
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -108,9 +168,19 @@ impl SettingsTree {
         for (name, value) in environment {
             overrides::apply(&mut root, &name, &value)?;
         }
-        let tree = Self { root, file };
-        tree.refuse_unknown_sections()?;
-        Ok(tree)
+        Ok(Self { root, file })
+    }
+
+    /// The keys of a path as errors show them: an index counts elements that were taken out.
+    pub(crate) fn shown(&self, path: &[String]) -> Vec<String> {
+        let mut node = Some(&self.root);
+        let mut shown = Vec::new();
+        for key in path {
+            let written = node.and_then(|node| node.written_index(key));
+            shown.push(written.map_or_else(|| shortened(key), |index| index.to_string()));
+            node = node.and_then(|node| node.child(key));
+        }
+        shown
     }
 
     /// The file that the settings were read from.
@@ -159,8 +229,45 @@ impl Node {
                 .iter()
                 .find(|(k, ..)| k == key)
                 .map(|(.., node)| node),
-            Data::List(nodes) => nodes.get(key.parse::<usize>().ok()?),
-            Data::Scalar(_) => None,
+            Data::List(nodes) => nodes.get(self.written_index(key)?),
+            Data::Scalar(_) | Data::Removed => None,
+        }
+    }
+
+    /// The index in the file of the element that has the index `key` among those that are left.
+    fn written_index(&self, key: &str) -> Option<usize> {
+        let Data::List(nodes) = &self.data else {
+            return None;
+        };
+        let left = nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| !node.is_removed());
+        left.map(|(index, _)| index).nth(key.parse().ok()?)
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        matches!(self.data, Data::Removed)
+    }
+
+    /// Takes out what is at `keys`, which exists.
+    pub(crate) fn take_out(&mut self, keys: &[String]) {
+        let Some((key, rest)) = keys.split_first() else {
+            return;
+        };
+        let index = self.written_index(key);
+        match &mut self.data {
+            Data::Map(entries) if rest.is_empty() => entries.retain(|(name, ..)| name != key),
+            Data::Map(entries) => entries
+                .iter_mut()
+                .filter(|(name, ..)| name == key)
+                .for_each(|(.., node)| node.take_out(rest)),
+            Data::List(nodes) => match index.and_then(|index| nodes.get_mut(index)) {
+                Some(node) if rest.is_empty() => node.data = Data::Removed,
+                Some(node) => node.take_out(rest),
+                None => {}
+            },
+            Data::Scalar(_) | Data::Removed => {}
         }
     }
 
@@ -171,7 +278,7 @@ impl Node {
                 .find(|(k, ..)| k == key)
                 .map(|(_, place, _)| place),
             Data::List(_) => self.child(key).map(|node| &node.place),
-            Data::Scalar(_) => None,
+            Data::Scalar(_) | Data::Removed => None,
         }
     }
 
@@ -179,7 +286,12 @@ impl Node {
     pub(crate) fn value(&self) -> Value {
         match &self.data {
             Data::Scalar(value) => value.clone(),
-            Data::List(nodes) => nodes.iter().map(Self::value).collect(),
+            Data::List(nodes) => nodes
+                .iter()
+                .filter(|node| !node.is_removed())
+                .map(Self::value)
+                .collect(),
+            Data::Removed => Value::Null,
             Data::Map(entries) => entries
                 .iter()
                 .map(|(key, _, node)| (key.clone(), node.value()))

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error};
 /// A length of time as it is written: `10s`, `15m`, `72h` or `3d`. For what may be left out; other
 /// fields are read by [`duration`].
 #[derive(Clone, Copy, Debug, JsonSchema)]
-#[schemars(transparent)]
+#[schemars(transparent, extend("title" = "a duration", "examples" = ["10s"]))]
 pub(crate) struct DurationText(#[schemars(with = "String")] pub(crate) Duration);
 
 impl<'de> Deserialize<'de> for DurationText {
@@ -28,7 +28,7 @@ pub(crate) mod duration {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(from)?;
         humantime::parse_duration(&text)
-            .map_err(|_| Error::custom("expected a time such as 10s, 15m, 72h or 3d"))
+            .map_err(|_| Error::custom("expected a duration such as 10s, 15m, 72h or 3d"))
     }
 
     /// For the defaults in the JSON Schema.
@@ -39,7 +39,7 @@ pub(crate) mod duration {
 
 /// A number of bytes, written as `64KiB`, `2MiB` or `10GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, JsonSchema)]
-#[schemars(transparent)]
+#[schemars(transparent, extend("title" = "a size", "examples" = ["64KiB"]))]
 pub struct ByteSize(#[schemars(with = "String")] pub u64);
 
 impl<'de> Deserialize<'de> for ByteSize {

@@ -39,7 +39,7 @@ impl SettingsTree {
 /// the table of an unknown dispatcher, and by the private `key` beside a `certificate`.
 fn collect_secrets(node: &Node, found: &mut Vec<(Location, PathBuf)>) {
     match &node.data {
-        Data::Scalar(_) => {}
+        Data::Scalar(_) | Data::Removed => {}
         Data::List(nodes) => nodes.iter().for_each(|node| collect_secrets(node, found)),
         Data::Map(entries) => {
             let is_identity = entries.iter().any(|(key, ..)| key == "certificate");

@@ -14,6 +14,7 @@ use verifier::{KeyRing, Signatures};
 use crate::error::SettingsError;
 use crate::fluent_settings::ApiSettings;
 use crate::message::shortened;
+use crate::section::nearest;
 use crate::tree::SettingsTree;
 use crate::trusted_proxies::{AddressFrom, Network, TrustedProxies, trusted_proxies};
 use crate::values::{ByteSize, DurationText};
@@ -23,6 +24,9 @@ const MAX_BODY_LIMIT: u64 = 16 << 20;
 
 /// Longest `drain-after`: a process has half a minute to stop, and this is a part of it.
 const MAX_NOTICE: Duration = Duration::from_secs(15);
+
+/// The regions that Fluent has.
+pub const REGIONS: [&str; 4] = ["sydney", "dublin", "singapore", "north_america"];
 
 /// The settings that a gateway reads.
 #[derive(Clone, Debug)]
@@ -188,9 +192,8 @@ impl SettingsTree {
     /// Reads the settings of a gateway.
     pub fn gateway(&self) -> Result<Gateway, SettingsError> {
         let keys = self.keys()?;
-        let (accounts, account_names) = self.accounts(&keys)?;
-        let webhook: WebhookSettings = self.section(&["fluent-connect", "webhook"])?;
-        self.check_webhook(&webhook)?;
+        let (accounts, account_names) = self.accounts(&self.key_names())?;
+        let (webhook, proxies) = self.webhook()?;
         let WebhookSettings {
             listen,
             path,
@@ -201,13 +204,7 @@ impl SettingsTree {
             tls,
             ..
         } = webhook;
-        let proxies = trusted_proxies(webhook.trusted_proxies, webhook.client_address)
-            .map_err(|(key, why)| self.invalid(&["fluent-connect", "webhook", key], why))?;
         let SignatureHeaders { sha512, md5 } = signature_headers;
-        let _: Option<String> = self.read(
-            &["fluent-connect", "connector-name"],
-            &self.value_at(&["fluent-connect", "connector-name"]),
-        )?;
         Ok(Gateway {
             listen,
             path,
@@ -224,6 +221,18 @@ impl SettingsTree {
             account_names,
             keys: Arc::new(keys),
         })
+    }
+
+    /// The section of the port for webhooks, checked.
+    pub(crate) fn webhook(&self) -> Result<(WebhookSettings, TrustedProxies), SettingsError> {
+        const NAME: [&str; 2] = ["fluent-connect", "connector-name"];
+        let _: Option<String> = self.read(&NAME, &self.value_at(&NAME))?;
+        let mut webhook: WebhookSettings = self.section(&["fluent-connect", "webhook"])?;
+        self.check_webhook(&webhook)?;
+        let networks = std::mem::take(&mut webhook.trusted_proxies);
+        let proxies = trusted_proxies(networks, webhook.client_address)
+            .map_err(|(key, why)| self.invalid(&["fluent-connect", "webhook", key], why))?;
+        Ok((webhook, proxies))
     }
 
     /// The address that answers health questions, if there is one.
@@ -292,7 +301,7 @@ impl SettingsTree {
 
     pub(crate) fn accounts(
         &self,
-        keys: &KeyRing,
+        keys: &[KeyName],
     ) -> Result<(Accounts, Vec<String>), SettingsError> {
         const PATH: [&str; 2] = ["fluent-connect", "accounts"];
         let listed: Vec<AccountSettings> =
@@ -311,8 +320,16 @@ impl SettingsTree {
         }
         let mut accounts: Vec<Account> = Vec::new();
         for (index, listed) in listed.into_iter().enumerate() {
+            let region = listed.region.replace('-', "_");
             let account = account(listed);
             let index = index.to_string();
+            if let Some(region) = misspelt_region(&region) {
+                let why = format!(
+                    "expected one of {}; did you mean `{region}`?",
+                    REGIONS.join(", ")
+                );
+                return Err(self.invalid(&[PATH[0], PATH[1], &index, "region"], &why));
+            }
             if let Some(problem) = problem(&account, &accounts, keys) {
                 return Err(self.invalid(&[PATH[0], PATH[1], &index], &problem));
             }
@@ -324,6 +341,11 @@ impl SettingsTree {
             .collect();
         Ok((Accounts::new(accounts), names))
     }
+}
+
+/// The region that was meant. One that is like none may be of somebody's own keys.
+fn misspelt_region(region: &str) -> Option<&'static str> {
+    nearest(region, REGIONS.into_iter()).filter(|known| *known != region)
 }
 
 fn account(listed: AccountSettings) -> Account {
@@ -342,7 +364,7 @@ fn account(listed: AccountSettings) -> Account {
     }
 }
 
-fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<String> {
+fn problem(account: &Account, before: &[Account], keys: &[KeyName]) -> Option<String> {
     let name = &account.name;
     let key = &account.key;
     if before
@@ -351,7 +373,7 @@ fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<Stri
     {
         return Some(format!("account {name} is listed twice for {key}"));
     }
-    if !keys.keys().any(|(listed, _)| listed == key) {
+    if !keys.contains(key) {
         let key = shortened(&key.to_string());
         return Some(format!(
             "account {name} has no key: its webhooks are verified with the key named {key}; put it under fluentcommerce.fluent-webhook-keys"

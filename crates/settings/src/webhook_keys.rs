@@ -24,6 +24,12 @@ impl SettingsTree {
     /// name has a list of these.
     pub fn keys(&self) -> Result<KeyRing, SettingsError> {
         let mut keys = RawKeys::default();
+        let is_table = |node: &Node| matches!(node.data, Data::Map(_)) || node.value().is_null();
+        if self.at(&PATH).is_some_and(|node| !is_table(node)) {
+            let why =
+                "expected a table such as { sydney_sandbox: { file: keys/sydney_sandbox.pem } }";
+            return Err(self.invalid(&PATH, why));
+        }
         if let Some(Node {
             data: Data::Map(entries),
             ..
@@ -37,10 +43,22 @@ impl SettingsTree {
         ring.map_err(|error| self.invalid(&PATH, &error.to_string()))
     }
 
+    /// The names under which there are keys in use, whether or not these can be read.
+    pub(crate) fn key_names(&self) -> Vec<KeyName> {
+        let Some(Node {
+            data: Data::Map(entries),
+            ..
+        }) = self.at(&PATH)
+        else {
+            return Vec::new();
+        };
+        let in_use = entries.iter().filter(|(.., node)| is_in_use(&node.value()));
+        in_use.filter_map(|(name, ..)| key_name(name)).collect()
+    }
+
     fn keys_named(&self, name: &str, node: &Node, keys: &mut RawKeys) -> Result<(), SettingsError> {
         let path = [PATH[0], PATH[1], name];
-        let plain = name.trim_matches(['[', ']']).replace('-', "_");
-        let key_name: KeyName = plain.parse().map_err(|_| {
+        let key_name = key_name(name).ok_or_else(|| {
             self.invalid(
                 &path,
                 "expected a name such as sydney_sandbox: <region>_sandbox or <region>_production",
@@ -48,13 +66,16 @@ impl SettingsTree {
         })?;
         match &node.data {
             Data::List(nodes) => {
-                for (index, node) in nodes.iter().enumerate() {
+                let left = nodes.iter().filter(|node| !node.is_removed());
+                for (index, node) in left.enumerate() {
                     let index = index.to_string();
                     self.add_key(&key_name, &[&path[..], &[&index]].concat(), node, keys)?;
                 }
                 Ok(())
             }
-            Data::Map(_) | Data::Scalar(_) => self.add_key(&key_name, &path, node, keys),
+            Data::Map(_) | Data::Scalar(_) | Data::Removed => {
+                self.add_key(&key_name, &path, node, keys)
+            }
         }
     }
 
@@ -109,5 +130,18 @@ impl SettingsTree {
                 &format!("reading the key file {}: {error}", resolved.display()),
             )
         })
+    }
+}
+
+fn key_name(written: &str) -> Option<KeyName> {
+    let plain = written.trim_matches(['[', ']']).replace('-', "_");
+    plain.parse().ok()
+}
+
+/// Whether a key is in use, or one of a list of them.
+fn is_in_use(written: &Value) -> bool {
+    match written {
+        Value::Array(keys) => keys.iter().any(is_in_use),
+        one => one.get("retired") != Some(&Value::Bool(true)),
     }
 }

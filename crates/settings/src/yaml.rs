@@ -7,7 +7,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Value;
 
 use crate::error::SettingsError;
+use crate::message::shortened;
 use crate::tree::{Data, Location, Node};
+use crate::yaml_message::in_words;
 
 /// Deepest nesting of tables and lists: settings need about eight levels.
 const MAX_DEPTH: usize = 64;
@@ -17,7 +19,7 @@ pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Location) -> Result<Nod
     check_depth(text, place)?;
     let documents = load(text).map_err(|error| SettingsError::NotYaml {
         place: place(error.marker().line()),
-        message: error.info().to_owned(),
+        message: explained(text, &error),
     })?;
     match &documents[..] {
         [document] => convert(document, place),
@@ -30,6 +32,22 @@ pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Location) -> Result<Nod
             data: Data::Map(Vec::new()),
         }),
     }
+}
+
+/// The parser's message in our words, with the key that it is about if there is one.
+fn explained(text: &str, error: &ScanError) -> String {
+    if error.info() != "duplicated key in mapping" {
+        return in_words(error.info());
+    }
+    let line = text.lines().nth(error.marker().line().saturating_sub(1));
+    let rest: String = line
+        .unwrap_or_default()
+        .chars()
+        .skip(error.marker().col())
+        .collect();
+    let key = rest.split(':').next().unwrap_or_default();
+    let key = key.trim().trim_matches(['"', '\'']);
+    format!("`{}` is there twice in one table", shortened(key))
 }
 
 /// Loads the text with scalars as they are written; their types are decided in [`scalar`].
@@ -101,7 +119,7 @@ fn table<'n>(
         let here = place(key.span.start.line());
         // `1` and `"1"` are two keys to YAML, and the same key to people.
         if table.iter().any(|(other, ..)| *other == name) {
-            let message = "duplicated key in mapping".to_owned();
+            let message = format!("`{}` is there twice in one table", shortened(&name));
             return Err(SettingsError::NotYaml {
                 place: here,
                 message,
@@ -231,7 +249,7 @@ mod tests {
             "{ a: 1, a: 2 }",
         ] {
             let error = parsed(twice).unwrap_err().to_string();
-            assert!(error.contains("duplicated key"), "{twice}: {error}");
+            assert!(error.contains("is there twice"), "{twice}: {error}");
         }
         assert!(parsed("{ 1: a, 1.0: b, 01: c }").is_ok());
         for none in [

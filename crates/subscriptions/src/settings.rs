@@ -20,11 +20,17 @@ pub struct SubscriptionSettings {
     /// How long a handler may have an event without settling it or reporting progress; default
     /// 30s.
     #[serde(deserialize_with = "time")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(
+        with = "Option<String>",
+        extend("title" = "a duration", "examples" = ["10s"])
+    )]
     timeout: Option<Duration>,
     /// How long a handler may have an event in all; at most 1h, default 10m.
     #[serde(deserialize_with = "time")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(
+        with = "Option<String>",
+        extend("title" = "a duration", "examples" = ["10s"])
+    )]
     max_duration: Option<Duration>,
 }
 
@@ -43,5 +49,5 @@ fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error
     let read = humantime::parse_duration(&text).ok();
     let fits = read.filter(|time| !time.is_zero() && *time <= MAX_LONGEST);
     fits.map(Some)
-        .ok_or_else(|| D::Error::custom("expected a time such as 30s, at most 1h"))
+        .ok_or_else(|| D::Error::custom("expected a duration such as 30s, at most 1h"))
 }

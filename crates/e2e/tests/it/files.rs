@@ -92,7 +92,7 @@ async fn one_setting_lets_the_group_read_and_others_never() {
 }
 
 /// `init` at `config`, and what it said.
-fn init(config: &std::path::Path, region: &str) -> std::process::Output {
+fn init(config: &Path, region: &str) -> std::process::Output {
     let arguments = [
         "init",
         "--account",
@@ -122,11 +122,11 @@ fn what_init_makes_is_enough_to_begin_with() {
         assert!(said.contains(step), "{step} in {said}");
     }
     let my = folder.path().join("my");
-    let keys = std::fs::metadata(my.join("keys")).unwrap();
+    let keys = fs::metadata(my.join("keys")).unwrap();
     assert_eq!(keys.permissions().mode() & 0o777, 0o700);
-    let text = std::fs::read_to_string(&config).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
     let schema = text.lines().next().unwrap().rsplit_once('=').unwrap().1;
-    let schema = std::fs::read_to_string(my.join(schema)).unwrap();
+    let schema = fs::read_to_string(my.join(schema)).unwrap();
     assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap()["properties"].is_object());
     assert!(
         !text.contains("\n        url:"),
@@ -134,7 +134,7 @@ fn what_init_makes_is_enough_to_begin_with() {
     );
 
     let key = crate::pipeline::SANDBOX.public_base64().unwrap();
-    std::fs::write(my.join("keys/sydney_sandbox.pem"), key).unwrap();
+    fs::write(my.join("keys/sydney_sandbox.pem"), key).unwrap();
     let checked = crate::pipeline::command(&config, &["check"]);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.success(), "{checked:?}");

@@ -1,5 +1,8 @@
 //! The command `check`: validation of the settings, and a description of what would run.
 
+use std::path::Path;
+use std::time::Duration;
+
 use dispatch::Registry;
 use dispatcher::{ProcessResources, RouteSelection};
 use event_model::Origin;
@@ -8,13 +11,13 @@ use queue::{MatchFields, StartPosition};
 use serde_json::json;
 use settings::{
     EmbeddedSettings, Gateway, MIN_DEDUP_WINDOW, QueueSettings, ReconcileSettings, RouteSettings,
-    Routes, SettingsTree,
+    Routes, Section, SettingsError, SettingsTree,
 };
 use verifier::{KeyRing, PublicKey};
 
 use crate::cli::CommonArgs;
 use crate::commands::logins;
-use crate::{open, output};
+use crate::output;
 
 pub(crate) async fn run(
     common: &CommonArgs,
@@ -22,7 +25,7 @@ pub(crate) async fn run(
     online: bool,
     registry: &Registry,
 ) -> anyhow::Result<()> {
-    let tree = open::tree(&common.config)?;
+    let tree = valid_tree(&common.config, partly, registry).await?;
     let gateway = tree.gateway()?;
     let queue = tree.queue_to_deliver()?;
     let routes = if partly {
@@ -30,8 +33,6 @@ pub(crate) async fn run(
     } else {
         tree.routes(Some(registry))?
     };
-    let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
-    let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     let reconcile = tree.reconcile(&routes)?;
     let small_file = small_file(&queue).into_iter().collect();
     let warnings = [
@@ -46,11 +47,6 @@ pub(crate) async fn run(
         .as_ref()
         .map(GrpcServer::check)
         .transpose()?;
-    let everything = RouteSelection::everything();
-    let shared = ProcessResources::by(&tree)?.shared;
-    let opened =
-        dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
-    opened.map_err(|error| dispatcher::located(&tree, error))?;
     if common.json && online {
         return logins::run(common, &tree).await;
     }
@@ -90,6 +86,56 @@ pub(crate) async fn run(
         logins::run(common, &tree).await
     } else {
         Ok(())
+    }
+}
+
+/// The sections that `serve` reads.
+pub(crate) fn sections(registry: &Registry, partly: bool) -> [Section<'_>; 8] {
+    let routes = match partly {
+        true => Section::RoutesKnownTo(registry),
+        false => Section::RoutesOf(registry),
+    };
+    [
+        Section::Gateway,
+        Section::QueueToDeliver,
+        Section::Spool,
+        routes,
+        Section::Apis,
+        Section::Reconcile,
+        Section::Operator,
+        Section::Observability,
+    ]
+}
+
+/// The settings, if everything in them is valid and what they name can be opened. The error has
+/// every mistake that can be found.
+pub(crate) async fn valid_tree(
+    config: &Path,
+    partly: bool,
+    registry: &Registry,
+) -> anyhow::Result<SettingsTree> {
+    let settings = process::unchecked_tree(config)?;
+    let tree = settings.unchecked();
+    let mut found = tree.mistakes(&sections(registry, partly));
+    let readable = tree.readable_routes(registry);
+    // Without its logins, what a route asks Fluent can't be opened: that is said already.
+    if let Ok(resources) = ProcessResources::by(tree) {
+        let is_ours =
+            |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
+        let ours = Routes(readable.0.iter().filter(is_ours).cloned().collect());
+        let everything = RouteSelection::everything();
+        let folder = tree.folder();
+        let shared = &resources.shared;
+        let opened =
+            dispatcher::open_dispatchers(&ours, &everything, &folder, shared, registry).await;
+        if let Err(error) = opened {
+            let error = dispatcher::located(tree, error).downcast::<SettingsError>()?;
+            found.extend(error.into_each());
+        }
+    }
+    match SettingsError::of_all(found) {
+        Some(error) => Err(error.into()),
+        None => process::tree(config),
     }
 }
 
@@ -168,16 +214,16 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
     };
     if let Some(spool) = tree.spool(queue)? {
         let path = spool.path.display();
-        let keep = spool.keep.as_secs() / 60;
+        let more = plain_time(spool.keep);
         output::line(format!(
-            "  and before    in the spool {path}, for {keep} minutes more"
+            "  and before    in the spool {path}, for {more} more"
         ));
     }
     output::line(format!(
-        "  settled ones  for {} hours or up to {} MiB; ids for {} hours",
-        retention.age.as_secs() / 3600,
-        retention.bytes.0 >> 20,
-        window.as_secs() / 3600,
+        "  settled ones  for {} or up to {}; ids for {}",
+        plain_time(retention.age),
+        plain_size(retention.bytes.0),
+        plain_time(window),
     ));
     if let QueueSettings::Embedded(queue) = queue {
         let [window, least] = rates_held(queue);
@@ -252,10 +298,10 @@ fn describe_routes(routes: &[RouteSettings]) {
             limits(route),
             start.to_owned(),
             format!(
-                "{:?} to {:?}, for {} h",
-                route.retry.initial,
-                route.retry.max_delay,
-                route.retry.max_elapsed.as_secs() / 3600
+                "{} to {}, for {}",
+                plain_time(route.retry.initial),
+                plain_time(route.retry.max_delay),
+                plain_time(route.retry.max_elapsed)
             ),
         ]
     });
@@ -275,11 +321,47 @@ fn describe_reconcile(reconcile: &ReconcileSettings) {
         .map(|account| &*account.name)
         .collect();
     output::line(format!(
-        "\nFluent's log of {} is compared with what came, every {:?}: {}",
+        "\nFluent's log of {} is compared with what came, every {}: {}",
         accounts.join(", "),
-        reconcile.interval,
+        plain_time(reconcile.interval),
         reconcile.event_names.join(", ")
     ));
+}
+
+/// A length of time as the settings have it: the largest unit in which it is a whole number.
+fn plain_time(time: Duration) -> String {
+    const UNITS: [(u128, &str); 4] = [
+        (24 * 3_600_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ];
+    let millis = time.as_millis();
+    let fits = |(unit, _): &&(u128, &str)| millis >= *unit && millis.is_multiple_of(*unit);
+    match UNITS.iter().find(fits) {
+        Some((unit, name)) => format!("{}{name}", millis / unit),
+        None if millis > 0 && time.subsec_nanos().is_multiple_of(1_000_000) => {
+            format!("{millis}ms")
+        }
+        None => format!("{time:?}"),
+    }
+}
+
+/// A number of bytes as the settings have it.
+fn plain_size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 6] = [
+        (1 << 30, "GiB"),
+        (1_000_000_000, "GB"),
+        (1 << 20, "MiB"),
+        (1_000_000, "MB"),
+        (1 << 10, "KiB"),
+        (1_000, "kB"),
+    ];
+    let fits = |(unit, _): &&(u64, &str)| bytes >= *unit && bytes.is_multiple_of(*unit);
+    match UNITS.iter().find(fits) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 /// The dispatcher of a route, its questions to Fluent, and its outcome hooks.
@@ -304,9 +386,10 @@ fn by(route: &RouteSettings) -> String {
 
 /// The limits on a route's attempts in each process.
 fn limits(route: &RouteSettings) -> String {
-    let rate = route
-        .rate
-        .map(|rate| format!("{} in {:?}, {} at once", rate.events, rate.per, rate.burst));
+    let rate = route.rate.map(|rate| {
+        let per = plain_time(rate.per);
+        format!("{} in {per}, {} at once", rate.events, rate.burst)
+    });
     let breaker = route
         .breaker
         .map(|breaker| format!("breaker after {} failed events", breaker.failures));
@@ -367,6 +450,30 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let tree = SettingsTree::load(&path, []).unwrap();
         retired_keys(&tree.keys().unwrap(), &tree.queue().unwrap())
+    }
+
+    #[test]
+    fn lengths_of_time_and_sizes_are_shown_as_they_are_written() {
+        for (millis, shown) in [
+            (60_000, "1m"),
+            (90_000, "90s"),
+            (3_600_000, "1h"),
+            (259_200_000, "3d"),
+            (100_800_000, "28h"),
+            (1_500, "1500ms"),
+            (0, "0ns"),
+        ] {
+            assert_eq!(plain_time(Duration::from_millis(millis)), shown);
+        }
+        for (bytes, shown) in [
+            (10 << 30, "10GiB"),
+            (16 << 20, "16MiB"),
+            (64 << 10, "64KiB"),
+            (10_000_000_000, "10GB"),
+            (1001, "1001 bytes"),
+        ] {
+            assert_eq!(plain_size(bytes), shown);
+        }
     }
 
     #[test]

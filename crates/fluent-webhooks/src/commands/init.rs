@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn every_shipped_file_is_known_to_a_test() {
         let files = |folder: &str| {
-            let folder = std::path::Path::new(CONFIG).join(folder);
+            let folder = Path::new(CONFIG).join(folder);
             let entries = std::fs::read_dir(folder).unwrap();
             let mut names: Vec<_> = entries
                 .map(|file| file.unwrap().file_name().into_string().unwrap())
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_integrations_are_valid_and_read_all_that_is_beside_them() {
-        let folder = std::path::Path::new(CONFIG).join("integrations");
+        let folder = Path::new(CONFIG).join("integrations");
         let mut templates = Vec::new();
         let mut read = String::new();
         for file in std::fs::read_dir(&folder)
@@ -248,11 +248,7 @@ mod tests {
             let environment = environment
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            SettingsTree::load(
-                &std::path::Path::new(CONFIG).join("cluster").join(name),
-                environment,
-            )
-            .unwrap()
+            SettingsTree::load(&Path::new(CONFIG).join("cluster").join(name), environment).unwrap()
         };
         let key = simulator::KeyPair::generate(1024)
             .unwrap()

@@ -7,6 +7,8 @@ pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod deliveries;
 pub(crate) mod events;
+#[cfg(test)]
+mod every_key;
 pub(crate) mod init;
 pub(crate) mod letters;
 pub(crate) mod logins;

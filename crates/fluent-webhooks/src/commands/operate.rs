@@ -10,7 +10,7 @@ use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
 use operator::Operator;
 use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
-use settings::{OperatorSettings, QueueSettings, SettingsTree};
+use settings::{OperatorSettings, QueueSettings, Section, SettingsTree};
 
 use crate::test_sender::SettingsTestSender;
 use crate::{open, stage};
@@ -19,6 +19,13 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
     process::run_stage(
         args,
         StopTimes::DELIVERING,
+        &[
+            Section::Queue,
+            Section::Operator,
+            Section::Gateway,
+            Section::Routes,
+            Section::Observability,
+        ],
         |tree| Plan::read(args.config.clone(), tree),
         async |plan: &Plan| GrpcServer::check(&plan.operator),
         async |plan: Plan, shutdown| plan.run(&shutdown).await,

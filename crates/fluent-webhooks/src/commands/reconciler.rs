@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dispatcher::ProcessResources;
 use event_model::SystemClock;
 use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
-use settings::{QueueSettings, SettingsTree};
+use settings::{QueueSettings, Section, SettingsTree};
 
 use crate::reconciling::ReconcilerTask;
 use crate::stage;
@@ -15,6 +15,14 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
     process::run_stage(
         args,
         StopTimes::DELIVERING,
+        &[
+            Section::Gateway,
+            Section::Queue,
+            Section::Apis,
+            Section::Routes,
+            Section::Reconcile,
+            Section::Observability,
+        ],
         Plan::read,
         async |_: &Plan| Ok(()),
         async |plan: Plan, shutdown| plan.run(&shutdown).await,

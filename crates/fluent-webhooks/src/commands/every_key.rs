@@ -1,0 +1,231 @@
+//! Every key of the settings with wrong values: what is said is for a person who knows neither
+//! Rust nor this program.
+
+use serde_json::{Value, json};
+use settings::{Section, SettingsError, UncheckedSettings};
+
+/// Words that only a reader of this program's code understands.
+const OF_RUST: [&str; 24] = [
+    "struct ",
+    "enum",
+    "variant",
+    "newtype",
+    "tuple",
+    "unit ",
+    "usize",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "i64",
+    "f64",
+    "nonzero",
+    "sequence",
+    "a map",
+    "Option",
+    "None",
+    "Some",
+    "invalid type",
+    "invalid value",
+    "missing field",
+    "untagged",
+    "socket address",
+];
+
+/// A wrong value of each kind, and the kinds of JSON Schema that take it.
+fn wrong() -> [(Value, &'static [&'static str]); 6] {
+    [
+        (json!("Wrong Text"), &["string"]),
+        (json!(-7), &["string", "integer", "number"]),
+        (json!(true), &["boolean", "string"]),
+        (json!(["Wrong Text"]), &["array"]),
+        (json!({"Wrong Key": 7}), &["object"]),
+        (Value::Null, &["null"]),
+    ]
+}
+
+/// A key: its schema, and settings around it that have a value there.
+struct Key {
+    path: Vec<String>,
+    schema: Value,
+}
+
+/// Every key of `schema`, the deepest too.
+fn keys(schema: &Value, path: &[String], found: &mut Vec<Key>) {
+    let branches = ["anyOf", "oneOf"]
+        .iter()
+        .filter_map(|key| schema[key].as_array());
+    for branch in branches.flatten() {
+        keys(branch, path, found);
+    }
+    for (key, below) in schema["properties"].as_object().into_iter().flatten() {
+        let path = [path, std::slice::from_ref(key)].concat();
+        found.push(Key {
+            path: path.clone(),
+            schema: below.clone(),
+        });
+        keys(below, &path, found);
+    }
+    if schema["items"].is_object() {
+        let path = [path, &["0".to_owned()]].concat();
+        found.push(Key {
+            path: path.clone(),
+            schema: schema["items"].clone(),
+        });
+        keys(&schema["items"], &path, found);
+    }
+}
+
+/// The kinds that a schema takes.
+fn kinds(schema: &Value) -> Vec<String> {
+    let mut kinds: Vec<String> = match &schema["type"] {
+        Value::String(kind) => vec![kind.clone()],
+        Value::Array(kinds) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        _ => Vec::new(),
+    };
+    for key in ["anyOf", "oneOf"] {
+        let branches = schema[key].as_array().into_iter().flatten();
+        kinds.extend(branches.flat_map(self::kinds));
+    }
+    kinds
+}
+
+/// Settings with `value` at `path`, and nothing beside it but the kind of a route's dispatcher or
+/// of the queue, which decide how the rest is read.
+fn around(path: &[String], value: &Value) -> Value {
+    let Some((key, rest)) = path.split_first() else {
+        return value.clone();
+    };
+    let below = around(rest, value);
+    if key == "0" {
+        return json!([below]);
+    }
+    let mut table = json!({ key.as_str(): below });
+    if key == "fluent-connect"
+        && let Some(route) = table
+            .pointer_mut("/fluent-connect/routes/0")
+            .and_then(Value::as_object_mut)
+    {
+        route.entry("name").or_insert_with(|| json!("orders"));
+        route.entry("match").or_insert_with(|| json!({}));
+        route.entry("dispatcher").or_insert_with(|| json!("log"));
+    }
+    let registry = crate::registry();
+    if registry.kinds().any(|kind| kind == key) && !rest.is_empty() {
+        table["dispatcher"] = json!(key);
+    }
+    table
+}
+
+fn found(settings: &Value, jet_stream: bool) -> Vec<SettingsError> {
+    let mut settings = settings.clone();
+    if let Some(connect) = settings["fluent-connect"].as_object_mut()
+        && jet_stream
+    {
+        let queue = connect.entry("queue").or_insert_with(|| json!({}));
+        if let Some(queue) = queue.as_object_mut() {
+            queue.entry("kind").or_insert_with(|| json!("jetstream"));
+            let servers = || json!(["nats://127.0.0.1:4222"]);
+            queue.entry("servers").or_insert_with(servers);
+        }
+    }
+    // JSON is YAML; each key on a line of its own.
+    let text = serde_json::to_string_pretty(&settings).unwrap();
+    let registry = crate::registry();
+    let sections = [
+        Section::Gateway,
+        Section::Queue,
+        Section::Spool,
+        Section::RoutesOf(&registry),
+        Section::Apis,
+        Section::Reconcile,
+        Section::Operator,
+        Section::Observability,
+        Section::QueueToDeliver,
+    ];
+    let settings = UncheckedSettings::parse("application.yml".as_ref(), &text, []).unwrap();
+    settings.unchecked().mistakes(&sections)
+}
+
+/// Keys whose values are read only together with other settings.
+fn is_read_alone(path: &str) -> bool {
+    !["seal", "reconcile", "spool"]
+        .iter()
+        .any(|section| path.contains(section))
+}
+
+#[test]
+fn each_wrong_value_is_refused_in_words_with_its_place_and_an_example() {
+    let schema = settings::schema(&crate::registry());
+    let mut all = Vec::new();
+    keys(&schema, &[], &mut all);
+    assert!(all.len() > 200, "{} keys", all.len());
+    let mut bad = Vec::new();
+    for key in &all {
+        let path = key.path.join(".");
+        let taken = kinds(&key.schema);
+        for (value, takers) in wrong() {
+            let is_taken = takers
+                .iter()
+                .any(|kind| taken.iter().any(|taken| taken == kind));
+            if is_taken || taken.is_empty() {
+                continue;
+            }
+            let settings = around(&key.path, &value);
+            let jet_stream = path.contains("spool")
+                || [
+                    ".servers",
+                    ".credentials",
+                    ".nkey",
+                    ".user",
+                    ".password",
+                    "queue.tls",
+                    "inbox",
+                    "discover",
+                    "replicas",
+                    "reverify",
+                    "queue.index",
+                    "acknowledge",
+                ]
+                .iter()
+                .any(|part| path.contains(part));
+            let found = found(&settings, jet_stream);
+            let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+            // One value and a list of them are read alike: the key is named, and no element.
+            let named = path
+                .strip_suffix(".0")
+                .filter(|path| path.contains(".match."));
+            let shown = format!(": {}: ", named.unwrap_or(&path));
+            let own = told.iter().find(|told| told.contains(&shown));
+            let may_be_empty = value.is_null() || path.ends_with("connector-name");
+            if own.is_none() && is_read_alone(&path) && !may_be_empty {
+                bad.push(format!("{path} = {value}: not refused: {told:?}"));
+            }
+            for told in told.iter().filter(|told| told.contains(&shown)) {
+                let has_example = ["such as", "`", "{ ", "listed", "..."]
+                    .iter()
+                    .any(|mark| told.contains(mark));
+                let is_told = told.starts_with("application.yml:") && told.contains("expected");
+                if !has_example || !is_told {
+                    bad.push(format!("{value}: {told}"));
+                }
+            }
+            for told in &told {
+                let words = told.replace("`", " ");
+                if let Some(word) = OF_RUST.iter().find(|word| words.contains(**word)) {
+                    bad.push(format!("{word:?} in: {told}"));
+                }
+                if told.contains("Wrong Text") {
+                    bad.push(format!("repeats the value: {told}"));
+                }
+            }
+        }
+    }
+    bad.sort();
+    bad.dedup();
+    assert!(bad.is_empty(), "{} bad:\n{}", bad.len(), bad.join("\n"));
+}
