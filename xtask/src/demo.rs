@@ -26,5 +26,6 @@ fn cluster(args: &[String]) -> anyhow::Result<()> {
     );
     build(&["--package", "e2e", "--bins"])?;
     println!("NATS server {}\n", nats_server::find(&target())?.display());
-    crate::run(&mut Command::new(target().join("debug/cluster-demo")))
+    let once = args.iter().filter(|arg| *arg == "--once");
+    crate::run(Command::new(target().join("debug/cluster-demo")).args(once))
 }

@@ -4,6 +4,7 @@
 //! A panic is how any of these fails.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+pub mod browser;
 pub mod collector;
 pub mod debian;
 pub mod deployment;

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use console::{ConsoleServer, Site};
 use event_model::SystemClock;
-use operator::ReadSettings;
+use operator::{Operator, ReadSettings};
+use process::Shutdown;
 use queue::Stores;
 use settings::SettingsTree;
 
@@ -31,6 +33,24 @@ pub(crate) async fn stores_with_index(config: &Path) -> anyhow::Result<Arc<dyn S
 pub(crate) fn settings(config: &Path) -> ReadSettings {
     let config = config.to_owned();
     Arc::new(move || process::tree(&config))
+}
+
+/// Serves the console over this operator.
+pub(crate) fn serve_console(
+    console: ConsoleServer,
+    operator: Operator,
+    tree: &SettingsTree,
+    config: &Path,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let site = Site::read(tree)?;
+    console.serve(
+        operator,
+        settings(config),
+        site,
+        Arc::new(SystemClock),
+        shutdown,
+    )
 }
 
 /// Reads a webhook's body from a file, or from standard input for `-`.

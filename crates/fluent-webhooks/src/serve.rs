@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use console::ConsoleServer;
 use dispatch::Registry;
 use dispatcher::{ProcessResources, RouteSelection};
 use event_model::{Clock, SystemClock};
@@ -14,7 +15,9 @@ use process::{
 };
 use queue::{FactAccess, Stores};
 use queues::OpenedQueue;
-use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings, UncheckedSettings};
+use settings::{
+    ConsoleSettings, Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings, UncheckedSettings,
+};
 
 use crate::cli::CommonArgs;
 use crate::commands::check;
@@ -60,6 +63,7 @@ struct Plan {
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
     reconciling: Option<Arc<ReconcilerTask>>,
+    console: Option<ConsoleSettings>,
     observed: ObservabilitySettings,
 }
 
@@ -70,6 +74,7 @@ impl Plan {
         let queue = tree.queue_to_deliver()?;
         let spool = tree.spool(&queue)?;
         let reconciling = ReconcilerTask::read(&tree)?.map(Arc::new);
+        let console = tree.console()?;
         let observed = ObservabilitySettings::read(&tree)?;
         Ok(Self {
             config,
@@ -79,6 +84,7 @@ impl Plan {
             queue,
             spool,
             reconciling,
+            console,
             observed,
         })
     }
@@ -117,6 +123,9 @@ impl Plan {
         let readiness = self.observed.open("fluent-webhooks", shutdown).await?;
         let mut sharing =
             ProcessResources::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
+        let console = self.console.as_ref();
+        let console = console.map(|console| ConsoleServer::bind(console, shutdown));
+        let console = console.transpose()?;
         let everything = RouteSelection::everything();
         let folder = self.tree.folder();
         let shared = &sharing.shared;
@@ -163,6 +172,10 @@ impl Plan {
             let operator = operator.with_test_sender(sender);
             let routes = sharing.routes(shutdown).add_service(operator.service());
             door.serve(routes, readiness.clone(), shutdown)?;
+        }
+        if let Some(console) = console {
+            let operator = self.operator_of(&queue.stores, shutdown)?;
+            open::serve_console(console, operator, &self.tree, &self.config, shutdown)?;
         }
         shutdown.spawn_detached(process::show_routes(Arc::clone(&queue.stores), None));
         shutdown.spawn_detached(self.operator_of(&queue.stores, shutdown)?.watch_machinery());

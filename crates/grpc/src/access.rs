@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use anyhow::{Context as _, ensure};
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use settings::{CertificateSettings, OperatorSettings, Role, TokenSettings};
-use sha2::{Digest, Sha256};
+use settings::{CertificateSettings, OperatorSettings, Role};
 use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tonic::Status;
@@ -19,9 +17,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::admission::{Peer, UNKNOWN_WITHIN, UnknownCall};
 use crate::caller::Caller;
-
-/// Shortest token, in bytes: 128 bits if all of them are random.
-const SHORTEST_TOKEN: usize = 16;
+use crate::tokens::{TokenDigest, Tokens};
 
 /// The one method that an unknown caller may call: it ends at once and reveals nothing.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -82,9 +78,7 @@ enum Rules {
     /// Neither tokens nor certificates: every caller is on this machine.
     ThisMachine,
     Known {
-        /// Callers by the SHA-256 of their token, so that a comparison reveals nothing by its
-        /// time.
-        tokens: HashMap<[u8; 32], Caller>,
+        tokens: Tokens,
         certificates: HashMap<String, Caller>,
     },
 }
@@ -98,28 +92,7 @@ impl Access {
         if settings.tokens.is_empty() && settings.certificates.is_empty() {
             return Ok(Self(Arc::new(Rules::ThisMachine)));
         }
-        let mut tokens = HashMap::new();
-        for TokenSettings { name, file, roles } in &settings.tokens {
-            let place = file.display();
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("reading token {place}"))?;
-            // Editors on Windows begin files with a byte order mark.
-            let token = text.trim_start_matches('\u{feff}').trim();
-            ensure!(
-                token.len() >= SHORTEST_TOKEN,
-                "{place} holds {} bytes: expected a token of at least {SHORTEST_TOKEN}",
-                token.len()
-            );
-            let caller = Caller {
-                name: name.clone(),
-                roles: roles.clone(),
-            };
-            let before = tokens.insert(Sha256::digest(token).into(), caller);
-            ensure!(
-                before.is_none(),
-                "{place} holds the token of another name: expected one each"
-            );
-        }
+        let tokens = Tokens::read(&settings.tokens)?;
         let known = |CertificateSettings { name, roles }: &CertificateSettings| {
             (
                 name.clone(),
@@ -142,16 +115,7 @@ impl Access {
                 "expected `authorization: Bearer <token>` with a token of the settings",
             )
         })?;
-        let needs =
-            needs(request.uri().path()).ok_or_else(|| Status::unimplemented("no such method"))?;
-        let role = match needs {
-            Some(Needs::Read) => Role::Read,
-            Some(Needs::Operate) => Role::Operate,
-            Some(Needs::Admin) => Role::Admin,
-            Some(Needs::Dispatch) => Role::Dispatch,
-            Some(Needs::SomeRoute) | None => return Ok(caller),
-        };
-        caller.must(&role)?;
+        ensure_role(&caller, request.uri().path())?;
         Ok(caller)
     }
 
@@ -170,7 +134,7 @@ impl Access {
     }
 }
 
-fn by_token(tokens: &HashMap<[u8; 32], Caller>, request: &Request<Body>) -> Option<Caller> {
+fn by_token(tokens: &Tokens, request: &Request<Body>) -> Option<Caller> {
     let mut lines = request.headers().get_all(AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
@@ -179,9 +143,7 @@ fn by_token(tokens: &HashMap<[u8; 32], Caller>, request: &Request<Body>) -> Opti
     if !scheme.eq_ignore_ascii_case("bearer") {
         return None;
     }
-    tokens
-        .get(&<[u8; 32]>::from(Sha256::digest(token.trim())))
-        .cloned()
+    tokens.caller(&TokenDigest::of(token)).cloned()
 }
 
 /// The caller whose name is in the certificate. TLS has checked its authority.
@@ -199,6 +161,19 @@ fn by_certificate(
             GeneralName::DNSName(name) => known.get(*name).cloned(),
             _ => None,
         })
+}
+
+/// Fails if the method at this path is unknown, or requires a role that the caller does not have.
+pub(crate) fn ensure_role(caller: &Caller, path: &str) -> Result<(), Status> {
+    let needs = needs(path).ok_or_else(|| Status::unimplemented("no such method"))?;
+    let role = match needs {
+        Some(Needs::Read) => Role::Read,
+        Some(Needs::Operate) => Role::Operate,
+        Some(Needs::Admin) => Role::Admin,
+        Some(Needs::Dispatch) => Role::Dispatch,
+        Some(Needs::SomeRoute) | None => return Ok(()),
+    };
+    caller.must(&role)
 }
 
 /// The role that this path requires: `None` for an unknown method, `Some(None)` for one that

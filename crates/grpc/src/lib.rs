@@ -14,7 +14,9 @@ mod server;
 mod access;
 mod admission;
 mod caller;
+mod caller_service;
 mod socket;
+mod tokens;
 
 mod target;
 
@@ -28,6 +30,7 @@ pub const MAX_DETAIL: usize = 512;
 pub use crate::access::Access;
 pub use crate::admission::UnknownTimes;
 pub use crate::caller::Caller;
+pub use crate::caller_service::CallerService;
 pub use crate::conventions::code_name;
 pub use crate::event::{
     EventDecodeError, delivery, enriched, enriched_of, event, restore, without_body,
@@ -35,3 +38,4 @@ pub use crate::event::{
 pub use crate::server::{GrpcServer, MAX_MESSAGE, Routes};
 pub use crate::target::{Target, TargetError, TlsTarget, bearer};
 pub use crate::time::{duration, duration_of, timestamp, timestamp_of};
+pub use crate::tokens::{TokenDigest, Tokens};

@@ -24,6 +24,13 @@ const OVERLAP: Duration = Duration::from_mins(1);
 /// nobody reads so fast.
 const TOGETHER: usize = 1000;
 
+/// What separates the two parts of a page's token.
+const AFTER: char = '~';
+
+/// Most pieces of the history in which the last attempt of the page before is looked for. A piece
+/// has some hundreds of attempts.
+const SOUGHT_IN: usize = 100;
+
 /// Most attempts in one message: what was handed to a connection that does not read stays in
 /// memory for as long as the connection is open.
 const IN_A_MESSAGE: usize = 100;
@@ -34,13 +41,53 @@ impl Operator {
         request: v1::ListDeliveriesRequest,
     ) -> Result<v1::ListDeliveriesResponse, Status> {
         let mut query = query(request.filter.unwrap_or_default())?;
-        query.before = pages::place(&request.page_token)?;
         query.limit = pages::size(request.page_size, 50);
-        let AttemptPage { attempts, next } = self.attempts(query).await?;
+        let limit = query.limit;
+        let start = PageStart::of_token(&request.page_token)?;
+        let (before, page) = self.attempts_from(query, &start).await?;
+        let AttemptPage { attempts, next } = page;
+        // A queue reads its history in pieces of its own, and hands out the whole of the last one.
+        let next = match attempts.get(limit) {
+            Some(_) => attempts.get(limit - 1).map(|last| PageStart {
+                before,
+                after: Some(key_of(last)),
+            }),
+            None => next.map(|next| PageStart {
+                before: Some(next),
+                after: None,
+            }),
+        };
         Ok(v1::ListDeliveriesResponse {
-            attempts: attempts.iter().map(attempt).collect(),
-            next_page_token: next.map(|next| next.to_string()).unwrap_or_default(),
+            attempts: attempts.iter().take(limit).map(attempt).collect(),
+            next_page_token: next.map(|next| next.token()).unwrap_or_default(),
         })
+    }
+
+    /// The attempts behind this start, and the place in the queue's history at which the piece
+    /// with them begins. Of the newest piece another one may be the newest by now.
+    async fn attempts_from(
+        &self,
+        mut query: AttemptQuery,
+        start: &PageStart,
+    ) -> Result<(Option<u64>, AttemptPage), Status> {
+        query.before = start.before;
+        for _ in 0..SOUGHT_IN {
+            let mut page = self.attempts(query.clone()).await?;
+            let Some(last) = &start.after else {
+                return Ok((query.before, page));
+            };
+            let told = page.attempts.iter().position(|it| key_of(it) == *last);
+            match (told, page.next) {
+                (Some(told), _) => {
+                    page.attempts.drain(..=told);
+                    return Ok((query.before, page));
+                }
+                (None, Some(next)) => query.before = Some(next),
+                // It was removed, and so was everything that is older.
+                (None, None) => break,
+            }
+        }
+        Ok((query.before, AttemptPage::default()))
     }
 
     async fn attempts(&self, query: AttemptQuery) -> Result<AttemptPage, Status> {
@@ -98,6 +145,43 @@ impl Operator {
         }
         Ok(())
     }
+}
+
+/// Where a page of attempts begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct PageStart {
+    /// The piece of the queue's history; `None` for the newest.
+    before: Option<u64>,
+    /// The last attempt of that piece that is on the page before, as [`key_of`] has it.
+    after: Option<String>,
+}
+
+impl PageStart {
+    fn token(&self) -> String {
+        let before = self.before.map(|before| before.to_string());
+        let before = before.unwrap_or_default();
+        match &self.after {
+            None => before,
+            Some(after) => format!("{before}{AFTER}{after}"),
+        }
+    }
+
+    fn of_token(token: &str) -> Result<Self, Status> {
+        let (before, after) = match token.split_once(AFTER) {
+            None => (token, None),
+            Some((before, after)) => (before, Some(after.to_owned())),
+        };
+        Ok(Self {
+            before: pages::place(before)?,
+            after,
+        })
+    }
+}
+
+/// What no other attempt has.
+fn key_of(attempt: &EndedAttempt) -> String {
+    let EndedAttempt { id, step, .. } = attempt;
+    format!("{id}/{}/{}/{}", step.redrive, step.attempt, step.route)
 }
 
 /// The query for a filter.
@@ -161,5 +245,25 @@ fn attempt(ended: &EndedAttempt) -> v1::Attempt {
         // Cut already, unless it was written by a version that did not cut.
         entity: about.entity.as_deref().map(queue::cut).unwrap_or_default(),
         ..crate::events::attempt(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_where_its_page_begins() {
+        let key = "ab12/0/1/orders~eu".to_owned();
+        for (before, after) in [
+            (None, None),
+            (Some(7), None),
+            (None, Some(key.clone())),
+            (Some(7), Some(key)),
+        ] {
+            let start = PageStart { before, after };
+            assert_eq!(PageStart::of_token(&start.token()).unwrap(), start);
+        }
+        assert!(PageStart::of_token("x~y").is_err());
     }
 }

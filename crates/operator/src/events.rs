@@ -1,7 +1,9 @@
 //! The story of one entity, and the deliveries of one event.
 
+use event_model::Event;
 use proto::v1;
 use queue::{EventStory, QueueError, StoryState, StoryStep};
+use settings::RouteSettings;
 use telemetry::ErrorChain;
 use tonic::Status;
 
@@ -29,9 +31,36 @@ impl Operator {
         let found = found.map_err(|error| failure::queue(&error))?;
         let others = self.of_the_same_id(&found).await;
         let others = others.as_deref().unwrap_or(&found);
+        let matches = self.matches(&found).await;
+        let told = found.iter().map(|it| v1::EventStory {
+            matches: matches.clone(),
+            ..story(it, others)
+        });
         Ok(v1::ShowEventsResponse {
-            stories: pages::fitting(found.iter().map(|it| story(it, others))),
+            stories: pages::fitting(told),
         })
+    }
+
+    /// Whether each route of the settings takes the event of a single story. Nothing if its body
+    /// is no longer kept, or the settings have no routes, as those of an operator beside a
+    /// cluster.
+    async fn matches(&self, found: &[EventStory]) -> Vec<v1::RouteMatch> {
+        let [story] = found else { return Vec::new() };
+        let Ok(tree) = self.settings() else {
+            return Vec::new();
+        };
+        let routes = tree.routes(None).map(|routes| routes.0).unwrap_or_default();
+        if routes.is_empty() {
+            return Vec::new();
+        }
+        let event = self.stores().history().event(&story.id.to_string()).await;
+        match event.ok().flatten() {
+            Some(event) => routes
+                .iter()
+                .map(|route| route_match(route, &event))
+                .collect(),
+            None => Vec::new(),
+        }
     }
 
     /// Stories with the Fluent id of a single story. Several stories are only compared with each
@@ -136,6 +165,21 @@ impl Operator {
     }
 }
 
+fn route_match(route: &RouteSettings, event: &Event) -> v1::RouteMatch {
+    let (takes, reasons) = match route.terms.mismatches(event) {
+        Ok(misses) => (
+            Some(misses.is_empty()),
+            misses.iter().map(ToString::to_string).collect(),
+        ),
+        Err(why) => (None, vec![why.to_string()]),
+    };
+    v1::RouteMatch {
+        route: route.name.clone(),
+        takes,
+        reasons,
+    }
+}
+
 fn none(reference: &str) -> Status {
     Status::not_found(format!(
         "no event of `{reference}` is kept; was it refused, or is it older than the retention?"
@@ -195,6 +239,7 @@ fn story(story: &EventStory, others: &[EventStory]) -> v1::EventStory {
         attempts: attempts.collect(),
         outcomes: story.states.iter().map(outcome).collect(),
         same_id: same_id.collect(),
+        matches: Vec::new(),
     }
 }
 

@@ -70,6 +70,8 @@ impl ReportSources {
             .ok()
             .flatten()
             .and_then(|operator| operator.tls);
+        let console = tree.console().ok().flatten();
+        let operator = operator.or_else(|| console.and_then(|console| console.tls));
         let servers = match queue {
             Some(QueueSettings::JetStream(settings)) => settings.tls.unwrap_or_default(),
             _ => NatsTlsSettings::default(),

@@ -50,6 +50,7 @@ mod mistakes;
 mod names;
 mod section;
 
+mod console_settings;
 mod files_settings;
 mod fluent_settings;
 mod jet_stream_settings;
@@ -72,6 +73,7 @@ mod webhook_keys;
 
 mod schema;
 
+pub use crate::console_settings::ConsoleSettings;
 pub use crate::error::SettingsError;
 pub use crate::fluent_settings::{
     ApiAccount, ApiSettings, EnrichSettings, EntityCheckSource, FreshnessSettings, OutdatedPolicy,

@@ -100,7 +100,9 @@ impl Search {
                 ],
                 &|tree| tree.reconcile(&tree.routes(None)?).map(drop),
             ),
-            Section::Operator => self.gather(&|tree| tree.operator().map(drop)),
+            Section::Operator => self.first_or(&[&|tree| tree.operator().map(drop)], &|tree| {
+                tree.console().map(drop)
+            }),
             Section::Observability => [
                 self.gather(&|tree| tree.health().map(drop)),
                 self.gather(&|tree| tree.drain_after().map(drop)),

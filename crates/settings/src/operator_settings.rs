@@ -1,16 +1,17 @@
 //! The operator's gRPC listener, and the callers that it admits.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::console_settings::RawConsoleSettings;
 use crate::error::SettingsError;
 use crate::queue_settings::QueueSettings;
 use crate::tree::SettingsTree;
 
-const OPERATOR: [&str; 2] = ["fluent-connect", "operator"];
+pub(crate) const OPERATOR: [&str; 2] = ["fluent-connect", "operator"];
 
 /// Most tokens and certificates, since each one is compared.
 const MAX_CALLERS: usize = 64;
@@ -44,6 +45,8 @@ pub(crate) struct RawOperatorSettings {
         reason = "it is read by itself: not only where gRPC is served"
     )]
     http: Option<SocketAddr>,
+    /// Pages for people, in a browser.
+    console: Option<RawConsoleSettings>,
     /// The server certificate.
     tls: Option<OperatorTls>,
     /// Callers that are known by a secret token.
@@ -57,6 +60,13 @@ pub(crate) struct RawOperatorSettings {
     #[serde(default = "default_audit_log")]
     audit: PathBuf,
 }
+
+/// The console, the certificate to show, and the people who may sign in.
+pub(crate) type ConsoleParts = (
+    Option<RawConsoleSettings>,
+    Option<OperatorTls>,
+    Vec<TokenSettings>,
+);
 
 fn default_audit_log() -> PathBuf {
     PathBuf::from("data/audit.jsonl")
@@ -153,30 +163,60 @@ impl SettingsTree {
             certificates,
             audit,
         };
-        self.check_operator(&operator)?;
+        self.check_grpc(&operator)?;
+        self.check_callers(&operator.tokens, &operator.certificates)?;
+        operator.audit = self.audit_file(&operator.audit);
+        self.resolve_callers(operator.tls.as_mut(), &mut operator.tokens);
+        Ok(Some(operator))
+    }
+
+    /// The parts of the section that a console uses.
+    pub(crate) fn console_parts(
+        &self,
+        written: RawOperatorSettings,
+    ) -> Result<ConsoleParts, SettingsError> {
+        let RawOperatorSettings {
+            console,
+            mut tls,
+            mut tokens,
+            certificates,
+            ..
+        } = written;
+        self.check_callers(&tokens, &certificates)?;
+        if console.is_some() && tokens.is_empty() && !certificates.is_empty() {
+            let why =
+                "needs `operator.tokens`: people sign in by a token, and certificates are for gRPC";
+            return Err(self.invalid(&[OPERATOR[0], OPERATOR[1], "console"], why));
+        }
+        self.resolve_callers(tls.as_mut(), &mut tokens);
+        Ok((console, tls, tokens))
+    }
+
+    /// Makes the files of certificates and tokens relative to the settings' folder.
+    fn resolve_callers(&self, tls: Option<&mut OperatorTls>, tokens: &mut [TokenSettings]) {
         let folder = self.folder();
-        operator.audit = match self
-            .value_at(&[OPERATOR[0], OPERATOR[1], "audit"])
-            .is_null()
-        {
-            true => self.default_audit(),
-            false => folder.join(&operator.audit),
-        };
-        for token in &mut operator.tokens {
+        for token in tokens {
             token.file = folder.join(&token.file);
         }
-        if let Some(tls) = &mut operator.tls {
+        if let Some(tls) = tls {
             tls.certificate = folder.join(&tls.certificate);
             tls.key = folder.join(&tls.key);
             tls.client_ca = tls.client_ca.as_ref().map(|ca| folder.join(ca));
         }
-        Ok(Some(operator))
+    }
+
+    fn audit_file(&self, written: &Path) -> PathBuf {
+        let path = [OPERATOR[0], OPERATOR[1], "audit"];
+        match self.value_at(&path).is_null() {
+            true => self.default_audit(),
+            false => self.folder().join(written),
+        }
     }
 
     /// The audit log's file. Commands write to it even if there is no listener.
     pub fn audit(&self) -> Result<PathBuf, SettingsError> {
-        let named = self.operator()?.map(|operator| operator.audit);
-        Ok(named.unwrap_or_else(|| self.default_audit()))
+        let written: RawOperatorSettings = self.section(&OPERATOR)?;
+        Ok(self.audit_file(&written.audit))
     }
 
     /// The usual audit log: beside the queue's file, if there is one.
@@ -187,7 +227,7 @@ impl SettingsTree {
         }
     }
 
-    fn check_operator(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
+    fn check_grpc(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
         let at = |key: &'static str| [OPERATOR[0], OPERATOR[1], key];
         let is_open = operator.tokens.is_empty() && operator.certificates.is_empty();
         let vouched = operator
@@ -209,16 +249,18 @@ impl SettingsTree {
             let why = "needs `tls.client-ca`: without it nobody shows a certificate";
             return Err(self.invalid(&at("certificates"), why));
         }
-        self.check_callers(operator)
+        Ok(())
     }
 
-    fn check_callers(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
-        let tokens = operator
-            .tokens
+    fn check_callers(
+        &self,
+        tokens: &[TokenSettings],
+        certificates: &[CertificateSettings],
+    ) -> Result<(), SettingsError> {
+        let tokens = tokens
             .iter()
             .map(|token| ("tokens", &token.name, &token.roles));
-        let certificates = operator
-            .certificates
+        let certificates = certificates
             .iter()
             .map(|known| ("certificates", &known.name, &known.roles));
         let mut names = std::collections::HashSet::new();

@@ -144,7 +144,7 @@ pub(crate) struct AccountSettings {
     region: String,
     /// `sandbox` or `production`.
     #[schemars(with = "String")]
-    environment: Environment,
+    pub(crate) environment: Environment,
     /// Ids of the retailers that may send; left out, all of the account.
     #[serde(default, deserialize_with = "listed")]
     #[schemars(with = "Option<Vec<Retailer>>")]

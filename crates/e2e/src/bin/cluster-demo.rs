@@ -21,7 +21,6 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    println!("A cluster of fluent-webhooks on this machine. Every part is a process of its own.\n");
     let sink = Sink::open().await;
     let routes = sink.route(
         "all",
@@ -31,6 +30,11 @@ async fn main() -> ExitCode {
         sync_always: true,
         ..Plan::new(routes)
     });
+    let (mut operator, console) = deployment.console();
+    operator.start();
+    operator.wait_until_ready();
+    println!("Look at it in a browser: http://{console}\n");
+    println!("A cluster of fluent-webhooks on this machine. Every part is a process of its own.\n");
     describe(&deployment);
     single_events(&deployment, &sink).await;
     let load = Load::paced(&deployment.urls(), 8, PAUSE);
@@ -41,7 +45,12 @@ async fn main() -> ExitCode {
     kill_in_turn(&mut deployment, &load).await;
     let took = load.ledger.took.lock().unwrap().clone();
     let outcome = settle(&deployment, &sink, load.stop().await, PATIENCE).await;
-    conclude(&outcome, &took)
+    let verdict = conclude(&outcome, &took);
+    if !std::env::args().any(|arg| arg == "--once") {
+        println!("\nIt stays up: http://{console}. Ctrl-C ends it.");
+        let _ = tokio::signal::ctrl_c().await;
+    }
+    verdict
 }
 
 fn describe(deployment: &Deployment) {

@@ -248,6 +248,17 @@ impl Deployment {
         Service::new("reconciler", "stage-reconciler", path, health, None)
     }
 
+    /// The operator's process with a console, not started yet, and the console's address.
+    pub fn console(&self) -> (Service, SocketAddr) {
+        let [health, console] = free_ports();
+        let more = format!(
+            "  connector-name: cluster\n  health: {health}\n  operator: {{ console: {{ listen: \"{console}\" }} }}\n"
+        );
+        let path = self.write_operator(&more, &SANDBOX.public_base64().unwrap());
+        let operator = Service::new("operator", "stage-operator", path, health, None);
+        (operator, console)
+    }
+
     fn password(&self, user: &str) -> PathBuf {
         self.folder.path().join(format!("{user}-password"))
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use console::ConsoleServer;
 use dispatch::Registry;
 use dispatcher::{ProcessResources, RouteSelection};
 use event_model::Origin;
@@ -46,6 +47,10 @@ pub(crate) async fn run(
     tree.operator()?
         .as_ref()
         .map(GrpcServer::check)
+        .transpose()?;
+    tree.console()?
+        .as_ref()
+        .map(ConsoleServer::check)
         .transpose()?;
     if common.json && online {
         return logins::run(common, &tree).await;

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::ensure;
+use console::ConsoleServer;
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
 use operator::Operator;
 use process::{ObservabilitySettings, Shutdown, StageArgs, StopTimes};
-use settings::{OperatorSettings, QueueSettings, Section, SettingsTree};
+use settings::{ConsoleSettings, OperatorSettings, QueueSettings, Section, SettingsTree};
 
 use crate::test_sender::SettingsTestSender;
 use crate::{open, stage};
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
             Section::Observability,
         ],
         |tree| Plan::read(args.config.clone(), tree),
-        async |plan: &Plan| GrpcServer::check(&plan.operator),
+        async |plan: &Plan| plan.check(),
         async |plan: Plan, shutdown| plan.run(&shutdown).await,
     )
 }
@@ -35,30 +36,54 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
 /// All settings, read before anything is opened.
 struct Plan {
     config: PathBuf,
+    tree: SettingsTree,
     queue: QueueSettings,
-    operator: OperatorSettings,
+    operator: Option<OperatorSettings>,
+    console: Option<ConsoleSettings>,
     observed: ObservabilitySettings,
 }
 
 impl Plan {
     fn read(config: PathBuf, tree: SettingsTree) -> anyhow::Result<Self> {
-        let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let queue = tree.queue()?;
-        let operator = tree.operator()?.context(missing)?;
+        let operator = tree.operator()?;
+        let console = tree.console()?;
+        ensure!(
+            operator.is_some() || console.is_some(),
+            "expected `fluent-connect.operator.grpc` or `.console`: where to listen, and who may call"
+        );
         // Keys and routes are read again for each call. Mistakes in them are reported now.
         let _ = (tree.gateway()?, tree.routes(None)?);
         let observed = ObservabilitySettings::read(&tree)?;
         Ok(Self {
             config,
+            tree,
             queue,
             operator,
+            console,
             observed,
         })
     }
 
+    /// Reads the files that the settings name.
+    fn check(&self) -> anyhow::Result<()> {
+        self.operator.as_ref().map(GrpcServer::check).transpose()?;
+        self.console
+            .as_ref()
+            .map(ConsoleServer::check)
+            .transpose()
+            .map(drop)
+    }
+
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-operator", shutdown).await?;
-        let door = GrpcServer::bind(&self.operator, shutdown).await?;
+        let door = match &self.operator {
+            Some(operator) => Some(GrpcServer::bind(operator, shutdown).await?),
+            None => None,
+        };
+        let console = self.console.as_ref();
+        let console = console.map(|console| ConsoleServer::bind(console, shutdown));
+        let console = console.transpose()?;
         let opening = queues::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else {
@@ -66,7 +91,7 @@ impl Plan {
         };
         let stores = stores?;
         let settings = open::settings(&self.config);
-        let audit = self.operator.audit.clone();
+        let audit = self.tree.audit()?;
         let operator = Operator::new(
             Arc::clone(&stores),
             settings,
@@ -80,11 +105,19 @@ impl Plan {
             Arc::clone(&stores) as _,
         );
         let operator = operator.with_test_sender(sender);
-        door.serve(
-            Routes::new(operator.clone().service()),
-            readiness.clone(),
-            shutdown,
-        )?;
+        if let Some(door) = door {
+            let routes = Routes::new(operator.clone().service());
+            door.serve(routes, readiness.clone(), shutdown)?;
+        }
+        if let Some(console) = console {
+            open::serve_console(
+                console,
+                operator.clone(),
+                &self.tree,
+                &self.config,
+                shutdown,
+            )?;
+        }
         shutdown.spawn_detached(process::show_routes(Arc::clone(&stores), None));
         shutdown.spawn_detached(operator.clone().watch_machinery());
         let reporter = self

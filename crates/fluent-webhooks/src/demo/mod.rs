@@ -82,6 +82,10 @@ async fn cancelled(shutdown: &Shutdown) {
 }
 
 fn introduce(world: &World) {
+    line(format!(
+        "Look at it in a browser: http://{}\n",
+        world.console
+    ));
     line(
         "fluent-webhooks demo: signed webhooks in, deliveries out, and nothing lost on the way.\n",
     );

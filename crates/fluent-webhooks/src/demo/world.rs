@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) health: SocketAddr,
     pub(super) endpoints: SocketAddr,
     pub(super) warehouse: SocketAddr,
+    /// The address of the console.
+    pub(super) console: SocketAddr,
     /// The address of Fluent's API.
     pub(super) api: SocketAddr,
     /// The orders in Fluent.
@@ -51,13 +53,14 @@ impl World {
         if data.exists() {
             fs::remove_dir_all(&data).with_context(|| format!("clearing {}", data.display()))?;
         }
-        let [webhook, health, endpoints, warehouse, api] = free_ports()?;
+        let [webhook, health, endpoints, warehouse, api, console] = free_ports()?;
         let world = Self {
             folder: folder.to_owned(),
             webhook,
             health,
             endpoints,
             warehouse,
+            console,
             api,
             orders: Orders::new(ACCOUNT, 34),
             sandbox: KeyPair::generate(1024)?,
@@ -101,6 +104,7 @@ impl World {
             endpoints,
             warehouse,
             api,
+            console,
             ..
         } = self;
         let login = simulator::api::LOGIN;
@@ -109,6 +113,7 @@ impl World {
         format!(
             r#"{MARK}
 fluent-connect:
+  connector-name: demo
   accounts:
     - name: {ACCOUNT}
       region: sydney
@@ -121,6 +126,7 @@ fluent-connect:
     kind: embedded
     path: data/queue.db
   health: {health}
+  operator: {{ console: {{ listen: "{console}" }} }}
   reconcile: {{ event-names: [OrderAwaitingCollection], interval: 1s, min-age: {late}s }}
   routes:
     # From here on config/integrations, with other addresses and less patience.
@@ -153,9 +159,9 @@ fn refuse_others(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn free_ports() -> anyhow::Result<[SocketAddr; 5]> {
+fn free_ports() -> anyhow::Result<[SocketAddr; 6]> {
     // All bound at once, so that they differ. They are free again when dropped.
-    let held: Vec<TcpListener> = (0..5)
+    let held: Vec<TcpListener> = (0..6)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()
         .context("looking for free ports")?;
@@ -165,5 +171,5 @@ fn free_ports() -> anyhow::Result<[SocketAddr; 5]> {
         .collect::<Result<_, _>>()?;
     ports
         .try_into()
-        .map_err(|_| anyhow::anyhow!("five ports were asked for"))
+        .map_err(|_| anyhow::anyhow!("six ports were asked for"))
 }

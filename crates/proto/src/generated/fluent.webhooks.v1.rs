@@ -1322,6 +1322,22 @@ pub struct EventStory {
     /// sender tells it twice, or two of its rules do. Those that are kept.
     #[prost(message, repeated, tag = "12")]
     pub same_id: ::prost::alloc::vec::Vec<SameIdEvent>,
+    /// Whether each route in the settings of the server that answers takes it, and why not. Only
+    /// where one event was found, and it is still kept whole.
+    #[prost(message, repeated, tag = "13")]
+    pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
+}
+/// Whether a route takes an event, by the settings of now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteMatch {
+    #[prost(string, tag = "1")]
+    pub route: ::prost::alloc::string::String,
+    /// Left out: its `when` gives no answer, and the event becomes a dead letter there.
+    #[prost(bool, optional, tag = "2")]
+    pub takes: ::core::option::Option<bool>,
+    /// What does not hold, or why `when` gives no answer.
+    #[prost(string, repeated, tag = "3")]
+    pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// An event that shares Fluent's own id and the name with another.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,188 @@
+//! What is checked of every request before anything else: whose page sent it, and to whom.
+
+use hyper::Method;
+use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::http::request::Parts;
+
+use crate::hosts::Hosts;
+
+/// Headers by which a proxy says for whom it asks.
+const PROXIED: [&str; 7] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+];
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The reason why a request is not answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RefusedRequest {
+    /// It is for another host.
+    ForeignHost,
+    /// It has no host, or several.
+    NoHost,
+    /// A method that no page has.
+    Method,
+    /// A proxy sent it, and nobody has to sign in.
+    Proxied,
+    /// Another page may have sent it. The text says what shows that.
+    NotOurPage(&'static str),
+}
+
+/// Checks a request, and returns its host with its port.
+///
+/// # Errors
+/// If it must not be answered.
+pub(crate) fn check(
+    parts: &Parts,
+    hosts: &Hosts,
+    is_open: bool,
+    has_tls: bool,
+) -> Result<String, RefusedRequest> {
+    let authority = authority(parts).ok_or(RefusedRequest::NoHost)?;
+    if !hosts.has(authority) {
+        return Err(RefusedRequest::ForeignHost);
+    }
+    if is_open && PROXIED.iter().any(|name| parts.headers.contains_key(*name)) {
+        return Err(RefusedRequest::Proxied);
+    }
+    match parts.method {
+        Method::GET | Method::HEAD => {}
+        Method::POST => ensure_our_page(&parts.headers, authority, has_tls)?,
+        _ => return Err(RefusedRequest::Method),
+    }
+    Ok(authority.to_ascii_lowercase())
+}
+
+/// The host that was asked for. `None` if the request does not have exactly one.
+fn authority(parts: &Parts) -> Option<&str> {
+    let host = only(&parts.headers, &HOST)?;
+    match parts.uri.authority() {
+        Some(other) if !other.as_str().eq_ignore_ascii_case(host) => None,
+        _ => Some(host),
+    }
+}
+
+/// The value of a header that is there once.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Fails if a page of another origin may have sent this change.
+fn ensure_our_page(
+    headers: &HeaderMap,
+    authority: &str,
+    has_tls: bool,
+) -> Result<(), RefusedRequest> {
+    let refuse = |why| Err(RefusedRequest::NotOurPage(why));
+    let is_ours = only(headers, &ORIGIN).map(|origin| is_origin_of(origin, authority, has_tls));
+    // A browser hides the origin of forms where the referrer policy is `no-referrer`.
+    let is_hidden = only(headers, &ORIGIN) == Some("null");
+    if headers.contains_key(&FETCH_SITE) {
+        return match only(headers, &FETCH_SITE) {
+            Some("same-origin") if is_ours == Some(false) && !is_hidden => {
+                refuse("its Origin is another's")
+            }
+            Some("same-origin") => Ok(()),
+            _ => refuse("its Sec-Fetch-Site is not same-origin"),
+        };
+    }
+    match is_ours {
+        Some(true) => Ok(()),
+        Some(false) => refuse("it has no Sec-Fetch-Site, and its Origin is another's"),
+        None => refuse("it has neither Sec-Fetch-Site nor Origin, of which browsers send one"),
+    }
+}
+
+fn is_origin_of(origin: &str, authority: &str, has_tls: bool) -> bool {
+    // A proxy on this machine may end TLS before us.
+    let plain = || origin.strip_prefix("http://").filter(|_| !has_tls);
+    let host = origin.strip_prefix("https://").or_else(plain);
+    host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+
+    fn answer(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<String, RefusedRequest> {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        check(&parts, &Hosts::new(&[]), true, false)
+    }
+
+    #[test]
+    fn a_page_needs_one_host_that_is_ours() {
+        let get = |headers: &[(&str, &str)]| answer("GET", "/", headers);
+        assert_eq!(
+            get(&[("host", "LOCALHOST:80")]),
+            Ok("localhost:80".to_owned())
+        );
+        assert_eq!(
+            get(&[("host", "evil.example")]),
+            Err(RefusedRequest::ForeignHost)
+        );
+        assert_eq!(get(&[]), Err(RefusedRequest::NoHost));
+        let twice = get(&[("host", "localhost"), ("host", "localhost")]);
+        assert_eq!(twice, Err(RefusedRequest::NoHost));
+        let absolute = answer("GET", "http://evil.example/", &[("host", "localhost")]);
+        assert_eq!(absolute, Err(RefusedRequest::NoHost));
+    }
+
+    #[test]
+    fn a_change_comes_from_a_page_of_ours() {
+        let post = |more: &[(&str, &str)]| {
+            let headers = [&[("host", "localhost:80")], more].concat();
+            answer("POST", "/", &headers)
+        };
+        let is_refused =
+            |more: &[(&str, &str)]| matches!(post(more), Err(RefusedRequest::NotOurPage(_)));
+        assert!(post(&[("sec-fetch-site", "same-origin")]).is_ok());
+        assert!(post(&[("sec-fetch-site", "same-origin"), ("origin", "null")]).is_ok());
+        assert!(post(&[("origin", "http://localhost:80")]).is_ok());
+        for site in ["cross-site", "same-site", "none", ""] {
+            assert!(is_refused(&[("sec-fetch-site", site)]), "{site}");
+            let ours = ("origin", "http://localhost:80");
+            assert!(is_refused(&[("sec-fetch-site", site), ours]), "{site}");
+        }
+        for origin in [
+            "null",
+            "http://localhost",
+            "http://evil.example",
+            "ftp://localhost:80",
+        ] {
+            assert!(is_refused(&[("origin", origin)]), "{origin}");
+        }
+        let foreign = ("origin", "http://evil.example");
+        assert!(is_refused(&[("sec-fetch-site", "same-origin"), foreign]));
+        assert!(is_refused(&[]));
+        let doubled = ("sec-fetch-site", "same-origin");
+        assert!(is_refused(&[doubled, ("sec-fetch-site", "cross-site")]));
+    }
+
+    #[test]
+    fn a_proxy_needs_callers_that_are_known() {
+        for name in PROXIED {
+            let proxied = answer("GET", "/", &[("host", "localhost"), (name, "x")]);
+            assert_eq!(proxied, Err(RefusedRequest::Proxied), "{name}");
+        }
+        for method in ["PUT", "DELETE", "OPTIONS", "TRACE", "X"] {
+            let refused = answer(method, "/", &[("host", "localhost")]);
+            assert_eq!(refused, Err(RefusedRequest::Method), "{method}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Attempts that have ended, the newest first.
+
+use maud::{Markup, html};
+use proto::v1;
+
+use super::{
+    FilterField, PAGE_SIZE, entity_link, event_link, filter_form, list_link, next_page, nothing,
+    same_by, state, table, time_of,
+};
+use crate::reply::{PageError, Reply};
+use crate::router::Visit;
+use crate::text::{cell, count, length, time};
+
+const PATH: &str = "/deliveries";
+const FIELDS: [FilterField; 7] = [
+    ("route", "Route", ""),
+    ("event", "Event name", ""),
+    ("ref", "Ref", ""),
+    ("account", "Account", ""),
+    ("outcome", "Outcome", "transient"),
+    ("since", "Since", "2h"),
+    ("until", "Until", "2026-11-25T08:00:00Z"),
+];
+const NAMES: [&str; 7] = [
+    "route", "event", "ref", "account", "outcome", "since", "until",
+];
+
+pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
+    let params = &visit.params;
+    let filter = v1::AttemptFilter {
+        route: params.get("route").to_owned(),
+        event: params.get("event").to_owned(),
+        account: params.get("account").to_owned(),
+        reference: params.get("ref").to_owned(),
+        outcome: params.get("outcome").to_owned(),
+        since: time_of(params, "since", visit.now)?,
+        until: time_of(params, "until", visit.now)?,
+    };
+    let request = v1::ListDeliveriesRequest {
+        filter: Some(filter),
+        page_size: PAGE_SIZE,
+        page_token: params.get("page").to_owned(),
+    };
+    let found = visit.api.list_deliveries(request).await?.into_inner();
+    let params = &visit.params;
+    let options: Vec<_> = NAMES
+        .iter()
+        .map(|name| (format!("--{name}"), params.get(name)))
+        .collect();
+    let options: Vec<_> = options
+        .iter()
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
+    let main = html! {
+        (filter_form(PATH, &FIELDS, params))
+        (table_of(&found.attempts, !found.next_page_token.is_empty()))
+        (next_page(PATH, &NAMES, params, &found.next_page_token, "Older ones"))
+        (same_by(&["deliveries"], &options))
+    };
+    Ok(Reply::Page("Deliveries", main))
+}
+
+/// The table of attempts of any events.
+pub(super) fn table_of(attempts: &[v1::Attempt], has_more: bool) -> Markup {
+    if attempts.is_empty() {
+        return match has_more {
+            true => nothing(
+                "None among the newest",
+                "Older ones may be behind the link below.",
+            ),
+            false => nothing(
+                "No attempt has ended that this filter leaves",
+                "Each attempt to deliver an event to a route appears here when it ends. An event that no route matches is under Unrouted.",
+            ),
+        };
+    }
+    let rows: Vec<_> = attempts.iter().map(row).collect();
+    let head = [
+        "began", "event", "name", "entity", "route", "attempt", "outcome", "status", "took", "why",
+    ];
+    table(&count(rows.len() as u64, "attempt"), &head, &rows)
+}
+
+fn row(attempt: &v1::Attempt) -> Vec<Markup> {
+    vec![
+        time(attempt.started_at.as_ref()),
+        event_link(&attempt.event_id),
+        list_link(PATH, "event", &attempt.event),
+        entity_link(&attempt.entity),
+        list_link(PATH, "route", &attempt.route),
+        html! { (attempt.attempt) @if attempt.redrive > 0 { span class="soft" { " of redrive " (attempt.redrive) } } },
+        state(&attempt.outcome),
+        html! { @if let Some(status) = attempt.status { (status) } },
+        html! { (length(attempt.took.as_ref())) },
+        html! { (cell(&attempt.detail)) },
+    ]
+}

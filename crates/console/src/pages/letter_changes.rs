@@ -1,0 +1,183 @@
+//! Redriving and discarding: first the number of those it would touch, then the change.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+use proto::v1;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, Streaming};
+
+use super::letters::{NAMES, View, filter_of, options};
+use super::{ended, nothing, same_by, selected};
+use crate::params::link;
+use crate::reply::{PageError, Reply};
+use crate::router::Visit;
+use crate::text::{count, shown};
+
+/// For how long one request changes letters. A person looks at a page that loads.
+const CHANGE_FOR: Duration = Duration::from_mins(1);
+
+/// Most letters that are marked at once: a page of them, several times.
+const MAX_MARKED: usize = 500;
+
+/// Asks before a change, with the number of those it is about. What comes meanwhile is not in it.
+pub(crate) async fn ask(mut visit: Visit) -> Result<Reply, PageError> {
+    let view = View::of(&visit.params);
+    let is_discard = match visit.params.get("action") {
+        "redrive" => false,
+        "discard" => true,
+        _ => return Err(PageError::bad("action: expected redrive or discard")),
+    };
+    let (number, up_to) = if visit.params.get("all").is_empty() {
+        (marked(&visit)?.len() as u64, 0)
+    } else {
+        let filter = Some(filter_of(view, &visit)?);
+        let request = v1::CountDeadLettersRequest { filter };
+        let counted = visit.api.count_dead_letters(request).await?.into_inner();
+        (counted.count, counted.up_to)
+    };
+    let main = match number {
+        0 => nothing(
+            "Nothing is left",
+            "No letter is there that the filter leaves.",
+        ),
+        _ => question(&visit, view, is_discard, number, up_to),
+    };
+    let title = if is_discard { "Discard?" } else { "Redrive?" };
+    Ok(Reply::Page(title, main))
+}
+
+fn question(visit: &Visit, view: View, is_discard: bool, number: u64, up_to: u64) -> Markup {
+    let letters = count(number, "letter");
+    let action = if is_discard { "discard" } else { "redrive" };
+    let back = link(view.path(), &visit.params.set(&NAMES));
+    html! {
+        div class=(if is_discard { "box bad" } else { "box" }) {
+            @if is_discard {
+                p { strong { (letters) " will be removed for good." } " Nobody can bring them back." }
+            } @else {
+                p { strong { (letters) " will be delivered again." } " Each with fresh attempts and the same idempotency key." }
+            }
+        }
+        form class="act" method="post" action=(format!("/dead-letters/{action}")) {
+            (hidden(visit, view, up_to))
+            @if !is_discard { (destination(view)) }
+            button class=[is_discard.then_some("danger")] { @if is_discard { "Discard " } @else { "Redrive " } (letters) }
+            a href=(back) { "Leave them" }
+        }
+        (command(visit, view, action))
+    }
+}
+
+/// What the change is about, as it was when it was asked for.
+fn hidden(visit: &Visit, view: View, up_to: u64) -> Markup {
+    let params = &visit.params;
+    html! {
+        @if view == View::Unrouted { input type="hidden" name="unrouted" value="1"; }
+        @if params.get("all").is_empty() {
+            @for id in params.all("id") { input type="hidden" name="id" value=(id); }
+        } @else {
+            input type="hidden" name="all" value="1";
+            input type="hidden" name="up-to" value=(up_to);
+            @for (name, value) in params.set(&NAMES) { input type="hidden" name=(name) value=(shown(&value)); }
+        }
+    }
+}
+
+fn destination(view: View) -> Markup {
+    let hint = match view {
+        View::Dead => "empty: each to its own",
+        View::Unrouted => "its name",
+    };
+    html! {
+        label { "To the route" input name="to" placeholder=(hint) required[view == View::Unrouted] autocomplete="off"; }
+    }
+}
+
+fn command(visit: &Visit, view: View, action: &str) -> Markup {
+    let name = match view {
+        View::Dead => "dead-letters",
+        View::Unrouted => "unrouted",
+    };
+    if visit.params.get("all").is_empty() {
+        let ids: Vec<_> = visit.params.all("id").collect();
+        return same_by(&[&[name, action], &ids[..]].concat(), &[]);
+    }
+    let given = options(&visit.params);
+    let given: Vec<_> = given
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    same_by(&[name, action, "--all"], &given)
+}
+
+pub(crate) async fn redrive(mut visit: Visit) -> Result<Reply, PageError> {
+    let view = View::of(&visit.params);
+    let request = v1::RedriveDeadLettersRequest {
+        selection: Some(selection(&visit, view)?),
+        to: visit.params.get("to").to_owned(),
+    };
+    let stream = visit.api.redrive_dead_letters(request).await?.into_inner();
+    let (tally, is_whole) = follow(stream, |answer| answer.tally).await?;
+    let main = ended(&tally, "redriven", view.path(), is_whole);
+    Ok(Reply::Page("Redriven", main))
+}
+
+pub(crate) async fn discard(mut visit: Visit) -> Result<Reply, PageError> {
+    let view = View::of(&visit.params);
+    let request = v1::DiscardDeadLettersRequest {
+        selection: Some(selection(&visit, view)?),
+    };
+    let stream = visit.api.discard_dead_letters(request).await?.into_inner();
+    let (tally, is_whole) = follow(stream, |answer| answer.tally).await?;
+    let main = ended(&tally, "discarded", view.path(), is_whole);
+    Ok(Reply::Page("Discarded", main))
+}
+
+/// Those that a form is about: the marked ones, or all that a filter left when it was asked for.
+fn selection(visit: &Visit, view: View) -> Result<v1::DeadLetterSelection, PageError> {
+    if visit.params.get("all").is_empty() {
+        return Ok(v1::DeadLetterSelection {
+            ids: marked(visit)?,
+            filter: None,
+        });
+    }
+    let filter = filter_of(view, visit)?;
+    if filter.up_to == 0 {
+        return Err(PageError::bad(
+            "up-to: expected the number that was asked about",
+        ));
+    }
+    Ok(v1::DeadLetterSelection {
+        ids: Vec::new(),
+        filter: Some(filter),
+    })
+}
+
+fn marked(visit: &Visit) -> Result<Vec<u64>, PageError> {
+    let ids = selected(&visit.params)?;
+    match ids.len() <= MAX_MARKED {
+        true => Ok(ids),
+        false => Err(PageError::bad(
+            "Expected at most 500 at once: use a filter.",
+        )),
+    }
+}
+
+/// Follows a long work to its end, or for as long as a person waits. Returns the last tally, and
+/// whether that is the end.
+pub(super) async fn follow<T>(
+    mut stream: Streaming<T>,
+    tally: impl Fn(T) -> Option<v1::Tally>,
+) -> Result<(v1::Tally, bool), Status> {
+    let deadline = Instant::now() + CHANGE_FOR;
+    let mut last = v1::Tally::default();
+    loop {
+        match timeout_at(deadline, stream.message()).await {
+            Ok(Ok(Some(answer))) => last = tally(answer).unwrap_or_default(),
+            Ok(Ok(None)) => return Ok((last, true)),
+            Ok(Err(status)) => return Err(status),
+            Err(_) => return Ok((last, false)),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Text that somebody else wrote, and times, as pages show them.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+use telemetry::is_unsafe;
+
+/// Most characters of a text in a table.
+const MAX_CELL: usize = 120;
+
+/// The text with a name in place of each character that would be obeyed or hidden, such as one
+/// that turns the direction of what follows.
+pub(crate) fn shown(text: &str) -> String {
+    let mut made = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match is_unsafe(letter) {
+            true => made.push_str(&format!("[U+{:04X}]", u32::from(letter))),
+            false => made.push(letter),
+        }
+    }
+    made
+}
+
+/// The text that was meant by what [`shown`] shows: a ref can be copied from a page into a form.
+pub(crate) fn meant(text: &str) -> String {
+    let mut parts = text.split("[U+");
+    let mut made = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.split_once(']');
+        let letter = code.and_then(|(code, rest)| {
+            let letter = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
+            is_unsafe(letter).then_some((letter, rest))
+        });
+        match letter {
+            Some((letter, rest)) => {
+                made.push(letter);
+                made.push_str(rest);
+            }
+            None => {
+                made.push_str("[U+");
+                made.push_str(part);
+            }
+        }
+    }
+    made
+}
+
+/// The same for a text of several lines.
+pub(crate) fn shown_lines(text: &str) -> String {
+    let lines = text.split('\n').map(|line| {
+        let parts: Vec<_> = line.trim_end_matches('\r').split('\t').map(shown).collect();
+        parts.join("\t")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A text for a table: what is too long is cut.
+pub(crate) fn cell(text: &str) -> String {
+    match text.char_indices().nth(MAX_CELL) {
+        Some((end, _)) => format!("{}…", shown(&text[..end])),
+        None => shown(text),
+    }
+}
+
+/// A point in time: UTC, and for machines the same in RFC 3339.
+pub(crate) fn time(at: Option<&proto::Timestamp>) -> Markup {
+    let Some(at) = at.and_then(grpc::timestamp_of) else {
+        return html! { "–" };
+    };
+    let exact = format!("{at:.3}");
+    let words = exact.replace('T', " ").replace('Z', " UTC");
+    html! { time datetime=(exact) { (words) } }
+}
+
+/// A length of time.
+pub(crate) fn length(of: Option<&proto::Duration>) -> String {
+    let Some(length) = of.and_then(grpc::duration_of) else {
+        return String::new();
+    };
+    match length {
+        _ if length < Duration::from_millis(1) => format!("{} µs", length.as_micros()),
+        _ if length < Duration::from_secs(1) => format!("{} ms", length.as_millis()),
+        _ => format!("{:.1} s", length.as_secs_f64()),
+    }
+}
+
+/// A number of things: `1 event`, `2 events`.
+pub(crate) fn count(number: u64, one: &str) -> String {
+    count_of(number, one, &format!("{one}s"))
+}
+
+/// The same for a word whose plural is not formed by `s`.
+pub(crate) fn count_of(number: u64, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_would_obey_has_a_name() {
+        assert_eq!(shown("a\u{1b}[2Jb\u{202e}c"), "a[U+001B][2Jb[U+202E]c");
+        assert_eq!(shown("größe 日本 👍"), "größe 日本 👍");
+        let odd = "a\u{1b}[2Jb\u{202e}c[U+0041][U+";
+        assert_eq!(meant(&shown(odd)), odd);
+        assert_eq!(shown_lines("a\tb\r\nc\u{7}"), "a\tb\nc[U+0007]");
+        let long = cell(&"ö".repeat(10_000));
+        assert_eq!(long.chars().count(), MAX_CELL + 1);
+    }
+
+    #[test]
+    fn a_time_is_utc_for_people_and_exact_for_machines() {
+        let at = grpc::timestamp("2026-11-25T08:00:00.1239Z".parse().unwrap());
+        let made = time(Some(&at)).into_string();
+        assert!(
+            made.contains("datetime=\"2026-11-25T08:00:00.123Z\""),
+            "{made}"
+        );
+        assert!(made.contains(">2026-11-25 08:00:00.123 UTC<"), "{made}");
+        assert_eq!(time(None).into_string(), "–");
+    }
+}

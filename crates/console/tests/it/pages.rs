@@ -1,0 +1,214 @@
+//! What pages say.
+
+use std::time::Duration;
+
+use event_model::testing::event;
+use queue::Disposition;
+
+use crate::fixture::{Answer, Fixture, OPEN, settle, until};
+
+/// Most bytes until a page is seen: itself, its style and its icon.
+const FIRST_PAINT: usize = 60_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_says_where_one_is_and_an_empty_one_what_would_be_there() {
+    let console = Fixture::open(OPEN);
+    let pages = [
+        ("/", "Overview", "No route has run yet"),
+        ("/deliveries", "Deliveries", "appears here when it ends"),
+        ("/dead-letters", "Dead letters", "redrives or discards it"),
+        ("/unrouted", "Unrouted", "no route matches"),
+        ("/quarantine", "Quarantine", "not an event"),
+        ("/refused", "Refused", "held for 72 hours"),
+        ("/routes", "Routes", "fluent-connect.routes"),
+        ("/audit", "Audit", "each look at a body"),
+        ("/search", "Search", "first 8 digits"),
+        ("/search?q=HD_1", "Search", "can be the reason"),
+    ];
+    for (path, title, words) in pages {
+        let page = console.browser().get(path);
+        assert_eq!(page.status, 200, "{path}: {page:?}");
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!(
+            "<title>{title} · acme-connect · production · fluent-webhooks {version}</title>"
+        );
+        assert!(page.has(&expected), "{path}: {page:?}");
+        assert!(
+            page.has("<body class=\"production\">"),
+            "{path}: its colour"
+        );
+        assert!(
+            page.has("<span class=\"environment\">production</span>"),
+            "{path}: its word"
+        );
+        assert!(page.has(words), "{path}: {page:?}");
+        assert!(
+            page.has("<html lang=\"en\">") && page.has("<main id=\"main\""),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_leads_to_the_story_of_one_event_and_lists_several() {
+    let console = Fixture::open(OPEN);
+    console.publish(event("OrderShipped", "HD_1")).await;
+    console.publish(event("OrderBooked", "HD_2")).await;
+    console.publish(event("OrderShipped", "HD_2")).await;
+    let mut consumer = console.route("wms").await;
+    let mut first = consumer.next(1).await.unwrap();
+    let wait = Disposition::Again(Duration::from_hours(1));
+    settle(first.remove(0), wait, "503 closed").await;
+    console.bury(&mut *consumer, 2, "422 no such shop").await;
+    let browser = console.browser();
+    let found = browser.get("/search?q=HD_1");
+    assert_eq!(found.status, 303);
+    let story = browser.get(found.header("location"));
+    let in_order = [
+        "accepted",
+        "attempt 1",
+        "503 closed",
+        "next attempt, not before this",
+    ];
+    let places: Vec<_> = in_order
+        .iter()
+        .map(|words| story.body.rfind(words))
+        .collect();
+    assert!(
+        places.is_sorted() && places[0].is_some(),
+        "{places:?} {story:?}"
+    );
+    assert!(
+        story.has("Try now") && story.has("fluent-webhooks events show"),
+        "{story:?}"
+    );
+    let several = browser.get("/search?q=HD_2");
+    assert!(
+        several.has("2 events of HD_2") && several.has("OrderBooked"),
+        "{several:?}"
+    );
+    let fluent = browser.get("/search?q=OrderBooked-HD_2");
+    assert_eq!(fluent.status, 303, "Fluent's own id");
+    let name = browser.get("/search?q=OrderShipped");
+    assert!(
+        name.has("2 attempts") && name.has("with this name"),
+        "{name:?}"
+    );
+    let dead = browser.get(fluent.header("location"));
+    assert!(
+        dead.has("dead letter 1") && dead.has("422 no such shop"),
+        "{dead:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_tried_now() {
+    let console = Fixture::open(OPEN);
+    console.publish(event("E", "HD_1")).await;
+    let mut consumer = console.route("wms").await;
+    let mut first = consumer.next(1).await.unwrap();
+    let wait = Disposition::Again(Duration::from_hours(1));
+    settle(first.remove(0), wait, "503 closed").await;
+    let browser = console.browser();
+    let story = browser.get("/search?q=HD_1").header("location").to_owned();
+    until("it waits", || browser.get(&story).has("Try now"));
+    let done = browser.post(&format!("{story}/retry"), &[("route", "wms")]);
+    assert_eq!(
+        (done.status, done.header("location")),
+        (303, story.as_str())
+    );
+    let next = tokio::time::timeout(crate::fixture::PATIENCE, consumer.next(1));
+    assert_eq!(next.await.unwrap().unwrap()[0].attempt, 2);
+}
+
+/// The addresses of the next pages, from this one on.
+fn pages(console: &Fixture, first: &str) -> Vec<Answer> {
+    let mut answers = vec![console.browser().get(first)];
+    while let Some(next) = answers
+        .last()
+        .and_then(|page| page.body.split("rel=\"next\" href=\"").nth(1))
+    {
+        let next = next.split('"').next().unwrap().replace("&amp;", "&");
+        answers.push(console.browser().get(&next));
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_has_pages_that_keep_the_filter_and_each_is_small() {
+    let console = Fixture::open(OPEN);
+    for number in 0..120 {
+        console
+            .publish(event("OrderStatusChanged", &format!("HD_2026_{number}")))
+            .await;
+    }
+    let mut consumer = console.route("warehouse").await;
+    let words = "422 Unprocessable Entity: the shop 4711 is not known in this region";
+    console.bury(&mut *consumer, 120, words).await;
+    for list in [
+        "/dead-letters?route=warehouse",
+        "/deliveries?route=warehouse",
+    ] {
+        let pages = pages(&console, list);
+        let rows = |page: &Answer| page.body.matches("<tr>").count().saturating_sub(1);
+        let counts: Vec<_> = pages.iter().map(rows).filter(|rows| *rows > 0).collect();
+        assert_eq!(counts, [50, 50, 20], "{list}");
+        for page in &pages {
+            assert!(
+                page.has("name=\"route\" value=\"warehouse\""),
+                "{list}: {page:?}"
+            );
+            let whole = page.body.len() + assets(&console, page);
+            assert!(whole < FIRST_PAINT, "{list}: {whole} bytes");
+        }
+    }
+    let command = console
+        .browser()
+        .get("/dead-letters?route=warehouse&ref=it%27s");
+    assert!(
+        command.has("--route=warehouse --ref='it'\\''s'"),
+        "{command:?}"
+    );
+    let unknown = console.browser().get("/dead-letters?route=warehous");
+    assert_eq!(unknown.status, 404, "a wrong filter does not reassure");
+    assert!(unknown.has("did you mean `warehouse`"), "{unknown:?}");
+}
+
+/// The bytes of the files that a page names. Each is there, and may be kept for ever.
+fn assets(console: &Fixture, page: &Answer) -> usize {
+    let head = page.body.split("</head>").next().unwrap();
+    let links = head.split("=\"/").skip(1);
+    let paths = links.map(|link| format!("/{}", link.split('"').next().unwrap()));
+    let files: Vec<_> = paths.map(|path| console.browser().get(&path)).collect();
+    assert_eq!(files.len(), 3);
+    for file in &files {
+        assert_eq!(file.status, 200);
+        assert!(
+            file.header("cache-control").contains("immutable"),
+            "{file:?}"
+        );
+        assert_eq!(file.header("x-content-type-options"), "nosniff");
+    }
+    files.iter().map(|file| file.body.len()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_number_of_the_overview_leads_to_its_list() {
+    let console = Fixture::open(OPEN);
+    console.publish(event("E", "HD_1")).await;
+    let mut consumer = console.route("wms").await;
+    console.bury(&mut *consumer, 1, "no").await;
+    let page = console.browser().get("/");
+    assert!(
+        page.has("<a href=\"/dead-letters\"><strong>1</strong>dead letters</a>"),
+        "{page:?}"
+    );
+    assert!(
+        page.has("<a href=\"/dead-letters?route=wms\">1</a>"),
+        "{page:?}"
+    );
+    assert!(
+        page.has("When there is time") && page.has("FluentDeadLetters"),
+        "{page:?}"
+    );
+}

@@ -1,0 +1,157 @@
+//! Signing in, and what ends it.
+
+use std::time::Duration;
+
+use fluent_console::SessionTimes;
+
+use crate::fixture::{ADMIN, Fixture, HANDLER, OPERATE, PEOPLE, READ, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_signs_in_by_a_form_and_comes_to_where_one_was_going() {
+    let console = Fixture::open(PEOPLE);
+    let mut browser = console.browser();
+    let sent = browser.get("/dead-letters?route=a%20b");
+    assert_eq!(sent.status, 303);
+    let login = sent.header("location").to_owned();
+    assert!(login.starts_with("/login?next="), "{login}");
+    let form = browser.get(&login);
+    assert!(form.has("value=\"/dead-letters?route=a+b\""), "{form:?}");
+    assert!(form.has("method=\"post\"") && form.has("type=\"password\""));
+    let next = ("next", "/dead-letters?route=a+b");
+    let wrong = browser.post("/login", &[("token", "wrong"), next]);
+    assert_eq!((wrong.status, wrong.header("set-cookie")), (401, ""));
+    assert!(wrong.has("value=\"/dead-letters?route=a+b\""), "{wrong:?}");
+    let done = browser.post("/login", &[("token", READ), next]);
+    assert_eq!(
+        (done.status, done.header("location")),
+        (303, "/dead-letters?route=a+b")
+    );
+    assert!(!done.head.contains(READ) && !done.body.contains(READ));
+    let cookie = done.header("set-cookie").to_owned();
+    assert!(
+        cookie.starts_with("fluent-") && !cookie.contains("Secure"),
+        "{cookie}"
+    );
+    assert!(
+        cookie.contains("; Path=/; HttpOnly; SameSite=Lax; Max-Age=43200"),
+        "{cookie}"
+    );
+    browser.cookie = done.cookie();
+    let page = browser.get("/");
+    assert_eq!(page.status, 200);
+    assert!(page.has("You are <strong>reader</strong>"), "{page:?}");
+    let elsewhere = browser.post("/login", &[("token", READ), ("next", "//evil.example")]);
+    assert_eq!(elsewhere.header("location"), "/");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_of_one_console_and_ends_when_one_signs_out() {
+    let console = Fixture::open(PEOPLE);
+    let other = Fixture::open(PEOPLE);
+    let browser = console.signed_in(READ);
+    let (name, id) = browser.cookie.split_once('=').unwrap();
+    assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let (of_other, _) = other
+        .signed_in(READ)
+        .cookie
+        .split_once('=')
+        .map(|(name, id)| (name.to_owned(), id.to_owned()))
+        .unwrap();
+    assert_ne!(name, of_other, "they must not end each other's sessions");
+    let left = browser.post("/logout", &[]);
+    assert_eq!(left.header("location"), "/login");
+    assert!(left.header("set-cookie").contains("Max-Age=0"), "{left:?}");
+    assert_eq!(
+        browser.get("/").status,
+        303,
+        "what the browser kept is worth nothing"
+    );
+    let again = console.signed_in(READ);
+    let signed = again.post("/login", &[("token", READ)]);
+    assert_ne!(signed.cookie(), again.cookie);
+    assert_eq!(again.get("/").status, 303, "the session before has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_ten_wrong_tokens_none_is_compared() {
+    let console = Fixture::open(PEOPLE);
+    let browser = console.browser();
+    for number in 0..10 {
+        let token = format!("wrong-{number}");
+        assert_eq!(browser.post("/login", &[("token", &token)]).status, 401);
+    }
+    let refused = browser.post("/login", &[("token", ADMIN)]);
+    assert_eq!(refused.status, 429, "not even a right one");
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert!(refused.header("set-cookie").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_or_a_role_that_is_taken_away_ends_what_one_may_do() {
+    let times = SessionTimes {
+        reread: Duration::from_millis(50),
+        ..SessionTimes::default()
+    };
+    let console = Fixture::with(PEOPLE, "", times);
+    let reader = console.signed_in(READ);
+    let admin = console.signed_in(ADMIN);
+    assert_eq!(admin.get("/audit").status, 200);
+    console
+        .set_people(&PEOPLE.replace("file: admin, roles: [admin]", "file: admin, roles: [read]"));
+    until("the role is gone", || admin.get("/audit").status == 403);
+    assert_eq!(admin.get("/").status, 200, "it may still read");
+    let others = PEOPLE.replace(
+        "      - { name: reader, file: reader, roles: [read] }\n",
+        "",
+    );
+    console.set_people(&others);
+    until("the token is gone", || reader.get("/").status == 303);
+    assert_eq!(reader.post("/login", &[("token", READ)]).status, 401);
+    std::fs::write(
+        console.folder.path().join("admin"),
+        "another-0123456789abcdef",
+    )
+    .unwrap();
+    until("the token is another", || admin.get("/").status == 303);
+    let operator = console.signed_in(OPERATE);
+    console.set_people("");
+    until("nobody is left", || operator.get("/").status == 303);
+    let anybody = console.browser().get("/");
+    assert_eq!(
+        anybody.status, 303,
+        "no token must not mean that everybody may"
+    );
+}
+
+/// Half a file, as an editor leaves it for a moment, signs nobody out.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_can_t_be_read_sign_nobody_out_but_a_missing_token_does() {
+    let times = SessionTimes {
+        reread: Duration::from_millis(20),
+        ..SessionTimes::default()
+    };
+    let console = Fixture::with(PEOPLE, "", times);
+    let reader = console.signed_in(READ);
+    let operator = console.signed_in(OPERATE);
+    let settings = console.folder.path().join("application.yml");
+    let whole = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, "fluent-connect: [").unwrap();
+    std::fs::remove_file(console.folder.path().join("reader")).unwrap();
+    assert_eq!(reader.get("/login").status, 200);
+    std::fs::write(&settings, whole).unwrap();
+    until("the token is gone", || reader.get("/").status == 303);
+    assert_eq!(
+        operator.get("/routes").status,
+        200,
+        "others are not affected"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_s_token_is_not_for_people() {
+    let console = Fixture::open(PEOPLE);
+    let refused = console.browser().post("/login", &[("token", HANDLER)]);
+    assert_eq!((refused.status, refused.header("set-cookie")), (403, ""));
+    assert!(refused.has("role read"), "{refused:?}");
+}

@@ -1,0 +1,191 @@
+//! A real browser, Chromium, driven over WebDriver.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::debian;
+
+/// Longest wait for a page to be as it is expected.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The key of an element's id in WebDriver.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A browser with one window. It ends on drop.
+#[derive(Debug)]
+pub struct Browser {
+    driver: Child,
+    client: reqwest::Client,
+    session: String,
+}
+
+impl Browser {
+    /// Starts the driver and a browser without windows.
+    ///
+    /// # Errors
+    ///
+    /// If they are not installed and can't be fetched, or do not start.
+    pub async fn open() -> anyhow::Result<Self> {
+        let mut command = debian::command("chromium-driver", "chromedriver")?;
+        // Beside an unpacked driver, the browser is unpacked too.
+        let unpacked = PathBuf::from(command.get_program())
+            .parent()
+            .map(|bin| bin.join("../lib/chromium/chromium"));
+        let binary = unpacked.filter(|binary| binary.is_file());
+        let mut driver = command
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let port = port_of(&mut driver)?;
+        let mut browser = Self {
+            driver,
+            client: reqwest::Client::new(),
+            session: format!("http://127.0.0.1:{port}/session"),
+        };
+        let started = browser.say("", Some(capabilities(binary))).await?;
+        let id = started["sessionId"].as_str().context("no session")?;
+        browser.session = format!("{}/{id}", browser.session);
+        Ok(browser)
+    }
+
+    /// Goes to an address.
+    pub async fn visit(&self, url: &str) -> anyhow::Result<()> {
+        let to = json!({ "url": url });
+        self.say("/url", Some(to)).await.map(drop)
+    }
+
+    /// Runs a script in the page, and returns what it returns.
+    pub async fn run(&self, script: &str) -> anyhow::Result<Value> {
+        let script = json!({ "script": script, "args": [] });
+        self.say("/execute/sync", Some(script)).await
+    }
+
+    /// Types into the first field that the selector names.
+    pub async fn type_into(&self, css: &str, text: &str) -> anyhow::Result<()> {
+        let field = self.element("css selector", css).await?;
+        let text = json!({ "text": text });
+        let path = format!("/element/{field}/value");
+        self.say(&path, Some(text)).await.map(drop)
+    }
+
+    /// Clicks the first link or button with this text.
+    pub async fn click(&self, text: &str) -> anyhow::Result<()> {
+        let path = format!("//*[self::a or self::button or self::summary][contains(., '{text}')]");
+        let found = self.element("xpath", &path).await?;
+        let path = format!("/element/{found}/click");
+        self.say(&path, Some(json!({}))).await.map(drop)
+    }
+
+    /// Sets the size of the window.
+    pub async fn resize(&self, width: u32, height: u32) -> anyhow::Result<()> {
+        let size = json!({ "width": width, "height": height });
+        self.say("/window/rect", Some(size)).await.map(drop)
+    }
+
+    /// What the browser complained of since it was asked last.
+    pub async fn complaints(&self) -> anyhow::Result<Vec<String>> {
+        let asked = self
+            .say("/se/log", Some(json!({ "type": "browser" })))
+            .await?;
+        let entries = asked.as_array().cloned().unwrap_or_default();
+        Ok(entries
+            .iter()
+            .map(|entry| entry["message"].to_string())
+            .collect())
+    }
+
+    /// Waits until the page shows this text.
+    pub async fn until_shown(&self, text: &str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let shown = self.run("return document.body.innerText").await?;
+            let shown = shown.as_str().unwrap_or_default();
+            if shown.contains(text) {
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                bail!("`{text}` is not in: {shown}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn element(&self, using: &str, value: &str) -> anyhow::Result<String> {
+        let sought = json!({ "using": using, "value": value });
+        let found = self.say("/element", Some(sought)).await?;
+        let id = found[ELEMENT].as_str().context("no element")?;
+        Ok(id.to_owned())
+    }
+
+    async fn say(&self, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.session);
+        let request = match body {
+            Some(body) => self.client.post(&url).body(body.to_string()),
+            None => self.client.get(&url),
+        };
+        let response = request.send().await?;
+        let is_well = response.status().is_success();
+        let answer: Value = serde_json::from_str(&response.text().await?)?;
+        ensure!(is_well, "{path}: {answer}");
+        Ok(answer["value"].clone())
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver ends the browser when it is asked to, and leaves it when it is killed.
+        if let Some(address) = self.session.strip_prefix("http://") {
+            let (host, path) = address.split_once('/').unwrap_or((address, ""));
+            if let Ok(mut stream) = std::net::TcpStream::connect(host) {
+                use std::io::{Read, Write};
+                let request =
+                    format!("DELETE /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+                let _ = stream.set_read_timeout(Some(PATIENCE));
+                let _ = stream.write_all(request.as_bytes());
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// The port that the driver says it listens on.
+fn port_of(driver: &mut Child) -> anyhow::Result<u16> {
+    let output = driver.stdout.take().context("no output")?;
+    let mut lines = BufReader::new(output).lines();
+    let said = lines.find_map(|line| {
+        let line = line.ok()?;
+        // It names the port that it was asked for before, which is 0.
+        let (_, port) = line.split_once("successfully on port ")?;
+        port.trim_end_matches('.').parse().ok()
+    });
+    // It goes on saying things, which somebody has to read.
+    std::thread::spawn(move || lines.for_each(drop));
+    said.context("the driver did not start")
+}
+
+fn capabilities(binary: Option<PathBuf>) -> Value {
+    let mut options = json!({ "args": [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--force-prefers-reduced-motion",
+    ]});
+    if let Some(binary) = binary {
+        options["binary"] = json!(binary);
+    }
+    json!({ "capabilities": { "alwaysMatch": {
+        "browserName": "chrome",
+        "goog:chromeOptions": options,
+        "goog:loggingPrefs": { "browser": "ALL" },
+    }}})
+}

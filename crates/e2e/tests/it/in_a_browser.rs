@@ -1,0 +1,128 @@
+//! The console in a real Chromium: the three uses of it, without and with its script.
+
+use e2e::browser::Browser;
+
+use crate::pipeline::{Pipeline, free_ports, signed, until};
+use crate::sink::{Sink, status};
+
+/// The labels that are missing, the headings beside one, and what is wider than the window.
+const FAULTS: &str = r#"
+    const faults = [];
+    for (const field of document.querySelectorAll("input:not([type=hidden]), select, textarea"))
+        if (!field.labels?.length && !field.ariaLabel) faults.push("no label: " + field.outerHTML);
+    for (const button of document.querySelectorAll("button, a"))
+        if (!button.innerText.trim() && !button.hidden) faults.push("no name: " + button.outerHTML);
+    if (document.querySelectorAll("h1").length !== 1) faults.push("not one h1");
+    for (const name of ["header", "main", "footer"])
+        if (!document.querySelector(name)) faults.push("no " + name);
+    const ids = [...document.querySelectorAll("[id]")].map((it) => it.id);
+    if (new Set(ids).size !== ids.length) faults.push("an id twice: " + ids);
+    const width = document.documentElement.scrollWidth;
+    if (width > window.innerWidth) faults.push("as wide as " + width + " in " + window.innerWidth);
+    return faults;
+"#;
+
+/// A browser, or `None` where there is none, which is reported.
+async fn browser() -> Option<Browser> {
+    match Browser::open().await {
+        Ok(browser) => Some(browser),
+        Err(error) => {
+            e2e::say_not_run(&format!("Chromium is not here: {error:#}"));
+            None
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_found_what_failed_is_mended_and_a_route_is_spared() {
+    let Some(browser) = browser().await else {
+        return;
+    };
+    let sink = Sink::answering(|_, before| status(if before < 1 { 422 } else { 200 })).await;
+    let routes = sink.route("all", "match: {}");
+    let mut pipeline = Pipeline::prepare(&routes);
+    let [console] = free_ports();
+    let token = "ops-0123456789abcdef";
+    std::fs::write(pipeline.folder.path().join("ops"), token).unwrap();
+    pipeline.more = format!(
+        "  operator: {{ console: {{ listen: \"{console}\" }}, tokens: [{{ name: ops, file: ops, roles: [admin] }}] }}\n"
+    );
+    pipeline.write_settings(&routes);
+    pipeline.run();
+    let evil = "HD_<script>document.title='owned'</script>";
+    let id = pipeline.accept(&signed("E", evil)).await;
+    until("it was refused", || sink.counts().get(&id) == Some(&1)).await;
+
+    browser
+        .visit(&format!("http://localhost:{}/", console.port()))
+        .await
+        .unwrap();
+    browser.type_into("input[name=token]", token).await.unwrap();
+    browser.click("Sign in").await.unwrap();
+    browser.until_shown("Overview").await.unwrap();
+
+    // Where is the order?
+    browser.type_into("#q", evil).await.unwrap();
+    browser.click("Search").await.unwrap();
+    browser.until_shown("Where it stands").await.unwrap();
+    browser.until_shown("dead letter 1").await.unwrap();
+    let title = browser.run("return document.title").await.unwrap();
+    assert!(title.as_str().unwrap().starts_with("Event · "), "{title}");
+    let zone = browser
+        .run("return document.querySelector('time').title")
+        .await
+        .unwrap();
+    assert_ne!(zone, "", "the script may run, and nothing else");
+
+    // What failed is sent again.
+    browser.click("Dead letters").await.unwrap();
+    browser.until_shown("1 letter").await.unwrap();
+    browser
+        .run("document.querySelector('input[name=id]').click()")
+        .await
+        .unwrap();
+    browser.click("Redrive what is marked").await.unwrap();
+    browser
+        .until_shown("1 letter will be delivered again")
+        .await
+        .unwrap();
+    browser.click("Redrive 1 letter").await.unwrap();
+    browser.until_shown("1 redriven").await.unwrap();
+    until("it arrived again", || sink.counts()[&id] == 2).await;
+
+    // The destination is spared for a while.
+    browser.click("Routes").await.unwrap();
+    browser.click("Pause all").await.unwrap();
+    browser
+        .type_into("input[name=reason]", "the shop is closed")
+        .await
+        .unwrap();
+    browser
+        .run("document.querySelector('form[action=\"/routes/all/pause\"]').requestSubmit()")
+        .await
+        .unwrap();
+    browser.until_shown("the shop is closed").await.unwrap();
+
+    for path in [
+        "/",
+        "/deliveries",
+        "/dead-letters",
+        "/unrouted",
+        "/quarantine",
+        "/refused",
+        "/routes",
+        "/audit",
+    ] {
+        for width in [320, 2560] {
+            browser.resize(width, 900).await.unwrap();
+            browser
+                .visit(&format!("http://localhost:{}{path}", console.port()))
+                .await
+                .unwrap();
+            let faults = browser.run(FAULTS).await.unwrap();
+            assert_eq!(faults, serde_json::json!([]), "{path} at {width}");
+        }
+    }
+    let complaints = browser.complaints().await.unwrap();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
