@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::expectation::kind;
 
 /// The last keys of a path, and a value for it. Longer ones come first.
-const EXAMPLES: [(&str, &str); 55] = [
+const EXAMPLES: [(&str, &str); 57] = [
     ("accounts.name", "ACME"),
     ("reconcile.accounts", "ACME"),
     ("reconcile.event-names", "OrderReadyForPickup"),
@@ -14,6 +14,11 @@ const EXAMPLES: [(&str, &str); 55] = [
     ("certificates.name", "ops.example.com"),
     ("tls.name", "handlers.example.com"),
     ("routes.name", "orders"),
+    ("console.hosts", "webhooks.example.com"),
+    (
+        "console.trace-url",
+        "https://traces.example.com/trace/{trace-id}",
+    ),
     ("tokens.file", "secrets/ops.token"),
     ("private-key.file", "secrets/seal.key"),
     ("public-keys.file", "keys/seal.pub"),
@@ -64,7 +69,13 @@ const EXAMPLES: [(&str, &str); 55] = [
 ];
 
 /// Keys of an address with a port.
-const ADDRESSES: [&str; 4] = ["webhook.listen", "health", "operator.grpc", "operator.http"];
+const ADDRESSES: [&str; 5] = [
+    "webhook.listen",
+    "health",
+    "operator.grpc",
+    "operator.http",
+    "console.listen",
+];
 
 /// Adds an example to each text of this schema that has none.
 pub(crate) fn add(schema: &mut Value, path: &mut Vec<String>) {
