@@ -51,7 +51,7 @@ pub enum SettingsError {
         message: String,
     },
     /// More than one mistake, in the order of the file.
-    #[error("{}", Listed(.0))]
+    #[error("{}", MistakeList(.0))]
     Several(Vec<SettingsError>),
 }
 
@@ -110,9 +110,9 @@ impl fmt::Display for Located<'_> {
     }
 }
 
-struct Listed<'e>(&'e [SettingsError]);
+struct MistakeList<'e>(&'e [SettingsError]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for MistakeList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} mistakes in the settings:", self.0.len())?;
         for error in self.0.iter().take(MAX_SHOWN) {

@@ -16,7 +16,7 @@ const NOT_SHOWN: &str = "(not shown)";
 const MAX_DIGITS: usize = 4;
 
 /// A value that could not be read: what serde says, and what there is and should be.
-pub(crate) struct Misfit<'m> {
+pub(crate) struct WrongValue<'m> {
     pub(crate) message: &'m str,
     /// The schema of the value, if it is known.
     pub(crate) schema: Option<&'m Value>,
@@ -24,7 +24,7 @@ pub(crate) struct Misfit<'m> {
     pub(crate) found: Option<&'m Value>,
 }
 
-impl Misfit<'_> {
+impl WrongValue<'_> {
     /// What was expected, and what was found.
     pub(crate) fn in_words(&self) -> String {
         let message = self.message;

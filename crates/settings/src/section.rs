@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::SettingsError;
 use crate::expectation;
-use crate::message::{Misfit, shortened};
+use crate::message::{WrongValue, shortened};
 use crate::schema::schema_at;
 use crate::tree::{Data, Node, SettingsTree};
 
@@ -115,7 +115,7 @@ impl SettingsTree {
         let mut track = serde_path_to_error::Track::new();
         T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|error| {
             let inner = dispatch::path_of(&track.path());
-            self.misfit(path, &inner, &error.to_string(), &schema_at::<T>(path))
+            self.wrong_value(path, &inner, &error.to_string(), &schema_at::<T>(path))
         })
     }
 
@@ -127,14 +127,14 @@ impl SettingsTree {
         schema: &Value,
     ) -> Result<(), SettingsError> {
         match expectation::list_for_table(schema, value) {
-            Some(inner) => Err(self.misfit(path, &inner, "invalid type: sequence", schema)),
+            Some(inner) => Err(self.wrong_value(path, &inner, "invalid type: sequence", schema)),
             None => Ok(()),
         }
     }
 
     /// The error for serde's message about `inner` of the section at `path`, which has this
     /// schema.
-    pub(crate) fn misfit(
+    pub(crate) fn wrong_value(
         &self,
         path: &[&str],
         inner: &[String],
@@ -158,12 +158,12 @@ impl SettingsTree {
             return self.invalid(&full, &unknown(field, &known));
         }
         let found = self.at(&full).map(Node::value);
-        let misfit = Misfit {
+        let wrong = WrongValue {
             message,
             schema,
             found: found.as_ref(),
         };
-        self.invalid(&full, &misfit.in_words())
+        self.invalid(&full, &wrong.in_words())
     }
 
     /// An error about the value at `path`.
