@@ -223,7 +223,7 @@ impl SettingsTree {
             Err(RegistryError::Settings {
                 path: inner,
                 message,
-            }) => Err(self.misfit(&at, &inner, &message, &schema)),
+            }) => Err(self.wrong_value(&at, &inner, &message, &schema)),
             _ => Ok(()),
         }
     }
