@@ -208,6 +208,33 @@ const RETIRED_SETTINGS: [(&str, &str); 19] = [
     ("inbox: _INBOX", "inbox-prefix"),
 ];
 
+/// Words of the contract, of metrics and of the log, and what they are called now.
+const RETIRED_WORDS: [(&str, &str); 20] = [
+    ("fluent.held", "fluent.pending_review"),
+    ("fluent_held", "fluent_pending_review"),
+    ("fluent.queue.ids.known", "fluent.queue.dedup_window"),
+    ("fluent_queue_ids_known", "fluent_queue_dedup_window"),
+    ("api.login.rests_until", "api.login.blocked_until"),
+    ("api.login.rests_until", "api.login.blocked_until"),
+    ("fluent.certificate.ends", "fluent.certificate.expiry"),
+    ("fluent_certificate_ends", "fluent_certificate_expiry"),
+    ("webhooks.refused.known\"", "webhooks.refused.known_client"),
+    (
+        "webhooks_refused_known_total",
+        "webhooks_refused_known_client_total",
+    ),
+    ("webhooks.durable.duration", "webhooks.publish.duration"),
+    ("webhooks_durable_duration", "webhooks_publish_duration"),
+    ("fluent.reconcile.behind", "fluent.reconcile.lag"),
+    ("fluent_reconcile_behind", "fluent_reconcile_lag"),
+    ("message Tally", "message BulkProgress"),
+    ("v1::Tally", "v1::BulkProgress"),
+    ("v1::Refused ", "v1::RefusedWebhook"),
+    ("v1::Working", "v1::RouteProcess"),
+    ("v1::EventStory", "v1::EventHistory"),
+    ("again_ms", "retry_after_ms"),
+];
+
 /// Folders that hold what others made.
 const NOT_OURS: [&str; 4] = ["target", "generated", "node_modules", ".git"];
 
@@ -333,6 +360,26 @@ fn documents_name_settings_as_they_are_called_now() {
     assert!(
         wrong.is_empty(),
         "settings that were renamed:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn retired_words_stay_away() {
+    let mut wrong = Vec::new();
+    for folder in ["config", "crates", "docs", "examples", "proto"] {
+        for path in below(&root().join(folder)) {
+            // What is no text has no words.
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            let retired = RETIRED_WORDS.iter().filter(|(old, _)| text.contains(old));
+            wrong.extend(retired.map(|(old, now)| format!("{}: `{old}` is {now}", path.display())));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "words that were replaced:\n{}",
         wrong.join("\n")
     );
 }

@@ -131,7 +131,7 @@ pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &Atte
         );
         if let Disposition::Again(wait) = disposition {
             let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-            attributes.push(Attribute::new("fluent.again_ms", wait));
+            attributes.push(Attribute::new("fluent.retry_after_ms", wait));
         }
         attributes
     });

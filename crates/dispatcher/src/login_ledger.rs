@@ -86,7 +86,7 @@ impl LoginLedger for QueueLedger {
         let until = rest.and_then(|rest| SystemClock.now().saturating_add(rest).ok());
         self.resting.set(account, environment, until);
         let until = until.map_or(0, Timestamp::as_second);
-        metrics::LOGIN_RESTS_UNTIL.set(until as f64, labels(account, environment));
+        metrics::LOGIN_BLOCKED_UNTIL.set(until as f64, labels(account, environment));
     }
 }
 

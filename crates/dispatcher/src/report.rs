@@ -79,22 +79,22 @@ impl AttemptReport {
         trace_id: impl Fn() -> String,
     ) {
         let error = explain(&self.result, Reader::Log).unwrap_or_default();
-        let took_ms = self.attempt().took.as_millis();
+        let duration_ms = self.attempt().took.as_millis();
         match (self.disposition(), &self.result) {
             (Disposition::Done, AttemptResult::Skipped(why)) => {
                 tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{why}");
             }
             (Disposition::Done, _) => {
-                tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
+                tracing::debug!(event.id = %id, route, attempt, duration_ms, trace_id = trace_id(), "delivered");
             }
             (Disposition::Again(wait), AttemptResult::Waiting(..)) => {
-                tracing::debug!(event.id = %id, route, attempt, again_ms = wait.as_millis(), "{error}");
+                tracing::debug!(event.id = %id, route, attempt, retry_after_ms = wait.as_millis(), "{error}");
             }
             (Disposition::Again(wait), _) => {
-                tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, again_ms = wait.as_millis(), "not delivered");
+                tracing::warn!(event.id = %id, route, attempt, duration_ms, trace_id = trace_id(), error, retry_after_ms = wait.as_millis(), "not delivered");
             }
             (Disposition::Dead(reason), _) => {
-                tracing::error!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, %reason, "given up: a dead letter now");
+                tracing::error!(event.id = %id, route, attempt, duration_ms, trace_id = trace_id(), error, %reason, "given up: a dead letter now");
             }
         }
     }

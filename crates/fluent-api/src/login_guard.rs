@@ -183,7 +183,7 @@ impl LoginGuard {
                     account,
                     environment,
                     tries_left = left,
-                    rests_s = if left == 0 { REST.as_secs() } else { 0 },
+                    blocked_s = if left == 0 { REST.as_secs() } else { 0 },
                     "Fluent refused the login: after two refusals nobody tries it for 16 minutes, or until its secret changes"
                 );
             }

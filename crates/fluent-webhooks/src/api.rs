@@ -139,7 +139,10 @@ async fn answers(address: SocketAddr) -> Option<Api> {
         .and_then(|target| target.channel())
         .ok()?;
     let mut api = client(within(channel, None));
-    let nothing = v1::GetDeadLetterRequest { id: 0, body: false };
+    let nothing = v1::GetDeadLetterRequest {
+        id: 0,
+        include_body: false,
+    };
     match timeout(HERE_WITHIN, api.get_dead_letter(nothing)).await {
         Ok(Err(status)) if status.code() == Code::NotFound => Some(api),
         _ => None,

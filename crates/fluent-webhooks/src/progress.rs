@@ -12,14 +12,14 @@ use crate::output;
 
 /// A message in the stream of answers of a long call.
 pub(crate) trait ProgressMessage {
-    fn tally(self) -> Option<v1::Tally>;
+    fn progress(self) -> Option<v1::BulkProgress>;
 }
 
 macro_rules! tells {
     ($($message:ident,)*) => {
         $(impl ProgressMessage for v1::$message {
-            fn tally(self) -> Option<v1::Tally> {
-                self.tally
+            fn progress(self) -> Option<v1::BulkProgress> {
+                self.progress
             }
         })*
     };
@@ -27,28 +27,28 @@ macro_rules! tells {
 
 tells! { RedriveDeadLettersResponse, DiscardDeadLettersResponse, RecheckRefusedResponse, ReplayResponse, }
 
-/// Shows the progress of a long call, and returns its last tally.
+/// Shows the progress of a long call, and returns its last message.
 pub(crate) async fn follow<T: ProgressMessage>(
     common: &CommonArgs,
     answer: Result<Response<Streaming<T>>, Status>,
     doing: &'static str,
-) -> anyhow::Result<v1::Tally> {
+) -> anyhow::Result<v1::BulkProgress> {
     let mut tallies = output::answered(answer)?;
     let bar = bar(common, doing);
-    let mut last = v1::Tally::default();
+    let mut last = v1::BulkProgress::default();
     loop {
         match tallies.message().await {
-            Ok(Some(message)) => last = message.tally().unwrap_or_default(),
+            Ok(Some(message)) => last = message.progress().unwrap_or_default(),
             Ok(None) => break,
             Err(status) => {
                 bar.abandon();
-                bail!("{}, after {}", output::said(&status), last.done);
+                bail!("{}, after {}", output::said(&status), last.succeeded);
             }
         }
         if last.total > 0 {
             bar.set_length(last.total);
         }
-        bar.set_position(last.done + last.failed + last.skipped + last.unknown);
+        bar.set_position(last.succeeded + last.failed + last.skipped + last.unknown);
     }
     bar.finish_and_clear();
     Ok(last)
@@ -75,31 +75,31 @@ pub(crate) fn bar(common: &CommonArgs, doing: &'static str) -> ProgressBar {
 /// If some items could not be changed.
 pub(crate) fn ended(
     common: &CommonArgs,
-    tally: &v1::Tally,
+    counts: &v1::BulkProgress,
     what: &str,
     hint: &str,
 ) -> anyhow::Result<()> {
     if common.json {
         let mut ended = serde_json::json!({
-            what: tally.done, "failed": tally.failed, "skipped": tally.skipped,
+            what: counts.succeeded, "failed": counts.failed, "skipped": counts.skipped,
         });
-        if tally.unknown > 0 {
-            ended["unknown"] = tally.unknown.into();
+        if counts.unknown > 0 {
+            ended["unknown"] = counts.unknown.into();
         }
         output::json(&ended)?;
     } else {
-        let skipped = if tally.skipped > 0 {
-            format!(", {} left out", tally.skipped)
+        let skipped = if counts.skipped > 0 {
+            format!(", {} left out", counts.skipped)
         } else {
             String::new()
         };
-        output::line(format!("{} {what}{skipped}{hint}", tally.done));
+        output::line(format!("{} {what}{skipped}{hint}", counts.succeeded));
     }
-    if tally.failed > 0 {
+    if counts.failed > 0 {
         bail!(
             "{} could not be {what}, and stay as they were; the first: {}",
-            tally.failed,
-            tally.first_failure
+            counts.failed,
+            counts.first_error
         );
     }
     Ok(())

@@ -197,7 +197,7 @@ impl Port {
         };
         metrics::REFUSED.add(1, [reason.into()]);
         if self.senders.proven.has_known(ClientNetwork::from(address)) {
-            metrics::REFUSED_KNOWN.add(1, [reason.into()]);
+            metrics::REFUSED_KNOWN_CLIENT.add(1, [reason.into()]);
         }
         if self
             .senders

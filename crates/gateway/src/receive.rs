@@ -103,7 +103,7 @@ impl ReceiveState {
         if (refused.is_signature_error() || refused.is_overload())
             && proven.has_known(client.source)
         {
-            metrics::REFUSED_KNOWN.add(1, [reason.into()]);
+            metrics::REFUSED_KNOWN_CLIENT.add(1, [reason.into()]);
         }
         let is_written = match refused.is_genuine() {
             true => refusals.has_room_for_genuine(),

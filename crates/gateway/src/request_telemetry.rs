@@ -33,7 +33,7 @@ pub(crate) fn begin_counters() {
         "over-share",
         "connections",
     ] {
-        metrics::REFUSED_KNOWN.add(0, [reason.into()]);
+        metrics::REFUSED_KNOWN_CLIENT.add(0, [reason.into()]);
     }
     metrics::QUARANTINE_FULL.add(0, []);
     for reason in Malformed::CODES {
@@ -156,7 +156,7 @@ pub(crate) fn published(
         Err(_) => {}
     }
     if published.is_ok() {
-        metrics::DURABLE_TIME.record(took.as_secs_f64(), []);
+        metrics::PUBLISH_TIME.record(took.as_secs_f64(), []);
     }
     let ended = published.err().map_or(SpanStatus::Ok, |refused| {
         SpanStatus::Failed(refused.reason())

@@ -52,7 +52,7 @@ pub fn without_body(event: &Event) -> v1::Event {
         algorithm: stored.proof.as_str().to_owned(),
         origin: event.origin().as_str().to_owned(),
         received_at: Some(timestamp(stored.received_at)),
-        refed: stored.refed,
+        republished: stored.refed,
     }
 }
 
@@ -148,7 +148,7 @@ pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, 
             .ok_or(EventDecodeError::Invalid("event.received_at"))?,
         trace,
         trace_state: None,
-        refed: message.refed,
+        refed: message.republished,
     };
     Ok(Event::restore(id, stored)?)
 }

@@ -32,12 +32,12 @@ impl Operator {
         let others = self.of_the_same_id(&found).await;
         let others = others.as_deref().unwrap_or(&found);
         let matches = self.matches(&found).await;
-        let told = found.iter().map(|it| v1::EventStory {
+        let told = found.iter().map(|it| v1::EventHistory {
             matches: matches.clone(),
             ..story(it, others)
         });
         Ok(v1::ShowEventsResponse {
-            stories: pages::fitting(told),
+            events: pages::fitting(told),
         })
     }
 
@@ -209,7 +209,7 @@ fn in_words(state: &StoryState) -> Option<String> {
     }
 }
 
-fn story(story: &EventStory, others: &[EventStory]) -> v1::EventStory {
+fn story(story: &EventStory, others: &[EventStory]) -> v1::EventHistory {
     let is_another =
         |other: &&EventStory| other.fluent_key == story.fluent_key && other.id != story.id;
     let same_id = others
@@ -226,7 +226,7 @@ fn story(story: &EventStory, others: &[EventStory]) -> v1::EventStory {
         entity: story.entity.clone().unwrap_or_default(),
         ..attempt(step)
     });
-    v1::EventStory {
+    v1::EventHistory {
         id: story.id.to_string(),
         position: story.position.packed(),
         name: story.name.clone(),
@@ -251,7 +251,7 @@ pub(crate) fn attempt(step: &StoryStep) -> v1::Attempt {
         redrive: step.redrive,
         attempt: step.attempt,
         started_at: Some(grpc::timestamp(record.started_at)),
-        took: Some(grpc::duration(record.took)),
+        duration: Some(grpc::duration(record.took)),
         outcome: record.outcome.as_str().to_owned(),
         status: record.status.map(u32::from),
         detail: record.detail.clone().unwrap_or_default(),
@@ -271,7 +271,7 @@ fn outcome(state: &StoryState) -> v1::RouteOutcome {
         StoryState::NotReached { route } => stands(route, "not-reached"),
         StoryState::Unknown { route } => stands(route, "unknown"),
         StoryState::Waiting { route, due } => v1::RouteOutcome {
-            due: Some(grpc::timestamp(*due)),
+            due_at: Some(grpc::timestamp(*due)),
             ..stands(route, "waiting")
         },
         StoryState::Dead {
@@ -279,7 +279,7 @@ fn outcome(state: &StoryState) -> v1::RouteOutcome {
             letter,
             reason,
         } => v1::RouteOutcome {
-            letter: *letter,
+            dead_letter_id: *letter,
             reason: reason.as_str().to_owned(),
             ..stands(route, "dead")
         },

@@ -66,7 +66,7 @@ impl Operator {
         let is_cut = is_cut(&found, limit) || letters.len() < found.len();
         Ok(v1::ListDeadLettersResponse {
             next_page_token: pages::next(letters.last().map(|letter| letter.id), is_cut),
-            letters,
+            dead_letters: letters,
         })
     }
 
@@ -117,7 +117,7 @@ impl Operator {
     ) -> (ProgressReporter, Result<(), WorkError>) {
         let result = match selection {
             LetterSelection::Ids(ids) => {
-                progress.tally.total = ids.len() as u64;
+                progress.counts.total = ids.len() as u64;
                 self.change_these(&ids, &change, &mut progress).await
             }
             LetterSelection::All(query) => self.change_all(*query, &change, &mut progress).await,
@@ -151,7 +151,7 @@ impl Operator {
         change: &Change,
         progress: &mut ProgressReporter,
     ) -> Result<(), WorkError> {
-        (progress.tally.total, query.up_to) = self.count_letters(&query).await?;
+        (progress.counts.total, query.up_to) = self.count_letters(&query).await?;
         query.limit = TOGETHER;
         loop {
             let ids: Vec<u64> = self
@@ -251,7 +251,7 @@ fn described(letter: &DeadLetter, body: bool) -> v1::DeadLetter {
         reason: letter.reason.as_str().to_owned(),
         detail: letter.detail.clone().unwrap_or_default(),
         attempts: letter.attempts,
-        at: Some(grpc::timestamp(letter.at)),
+        created_at: Some(grpc::timestamp(letter.at)),
         redrive: letter.redrive,
         trace_id: letter
             .event

@@ -15,7 +15,7 @@ use tonic::Status;
 
 use crate::audit::{AffectedItems, OpenEntry};
 
-/// Interval at which the caller gets a tally.
+/// Interval at which the caller gets a report.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Longest time for the caller to read the last message.
@@ -24,16 +24,16 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 /// The answer of a method that takes long.
 pub(crate) type ProgressStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Counts results, and sends the tally.
+/// Counts results, and sends the counts.
 #[derive(Debug)]
 pub(crate) struct ProgressReporter {
-    pub(crate) tally: v1::Tally,
+    pub(crate) counts: v1::BulkProgress,
     /// The ids of the results.
     touched: AffectedItems,
-    /// The tally and the ids so far, for the audit log if the work is cut off.
-    so_far: Arc<Mutex<(v1::Tally, AffectedItems)>>,
+    /// The counts and the ids so far, for the audit log if the work is cut off.
+    so_far: Arc<Mutex<(v1::BulkProgress, AffectedItems)>>,
     told: Instant,
-    to: mpsc::Sender<Result<v1::Tally, Status>>,
+    to: mpsc::Sender<Result<v1::BulkProgress, Status>>,
 }
 
 /// The caller does not listen any more.
@@ -70,27 +70,27 @@ impl ProgressReporter {
     pub(crate) fn count<E: std::fmt::Display>(&mut self, id: u64, answer: &Result<(), E>) {
         self.touched.note(id, answer.is_ok());
         match answer {
-            Ok(()) => self.tally.done += 1,
+            Ok(()) => self.counts.succeeded += 1,
             Err(error) => {
-                self.tally.failed += 1;
-                if self.tally.first_failure.is_empty() {
-                    self.tally.first_failure = error.to_string();
+                self.counts.failed += 1;
+                if self.counts.first_error.is_empty() {
+                    self.counts.first_error = error.to_string();
                 }
             }
         }
     }
 
-    /// Sends the tally if it is time.
+    /// Sends the counts if it is time.
     ///
     /// # Errors
     /// If the caller is gone.
     pub(crate) async fn report(&mut self) -> Result<(), CallerGone> {
         *self.so_far.lock().unwrap_or_else(PoisonError::into_inner) =
-            (self.tally.clone(), self.touched.clone());
+            (self.counts.clone(), self.touched.clone());
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             self.to
-                .send(Ok(self.tally.clone()))
+                .send(Ok(self.counts.clone()))
                 .await
                 .map_err(|_| CallerGone)?;
         }
@@ -102,23 +102,23 @@ impl ProgressReporter {
     }
 }
 
-/// Runs `work` beside the answer, which is a stream of its tallies; `wrap` makes the method's
+/// Runs `work` beside the answer, which is a stream of its reports; `wrap` makes the method's
 /// messages of them. The work ends early if the caller goes away or the process drains.
 pub(crate) fn run<T, F>(
     shutdown: &Shutdown,
     begun: Option<OpenEntry>,
-    wrap: fn(v1::Tally) -> T,
+    wrap: fn(v1::BulkProgress) -> T,
     work: impl FnOnce(ProgressReporter) -> F,
 ) -> ProgressStream<T>
 where
     T: Send + 'static,
     F: Future<Output = (ProgressReporter, Result<(), WorkError>)> + Send + 'static,
 {
-    let (to, tallies) = mpsc::channel(1);
+    let (to, reports) = mpsc::channel(1);
     let last_words = to.clone();
-    let so_far: Arc<Mutex<(v1::Tally, AffectedItems)>> = Arc::default();
+    let so_far: Arc<Mutex<(v1::BulkProgress, AffectedItems)>> = Arc::default();
     let progress = ProgressReporter {
-        tally: v1::Tally::default(),
+        counts: v1::BulkProgress::default(),
         touched: AffectedItems::default(),
         so_far: Arc::clone(&so_far),
         told: Instant::now(),
@@ -136,7 +136,7 @@ where
                 begun
                     .end_with(
                         &touched,
-                        cut_off.done,
+                        cut_off.succeeded,
                         cut_off.failed,
                         "cut off, after at least so many",
                     )
@@ -144,14 +144,14 @@ where
             }
             let stops = Status::unavailable(format!(
                 "this server stops, after {} were done",
-                cut_off.done
+                cut_off.succeeded
             ));
             return send_last(&last_words, Err(stops)).await;
         };
-        let done = progress.tally.done;
-        let failed = progress.tally.failed;
+        let done = progress.counts.succeeded;
+        let failed = progress.counts.failed;
         let (outcome, last) = match result {
-            Ok(()) => ("done".to_owned(), Some(Ok(progress.tally.clone()))),
+            Ok(()) => ("done".to_owned(), Some(Ok(progress.counts.clone()))),
             Err(WorkError::Gone) => ("the caller went away".to_owned(), None),
             Err(WorkError::Failed(status)) => (status.message().to_owned(), Some(Err(status))),
         };
@@ -164,10 +164,13 @@ where
             send_last(&last_words, last).await;
         }
     });
-    Box::pin(ReceiverStream::new(tallies).map(move |tally| tally.map(wrap)))
+    Box::pin(ReceiverStream::new(reports).map(move |counts| counts.map(wrap)))
 }
 
 /// Sends the last message. A caller that does not read can't keep the process from ending.
-async fn send_last(to: &mpsc::Sender<Result<v1::Tally, Status>>, word: Result<v1::Tally, Status>) {
+async fn send_last(
+    to: &mpsc::Sender<Result<v1::BulkProgress, Status>>,
+    word: Result<v1::BulkProgress, Status>,
+) {
     let _ = timeout(LAST_WORD, to.send(word)).await;
 }

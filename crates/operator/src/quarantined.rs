@@ -24,7 +24,7 @@ impl Operator {
         let is_cut = found.len() == limit || bytes >= PAGE_BYTES;
         Ok(v1::ListQuarantinedResponse {
             next_page_token: pages::next(found.last().map(|body| body.id), is_cut),
-            bodies: found.iter().map(|body| described(body, false)).collect(),
+            webhooks: found.iter().map(|body| described(body, false)).collect(),
         })
     }
 
@@ -32,7 +32,7 @@ impl Operator {
         &self,
         id: u64,
         body: bool,
-    ) -> Result<v1::Quarantined, Status> {
+    ) -> Result<v1::QuarantinedWebhook, Status> {
         let found = self.stores().quarantine().get(id).await;
         Ok(described(
             &found.map_err(|error| failure::queue(&error))?,
@@ -40,7 +40,10 @@ impl Operator {
         ))
     }
 
-    pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> (v1::Tally, AffectedItems) {
+    pub(crate) async fn discard_quarantined(
+        &self,
+        ids: &[u64],
+    ) -> (v1::BulkProgress, AffectedItems) {
         let mut counted = Counted::of(ids);
         for id in ids {
             let discarded = self.stores().quarantine().discard(*id).await;
@@ -52,7 +55,7 @@ impl Operator {
     pub(crate) async fn redrive_quarantined(
         &self,
         ids: &[u64],
-    ) -> Result<(v1::Tally, AffectedItems), Status> {
+    ) -> Result<(v1::BulkProgress, AffectedItems), Status> {
         let gateway = self.gateway()?;
         let mut counted = Counted::of(ids);
         for id in ids {
@@ -131,37 +134,37 @@ pub(crate) fn admitted(
     }
 }
 
-/// A tally of results, and their ids.
-struct Counted((v1::Tally, AffectedItems));
+/// The results, counted, and their ids.
+struct Counted((v1::BulkProgress, AffectedItems));
 
 impl Counted {
     fn of(ids: &[u64]) -> Self {
         Self((
-            v1::Tally {
+            v1::BulkProgress {
                 total: ids.len() as u64,
-                ..v1::Tally::default()
+                ..v1::BulkProgress::default()
             },
             AffectedItems::default(),
         ))
     }
 
     fn count(&mut self, id: u64, answer: Result<(), String>) {
-        let Self((tally, touched)) = self;
+        let Self((counts, touched)) = self;
         touched.note(id, answer.is_ok());
         match answer {
-            Ok(()) => tally.done += 1,
+            Ok(()) => counts.succeeded += 1,
             Err(why) => {
-                tally.failed += 1;
-                if tally.first_failure.is_empty() {
-                    tally.first_failure = why;
+                counts.failed += 1;
+                if counts.first_error.is_empty() {
+                    counts.first_error = why;
                 }
             }
         }
     }
 }
 
-fn described(body: &Quarantined, whole: bool) -> v1::Quarantined {
-    v1::Quarantined {
+fn described(body: &Quarantined, whole: bool) -> v1::QuarantinedWebhook {
+    v1::QuarantinedWebhook {
         id: body.id,
         reason: body.reason.clone(),
         key: body.key.name().to_string(),

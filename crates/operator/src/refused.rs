@@ -28,7 +28,7 @@ impl Operator {
                 found.last().map(|webhook| webhook.id),
                 found.len() == limit,
             ),
-            refused: found.iter().map(described).collect(),
+            webhooks: found.iter().map(described).collect(),
         })
     }
 
@@ -41,7 +41,7 @@ impl Operator {
             .map(|advice| format!("\n{advice}"))
             .unwrap_or_default();
         Ok(v1::ExplainRefusedResponse {
-            refused: Some(described(&webhook)),
+            webhook: Some(described(&webhook)),
             admissible: diagnosis.admitted,
             explanation: format!("{}{advice}", diagnosis.says),
         })
@@ -63,7 +63,7 @@ impl Operator {
     ) -> Result<(), WorkError> {
         let gateway = self.gateway()?;
         let mut after = 0;
-        progress.tally.total = self.stores().refused().count().await?.webhooks;
+        progress.counts.total = self.stores().refused().count().await?.webhooks;
         loop {
             let page = self.stores().refused().list(after, TOGETHER).await?;
             let Some(last) = page.last() else {
@@ -85,8 +85,8 @@ impl Operator {
         progress: &mut ProgressReporter,
     ) {
         match admitted(gateway, webhook.inbound, |verifier| verifier) {
-            Err(_) => progress.tally.skipped += 1,
-            Ok(_) if !admit => progress.tally.done += 1,
+            Err(_) => progress.counts.skipped += 1,
+            Ok(_) if !admit => progress.counts.succeeded += 1,
             Ok(event) => {
                 let admitted = self.stores().refused().admit(webhook.id, event).await;
                 progress.count(
@@ -98,8 +98,8 @@ impl Operator {
     }
 }
 
-fn described(webhook: &RejectedWebhook) -> v1::Refused {
-    v1::Refused {
+fn described(webhook: &RejectedWebhook) -> v1::RefusedWebhook {
+    v1::RefusedWebhook {
         id: webhook.id,
         reason: webhook.reason.clone(),
         account: webhook.account.clone(),

@@ -113,7 +113,7 @@ impl Operator {
                 .into_iter()
                 .filter(|(_, event)| plan.takes(event))
                 .collect();
-            progress.tally.skipped += (all - taken.len()) as u64;
+            progress.counts.skipped += (all - taken.len()) as u64;
             let replayed = match plan.dry_run {
                 true => vec![ReplayOutcome::HandedOver; taken.len()],
                 false => {
@@ -124,9 +124,9 @@ impl Operator {
             };
             for became in replayed {
                 match became {
-                    ReplayOutcome::HandedOver => progress.tally.done += 1,
-                    ReplayOutcome::Unknown => progress.tally.unknown += 1,
-                    _ => progress.tally.skipped += 1,
+                    ReplayOutcome::HandedOver => progress.counts.succeeded += 1,
+                    ReplayOutcome::Unknown => progress.counts.unknown += 1,
+                    _ => progress.counts.skipped += 1,
                 }
             }
             progress.report().await?;

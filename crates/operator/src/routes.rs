@@ -66,12 +66,12 @@ impl Operator {
         if request.reason.len() > LONGEST_REASON {
             return Err(wrong("reason: expected at most 256 bytes"));
         }
-        let lasts = match &request.lasts {
+        let lasts = match &request.duration {
             None => None,
             Some(lasts) => {
                 let lasts = grpc::duration_of(lasts)
                     .filter(|lasts| !lasts.is_zero() && *lasts <= LONGEST_PAUSE);
-                Some(lasts.ok_or_else(|| wrong("lasts: expected a time of up to a year"))?)
+                Some(lasts.ok_or_else(|| wrong("duration: expected a time of up to a year"))?)
             }
         };
         let until = lasts.and_then(|lasts| self.0.clock.now().saturating_add(lasts).ok());
@@ -126,8 +126,8 @@ fn route(state: &RouteState, listed: &HashSet<String>) -> v1::Route {
         in_flight: state.in_flight,
         dead_letters: state.dead,
         paused: state.paused,
-        listed: listed.contains(&state.name),
-        working: state.working.iter().map(working).collect(),
+        configured: listed.contains(&state.name),
+        processes: state.working.iter().map(working).collect(),
         summary: summary(state),
         pause: state.pause.as_ref().map(pause),
     }
@@ -163,16 +163,16 @@ pub(crate) fn paused_in_words(pause: Option<&Pause>) -> String {
     format!("paused{by}{until}{reason}")
 }
 
-fn working(working: &RouteProcessStatus) -> v1::Working {
+fn working(working: &RouteProcessStatus) -> v1::RouteProcess {
     let (breaker, until) = match working.breaker {
         BreakerState::Closed => ("closed", None),
         BreakerState::Open { until } => ("open", Some(until)),
         BreakerState::HalfOpen => ("half-open", None),
     };
-    v1::Working {
+    v1::RouteProcess {
         process: working.process.clone(),
         breaker: breaker.to_owned(),
-        until: until.map(grpc::timestamp),
+        open_until: until.map(grpc::timestamp),
         throttled: working.throttled,
     }
 }

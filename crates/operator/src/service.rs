@@ -71,8 +71,8 @@ impl Operator {
         request: &Request<T>,
         action: &str,
         ids: &[u64],
-        work: impl Future<Output = Result<(v1::Tally, AffectedItems), Status>>,
-    ) -> Result<Option<v1::Tally>, Status> {
+        work: impl Future<Output = Result<(v1::BulkProgress, AffectedItems), Status>>,
+    ) -> Result<Option<v1::BulkProgress>, Status> {
         if ids.len() > letters::MAX_IDS {
             return Err(Status::invalid_argument("ids: expected at most 10000"));
         }
@@ -80,14 +80,14 @@ impl Operator {
         let begun = self.begin(request, action, named_ids(ids)).await?;
         let result = work.await;
         match &result {
-            Ok((tally, touched)) => {
+            Ok((counts, touched)) => {
                 begun
-                    .end_with(touched, tally.done, tally.failed, "done")
+                    .end_with(touched, counts.succeeded, counts.failed, "done")
                     .await
             }
             Err(status) => begun.end(0, ids.len() as u64, status.message()).await,
         }
-        result.map(|(tally, _)| Some(tally))
+        result.map(|(counts, _)| Some(counts))
     }
 
     async fn change_letters_of<T: Send + 'static>(
@@ -95,7 +95,7 @@ impl Operator {
         begun: OpenEntry,
         selection: LetterSelection,
         change: Change,
-        wrap: fn(v1::Tally) -> T,
+        wrap: fn(v1::BulkProgress) -> T,
     ) -> Answer<ProgressStream<T>> {
         let operator = self.clone();
         let shutdown = &self.0.shutdown;
@@ -271,11 +271,14 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::GetDeadLetterRequest>,
     ) -> Answer<v1::GetDeadLetterResponse> {
-        let v1::GetDeadLetterRequest { id, body } = *request.get_ref();
+        let v1::GetDeadLetterRequest {
+            id,
+            include_body: body,
+        } = *request.get_ref();
         let show = async {
             let letter = self.letter(id, body).await?;
             Ok(v1::GetDeadLetterResponse {
-                letter: Some(letter),
+                dead_letter: Some(letter),
             })
         };
         self.show(&request, "GetDeadLetter", id, body, show).await
@@ -310,7 +313,9 @@ impl v1::operator_server::Operator for Operator {
         let change = Change::Redrive {
             to: deliveries::set(to),
         };
-        let wrap = |tally| v1::RedriveDeadLettersResponse { tally: Some(tally) };
+        let wrap = |counts| v1::RedriveDeadLettersResponse {
+            progress: Some(counts),
+        };
         self.change_letters_of(begun, selection, change, wrap).await
     }
 
@@ -325,7 +330,9 @@ impl v1::operator_server::Operator for Operator {
         self.ensure_account(selection.account()).await?;
         let what = json!({ "selection": described(&selection) });
         let begun = self.begin(&request, "DiscardDeadLetters", what).await?;
-        let wrap = |tally| v1::DiscardDeadLettersResponse { tally: Some(tally) };
+        let wrap = |counts| v1::DiscardDeadLettersResponse {
+            progress: Some(counts),
+        };
         self.change_letters_of(begun, selection, Change::Discard, wrap)
             .await
     }
@@ -341,10 +348,15 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::GetQuarantinedRequest>,
     ) -> Answer<v1::GetQuarantinedResponse> {
-        let v1::GetQuarantinedRequest { id, body } = *request.get_ref();
+        let v1::GetQuarantinedRequest {
+            id,
+            include_body: body,
+        } = *request.get_ref();
         let show = async {
             let found = self.quarantined_body(id, body).await?;
-            Ok(v1::GetQuarantinedResponse { body: Some(found) })
+            Ok(v1::GetQuarantinedResponse {
+                webhook: Some(found),
+            })
         };
         self.show(&request, "GetQuarantined", id, body, show).await
     }
@@ -355,10 +367,10 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<v1::RedriveQuarantinedResponse> {
         let ids = request.get_ref().ids.clone();
         let work = self.redrive_quarantined(&ids);
-        let tally = self
+        let progress = self
             .change_some(&request, "RedriveQuarantined", &ids, work)
             .await?;
-        Ok(Response::new(v1::RedriveQuarantinedResponse { tally }))
+        Ok(Response::new(v1::RedriveQuarantinedResponse { progress }))
     }
 
     async fn discard_quarantined(
@@ -367,10 +379,10 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<v1::DiscardQuarantinedResponse> {
         let ids = request.get_ref().ids.clone();
         let work = async { Ok(self.discard_quarantined(&ids).await) };
-        let tally = self
+        let progress = self
             .change_some(&request, "DiscardQuarantined", &ids, work)
             .await?;
-        Ok(Response::new(v1::DiscardQuarantinedResponse { tally }))
+        Ok(Response::new(v1::DiscardQuarantinedResponse { progress }))
     }
 
     async fn list_refused(
@@ -401,7 +413,9 @@ impl v1::operator_server::Operator for Operator {
             ),
             false => None,
         };
-        let wrap = |tally| v1::RecheckRefusedResponse { tally: Some(tally) };
+        let wrap = |counts| v1::RecheckRefusedResponse {
+            progress: Some(counts),
+        };
         let operator = self.clone();
         let work = |progress| operator.recheck(admit, progress);
         Ok(Response::new(progress::run(
@@ -425,7 +439,9 @@ impl v1::operator_server::Operator for Operator {
             true => None,
             false => Some(self.begin(&request, "Replay", what).await?),
         };
-        let wrap = |tally| v1::ReplayResponse { tally: Some(tally) };
+        let wrap = |counts| v1::ReplayResponse {
+            progress: Some(counts),
+        };
         let operator = self.clone();
         let work = |progress| operator.replay(plan, progress);
         Ok(Response::new(progress::run(

@@ -235,10 +235,10 @@ fn share(part: u64, whole: u64) -> f64 {
     (part as f64 / whole.max(1) as f64).min(1.0)
 }
 
-fn described(line: &StatusLine) -> v1::StatusLine {
+fn described(line: &StatusLine) -> v1::Problem {
     let alert = line.alert.name.to_owned();
     let runbook = line.alert.runbook();
-    v1::StatusLine {
+    v1::Problem {
         alert,
         text: line.text.clone(),
         runbook,

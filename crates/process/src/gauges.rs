@@ -49,7 +49,7 @@ fn show_health(health: &QueueHealth, now: Timestamp) {
         metrics::CLOCK_SKEW.set(ahead as f64 / 1e3, []);
     }
     if let Some(known_for) = health.ids_known_for {
-        metrics::IDS_KNOWN_FOR.set(known_for as f64, []);
+        metrics::DEDUP_WINDOW.set(known_for as f64, []);
     }
     let Some(spool) = health.spool else { return };
     metrics::SPOOL_EVENTS.set(spool.unsent as f64, []);
@@ -60,7 +60,7 @@ fn show_health(health: &QueueHealth, now: Timestamp) {
 fn show_runtime() {
     let runtime = Handle::current().metrics();
     metrics::TASKS.set(runtime.num_alive_tasks() as f64, []);
-    metrics::RUNTIME_QUEUE.set(runtime.global_queue_depth() as f64, []);
+    metrics::RUNTIME_QUEUE_DEPTH.set(runtime.global_queue_depth() as f64, []);
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<f64>().ok());
     if let Some(resident) = resident {
@@ -168,10 +168,10 @@ async fn show_held(stores: &dyn Stores) {
     /// Most that are counted: more make no difference to a reader.
     const COUNTED: usize = 1000;
     if let Ok(count) = count_quarantined(stores.quarantine(), COUNTED).await {
-        metrics::HELD.set(count as f64, ["quarantine".into()]);
+        metrics::PENDING_REVIEW.set(count as f64, ["quarantine".into()]);
     }
     if let Ok(refused) = stores.refused().count().await {
-        metrics::HELD.set(refused.webhooks as f64, ["refused".into()]);
+        metrics::PENDING_REVIEW.set(refused.webhooks as f64, ["refused".into()]);
     }
 }
 

@@ -290,7 +290,7 @@ impl Inner {
             );
         }
         for end in &report.certificates {
-            metrics::CERTIFICATE_ENDS
+            metrics::CERTIFICATE_EXPIRY
                 .set(end.ends_at.as_second() as f64, [end.file.clone().into()]);
         }
         if let Some(add) = &self.add {

@@ -216,7 +216,7 @@ fn missing_labels(account: &ApiAccount, sending: &'static str) -> [Label; 3] {
 }
 
 fn show(account: &ApiAccount, latest: Timestamp, from: Timestamp) {
-    metrics::RECONCILE_BEHIND.set(passed(from, latest).as_secs_f64(), labels(account));
+    metrics::RECONCILE_LAG.set(passed(from, latest).as_secs_f64(), labels(account));
 }
 
 fn log_outcome(account: &ApiAccount, window: Window, found: &MissingObserver<'_>, tally: &Summary) {

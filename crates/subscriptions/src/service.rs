@@ -89,7 +89,7 @@ impl Subscriptions {
         let times = line.times();
         let started = Started {
             timeout: Some(grpc::duration(times.0)),
-            longest: Some(grpc::duration(times.1)),
+            max_duration: Some(grpc::duration(times.1)),
         };
         let _ = handle.answers.try_send(Ok(v1::SubscribeResponse {
             response: Some(Answered::Started(started)),

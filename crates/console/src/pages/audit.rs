@@ -19,11 +19,11 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     let entries = visit.api.list_audit(request).await?.into_inner().entries;
     let rows = entries.iter().map(|entry| {
         vec![
-            time(entry.at.as_ref()),
-            html! { (shown(&entry.who)) },
+            time(entry.occurred_at.as_ref()),
+            html! { (shown(&entry.actor)) },
             html! { (shown(&entry.action)) },
             state(&entry.outcome),
-            html! { (entry.touched) @if entry.failed > 0 { ", failed " (entry.failed) } },
+            html! { (entry.affected) @if entry.failed > 0 { ", failed " (entry.failed) } },
             html! { code { (cell(&entry.request)) } },
         ]
     });

@@ -91,7 +91,7 @@ fn row(attempt: &v1::Attempt) -> Vec<Markup> {
         html! { (attempt.attempt) @if attempt.redrive > 0 { span class="soft" { " of redrive " (attempt.redrive) } } },
         state(&attempt.outcome),
         html! { @if let Some(status) = attempt.status { (status) } },
-        html! { (length(attempt.took.as_ref())) },
+        html! { (length(attempt.duration.as_ref())) },
         html! { (cell(&attempt.detail)) },
     ]
 }

@@ -15,7 +15,7 @@ pub(crate) async fn show(mut visit: Visit, id: &str) -> Result<Reply, PageError>
         reference: id.to_owned(),
         limit: 1,
     };
-    let stories = visit.api.show_events(request).await?.into_inner().stories;
+    let stories = visit.api.show_events(request).await?.into_inner().events;
     let Some(story) = stories.into_iter().next() else {
         let words = format!(
             "No event {id} is kept. It may be older than the retention, or never have been an event."
@@ -35,7 +35,7 @@ pub(crate) async fn show(mut visit: Visit, id: &str) -> Result<Reply, PageError>
     Ok(Reply::Page("Event", main))
 }
 
-fn facts(visit: &Visit, story: &v1::EventStory) -> Markup {
+fn facts(visit: &Visit, story: &v1::EventHistory) -> Markup {
     html! {
         dl {
             dt { "Name" } dd { (list_link("/deliveries", "event", &story.name)) }
@@ -58,7 +58,7 @@ fn facts(visit: &Visit, story: &v1::EventStory) -> Markup {
     }
 }
 
-fn origin(story: &v1::EventStory) -> &'static str {
+fn origin(story: &v1::EventHistory) -> &'static str {
     match story.origin.as_str() {
         "reconciled" => "from Fluent's log: its webhook never came",
         _ => "as a webhook; its signature was good",
@@ -76,7 +76,7 @@ fn trace(visit: &Visit, id: &str) -> Markup {
     }
 }
 
-fn outcomes(visit: &Visit, story: &v1::EventStory) -> Markup {
+fn outcomes(visit: &Visit, story: &v1::EventHistory) -> Markup {
     // Routes that have run, and those of the settings that have not.
     let mut names: Vec<&str> = story.outcomes.iter().map(|it| it.route.as_str()).collect();
     let listed = story.matches.iter().map(|it| it.route.as_str());
@@ -122,7 +122,7 @@ fn takes(matching: Option<&v1::RouteMatch>) -> Markup {
 
 fn outcome_row(
     visit: &Visit,
-    story: &v1::EventStory,
+    story: &v1::EventHistory,
     outcome: &v1::RouteOutcome,
     matching: Option<&v1::RouteMatch>,
 ) -> Vec<Markup> {
@@ -149,19 +149,19 @@ fn meaning(outcome: &v1::RouteOutcome, matching: Option<&v1::RouteMatch>) -> Mar
         @match outcome.state.as_str() {
             "done" => "the destination has it",
             "in-flight" => "it is being attempted",
-            "waiting" => { "next attempt not before " (time(outcome.due.as_ref())) },
+            "waiting" => { "next attempt not before " (time(outcome.due_at.as_ref())) },
             "dead" => {
-                a href=(format!("/dead-letters/{}", outcome.letter)) { "dead letter " (outcome.letter) }
+                a href=(format!("/dead-letters/{}", outcome.dead_letter_id)) { "dead letter " (outcome.dead_letter_id) }
                 ": " (shown(&outcome.reason))
             },
-            "not-reached" if is_passed_over => "it is not for this route",
+                        "not-reached" if is_passed_over => "it is not for this route",
             "not-reached" => "the route has not come to it, or does not take it",
             _ => "what became of it is no longer kept",
         }
     }
 }
 
-fn body_button(visit: &Visit, story: &v1::EventStory) -> Markup {
+fn body_button(visit: &Visit, story: &v1::EventHistory) -> Markup {
     html! {
         @if visit.may(&Role::Operate) {
             form method="post" action=(format!("/events/{}/body", segment(&story.id))) {

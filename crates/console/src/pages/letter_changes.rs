@@ -118,8 +118,8 @@ pub(crate) async fn redrive(mut visit: Visit) -> Result<Reply, PageError> {
         to: visit.params.get("to").to_owned(),
     };
     let stream = visit.api.redrive_dead_letters(request).await?.into_inner();
-    let (tally, is_whole) = follow(stream, |answer| answer.tally).await?;
-    let main = ended(&tally, "redriven", view.path(), is_whole);
+    let (counts, is_whole) = follow(stream, |answer| answer.progress).await?;
+    let main = ended(&counts, "redriven", view.path(), is_whole);
     Ok(Reply::Page("Redriven", main))
 }
 
@@ -129,8 +129,8 @@ pub(crate) async fn discard(mut visit: Visit) -> Result<Reply, PageError> {
         selection: Some(selection(&visit, view)?),
     };
     let stream = visit.api.discard_dead_letters(request).await?.into_inner();
-    let (tally, is_whole) = follow(stream, |answer| answer.tally).await?;
-    let main = ended(&tally, "discarded", view.path(), is_whole);
+    let (counts, is_whole) = follow(stream, |answer| answer.progress).await?;
+    let main = ended(&counts, "discarded", view.path(), is_whole);
     Ok(Reply::Page("Discarded", main))
 }
 
@@ -164,17 +164,17 @@ fn marked(visit: &Visit) -> Result<Vec<u64>, PageError> {
     }
 }
 
-/// Follows a long work to its end, or for as long as a person waits. Returns the last tally, and
+/// Follows a long work to its end, or for as long as a person waits. Returns the last counts, and
 /// whether that is the end.
 pub(super) async fn follow<T>(
     mut stream: Streaming<T>,
-    tally: impl Fn(T) -> Option<v1::Tally>,
-) -> Result<(v1::Tally, bool), Status> {
+    counts: impl Fn(T) -> Option<v1::BulkProgress>,
+) -> Result<(v1::BulkProgress, bool), Status> {
     let deadline = Instant::now() + CHANGE_FOR;
-    let mut last = v1::Tally::default();
+    let mut last = v1::BulkProgress::default();
     loop {
         match timeout_at(deadline, stream.message()).await {
-            Ok(Ok(Some(answer))) => last = tally(answer).unwrap_or_default(),
+            Ok(Ok(Some(answer))) => last = counts(answer).unwrap_or_default(),
             Ok(Ok(None)) => return Ok((last, true)),
             Ok(Err(status)) => return Err(status),
             Err(_) => return Ok((last, false)),

@@ -112,7 +112,7 @@ pub(crate) async fn list(mut visit: Visit, view: View) -> Result<Reply, PageErro
         .collect();
     let main = html! {
         (filter_form(view.path(), &view.fields(), params))
-        @if found.letters.is_empty() { (empty(view)) } @else { (form(&visit, view, &found.letters)) }
+        @if found.dead_letters.is_empty() { (empty(view)) } @else { (form(&visit, view, &found.dead_letters)) }
         (next_page(view.path(), &NAMES, params, &found.next_page_token, "Newer ones"))
         (same_by(&[view.command(), "list"], &given))
     };
@@ -196,7 +196,7 @@ fn row(view: View, letter: &v1::DeadLetter, may: bool) -> Vec<Markup> {
     let mut row = vec![
         html! { @if may { input type="checkbox" name="id" value=(id) aria-label=(format!("Mark {id}")); } },
         html! { a href=(format!("/dead-letters/{id}")) { (id) } },
-        time(letter.at.as_ref()),
+        time(letter.created_at.as_ref()),
         event_link(&event.id),
         list_link(view.path(), "event", &event.name),
         entity_link_of(&event),
@@ -230,13 +230,16 @@ fn entity_of(event: &v1::Event) -> String {
 }
 
 pub(crate) async fn show(mut visit: Visit, id: u64) -> Result<Reply, PageError> {
-    let request = v1::GetDeadLetterRequest { id, body: false };
+    let request = v1::GetDeadLetterRequest {
+        id,
+        include_body: false,
+    };
     let letter = visit
         .api
         .get_dead_letter(request)
         .await?
         .into_inner()
-        .letter;
+        .dead_letter;
     let letter = letter.unwrap_or_default();
     let main = html! {
         (facts(&letter))
@@ -268,19 +271,22 @@ fn facts(letter: &v1::DeadLetter) -> Markup {
             dt { "Reason" } dd { (shown(&letter.reason)) }
             dt { "Last failure" } dd { (shown(&letter.detail)) }
             dt { "Attempts" } dd { (letter.attempts) }
-            dt { "Since" } dd { (time(letter.at.as_ref())) }
+            dt { "Since" } dd { (time(letter.created_at.as_ref())) }
         }
     }
 }
 
 pub(crate) async fn body(mut visit: Visit, id: u64) -> Result<Reply, PageError> {
-    let request = v1::GetDeadLetterRequest { id, body: true };
+    let request = v1::GetDeadLetterRequest {
+        id,
+        include_body: true,
+    };
     let letter = visit
         .api
         .get_dead_letter(request)
         .await?
         .into_inner()
-        .letter;
+        .dead_letter;
     let event = letter.and_then(|letter| letter.event).unwrap_or_default();
     let number = id.to_string();
     let line = crate::command_line::command(&["dead-letters", "show", &number, "--body"], &[]);

@@ -183,14 +183,14 @@ fn body_text(bytes: &[u8], command: Markup) -> Markup {
 }
 
 /// How a change of many ended.
-fn ended(tally: &v1::Tally, what: &str, back: &str, is_whole: bool) -> Markup {
-    let is_well = tally.failed == 0 && is_whole;
+fn ended(counts: &v1::BulkProgress, what: &str, back: &str, is_whole: bool) -> Markup {
+    let is_well = counts.failed == 0 && is_whole;
     html! {
         div class=(if is_well { "box good" } else { "box wait" }) role="status" {
-            p { strong { (tally.done) " " (what) } }
-            @if tally.skipped > 0 { p { (tally.skipped) " left as they were." } }
-            @if tally.failed > 0 {
-                p { (tally.failed) " could not be, and stay: " (shown(&tally.first_failure)) }
+            p { strong { (counts.succeeded) " " (what) } }
+            @if counts.skipped > 0 { p { (counts.skipped) " left as they were." } }
+            @if counts.failed > 0 {
+                p { (counts.failed) " could not be, and stay: " (shown(&counts.first_error)) }
             }
             @if !is_whole {
                 p { "It was ended after a minute. Do it again for the rest, or use the command, which has no end." }

@@ -47,7 +47,7 @@ fn needs(status: &v1::GetStatusResponse) -> Markup {
     }
 }
 
-fn lines(lines: &[v1::StatusLine]) -> Markup {
+fn lines(lines: &[v1::Problem]) -> Markup {
     html! {
         ul {
             @for line in lines {

@@ -18,10 +18,10 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     };
     let found = visit.api.list_quarantined(request).await?.into_inner();
     let main = html! {
-        @if found.bodies.is_empty() {
+        @if found.webhooks.is_empty() {
             (nothing("Nothing is in quarantine", "A body with a good signature that is not an event is kept here, for a person."))
         } @else {
-            (form(&visit, &found.bodies))
+            (form(&visit, &found.webhooks))
         }
         (next_page(PATH, &[], &visit.params, &found.next_page_token, "Newer ones"))
         (same_by(&["quarantine", "list"], &[]))
@@ -29,7 +29,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     Ok(Reply::Page("Quarantine", main))
 }
 
-fn form(visit: &Visit, bodies: &[v1::Quarantined]) -> Markup {
+fn form(visit: &Visit, bodies: &[v1::QuarantinedWebhook]) -> Markup {
     let may = visit.may(&Role::Operate);
     let rows: Vec<_> = bodies.iter().map(|body| row(body, may)).collect();
     let head = [
@@ -55,7 +55,7 @@ fn form(visit: &Visit, bodies: &[v1::Quarantined]) -> Markup {
     }
 }
 
-fn row(body: &v1::Quarantined, may: bool) -> Vec<Markup> {
+fn row(body: &v1::QuarantinedWebhook, may: bool) -> Vec<Markup> {
     let id = body.id;
     vec![
         html! { @if may { input type="checkbox" form="marked" name="id" value=(id) aria-label=(format!("Mark {id}")); } },
@@ -106,32 +106,40 @@ pub(crate) fn ask(visit: Visit) -> Result<Reply, PageError> {
 pub(crate) async fn redrive(mut visit: Visit) -> Result<Reply, PageError> {
     let ids = selected(&visit.params)?;
     let request = v1::RedriveQuarantinedRequest { ids };
-    let tally = visit
+    let counts = visit
         .api
         .redrive_quarantined(request)
         .await?
         .into_inner()
-        .tally;
-    let main = ended(&tally.unwrap_or_default(), "admitted", PATH, true);
+        .progress;
+    let main = ended(&counts.unwrap_or_default(), "admitted", PATH, true);
     Ok(Reply::Page("Admitted", main))
 }
 
 pub(crate) async fn discard(mut visit: Visit) -> Result<Reply, PageError> {
     let ids = selected(&visit.params)?;
     let request = v1::DiscardQuarantinedRequest { ids };
-    let tally = visit
+    let counts = visit
         .api
         .discard_quarantined(request)
         .await?
         .into_inner()
-        .tally;
-    let main = ended(&tally.unwrap_or_default(), "discarded", PATH, true);
+        .progress;
+    let main = ended(&counts.unwrap_or_default(), "discarded", PATH, true);
     Ok(Reply::Page("Discarded", main))
 }
 
 pub(crate) async fn body(mut visit: Visit, id: u64) -> Result<Reply, PageError> {
-    let request = v1::GetQuarantinedRequest { id, body: true };
-    let found = visit.api.get_quarantined(request).await?.into_inner().body;
+    let request = v1::GetQuarantinedRequest {
+        id,
+        include_body: true,
+    };
+    let found = visit
+        .api
+        .get_quarantined(request)
+        .await?
+        .into_inner()
+        .webhook;
     let found = found.unwrap_or_default();
     let number = id.to_string();
     let line = crate::command_line::command(&["quarantine", "show", &number, "--body"], &[]);

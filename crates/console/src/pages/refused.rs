@@ -19,11 +19,11 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     };
     let found = visit.api.list_refused(request).await?.into_inner();
     let main = html! {
-        @if found.refused.is_empty() {
+        @if found.webhooks.is_empty() {
             (nothing("Nothing that was refused is held", "A webhook that names a listed account and was answered 401 or 403 is held for 72 hours."))
         } @else {
             (checks(&visit))
-            (table_of(&found.refused))
+            (table_of(&found.webhooks))
         }
         (next_page(PATH, &[], &visit.params, &found.next_page_token, "Newer ones"))
         (same_by(&["refused", "list"], &[]))
@@ -42,7 +42,7 @@ fn checks(visit: &Visit) -> Markup {
     }
 }
 
-fn table_of(refused: &[v1::Refused]) -> Markup {
+fn table_of(refused: &[v1::RefusedWebhook]) -> Markup {
     let rows = refused.iter().map(|it| {
         vec![
             html! { a href=(format!("{PATH}/{}", it.id)) { (it.id) } },
@@ -66,7 +66,7 @@ fn table_of(refused: &[v1::Refused]) -> Markup {
 pub(crate) async fn explain(mut visit: Visit, id: u64) -> Result<Reply, PageError> {
     let request = v1::ExplainRefusedRequest { id };
     let found = visit.api.explain_refused(request).await?.into_inner();
-    let refused = found.refused.unwrap_or_default();
+    let refused = found.webhook.unwrap_or_default();
     let main = html! {
         div class=(if found.admissible { "box good" } else { "box wait" }) {
             p { strong { @if found.admissible { "It verifies now." } @else { "It is still refused." } } }
@@ -87,17 +87,17 @@ pub(crate) async fn explain(mut visit: Visit, id: u64) -> Result<Reply, PageErro
 pub(crate) async fn recheck(mut visit: Visit, admit: bool) -> Result<Reply, PageError> {
     let request = v1::RecheckRefusedRequest { admit };
     let stream = visit.api.recheck_refused(request).await?.into_inner();
-    let (tally, is_whole) = follow(stream, |answer| answer.tally).await?;
+    let (counts, is_whole) = follow(stream, |answer| answer.progress).await?;
     if admit {
         return Ok(Reply::Page(
             "Admitted",
-            ended(&tally, "admitted", PATH, is_whole),
+            ended(&counts, "admitted", PATH, is_whole),
         ));
     }
-    let all = tally.done + tally.skipped;
+    let all = counts.succeeded + counts.skipped;
     let main = html! {
-        div class="box" role="status" { p { strong { (tally.done) " of " (all) " would verify now." } } }
-        @if tally.done > 0 {
+        div class="box" role="status" { p { strong { (counts.succeeded) " of " (all) " would verify now." } } }
+        @if counts.succeeded > 0 {
             form class="act" method="post" action="/refused/admit" {
                 button { "Admit what verifies" }
                 a href=(PATH) { "Leave them" }

@@ -77,13 +77,13 @@ fn pause_of(route: &v1::Route) -> Markup {
 
 fn working(route: &v1::Route) -> Markup {
     html! {
-        @if route.working.is_empty() { span class="soft" { "nobody" } }
-        @for process in &route.working {
+        @if route.processes.is_empty() { span class="soft" { "nobody" } }
+        @for process in &route.processes {
             div {
                 (shown(&process.process)) " "
                 span class="soft" {
                     "breaker " (shown(&process.breaker))
-                    @if process.until.is_some() { ", asked again " (time(process.until.as_ref())) }
+                    @if process.open_until.is_some() { ", asked again " (time(process.open_until.as_ref())) }
                     @if process.throttled { ", rate holds back" }
                 }
             }
@@ -93,7 +93,7 @@ fn working(route: &v1::Route) -> Markup {
 
 fn buttons(route: &v1::Route) -> Markup {
     let path = format!("/routes/{}", segment(&route.name));
-    let is_open = route.working.iter().any(|it| it.breaker != "closed");
+    let is_open = route.processes.iter().any(|it| it.breaker != "closed");
     html! {
         @if route.paused || is_open {
             form method="post" action=(format!("{path}/resume")) {
@@ -124,7 +124,7 @@ pub(crate) async fn pause(mut visit: Visit, route: &str) -> Result<Reply, PageEr
     };
     let request = v1::PauseRouteRequest {
         route: route.to_owned(),
-        lasts,
+        duration: lasts,
         reason: visit.params.get("reason").to_owned(),
     };
     visit.api.pause_route(request).await?;

@@ -28,7 +28,7 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
         reference: wanted.clone(),
         limit: MAX_STORIES,
     };
-    let stories = visit.api.show_events(request).await?.into_inner().stories;
+    let stories = visit.api.show_events(request).await?.into_inner().events;
     if let [story] = &stories[..] {
         return Ok(Reply::See(format!("/events/{}", segment(&story.id))));
     }
@@ -40,7 +40,7 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
 }
 
 /// Several events of one entity: what came, and where each stands.
-fn events(stories: &[v1::EventStory], wanted: &str) -> Markup {
+fn events(stories: &[v1::EventHistory], wanted: &str) -> Markup {
     let rows: Vec<_> = stories.iter().map(row).collect();
     let number = count(rows.len() as u64, "event");
     let caption = format!("{number} of {}, the newest first", shown(wanted));
@@ -50,7 +50,7 @@ fn events(stories: &[v1::EventStory], wanted: &str) -> Markup {
     }
 }
 
-fn row(story: &v1::EventStory) -> Vec<Markup> {
+fn row(story: &v1::EventHistory) -> Vec<Markup> {
     vec![
         time(story.received_at.as_ref()),
         event_link(&story.id),
@@ -58,7 +58,7 @@ fn row(story: &v1::EventStory) -> Vec<Markup> {
         entity_link(&story.entity),
         html! { (shown(&story.origin)) },
         html! {
-            @for outcome in story.outcomes.iter().filter(|it| it.state != "not-reached") {
+            @for outcome in story.outcomes.iter().filter(|it| !it.state.starts_with("not-")) {
                 div { (shown(&outcome.route)) ": " (state(&outcome.state)) }
             }
         },

@@ -10,7 +10,7 @@ use crate::text::{count, length, shown, time};
 const TOGETHER: usize = 50;
 
 /// The story from attempt `from` on: acceptance, attempts, and retries that are to come.
-pub(super) fn show(story: &v1::EventStory, from: &str) -> Markup {
+pub(super) fn show(story: &v1::EventHistory, from: &str) -> Markup {
     let from = from.parse().unwrap_or(0usize).min(story.attempts.len());
     let until = (from + TOGETHER).min(story.attempts.len());
     let mut rows = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn show(story: &v1::EventStory, from: &str) -> Markup {
     }
 }
 
-fn accepted(story: &v1::EventStory) -> Vec<Markup> {
+fn accepted(story: &v1::EventHistory) -> Vec<Markup> {
     let what = match story.origin.as_str() {
         "reconciled" => "found in Fluent's log",
         _ => "accepted",
@@ -60,7 +60,7 @@ fn attempted(attempt: &v1::Attempt) -> Vec<Markup> {
         html! { (shown(&attempt.route)) },
         state(&attempt.outcome),
         html! { @if let Some(status) = attempt.status { (status) } },
-        html! { (length(attempt.took.as_ref())) },
+        html! { (length(attempt.duration.as_ref())) },
         html! { (shown(&attempt.detail)) },
     ]
 }
@@ -70,7 +70,7 @@ fn to_come(outcome: &v1::RouteOutcome) -> Option<Vec<Markup>> {
     let route = html! { (shown(&outcome.route)) };
     let (when, what, why) = match outcome.state.as_str() {
         "waiting" => (
-            time(outcome.due.as_ref()),
+            time(outcome.due_at.as_ref()),
             html! { "next attempt, not before this" },
             html! {},
         ),
@@ -81,7 +81,7 @@ fn to_come(outcome: &v1::RouteOutcome) -> Option<Vec<Markup>> {
         ),
         "dead" => (
             html! { "–" },
-            html! { a href=(format!("/dead-letters/{}", outcome.letter)) { "dead letter " (outcome.letter) } },
+            html! { a href=(format!("/dead-letters/{}", outcome.dead_letter_id)) { "dead letter " (outcome.dead_letter_id) } },
             html! { (shown(&outcome.reason)) },
         ),
         _ => return None,

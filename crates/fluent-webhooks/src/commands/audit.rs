@@ -22,13 +22,13 @@ pub(crate) async fn run(common: CommonArgs, limit: u32, shutdown: Shutdown) -> a
             let request: serde_json::Value =
                 serde_json::from_str(&entry.request).unwrap_or_default();
             json!({
-                "at": when::json(entry.at.as_ref()),
-                "who": entry.who,
+                "at": when::json(entry.occurred_at.as_ref()),
+                "who": entry.actor,
                 "action": entry.action,
                 "request": request,
-                "touched": entry.touched,
+                "touched": entry.affected,
                 "failed": entry.failed,
-                "touched-ids": output::or_null(&entry.touched_ids),
+                "touched-ids": output::or_null(&entry.affected_ids),
                 "failed-ids": output::or_null(&entry.failed_ids),
                 "outcome": entry.outcome,
             })
@@ -37,13 +37,13 @@ pub(crate) async fn run(common: CommonArgs, limit: u32, shutdown: Shutdown) -> a
     }
     let row = |entry: &v1::AuditEntry| {
         vec![
-            when::text(entry.at.as_ref()),
-            entry.who.clone(),
+            when::text(entry.occurred_at.as_ref()),
+            entry.actor.clone(),
             entry.action.clone(),
-            entry.touched.to_string(),
+            entry.affected.to_string(),
             entry.failed.to_string(),
             entry.outcome.clone(),
-            shortened(&entry.touched_ids),
+            shortened(&entry.affected_ids),
             shortened(&entry.failed_ids),
             shortened(&entry.request),
         ]

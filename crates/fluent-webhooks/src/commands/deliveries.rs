@@ -214,7 +214,7 @@ fn tell(common: &CommonArgs, attempt: &v1::Attempt) -> anyhow::Result<()> {
 fn ended(attempt: &v1::Attempt) -> String {
     let started = attempt.started_at.as_ref().and_then(grpc::timestamp_of);
     let took = attempt
-        .took
+        .duration
         .as_ref()
         .and_then(grpc::duration_of)
         .unwrap_or_default();
@@ -242,7 +242,7 @@ pub(crate) fn outcome(attempt: &v1::Attempt) -> String {
 
 pub(crate) fn took(attempt: &v1::Attempt) -> String {
     let took = attempt
-        .took
+        .duration
         .as_ref()
         .and_then(grpc::duration_of)
         .unwrap_or_default();
@@ -261,7 +261,7 @@ fn describe(attempt: &v1::Attempt) -> Value {
 /// An attempt without its event, which the output has elsewhere.
 pub(crate) fn step(attempt: &v1::Attempt) -> Value {
     let took = attempt
-        .took
+        .duration
         .as_ref()
         .and_then(grpc::duration_of)
         .unwrap_or_default();

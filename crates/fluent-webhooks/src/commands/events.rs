@@ -104,7 +104,7 @@ async fn show(
         reference: reference.clone(),
         limit,
     };
-    let stories = output::answered(api.show_events(request).await)?.stories;
+    let stories = output::answered(api.show_events(request).await)?.events;
     if common.json {
         return output::json(&stories.iter().map(describe).collect::<Vec<_>>());
     }
@@ -117,7 +117,7 @@ async fn show(
     Ok(())
 }
 
-fn describe(story: &v1::EventStory) -> Value {
+fn describe(story: &v1::EventHistory) -> Value {
     json!({
         "id": story.id,
         "position": output::position(story.position),
@@ -144,17 +144,17 @@ fn same_id(other: &v1::SameIdEvent) -> Value {
 
 fn state(outcome: &v1::RouteOutcome) -> Value {
     let mut state = json!({ "state": outcome.state, "route": outcome.route });
-    if outcome.due.is_some() {
-        state["due"] = when::json(outcome.due.as_ref());
+    if outcome.due_at.is_some() {
+        state["due"] = when::json(outcome.due_at.as_ref());
     }
-    if outcome.letter > 0 {
-        state["letter"] = outcome.letter.into();
+    if outcome.dead_letter_id > 0 {
+        state["letter"] = outcome.dead_letter_id.into();
         state["reason"] = outcome.reason.clone().into();
     }
     state
 }
 
-fn tell(story: &v1::EventStory) {
+fn tell(story: &v1::EventHistory) {
     let entity = if story.entity.is_empty() {
         "(no entity)"
     } else {
@@ -225,8 +225,8 @@ fn stands(outcome: &v1::RouteOutcome) -> String {
     let v1::RouteOutcome {
         route,
         state,
-        due,
-        letter,
+        due_at: due,
+        dead_letter_id: letter,
         reason,
     } = outcome;
     match state.as_str() {

@@ -114,11 +114,14 @@ pub(crate) async fn run(
         }
         Command::Show { id, body } => {
             let answer = api
-                .get_dead_letter(v1::GetDeadLetterRequest { id, body })
+                .get_dead_letter(v1::GetDeadLetterRequest {
+                    id,
+                    include_body: body,
+                })
                 .await;
             show(
                 &common,
-                &output::answered(answer)?.letter.unwrap_or_default(),
+                &output::answered(answer)?.dead_letter.unwrap_or_default(),
                 body,
             )
         }
@@ -130,7 +133,7 @@ pub(crate) async fn run(
             if selection.is_none() {
                 return progress::ended(
                     &common,
-                    &v1::Tally::default(),
+                    &v1::BulkProgress::default(),
                     "removed",
                     "; there was nothing",
                 );
@@ -138,8 +141,8 @@ pub(crate) async fn run(
             let answer = api
                 .discard_dead_letters(v1::DiscardDeadLettersRequest { selection })
                 .await;
-            let tally = progress::follow(&common, answer, "removing").await?;
-            progress::ended(&common, &tally, "removed", "")
+            let counts = progress::follow(&common, answer, "removing").await?;
+            progress::ended(&common, &counts, "removed", "")
         }
     }
 }
@@ -158,7 +161,7 @@ async fn redrive(
     if selection.is_none() {
         return progress::ended(
             common,
-            &v1::Tally::default(),
+            &v1::BulkProgress::default(),
             "redriven",
             "; there was nothing",
         );
@@ -168,9 +171,9 @@ async fn redrive(
         to: to.unwrap_or_default(),
     };
     let answer = api.redrive_dead_letters(request).await;
-    let tally = progress::follow(common, answer, "handing over").await?;
+    let counts = progress::follow(common, answer, "handing over").await?;
     let hint = "; `fluent-webhooks events show REF` tells what becomes of them";
-    progress::ended(common, &tally, "redriven", hint)
+    progress::ended(common, &counts, "redriven", hint)
 }
 
 /// The selection of a command, or `None` if the filter matches nothing. Asks before a change to
@@ -244,7 +247,7 @@ async fn letters(
             page_token,
         };
         let page = output::answered(api.list_dead_letters(request).await)?;
-        letters.extend(page.letters);
+        letters.extend(page.dead_letters);
         page_token = page.next_page_token;
     }
     Ok(letters)
@@ -268,7 +271,7 @@ fn list(
             output::plain(&entity(&event).unwrap_or_default()),
             output::plain(&event.account),
             letter.attempts.to_string(),
-            when::text(letter.at.as_ref()),
+            when::text(letter.created_at.as_ref()),
             output::plain(&letter.detail),
         ]
     };
@@ -309,7 +312,7 @@ fn describe(letter: &v1::DeadLetter) -> Value {
         "detail": output::or_null(&letter.detail),
         "attempts": letter.attempts,
         "redrive": letter.redrive,
-        "at": when::json(letter.at.as_ref()),
+        "at": when::json(letter.created_at.as_ref()),
         "eventId": event.id,
         "event": event.name,
         "entity": entity(&event),

@@ -58,38 +58,41 @@ pub(crate) async fn run(
             };
             list(
                 &common,
-                &output::answered(api.list_quarantined(request).await)?.bodies,
+                &output::answered(api.list_quarantined(request).await)?.webhooks,
             )
         }
         Command::Show { id, body } => {
             let answer = api
-                .get_quarantined(v1::GetQuarantinedRequest { id, body })
+                .get_quarantined(v1::GetQuarantinedRequest {
+                    id,
+                    include_body: body,
+                })
                 .await;
-            show(&output::answered(answer)?.body.unwrap_or_default(), body)
+            show(&output::answered(answer)?.webhook.unwrap_or_default(), body)
         }
         Command::Discard { ids, yes } => {
             output::confirm(&format!("Remove {} body(ies) for good?", ids.len()), yes)?;
             let answer = api
                 .discard_quarantined(v1::DiscardQuarantinedRequest { ids })
                 .await;
-            let tally = output::answered(answer)?.tally.unwrap_or_default();
-            progress::ended(&common, &tally, "removed", "")
+            let counts = output::answered(answer)?.progress.unwrap_or_default();
+            progress::ended(&common, &counts, "removed", "")
         }
         Command::Redrive { ids } => {
             let answer = api
                 .redrive_quarantined(v1::RedriveQuarantinedRequest { ids })
                 .await;
-            let tally = output::answered(answer)?.tally.unwrap_or_default();
-            progress::ended(&common, &tally, "published", "")
+            let counts = output::answered(answer)?.progress.unwrap_or_default();
+            progress::ended(&common, &counts, "published", "")
         }
     }
 }
 
-fn list(common: &CommonArgs, bodies: &[v1::Quarantined]) -> anyhow::Result<()> {
+fn list(common: &CommonArgs, bodies: &[v1::QuarantinedWebhook]) -> anyhow::Result<()> {
     if common.json {
         return output::json(&bodies.iter().map(describe).collect::<Vec<_>>());
     }
-    let row = |body: &v1::Quarantined| {
+    let row = |body: &v1::QuarantinedWebhook| {
         vec![
             body.id.to_string(),
             body.reason.clone(),
@@ -107,7 +110,7 @@ fn list(common: &CommonArgs, bodies: &[v1::Quarantined]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn describe(body: &v1::Quarantined) -> Value {
+fn describe(body: &v1::QuarantinedWebhook) -> Value {
     json!({
         "id": body.id,
         "reason": body.reason,
@@ -118,7 +121,7 @@ fn describe(body: &v1::Quarantined) -> Value {
     })
 }
 
-fn show(quarantined: &v1::Quarantined, body: bool) -> anyhow::Result<()> {
+fn show(quarantined: &v1::QuarantinedWebhook, body: bool) -> anyhow::Result<()> {
     let mut described = describe(quarantined);
     if body {
         described["body"] = json!(String::from_utf8_lossy(&quarantined.body));

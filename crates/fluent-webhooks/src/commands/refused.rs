@@ -46,7 +46,7 @@ pub(crate) async fn run(
             };
             list(
                 &common,
-                &output::answered(api.list_refused(request).await)?.refused,
+                &output::answered(api.list_refused(request).await)?.webhooks,
             )
         }
         Command::Explain { id } => {
@@ -62,11 +62,14 @@ async fn recheck(common: &CommonArgs, api: &mut Api, yes: bool) -> anyhow::Resul
         .recheck_refused(v1::RecheckRefusedRequest { admit: false })
         .await;
     let found = progress::follow(common, answer, "verifying").await?;
-    if found.done == 0 {
+    if found.succeeded == 0 {
         return progress::ended(common, &found, "verify now", "; nothing was done");
     }
     output::confirm(
-        &format!("{} refused event(s) now verify: admit them?", found.done),
+        &format!(
+            "{} refused event(s) now verify: admit them?",
+            found.succeeded
+        ),
         yes,
     )?;
     let answer = api
@@ -76,11 +79,11 @@ async fn recheck(common: &CommonArgs, api: &mut Api, yes: bool) -> anyhow::Resul
     progress::ended(common, &admitted, "admitted", "")
 }
 
-fn list(common: &CommonArgs, refused: &[v1::Refused]) -> anyhow::Result<()> {
+fn list(common: &CommonArgs, refused: &[v1::RefusedWebhook]) -> anyhow::Result<()> {
     if common.json {
         return output::json(&refused.iter().map(describe).collect::<Vec<_>>());
     }
-    let row = |refused: &v1::Refused| {
+    let row = |refused: &v1::RefusedWebhook| {
         vec![
             refused.id.to_string(),
             refused.reason.clone(),
@@ -98,7 +101,7 @@ fn list(common: &CommonArgs, refused: &[v1::Refused]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn describe(refused: &v1::Refused) -> serde_json::Value {
+fn describe(refused: &v1::RefusedWebhook) -> serde_json::Value {
     json!({
         "id": refused.id,
         "reason": refused.reason,
@@ -109,7 +112,7 @@ fn describe(refused: &v1::Refused) -> serde_json::Value {
 }
 
 fn explain(common: &CommonArgs, answer: v1::ExplainRefusedResponse) -> anyhow::Result<()> {
-    let refused = answer.refused.unwrap_or_default();
+    let refused = answer.webhook.unwrap_or_default();
     if common.json {
         let mut described = describe(&refused);
         described["admissible"] = answer.admissible.into();

@@ -53,7 +53,7 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
         dry_run: true,
     };
     let counted = progress::follow(&common, api.replay(request.clone()).await, "counting").await?;
-    if args.dry_run || counted.done == 0 {
+    if args.dry_run || counted.succeeded == 0 {
         return progress::ended(&common, &counted, "matched", "; nothing was done");
     }
     let but = if args.again {
@@ -63,7 +63,7 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
     };
     let question = format!(
         "Deliver {} event(s) to {} once more{but}?",
-        counted.done, args.route
+        counted.succeeded, args.route
     );
     output::confirm(&question, args.yes)?;
     let answer = api

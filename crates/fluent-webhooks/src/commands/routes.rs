@@ -98,12 +98,12 @@ pub(crate) async fn run(
             lasts,
             reason,
         } => {
-            let lasts = lasts.map(grpc::duration);
+            let duration = lasts.map(grpc::duration);
             let reason = reason.unwrap_or_default();
             output::answered(
                 api.pause_route(v1::PauseRouteRequest {
                     route,
-                    lasts,
+                    duration,
                     reason,
                 })
                 .await,
@@ -215,8 +215,8 @@ pub(crate) fn describe(route: &v1::Route) -> Value {
         "dead": route.dead_letters,
         "paused": route.paused,
         "pause": route.pause.as_ref().map(pause),
-        "listed": route.listed,
-        "working": route.working.iter().map(|working| working_of(&route.name, working)).collect::<Vec<_>>(),
+        "listed": route.configured,
+        "working": route.processes.iter().map(|working| working_of(&route.name, working)).collect::<Vec<_>>(),
         "summary": route.summary,
     })
 }
@@ -229,10 +229,10 @@ fn pause(pause: &v1::Pause) -> Value {
     })
 }
 
-fn working_of(route: &str, working: &v1::Working) -> Value {
+fn working_of(route: &str, working: &v1::RouteProcess) -> Value {
     let mut breaker = json!({ "state": working.breaker });
-    if working.until.is_some() {
-        breaker["until"] = when::json(working.until.as_ref());
+    if working.open_until.is_some() {
+        breaker["until"] = when::json(working.open_until.as_ref());
     }
     json!({ "route": route, "process": working.process, "breaker": breaker, "throttled": working.throttled })
 }

@@ -32,7 +32,7 @@ pub(crate) async fn run(
 }
 
 fn as_json(status: &v1::GetStatusResponse) -> Value {
-    let line = |line: &v1::StatusLine| json!({ "alert": line.alert, "text": line.text, "runbook": line.runbook });
+    let line = |line: &v1::Problem| json!({ "alert": line.alert, "text": line.text, "runbook": line.runbook });
     let process = |process: &v1::Process| {
         json!({
             "id": process.id,
@@ -97,7 +97,7 @@ fn describe(common: &CommonArgs, status: &v1::GetStatusResponse) -> anyhow::Resu
 }
 
 /// Prints each line with its page in the runbook, which has the next steps.
-fn lines(lines: &[v1::StatusLine]) {
+fn lines(lines: &[v1::Problem]) {
     for line in lines {
         output::line(format!("  {}", output::plain(&line.text)));
         output::line(format!("    {}", format!("see {}", line.runbook).dimmed()));

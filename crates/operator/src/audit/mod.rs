@@ -213,14 +213,14 @@ fn without_nothing(value: &mut Value) {
 
 fn entry(line: AuditLine) -> v1::AuditEntry {
     v1::AuditEntry {
-        at: Some(grpc::timestamp(line.at)),
-        who: line.who,
+        occurred_at: Some(grpc::timestamp(line.at)),
+        actor: line.who,
         action: line.action,
         request: line.request.to_string(),
-        touched: line.touched,
+        affected: line.touched,
         failed: line.failed,
         outcome: line.outcome,
-        touched_ids: line.touched_ids,
+        affected_ids: line.touched_ids,
         failed_ids: line.failed_ids,
     }
 }

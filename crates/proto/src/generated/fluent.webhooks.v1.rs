@@ -46,7 +46,7 @@ pub struct Event {
     /// The queue had lost it, and a spool gave it again: it may come late, and
     /// after newer events of its entity.
     #[prost(bool, tag = "13")]
-    pub refed: bool,
+    pub republished: bool,
     /// How it came: `webhook`, or `reconciled` where it never came and was found in
     /// Fluent's log. The latter has no status, and comes late.
     #[prost(string, tag = "14")]
@@ -568,7 +568,7 @@ pub mod subscribe_response {
         pub timeout: ::core::option::Option<::prost_types::Duration>,
         /// How long it may take in all.
         #[prost(message, optional, tag = "2")]
-        pub longest: ::core::option::Option<::prost_types::Duration>,
+        pub max_duration: ::core::option::Option<::prost_types::Duration>,
     }
     /// One event to handle.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -948,10 +948,10 @@ pub struct GetStatusResponse {
     pub version: ::prost::alloc::string::String,
     /// What somebody is needed for now, also at night.
     #[prost(message, repeated, tag = "10")]
-    pub now: ::prost::alloc::vec::Vec<StatusLine>,
+    pub now: ::prost::alloc::vec::Vec<Problem>,
     /// What can wait until there is time.
     #[prost(message, repeated, tag = "11")]
-    pub later: ::prost::alloc::vec::Vec<StatusLine>,
+    pub later: ::prost::alloc::vec::Vec<Problem>,
     /// Every process that has said how it does.
     #[prost(message, repeated, tag = "12")]
     pub processes: ::prost::alloc::vec::Vec<Process>,
@@ -961,7 +961,7 @@ pub struct GetStatusResponse {
 }
 /// Something that somebody should look at.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StatusLine {
+pub struct Problem {
     /// The name of its alert, and of its page in the runbook.
     #[prost(string, tag = "1")]
     pub alert: ::prost::alloc::string::String,
@@ -1008,7 +1008,7 @@ pub struct Server {
 pub struct Route {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Everything up to here was looked at: a position, as in `EventStory.position`.
+    /// Everything up to here was looked at: a position, as in `EventHistory.position`.
     #[prost(uint64, tag = "2")]
     pub position: u64,
     /// Events behind that position, matching or not.
@@ -1026,10 +1026,10 @@ pub struct Route {
     pub paused: bool,
     /// It is in the settings of the server that answers.
     #[prost(bool, tag = "8")]
-    pub listed: bool,
+    pub configured: bool,
     /// Each process that runs it; none where nobody does.
     #[prost(message, repeated, tag = "9")]
-    pub working: ::prost::alloc::vec::Vec<Working>,
+    pub processes: ::prost::alloc::vec::Vec<RouteProcess>,
     /// All of this in a few words.
     #[prost(string, tag = "10")]
     pub summary: ::prost::alloc::string::String,
@@ -1050,7 +1050,7 @@ pub struct Pause {
 }
 /// What one process says of a route that it runs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Working {
+pub struct RouteProcess {
     /// `<host>:<process id>`.
     #[prost(string, tag = "1")]
     pub process: ::prost::alloc::string::String,
@@ -1060,7 +1060,7 @@ pub struct Working {
     pub breaker: ::prost::alloc::string::String,
     /// Open: not before this.
     #[prost(message, optional, tag = "3")]
-    pub until: ::core::option::Option<::prost_types::Timestamp>,
+    pub open_until: ::core::option::Option<::prost_types::Timestamp>,
     /// The route's rate holds attempts back.
     #[prost(bool, tag = "4")]
     pub throttled: bool,
@@ -1078,7 +1078,7 @@ pub struct PauseRouteRequest {
     pub route: ::prost::alloc::string::String,
     /// After this it resumes by itself; left out, somebody has to resume it.
     #[prost(message, optional, tag = "2")]
-    pub lasts: ::core::option::Option<::prost_types::Duration>,
+    pub duration: ::core::option::Option<::prost_types::Duration>,
     /// Why, for others: at most 256 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
@@ -1226,7 +1226,7 @@ pub struct Attempt {
     #[prost(message, optional, tag = "8")]
     pub started_at: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(message, optional, tag = "9")]
-    pub took: ::core::option::Option<::prost_types::Duration>,
+    pub duration: ::core::option::Option<::prost_types::Duration>,
     /// `done`, `transient`, `permanent`, `timed-out`, `panicked`, `unrouted`, `died`,
     /// `returned`.
     #[prost(string, tag = "10")]
@@ -1281,11 +1281,11 @@ pub struct ShowEventsRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShowEventsResponse {
     #[prost(message, repeated, tag = "1")]
-    pub stories: ::prost::alloc::vec::Vec<EventStory>,
+    pub events: ::prost::alloc::vec::Vec<EventHistory>,
 }
 /// One event, and what became of it.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct EventStory {
+pub struct EventHistory {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     /// Where it is kept. A position is a shard of the log, 0 to 63, in the top 8 bits, and the
@@ -1355,16 +1355,17 @@ pub struct SameIdEvent {
 pub struct RouteOutcome {
     #[prost(string, tag = "1")]
     pub route: ::prost::alloc::string::String,
-    /// `done`, `in-flight`, `waiting`, `dead`, `not-reached`, or `unknown`: the route has come to
-    /// it, and what became of it is no longer kept.
+    /// `done`, `in-flight`, `waiting`, `dead`, `not-reached`: the route has not looked at it yet,
+    /// `not-wanted`: nor will it take it, as it does not match, or `unknown`: the route has come
+    /// to it, and what became of it is no longer kept.
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
     /// Waiting: not before this.
     #[prost(message, optional, tag = "3")]
-    pub due: ::core::option::Option<::prost_types::Timestamp>,
+    pub due_at: ::core::option::Option<::prost_types::Timestamp>,
     /// Dead: its number.
     #[prost(uint64, tag = "4")]
-    pub letter: u64,
+    pub dead_letter_id: u64,
     /// Dead: why.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
@@ -1427,7 +1428,7 @@ pub struct DeadLetter {
     #[prost(uint32, tag = "6")]
     pub attempts: u32,
     #[prost(message, optional, tag = "7")]
-    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
     /// The number of the redrive or replay that it came from, 0 for none.
     #[prost(uint32, tag = "8")]
     pub redrive: u32,
@@ -1448,7 +1449,7 @@ pub struct ListDeadLettersRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDeadLettersResponse {
     #[prost(message, repeated, tag = "1")]
-    pub letters: ::prost::alloc::vec::Vec<DeadLetter>,
+    pub dead_letters: ::prost::alloc::vec::Vec<DeadLetter>,
     /// Where the next page begins; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -1459,12 +1460,12 @@ pub struct GetDeadLetterRequest {
     pub id: u64,
     /// With its body, which may hold personal data.
     #[prost(bool, tag = "2")]
-    pub body: bool,
+    pub include_body: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetDeadLetterResponse {
     #[prost(message, optional, tag = "1")]
-    pub letter: ::core::option::Option<DeadLetter>,
+    pub dead_letter: ::core::option::Option<DeadLetter>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CountDeadLettersRequest {
@@ -1490,7 +1491,7 @@ pub struct RedriveDeadLettersRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedriveDeadLettersResponse {
     #[prost(message, optional, tag = "1")]
-    pub tally: ::core::option::Option<Tally>,
+    pub progress: ::core::option::Option<BulkProgress>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscardDeadLettersRequest {
@@ -1500,15 +1501,15 @@ pub struct DiscardDeadLettersRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscardDeadLettersResponse {
     #[prost(message, optional, tag = "1")]
-    pub tally: ::core::option::Option<Tally>,
+    pub progress: ::core::option::Option<BulkProgress>,
 }
-/// How far a long work is. The last one is how it ended.
+/// How far a call that changes many things has come. The last message is its result.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Tally {
-    /// Dealt with.
+pub struct BulkProgress {
+    /// Done as asked.
     #[prost(uint64, tag = "1")]
-    pub done: u64,
-    /// Could not be: each stays as it was.
+    pub succeeded: u64,
+    /// Failed: each stays as it was.
     #[prost(uint64, tag = "2")]
     pub failed: u64,
     /// Left out: there was nothing to do.
@@ -1519,14 +1520,14 @@ pub struct Tally {
     pub total: u64,
     /// Why the first that failed did.
     #[prost(string, tag = "5")]
-    pub first_failure: ::prost::alloc::string::String,
+    pub first_error: ::prost::alloc::string::String,
     /// Left out, and not counted as skipped: what became of it is no longer kept.
     #[prost(uint64, tag = "6")]
     pub unknown: u64,
 }
 /// A genuine body that is not an event.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Quarantined {
+pub struct QuarantinedWebhook {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// Why it is not an event.
@@ -1557,7 +1558,7 @@ pub struct ListQuarantinedRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListQuarantinedResponse {
     #[prost(message, repeated, tag = "1")]
-    pub bodies: ::prost::alloc::vec::Vec<Quarantined>,
+    pub webhooks: ::prost::alloc::vec::Vec<QuarantinedWebhook>,
     /// Where the next page begins; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -1568,12 +1569,12 @@ pub struct GetQuarantinedRequest {
     pub id: u64,
     /// With its body, which may hold personal data.
     #[prost(bool, tag = "2")]
-    pub body: bool,
+    pub include_body: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetQuarantinedResponse {
     #[prost(message, optional, tag = "1")]
-    pub body: ::core::option::Option<Quarantined>,
+    pub webhook: ::core::option::Option<QuarantinedWebhook>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedriveQuarantinedRequest {
@@ -1583,7 +1584,7 @@ pub struct RedriveQuarantinedRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedriveQuarantinedResponse {
     #[prost(message, optional, tag = "1")]
-    pub tally: ::core::option::Option<Tally>,
+    pub progress: ::core::option::Option<BulkProgress>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscardQuarantinedRequest {
@@ -1593,11 +1594,11 @@ pub struct DiscardQuarantinedRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscardQuarantinedResponse {
     #[prost(message, optional, tag = "1")]
-    pub tally: ::core::option::Option<Tally>,
+    pub progress: ::core::option::Option<BulkProgress>,
 }
 /// A webhook that was refused, and is held for a person.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Refused {
+pub struct RefusedWebhook {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// Such as `no-key-matches`, `wrong-key`.
@@ -1624,7 +1625,7 @@ pub struct ListRefusedRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListRefusedResponse {
     #[prost(message, repeated, tag = "1")]
-    pub refused: ::prost::alloc::vec::Vec<Refused>,
+    pub webhooks: ::prost::alloc::vec::Vec<RefusedWebhook>,
     /// Where the next page begins; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
@@ -1637,7 +1638,7 @@ pub struct ExplainRefusedRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainRefusedResponse {
     #[prost(message, optional, tag = "1")]
-    pub refused: ::core::option::Option<Refused>,
+    pub webhook: ::core::option::Option<RefusedWebhook>,
     /// It verifies now, and its account may send.
     #[prost(bool, tag = "2")]
     pub admissible: bool,
@@ -1653,10 +1654,10 @@ pub struct RecheckRefusedRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecheckRefusedResponse {
-    /// done: verify now, and were admitted if that was asked for; skipped: still
+    /// succeeded: verify now, and were admitted if that was asked for; skipped: still
     /// refused.
     #[prost(message, optional, tag = "1")]
-    pub tally: ::core::option::Option<Tally>,
+    pub progress: ::core::option::Option<BulkProgress>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplayRequest {
@@ -1689,7 +1690,7 @@ pub struct ReplayResponse {
     /// skipped: what the route does not match, is done with, or has still before it. unknown:
     /// what it came to before the history begins; `again` hands that over too.
     #[prost(message, optional, tag = "1")]
-    pub tally: ::core::option::Option<Tally>,
+    pub progress: ::core::option::Option<BulkProgress>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditRequest {
@@ -1706,11 +1707,11 @@ pub struct ListAuditResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditEntry {
     #[prost(message, optional, tag = "1")]
-    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    pub occurred_at: ::core::option::Option<::prost_types::Timestamp>,
     /// The token's or certificate's name; `<user>@<host>` where a command worked on
     /// the queue itself.
     #[prost(string, tag = "2")]
-    pub who: ::prost::alloc::string::String,
+    pub actor: ::prost::alloc::string::String,
     /// The method.
     #[prost(string, tag = "3")]
     pub action: ::prost::alloc::string::String,
@@ -1719,7 +1720,7 @@ pub struct AuditEntry {
     pub request: ::prost::alloc::string::String,
     /// How many it touched.
     #[prost(uint64, tag = "5")]
-    pub touched: u64,
+    pub affected: u64,
     #[prost(uint64, tag = "6")]
     pub failed: u64,
     /// `begun`, `done`, or why it ended.
@@ -1727,7 +1728,7 @@ pub struct AuditEntry {
     pub outcome: ::prost::alloc::string::String,
     /// Of what has numbers: those that were touched, in ranges, as `1-3, 7`.
     #[prost(string, tag = "8")]
-    pub touched_ids: ::prost::alloc::string::String,
+    pub affected_ids: ::prost::alloc::string::String,
     /// Those that could not be, or are not there.
     #[prost(string, tag = "9")]
     pub failed_ids: ::prost::alloc::string::String,

@@ -151,7 +151,7 @@ impl Housekeeping {
             .store(known_for.unwrap_or(window).as_secs(), Ordering::Relaxed);
         if let Some(known_for) = known_for.filter(|_| !self.ids_alarmed) {
             tracing::warn!(
-                known_for = known_for.as_secs(),
+                dedup_window_s = known_for.as_secs(),
                 limit,
                 "ids of settled events fill the queue file: the oldest went before the end of the dedup window; more room is needed (`queue.retention.bytes`), or a shorter window"
             );

@@ -59,7 +59,7 @@ alerts! {
             comment: "Fluent tries four times within 14 s, then the event is lost to us. Strangers who find no room wake nobody.",
             expression: r#"sum by (instance) (increase(fluent_webhooks_refused_total{reason="unavailable"}[5m])) > 0
   or
-  sum by (instance) (increase(fluent_webhooks_refused_known_total{reason=~"busy|over-share|connections"}[5m])) > 0"#,
+  sum by (instance) (increase(fluent_webhooks_refused_known_client_total{reason=~"busy|over-share|connections"}[5m])) > 0"#,
             holds_for: None,
             summary: "{{ $labels.instance }} turns requests away with 503",
         }),
@@ -72,7 +72,7 @@ alerts! {
         rule: Some(Rule {
             group: "accepting",
             comment: "Fluent gives up after 14 s.",
-            expression: "histogram_quantile(0.99, sum by (instance, le) (rate(fluent_webhooks_durable_duration_seconds_bucket[5m]))) > 2",
+            expression: "histogram_quantile(0.99, sum by (instance, le) (rate(fluent_webhooks_publish_duration_seconds_bucket[5m]))) > 2",
             holds_for: Some("5m"),
             summary: "{{ $labels.instance }} takes {{ $value | humanizeDuration }} to make an event durable",
         }),
@@ -85,7 +85,7 @@ alerts! {
         rule: Some(Rule {
             group: "accepting",
             comment: "Forgeries come from addresses that never sent a genuine webhook, and silence no key.",
-            expression: r#"sum(increase(fluent_webhooks_refused_known_total{reason=~"signature-.*"}[5m])) > 1
+            expression: r#"sum(increase(fluent_webhooks_refused_known_client_total{reason=~"signature-.*"}[5m])) > 1
   and
   count(
     sum by (key) (increase(fluent_webhooks_verified_total[1d])) > 0
@@ -134,7 +134,7 @@ alerts! {
         rule: Some(Rule {
             group: "accepting",
             comment: "",
-            expression: "max by (environment, account) (fluent_reconcile_behind_seconds) > 7200",
+            expression: "max by (environment, account) (fluent_reconcile_lag_seconds) > 7200",
             holds_for: Some("30m"),
             summary: "{{ $value | humanizeDuration }} of Fluent's log of {{ $labels.account }} ({{ $labels.environment }}) is not compared with what came",
         }),
@@ -335,7 +335,7 @@ alerts! {
         rule: Some(Rule {
             group: "waiting",
             comment: "Fluent may send a webhook again within a day.",
-            expression: "min(fluent_queue_ids_known_seconds) < 27 * 3600",
+            expression: "min(fluent_queue_dedup_window_seconds) < 27 * 3600",
             holds_for: Some("5m"),
             summary: "the queue knows ids for {{ $value | humanizeDuration }} only: what comes again later is delivered again",
         }),
@@ -429,7 +429,7 @@ alerts! {
         rule: Some(Rule {
             group: "delivering",
             comment: "",
-            expression: "max by (environment, account) (fluent_api_login_rests_until_seconds) > time()",
+            expression: "max by (environment, account) (fluent_api_login_blocked_until_seconds) > time()",
             holds_for: None,
             summary: "Fluent refused the login of {{ $labels.account }} ({{ $labels.environment }}) twice: nobody tries it until its secret changes, or for 16 minutes",
         }),
@@ -495,7 +495,7 @@ alerts! {
         rule: Some(Rule {
             group: "processes",
             comment: "A fortnight is a holiday and the days around it.",
-            expression: "fluent_certificate_ends_seconds - time() < 14 * 86400",
+            expression: "fluent_certificate_expiry_seconds - time() < 14 * 86400",
             holds_for: Some("1h"),
             summary: "the certificate {{ $labels.file }} of {{ $labels.instance }} ends in {{ $value | humanizeDuration }}",
         }),

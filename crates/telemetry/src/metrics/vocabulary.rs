@@ -25,7 +25,7 @@ vocabulary! {
         "Accepted webhooks whose account, Fluent id and name an earlier one had, with another body; of each process, among the last 65,536 at least.";
     REFUSED: Counter<1> = "fluent.webhooks.refused", "{request}", ["reason"],
         "Requests and connections that were not accepted, by the reason that the log has too.";
-    REFUSED_KNOWN: Counter<1> = "fluent.webhooks.refused.known", "{request}", ["reason"],
+    REFUSED_KNOWN_CLIENT: Counter<1> = "fluent.webhooks.refused.known_client", "{request}", ["reason"],
         "Of these, for their signature or for want of room, those of an address that sent genuine webhooks in the last day.";
     QUARANTINED: Counter<1> = "fluent.webhooks.quarantined", "{webhook}", ["reason"],
         "Genuine webhooks that are not events, kept for a person and answered 200.";
@@ -40,19 +40,19 @@ vocabulary! {
     ANSWER_TIME: Histogram<2> = "http.server.request.duration", "s",
         ["http.request.method", "http.response.status_code"],
         "From a request's headers to its answer.";
-    DURABLE_TIME: Histogram<0> = "fluent.webhooks.durable.duration", "s", [],
+    PUBLISH_TIME: Histogram<0> = "fluent.webhooks.publish.duration", "s", [],
         "From a genuine event to the moment in which a crash can no longer lose it.";
 
     RECONCILE_MISSING: Counter<3> = "fluent.reconcile.missing", "{event}", ["environment", "account", "sending"],
         "Events that Fluent logged and that never came, found by comparing, by what Fluent says of sending them: success, failed, other, no-setting, none, unknown.";
     RECONCILED: Counter<2> = "fluent.reconcile.admitted", "{event}", ["environment", "account"],
         "Of these, those that were admitted from Fluent's log.";
-    RECONCILE_BEHIND: Gauge<2> = "fluent.reconcile.behind", "s", ["environment", "account"],
+    RECONCILE_LAG: Gauge<2> = "fluent.reconcile.lag", "s", ["environment", "account"],
         "How much of Fluent's log has still to be compared.";
 
     LOGIN_REFUSED: Counter<2> = "fluent.api.login.refused", "{login}", ["environment", "account"],
         "Logins at Fluent's API that Fluent refused: wrong name, password or client, or a locked user.";
-    LOGIN_RESTS_UNTIL: Gauge<2> = "fluent.api.login.rests_until", "s", ["environment", "account"],
+    LOGIN_BLOCKED_UNTIL: Gauge<2> = "fluent.api.login.blocked_until", "s", ["environment", "account"],
         "Until when nobody tries a login that Fluent refused twice, in seconds since 1970; 0 while it may be tried.";
 
     READY: Gauge<0> = "fluent.ready", "{state}", [],
@@ -61,7 +61,7 @@ vocabulary! {
         "1 while the queue itself answers, 0 while a spool or nobody stands in for it.";
     CLOCK_SKEW: Gauge<0> = "fluent.queue.clock.skew", "s", [],
         "How far this process's clock is ahead of the queue's servers; negative where it is behind.";
-    IDS_KNOWN_FOR: Gauge<0> = "fluent.queue.ids.known", "s", [],
+    DEDUP_WINDOW: Gauge<0> = "fluent.queue.dedup_window", "s", [],
         "For how long the queue knows an id, at least: a webhook that comes again later is stored again.";
     FORGED: Counter<0> = "fluent.queue.forged", "{message}", [],
         "Messages in the queue's streams that nobody admitted: kept apart, and not delivered.";
@@ -100,8 +100,8 @@ vocabulary! {
         "Whether the destination is asked: 0 it is, 1 one attempt at a time, 2 a process leaves it alone.";
     ROUTE_THROTTLED: Gauge<1> = "fluent.route.throttled", "{state}", ["route"],
         "1 while the route's rate holds attempts back in a process.";
-    HELD: Gauge<1> = "fluent.held", "{webhook}", ["store"],
-        "What waits for a person beside dead letters: `quarantine` (to 1000), `refused`. Shown by `serve` and `fluent-operator`.";
+    PENDING_REVIEW: Gauge<1> = "fluent.pending_review", "{webhook}", ["store"],
+        "Webhooks that wait for a person, beside dead letters: in `quarantine` (counted to 1000) and `refused`. Shown by `serve` and `fluent-operator`.";
 
     ATTEMPTS: Counter<2> = "fluent.attempts", "{attempt}", ["route", "outcome"],
         "Attempts that ended, by outcome.";
@@ -118,7 +118,7 @@ vocabulary! {
 
     DISK_USAGE: Gauge<1> = "fluent.disk.usage", "1", ["path"],
         "How full the disk is that the process writes to.";
-    CERTIFICATE_ENDS: Gauge<1> = "fluent.certificate.ends", "s", ["file"],
+    CERTIFICATE_EXPIRY: Gauge<1> = "fluent.certificate.expiry", "s", ["file"],
         "When a certificate of the process ends, in seconds since 1970.";
     SILENT: Gauge<2> = "fluent.webhooks.silent", "{event}", ["environment", "account"],
         "Kinds of events that came on each of the last seven days at this time, and do not come today: `status` names them.";
@@ -133,7 +133,7 @@ vocabulary! {
         "When the process began, in seconds since 1970.";
     TASKS: Gauge<0> = "fluent.runtime.tasks", "{task}", [],
         "Tasks that are alive in the runtime.";
-    RUNTIME_QUEUE: Gauge<0> = "fluent.runtime.queue", "{task}", [],
+    RUNTIME_QUEUE_DEPTH: Gauge<0> = "fluent.runtime.queue_depth", "{task}", [],
         "Tasks that wait for a worker.";
     EXPORTS_FAILED: Counter<1> = "fluent.telemetry.exports.failed", "{export}", ["signal"],
         "Exports of `traces` or `metrics` that the collector did not take.";

@@ -335,11 +335,14 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
         let began = Instant::now();
         let mut tallies = api.redrive_dead_letters(request).await?.into_inner();
         let mut told = 0;
-        let mut last = v1::Tally::default();
+        let mut last = v1::BulkProgress::default();
         while let Some(message) = tallies.message().await? {
-            (told, last) = (told + 1, message.tally.unwrap_or_default());
+            (told, last) = (told + 1, message.progress.unwrap_or_default());
         }
-        anyhow::ensure!(last.done == count as u64 && last.failed == 0, "{last:?}");
+        anyhow::ensure!(
+            last.succeeded == count as u64 && last.failed == 0,
+            "{last:?}"
+        );
         crate::inputs::eprintln(&format!("redrive: told {told} times how far it was"));
         let took = began.elapsed();
         queue.close().await;

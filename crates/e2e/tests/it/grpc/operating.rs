@@ -29,7 +29,7 @@ macro_rules! last {
         let mut stream = $call.await.unwrap().into_inner();
         let mut last = None;
         while let Some(message) = stream.message().await.unwrap() {
-            last = message.tally;
+            last = message.progress;
         }
         last.unwrap()
     }};
@@ -70,11 +70,11 @@ async fn letters_come_page_by_page_and_by_what_people_know() {
         };
         let page = api.list_dead_letters(request).await.unwrap().into_inner();
         assert!(
-            page.letters
+            page.dead_letters
                 .iter()
                 .all(|letter| letter.event.as_ref().unwrap().body.is_empty())
         );
-        ids.extend(page.letters.iter().map(|letter| letter.id));
+        ids.extend(page.dead_letters.iter().map(|letter| letter.id));
         (page_token, pages) = (page.next_page_token, pages + 1);
         if page_token.is_empty() {
             break;
@@ -168,23 +168,23 @@ async fn nothing_selected_is_nothing_done_and_all_is_what_was_there() {
         ids: Vec::new(),
         filter,
     });
-    let tally = last!(api.redrive_dead_letters(v1::RedriveDeadLettersRequest {
+    let counts = last!(api.redrive_dead_letters(v1::RedriveDeadLettersRequest {
         selection,
         to: String::new()
     }));
-    assert_eq!((tally.done, tally.failed, tally.total), (3, 0, 3));
+    assert_eq!((counts.succeeded, counts.failed, counts.total), (3, 0, 3));
     until("they arrived again", || sink.len() == 9).await;
 
     let some = Some(v1::DeadLetterSelection {
         ids: vec![2, 999],
         filter: None,
     });
-    let tally = last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection: some }));
-    assert_eq!((tally.done, tally.failed), (1, 1));
+    let counts = last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection: some }));
+    assert_eq!((counts.succeeded, counts.failed), (1, 1));
     assert!(
-        tally.first_failure.contains("dead letter 999"),
+        counts.first_error.contains("dead letter 999"),
         "{}",
-        tally.first_failure
+        counts.first_error
     );
 
     let everything = Some(v1::DeadLetterSelection {
@@ -262,18 +262,22 @@ async fn a_time_is_replayed_to_one_route_and_not_what_it_is_done_with() {
         ..request.clone()
     }));
     assert_eq!(
-        (counted.done, counted.skipped),
+        (counted.succeeded, counted.skipped),
         (5, 1),
         "one is not for this route"
     );
     let again = last!(api.replay(request.clone()));
-    assert_eq!((again.done, again.skipped), (0, 6), "it is done with them");
+    assert_eq!(
+        (again.succeeded, again.skipped),
+        (0, 6),
+        "it is done with them"
+    );
     let one = v1::ReplayRequest {
         again: true,
         reference: "R_2".to_owned(),
         ..request.clone()
     };
-    assert_eq!(last!(api.replay(one)).done, 1);
+    assert_eq!(last!(api.replay(one)).succeeded, 1);
     until("one came again, to one route", || sink.len() == 12).await;
     let last = sink.requests().pop().unwrap();
     assert_eq!(
@@ -331,17 +335,26 @@ async fn what_can_not_be_written_down_is_not_done() {
     );
     assert_eq!(pipeline.json(&["routes", "list"])[0]["paused"], false);
     let letter = api
-        .get_dead_letter(v1::GetDeadLetterRequest { id: 1, body: true })
+        .get_dead_letter(v1::GetDeadLetterRequest {
+            id: 1,
+            include_body: true,
+        })
         .await;
     assert!(
         letter.unwrap_err().message().contains("operator.audit"),
         "a body is not shown unseen"
     );
-    api.get_dead_letter(v1::GetDeadLetterRequest { id: 1, body: false })
-        .await
-        .unwrap();
+    api.get_dead_letter(v1::GetDeadLetterRequest {
+        id: 1,
+        include_body: false,
+    })
+    .await
+    .unwrap();
     let body = api
-        .get_quarantined(v1::GetQuarantinedRequest { id: 1, body: true })
+        .get_quarantined(v1::GetQuarantinedRequest {
+            id: 1,
+            include_body: true,
+        })
         .await;
     assert!(body.unwrap_err().message().contains("operator.audit"));
 }
@@ -352,8 +365,8 @@ async fn the_audit_says_what_was_touched_however_much_was_asked_for() {
     let invented = 1000..1400;
     let ids = std::iter::once(2).chain(invented).collect();
     let selection = Some(v1::DeadLetterSelection { ids, filter: None });
-    let tally = last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection }));
-    assert_eq!((tally.done, tally.failed), (1, 400));
+    let counts = last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection }));
+    assert_eq!((counts.succeeded, counts.failed), (1, 400));
     let ended = &pipeline.json(&["audit"])[0];
     assert_eq!(
         (&ended["touched-ids"], &ended["failed-ids"]),
@@ -392,22 +405,28 @@ async fn the_audit_says_what_was_touched_however_much_was_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_read_a_body_is_written_down() {
     let (pipeline, mut api, _sink) = with_letters(1).await;
-    api.get_dead_letter(v1::GetDeadLetterRequest { id: 1, body: false })
-        .await
-        .unwrap();
+    api.get_dead_letter(v1::GetDeadLetterRequest {
+        id: 1,
+        include_body: false,
+    })
+    .await
+    .unwrap();
     assert_eq!(
         pipeline.json(&["audit"]),
         json!([]),
         "without its body it is a look"
     );
     let shown = api
-        .get_dead_letter(v1::GetDeadLetterRequest { id: 1, body: true })
+        .get_dead_letter(v1::GetDeadLetterRequest {
+            id: 1,
+            include_body: true,
+        })
         .await
         .unwrap();
     assert!(
         !shown
             .into_inner()
-            .letter
+            .dead_letter
             .unwrap()
             .event
             .unwrap()
@@ -415,9 +434,12 @@ async fn who_read_a_body_is_written_down() {
             .is_empty()
     );
     assert!(
-        api.get_quarantined(v1::GetQuarantinedRequest { id: 7, body: true })
-            .await
-            .is_err()
+        api.get_quarantined(v1::GetQuarantinedRequest {
+            id: 7,
+            include_body: true
+        })
+        .await
+        .is_err()
     );
     let audit = pipeline.json(&["audit"]);
     let read: Vec<_> = audit

@@ -56,7 +56,7 @@ async fn a_page_of_large_refs_is_cut_in_bytes_and_the_next_goes_on_where_it_ende
             ..Default::default()
         };
         let page = api.list_dead_letters(request).await.unwrap().into_inner();
-        for letter in &page.letters {
+        for letter in &page.dead_letters {
             let listed = &letter
                 .event
                 .as_ref()
@@ -71,7 +71,7 @@ async fn a_page_of_large_refs_is_cut_in_bytes_and_the_next_goes_on_where_it_ende
                 listed.len()
             );
         }
-        ids.extend(page.letters.iter().map(|letter| letter.id));
+        ids.extend(page.dead_letters.iter().map(|letter| letter.id));
         (page_token, pages) = (page.next_page_token, pages + 1);
         if page_token.is_empty() {
             break;

@@ -138,7 +138,7 @@ async fn what_is_exposed_is_what_the_vocabulary_says() {
             && is("fluent_delivery_duration_seconds_count", &all, 3.0)
             && is("fluent_route_dead_letters", &all, 1.0)
             && is("fluent_route_behind", &all, 0.0)
-            && is("fluent_held", &[("store", "quarantine")], 1.0)
+            && is("fluent_pending_review", &[("store", "quarantine")], 1.0)
             && is("fluent_ready", &[], 1.0)
             && is("fluent_key_size", &[("key", "sydney_sandbox")], 1024.0)
             && value(&series, "otel_sdk_processor_span_processed_total", &[]) > Some(0.0)
