@@ -133,13 +133,23 @@ impl GrpcServer {
     ) -> anyhow::Result<()> {
         let (reporter, health) = tonic_health::server::health_reporter();
         shutdown.spawn_detached(report_health(readiness, reporter));
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let reflection_v1 = reflection()
             .build_v1()
             .context("reading our own contract")?;
+        // What most clients of today ask for, as grpcurl and Python's `grpcio-reflection` do.
+        let reflection_v1alpha = reflection()
+            .build_v1alpha()
+            .context("reading our own contract")?;
         let health = health.max_decoding_message_size(MAX_HEALTH_REQUEST);
-        let routes = routes.add_service(health).add_service(reflection);
+        let routes = routes
+            .add_service(health)
+            .add_service(reflection_v1)
+            .add_service(reflection_v1alpha);
         let address = self.address()?;
         let tls = self.tls.is_some();
         let callers = Callers::default();
