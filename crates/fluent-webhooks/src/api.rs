@@ -2,8 +2,10 @@
 //!
 //! Both ways give the same client, so a command need not know whether a server runs.
 
+use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,47 +24,83 @@ use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::StdError;
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
 use crate::cli::CommonArgs;
-use crate::open;
 use crate::test_sender::SettingsTestSender;
+use crate::{connecting, open, output};
 
 type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, StdError>;
 
-/// The operator's API.
-pub(crate) type Api = OperatorClient<Wire>;
+/// The operator's API, and where it works.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    client: OperatorClient<Wire>,
+    place: String,
+}
+
+impl Api {
+    /// Where it works, for questions and results: `at https://host:50051`, or `on the queue
+    /// data/queue.db`.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+impl Deref for Api {
+    type Target = OperatorClient<Wire>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.client
+    }
+}
+
+impl DerefMut for Api {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.client
+    }
+}
 
 /// Longest time for a server on this machine to answer.
 const HERE_WITHIN: Duration = Duration::from_millis(500);
 
+/// Longest time for the server of `--server` to answer a first question.
+const THERE_WITHIN: Duration = Duration::from_secs(10);
+
 /// The server to work at, if it is not the queue that the settings name.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "At a server")]
 pub(crate) struct ServerArgs {
     /// Work at this server's operator API, as https://host:50051, instead of on the
-    /// queue itself
-    #[arg(long, global = true, value_name = "URL")]
-    server: Option<String>,
-    /// A file with the token to show there
-    #[arg(long, global = true, value_name = "FILE", requires = "server")]
-    token: Option<PathBuf>,
-    /// A file with the certificate of who vouches for it, in PEM
-    #[arg(long, global = true, value_name = "FILE", requires = "server")]
-    ca: Option<PathBuf>,
-    /// A file with a certificate of one's own, in PEM
+    /// queue of the settings
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "FLUENT_WEBHOOKS_SERVER"
+    )]
+    pub(crate) server: Option<String>,
+    /// The file with the token to show there
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "FLUENT_WEBHOOKS_TOKEN_FILE"
+    )]
+    pub(crate) token: Option<PathBuf>,
+    /// The certificate, in PEM, of the authority that signed the server's, instead of those that
+    /// this machine trusts
+    #[arg(long, global = true, value_name = "FILE", env = "FLUENT_WEBHOOKS_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A certificate of one's own to show there, in PEM
     #[arg(long, global = true, value_name = "FILE", requires = "key")]
-    certificate: Option<PathBuf>,
-    /// A file with its private key, in PEM
+    pub(crate) certificate: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
     #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
-    key: Option<PathBuf>,
-}
-
-impl ServerArgs {
-    /// True if a server is named.
-    pub(crate) fn is_given(&self) -> bool {
-        self.server.is_some()
-    }
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// Opens the API for a command. `with_index` is for commands that ask for the history of a
@@ -91,7 +129,7 @@ async fn open_with(
     registry: Option<&Registry>,
 ) -> anyhow::Result<Api> {
     if let Some(server) = &common.server.server {
-        return at(server, &common.server);
+        return at(server, &common.server).await;
     }
     let tree = open::tree(&common.config)?;
     if let Some(address) = tree.operator()?.as_ref().and_then(open_to_us)
@@ -123,7 +161,8 @@ async fn open_with(
         inner: operator.service(),
         caller: Caller::local(whoami()),
     };
-    Ok(client(BoxCloneSyncService::new(here.map_err(Into::into))))
+    let wire = BoxCloneSyncService::new(here.map_err(Into::into));
+    Ok(client(wire, open::place(&tree.queue()?)))
 }
 
 /// The address of an operator's API that every user of this machine may call.
@@ -138,7 +177,8 @@ async fn answers(address: SocketAddr) -> Option<Api> {
     let channel = Target::new(&format!("http://{address}"), None)
         .and_then(|target| target.channel())
         .ok()?;
-    let mut api = client(within(channel, None));
+    let place = format!("at http://{address}, a server of this machine");
+    let mut api = client(within(channel, None), place);
     let nothing = v1::GetDeadLetterRequest {
         id: 0,
         include_body: false,
@@ -149,33 +189,69 @@ async fn answers(address: SocketAddr) -> Option<Api> {
     }
 }
 
-fn at(server: &str, args: &ServerArgs) -> anyhow::Result<Api> {
+async fn at(server: &str, args: &ServerArgs) -> anyhow::Result<Api> {
     let identity = args.certificate.clone().zip(args.key.clone());
-    let has_tls = server.starts_with("https://") || args.ca.is_some() || identity.is_some();
+    let has_tls = server.starts_with("https://") || identity.is_some();
     let tls = has_tls.then(|| TlsTarget {
         ca: args.ca.clone(),
         identity,
         name: None,
     });
-    let target = Target::new(server, tls).with_context(|| format!("--server {server}"))?;
+    let target = Target::new(server, tls).with_context(|| format!("server {server}"))?;
     let channel = target
         .channel()
-        .with_context(|| format!("--server {server}"))?;
-    let Some(file) = &args.token else {
-        return Ok(client(within(channel, None)));
+        .with_context(|| format!("server {server}"))?;
+    let authorization = match &args.token {
+        None => None,
+        Some(_) if target.is_exposed() => {
+            bail!("server {server}: expected https://, or anybody on the way could read the token")
+        }
+        Some(file) => Some(read_token(file)?),
     };
-    let token = std::fs::read_to_string(file)
-        .with_context(|| format!("reading token {}", file.display()))?;
-    if target.is_exposed() {
-        bail!("--server {server}: expected https://, or anybody on the way could read the token");
-    }
-    let authorization = grpc::bearer(token.trim_start_matches('\u{feff}').trim())
-        .with_context(|| format!("token {}", file.display()))?;
-    Ok(client(within(channel, Some(authorization))))
+    let wire = within(channel, authorization);
+    ensure_answer(&target, server, args, wire.clone()).await?;
+    Ok(client(wire, format!("at {server}")))
 }
 
-fn client(wire: Wire) -> Api {
-    OperatorClient::new(wire).max_decoding_message_size(MAX_MESSAGE)
+fn read_token(file: &Path) -> anyhow::Result<MetadataValue<Ascii>> {
+    let token = std::fs::read_to_string(file)
+        .with_context(|| format!("reading token {}", file.display()))?;
+    grpc::bearer(token.trim_start_matches('\u{feff}').trim())
+        .with_context(|| format!("token {}", file.display()))
+}
+
+/// Asks the server whether it is well, which everybody may ask. Whatever it says, it is there:
+/// only a failure on the way is one.
+async fn ensure_answer(
+    target: &Target,
+    server: &str,
+    args: &ServerArgs,
+    wire: Wire,
+) -> anyhow::Result<()> {
+    let mut health = HealthClient::new(wire);
+    let question = HealthCheckRequest::default();
+    let status = match timeout(THERE_WITHIN, health.check(question)).await {
+        Ok(Err(status)) if status.source().is_some() => Some(status),
+        Ok(_) => return Ok(()),
+        Err(_) => None,
+    };
+    if let Some(why) = connecting::explain(&target.authority(), server, args).await {
+        bail!(why);
+    }
+    match status {
+        Some(status) => bail!("{server}: {}", output::said(&status)),
+        None => bail!(
+            "{server} does not answer within {} s",
+            THERE_WITHIN.as_secs()
+        ),
+    }
+}
+
+fn client(wire: Wire, place: String) -> Api {
+    Api {
+        client: OperatorClient::new(wire).max_decoding_message_size(MAX_MESSAGE),
+        place,
+    }
 }
 
 fn within(channel: tonic::transport::Channel, authorization: Option<MetadataValue<Ascii>>) -> Wire {

@@ -6,13 +6,13 @@ mod documented;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use dispatch::Registry;
 use process::Shutdown;
 
 use crate::api::ServerArgs;
 use crate::commands::letters::LetterChoice;
-use crate::{commands, demo, output, serve};
+use crate::{commands, demo, local_commands, output, serve};
 
 /// Receives Fluent Commerce's webhooks, verifies them, makes them durable, and
 /// delivers each to the systems that need it.
@@ -66,6 +66,8 @@ enum Command {
     },
     /// Write a settings file to begin with
     Init(commands::init::Args),
+    /// Make certificates for the operator's API: an authority, the server's, and a caller's
+    Certificate(commands::certificate::Args),
     /// Say which key signed a webhook, or why none did
     Verify {
         #[command(flatten)]
@@ -229,6 +231,7 @@ impl Cli {
                 ..
             } => process::run(|_| commands::changes::run(common)),
             Command::Init(args) => process::code(commands::init::run(&args, registry)),
+            Command::Certificate(args) => process::code(commands::certificate::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
             Command::Events { common, command } => {
                 process::run(|shutdown| commands::events::run(common, command, shutdown))
@@ -272,7 +275,7 @@ impl Cli {
                 let mut script = Vec::new();
                 clap_complete::generate(
                     shell,
-                    &mut Self::command(),
+                    &mut local_commands::command_line(),
                     "fluent-webhooks",
                     &mut script,
                 );

@@ -15,6 +15,9 @@ mod cli;
 mod serve;
 
 mod api;
+mod connecting;
+mod json;
+mod local_commands;
 mod progress;
 mod reconciling;
 mod sample_event;
@@ -29,7 +32,6 @@ mod stage;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use dispatch::Registry;
 
 pub use dispatch;
@@ -44,7 +46,10 @@ pub fn registry() -> Registry {
 /// Exit codes: 0 done, 1 failed, 2 usage, 78 settings.
 pub fn main(registry: Registry) -> ExitCode {
     private_files::set_umask();
-    cli::Cli::parse().run(&registry)
+    match local_commands::parse() {
+        Ok(cli) => cli.run(&registry),
+        Err(code) => code,
+    }
 }
 
 /// Runs the reconciler as a process of its own.

@@ -10,11 +10,21 @@ use event_model::SystemClock;
 use operator::{Operator, ReadSettings};
 use process::Shutdown;
 use queue::Stores;
-use settings::SettingsTree;
+use settings::{QueueSettings, SettingsTree};
 
 /// Reads the settings, with what the environment overrides.
 pub(crate) fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
     process::tree(config)
+}
+
+/// Where commands work that open this queue themselves, for questions and results.
+pub(crate) fn place(queue: &QueueSettings) -> String {
+    match queue {
+        QueueSettings::Embedded(embedded) => format!("on the queue {}", embedded.path.display()),
+        QueueSettings::JetStream(cluster) => {
+            format!("on the queue of {}", cluster.servers.join(", "))
+        }
+    }
 }
 
 /// Opens the stores of the queue, beside the processes that serve it.

@@ -1,20 +1,22 @@
 //! The output of commands, for people and for programs.
 #![expect(clippy::print_stdout, reason = "the one place that prints")]
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-
-use std::error::Error;
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use comfy_table::{ContentArrangement, Table, presets};
-use queue::Position;
+use event_model::Timestamp;
+use proto::v1;
 use serde::Serialize;
 pub(crate) use telemetry::plain;
 use telemetry::{ErrorChain, is_unsafe};
 use tonic::{Code, Response, Status};
 
 use crate::cli::CommonArgs;
+use crate::json::BulkResult;
 
 /// Prints one line. A terminal obeys nothing in it but our colours.
 pub(crate) fn line(text: impl AsRef<str>) {
@@ -87,13 +89,6 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A position of the contract as JSON: `1234`, or `3:1234` in shard 3. A number that is no
-/// position, as it is larger than any sequence, is shown as it is.
-pub(crate) fn position(packed: u64) -> String {
-    Position::from_packed(packed)
-        .map_or_else(|_| packed.to_string(), |position| position.to_string())
-}
-
 /// JSON in which a terminal obeys nothing. Unsafe characters are only within strings, where their
 /// escapes mean the same.
 fn escaped(json: &str) -> String {
@@ -109,6 +104,12 @@ fn escaped(json: &str) -> String {
     made
 }
 
+/// The width of tables where there is no terminal.
+const WIDTH_ELSEWHERE: u16 = 120;
+
+/// The least width of tables: below it columns have a few characters each.
+const NARROWEST: u16 = 40;
+
 /// Most characters in a cell of a table. A ref may have two million; `--json` has all of it.
 const WIDEST_CELL: usize = 200;
 
@@ -122,7 +123,21 @@ fn cell(text: &str) -> String {
     }
 }
 
-/// Prints a table, or `nothing` if it has no rows.
+/// The width of tables: that of the terminal, or what `COLUMNS` says.
+fn width() -> u16 {
+    let of_terminal = rustix::termios::tcgetwinsize(io::stdout())
+        .ok()
+        .map(|size| size.ws_col);
+    let columns = std::env::var_os("COLUMNS");
+    let asked = columns.and_then(|columns| columns.to_str()?.parse().ok());
+    asked
+        .or(of_terminal)
+        .filter(|width| *width > 0)
+        .map_or(WIDTH_ELSEWHERE, |width: u16| width.max(NARROWEST))
+}
+
+/// Prints a table, or `nothing` if it has no rows. A text that is wider than its column goes on
+/// in the next line.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     if rows.is_empty() {
         return line(nothing);
@@ -130,20 +145,35 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width());
     table.set_header(header.to_vec());
     table.add_rows(rows.iter().map(|row| row.iter().map(|text| cell(text))));
     print(format_args!("{table}"));
 }
 
-/// Asks before a change to many items.
+/// Prints a name and its text on each line; what is empty is left out.
+pub(crate) fn fields(fields: &[(&str, String)]) {
+    for (name, text) in fields.iter().filter(|(_, text)| !text.is_empty()) {
+        line(format!("{name:<13} {}", plain(text)));
+    }
+}
+
+/// Prints one line to standard error, beside what the command prints.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(anstream::stderr(), "note: {}", shown(text));
+}
+
+/// Asks before a change to many items: `what`, without a question mark, and the place at which
+/// it would be done.
 ///
 /// # Errors
 /// If the answer is not yes, or there is no terminal and `--yes` was not given.
-pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
+pub(crate) fn confirm(what: &str, place: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
+    let question = shown(&format!("{what}, {place}?"));
     if !io::stdin().is_terminal() {
         bail!("{question} Say `--yes` to do it without being asked");
     }
@@ -158,12 +188,17 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Prints the number of items that were changed.
-pub(crate) fn done(common: &CommonArgs, what: &str, count: usize) -> anyhow::Result<()> {
+/// Prints that one item was changed, and where.
+pub(crate) fn done(common: &CommonArgs, action: &str, place: &str) -> anyhow::Result<()> {
     if common.json {
-        return json(&serde_json::json!({what: count}));
+        let one = v1::BulkProgress {
+            succeeded: 1,
+            total: 1,
+            ..v1::BulkProgress::default()
+        };
+        return json(&BulkResult::new(action, &one));
     }
-    line(format!("{count} {what}"));
+    line(format!("1 {action}, {place}"));
     Ok(())
 }
 
@@ -205,18 +240,28 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text as JSON, or null if it is empty.
-pub(crate) fn or_null(text: &str) -> serde_json::Value {
-    if text.is_empty() {
-        serde_json::Value::Null
-    } else {
-        text.into()
+/// A time for people: UTC, to the millisecond.
+pub(crate) fn time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// A time for people in a table: UTC, and how long ago it was.
+pub(crate) fn time_and_age(at: Timestamp, now: Timestamp) -> String {
+    let past = now.duration_since(at);
+    match Duration::try_from(past) {
+        Ok(past) => format!("{at:.0} ({} ago)", in_words(past)),
+        Err(_) => format!("{at:.0}"),
     }
 }
 
-/// A time for people: UTC, to the millisecond.
-pub(crate) fn time(at: event_model::Timestamp) -> String {
-    format!("{at:.3}")
+/// A length of time in its largest unit.
+pub(crate) fn in_words(length: Duration) -> String {
+    match length.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 3600..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 #[cfg(test)]
@@ -235,14 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn json_has_positions_as_strings() {
-        assert_eq!(position(1234), "1234");
-        assert_eq!(position(3 << 56 | 1234), "3:1234");
-        assert_eq!(
-            position(u64::MAX),
-            u64::MAX.to_string(),
-            "another server's, and no position"
-        );
+    fn a_time_in_a_table_says_how_long_ago_it_was() {
+        let at: Timestamp = "2026-11-29T08:00:00.123Z".parse().unwrap();
+        let age = |seconds| time_and_age(at, at + Duration::from_secs(seconds));
+        assert_eq!(age(59), "2026-11-29T08:00:00Z (59 s ago)");
+        assert_eq!(age(180), "2026-11-29T08:00:00Z (3 min ago)");
+        assert_eq!(age(47 * 3600), "2026-11-29T08:00:00Z (47 h ago)");
+        assert_eq!(age(72 * 3600), "2026-11-29T08:00:00Z (3 days ago)");
+        let before = at - Duration::from_secs(1);
+        assert_eq!(time_and_age(at, before), "2026-11-29T08:00:00Z");
     }
 
     #[test]

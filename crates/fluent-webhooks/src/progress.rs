@@ -8,6 +8,7 @@ use proto::v1;
 use tonic::{Response, Status, Streaming};
 
 use crate::cli::CommonArgs;
+use crate::json::BulkResult;
 use crate::output;
 
 /// A message in the stream of answers of a long call.
@@ -77,23 +78,19 @@ pub(crate) fn ended(
     common: &CommonArgs,
     counts: &v1::BulkProgress,
     what: &str,
+    place: &str,
     hint: &str,
 ) -> anyhow::Result<()> {
     if common.json {
-        let mut ended = serde_json::json!({
-            what: counts.succeeded, "failed": counts.failed, "skipped": counts.skipped,
-        });
-        if counts.unknown > 0 {
-            ended["unknown"] = counts.unknown.into();
-        }
-        output::json(&ended)?;
+        output::json(&BulkResult::new(what, counts))?;
     } else {
         let skipped = if counts.skipped > 0 {
             format!(", {} left out", counts.skipped)
         } else {
             String::new()
         };
-        output::line(format!("{} {what}{skipped}{hint}", counts.succeeded));
+        let succeeded = counts.succeeded;
+        output::line(format!("{succeeded} {what}{skipped}, {place}{hint}"));
     }
     if counts.failed > 0 {
         bail!(

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use event_model::{Clock, SystemClock, Timestamp};
 
+use crate::output;
+
 /// A time from an argument: `2h` for two hours ago, or RFC 3339.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimeArg(Timestamp);
@@ -47,8 +49,10 @@ pub(crate) fn text(at: Option<&proto::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
-/// The time for programs.
-pub(crate) fn json(at: Option<&proto::Timestamp>) -> serde_json::Value {
+/// The time in a table, with how long ago it was.
+pub(crate) fn and_age(at: Option<&proto::Timestamp>) -> String {
+    let now = SystemClock.now();
     at.and_then(grpc::timestamp_of)
-        .map_or(serde_json::Value::Null, |at| at.to_string().into())
+        .map(|at| output::time_and_age(at, now))
+        .unwrap_or_default()
 }

@@ -2,12 +2,19 @@
 
 use event_model::Event;
 use proto::v1;
-use queue::{EventStory, QueueError, StoryState, StoryStep};
+use queue::{EventStory, QueueError, StoryState, StoryStep, UNROUTED};
 use settings::RouteSettings;
 use telemetry::ErrorChain;
 use tonic::Status;
 
 use crate::{Operator, failure, pages};
+
+/// The state of a route that has not come to an event, and of one that will not take it.
+const NOT_REACHED: &str = "not-reached";
+const NOT_WANTED: &str = "not-wanted";
+
+/// Most events of one answer that are matched with the routes that have not come to them.
+const MATCHED_AT_ONCE: usize = 20;
 
 /// Most events that are compared for one Fluent id.
 const SAME_IDS_SHOWN: usize = 20;
@@ -36,9 +43,39 @@ impl Operator {
             matches: matches.clone(),
             ..story(it, others)
         });
-        Ok(v1::ShowEventsResponse {
-            events: pages::fitting(told),
-        })
+        let mut events = pages::fitting(told);
+        for event in events.iter_mut().take(MATCHED_AT_ONCE) {
+            self.mark_not_wanted(event).await;
+        }
+        Ok(v1::ShowEventsResponse { events })
+    }
+
+    /// Marks the routes that have not come to the event yet, and will not take it. What can't be
+    /// found out stays as it is.
+    async fn mark_not_wanted(&self, story: &mut v1::EventHistory) {
+        if !story.outcomes.iter().any(is_not_reached) {
+            return;
+        }
+        let Ok(Some(event)) = self.stores().history().event(&story.id).await else {
+            return;
+        };
+        let Some(routes) = self.settings().ok().and_then(|tree| tree.routes(None).ok()) else {
+            return;
+        };
+        let takes = |route: &RouteSettings| match route.terms.mismatches(&event) {
+            Ok(misses) => misses.is_empty(),
+            Err(_) => true,
+        };
+        let is_taken = routes.0.iter().any(takes);
+        for outcome in story.outcomes.iter_mut().filter(|it| is_not_reached(it)) {
+            let is_wanted = match routes.0.iter().find(|it| it.name == outcome.route) {
+                Some(route) => takes(route),
+                None => outcome.route != UNROUTED || !is_taken,
+            };
+            if !is_wanted {
+                NOT_WANTED.clone_into(&mut outcome.state);
+            }
+        }
     }
 
     /// Whether each route of the settings takes the event of a single story. Nothing if its body
@@ -180,6 +217,10 @@ fn route_match(route: &RouteSettings, event: &Event) -> v1::RouteMatch {
     }
 }
 
+fn is_not_reached(outcome: &v1::RouteOutcome) -> bool {
+    outcome.state == NOT_REACHED
+}
+
 fn none(reference: &str) -> Status {
     Status::not_found(format!(
         "no event of `{reference}` is kept; was it refused, or is it older than the retention?"
@@ -268,7 +309,7 @@ fn outcome(state: &StoryState) -> v1::RouteOutcome {
     match state {
         StoryState::Done { route } => stands(route, "done"),
         StoryState::InFlight { route } => stands(route, "in-flight"),
-        StoryState::NotReached { route } => stands(route, "not-reached"),
+        StoryState::NotReached { route } => stands(route, NOT_REACHED),
         StoryState::Unknown { route } => stands(route, "unknown"),
         StoryState::Waiting { route, due } => v1::RouteOutcome {
             due_at: Some(grpc::timestamp(*due)),

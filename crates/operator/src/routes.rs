@@ -202,7 +202,7 @@ fn summary(route: &RouteState) -> String {
         (true, ..) => paused_in_words(route.pause.as_ref()),
         _ if route.name == UNROUTED => "keeps what no other route matches".to_owned(),
         (_, true, _) => "nobody runs it".to_owned(),
-        (.., Some(until)) => format!("fails: left alone until {until:.3}{}", of(open.len())),
+        (.., Some(until)) => format!("fails: left alone until {until:.0}{}", of(open.len())),
         _ if half_open > 0 => format!("fails: asking again{}", of(half_open)),
         _ if throttled > 0 => format!("held to its rate{}", of(throttled)),
         _ => DELIVERING.to_owned(),

@@ -470,7 +470,7 @@ fn described(selection: &LetterSelection) -> Value {
         LetterSelection::Ids(ids) => named_ids(ids),
         LetterSelection::All(query) => json!({
             "route": query.route,
-            "not-route": query.not_route,
+            "notRoute": query.not_route,
             "ref": query.reference,
             "event": query.event,
             "account": query.account,

@@ -154,7 +154,8 @@ fn meaning(outcome: &v1::RouteOutcome, matching: Option<&v1::RouteMatch>) -> Mar
                 a href=(format!("/dead-letters/{}", outcome.dead_letter_id)) { "dead letter " (outcome.dead_letter_id) }
                 ": " (shown(&outcome.reason))
             },
-                        "not-reached" if is_passed_over => "it is not for this route",
+            "not-wanted" => "it is not for this route",
+            "not-reached" if is_passed_over => "it is not for this route",
             "not-reached" => "the route has not come to it, or does not take it",
             _ => "what became of it is no longer kept",
         }

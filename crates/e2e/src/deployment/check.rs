@@ -109,7 +109,7 @@ fn attempts(sink: &Sink, counts: &HashMap<String, usize>) -> BTreeMap<String, us
 async fn rest(deployment: &Deployment) {
     let began = Instant::now();
     let is_at_rest = |route: &Value| {
-        ["behind", "waiting", "in-flight"]
+        ["behind", "waiting", "inFlight"]
             .iter()
             .all(|count| route[count] == 0)
     };

@@ -44,7 +44,7 @@ async fn a_dead_letter_is_found_shown_and_sent_again() {
     );
     until("it arrived again", || sink.counts()[&id] == 2).await;
     until("it is done", || {
-        pipeline.json(&["events", "show", "HD_1"])[0]["states"][0]["state"] == "done"
+        pipeline.json(&["events", "show", "HD_1"])[0]["outcomes"][0]["state"] == "done"
     })
     .await;
 
@@ -114,12 +114,12 @@ async fn a_redriven_body_is_verified_again_and_delivered() {
         "{forged:?}"
     );
     assert_eq!(
-        pipeline.json(&["quarantine", "redrive", &number(0)])["published"],
+        pipeline.json(&["quarantine", "redrive", &number(0)])["succeeded"],
         1
     );
     until("it arrived", || sink.len() == 1).await;
     assert_eq!(
-        pipeline.json(&["quarantine", "discard", &number(1), "--yes"])["removed"],
+        pipeline.json(&["quarantine", "discard", &number(1), "--yes"])["succeeded"],
         1
     );
     assert_eq!(pipeline.json(&["quarantine", "list"]), json!([]));
@@ -153,7 +153,7 @@ async fn a_route_that_left_the_settings_can_be_forgotten() {
     pipeline.write_settings(&sink.route("new", "match: {}"));
     // Forgotten while still in use: the others go on.
     assert_eq!(
-        pipeline.json(&["routes", "forget", "old", "--yes"])["forgotten"],
+        pipeline.json(&["routes", "forget", "old", "--yes"])["succeeded"],
         1
     );
     pipeline.accept(&signed("E", "F_2")).await;

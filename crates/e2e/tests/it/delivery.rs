@@ -216,7 +216,7 @@ async fn a_panic_and_a_hang_are_failures_like_others() {
         );
     }
     let story = pipeline.json(&["events", "show", "PANIC_1"]);
-    let outcomes: Vec<_> = story[0]["steps"]
+    let outcomes: Vec<_> = story[0]["attempts"]
         .as_array()
         .unwrap()
         .iter()
@@ -229,5 +229,5 @@ async fn a_panic_and_a_hang_are_failures_like_others() {
         "where, and not what: {log}"
     );
     let good = pipeline.json(&["events", "show", "GOOD_1"]);
-    assert_eq!(good[0]["states"][0]["state"], "done");
+    assert_eq!(good[0]["outcomes"][0]["state"], "done");
 }

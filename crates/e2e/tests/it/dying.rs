@@ -105,7 +105,7 @@ async fn only_what_killed_the_process_alone_is_buried() {
     .await;
     let is_done = |number: usize| {
         let story = pipeline.json(&["events", "show", &format!("GOOD_{number}")]);
-        story[0]["states"][0]["state"] == "done"
+        story[0]["outcomes"][0]["state"] == "done"
     };
     until("the others are done", || (0..6).all(is_done)).await;
     let letters = pipeline.json(&["dead-letters", "list"]);
@@ -117,7 +117,7 @@ async fn only_what_killed_the_process_alone_is_buried() {
         .collect();
     assert_eq!(buried, [("ORDER/ABORT_1".into(), "crash".into())]);
     let deaths = pipeline.json(&["events", "show", "ABORT_1"]);
-    let outcomes: Vec<_> = deaths[0]["steps"]
+    let outcomes: Vec<_> = deaths[0]["attempts"]
         .as_array()
         .unwrap()
         .iter()

@@ -264,7 +264,7 @@ async fn statuses_mean_what_the_settings_say_and_an_excerpt_is_kept_when_asked_f
     assert!(!pipeline.log().contains("no  such"), "never logged");
     for reference in ["DONE", "AGAIN"] {
         let is_done =
-            || pipeline.json(&["events", "show", reference])[0]["states"][0]["state"] == "done";
+            || pipeline.json(&["events", "show", reference])[0]["outcomes"][0]["state"] == "done";
         until("it is done", is_done).await;
     }
     assert_eq!(

@@ -25,6 +25,8 @@ mod grpc;
 mod how_to;
 mod http;
 mod in_a_browser;
+mod json;
+mod local_commands;
 mod matching;
 mod memory;
 mod observed;

@@ -110,7 +110,7 @@ async fn a_redrive_asks_a_mended_expression_and_hears_its_no() {
             .status
             .success()
     );
-    let told = |id: &str| pipeline.json(&["events", "show", id])[0]["steps"].to_string();
+    let told = |id: &str| pipeline.json(&["events", "show", id])[0]["attempts"].to_string();
     until("both are done", || {
         told(&wanted).contains("done") && told(&other).contains("done")
     })

@@ -45,7 +45,7 @@ async fn an_event_is_found_by_any_of_its_names_and_its_body_is_what_was_signed()
         .to_owned();
     for name in [&*own, &*id, &id[..8], "BODY_1"] {
         let found = pipeline.json(&["events", "show", name]);
-        assert_eq!(found[0]["id"], id, "{name}: {found}");
+        assert_eq!(found[0]["eventId"], id, "{name}: {found}");
         let body = pipeline.command(&["events", "body", name]);
         assert_eq!(body.stdout, sent.body.to_vec(), "{name}: {body:?}");
     }

@@ -37,7 +37,7 @@ fn route(name: &str, address: &str) -> String {
 
 /// How the attempts of `route` at the only event ended.
 fn outcomes(story: &Value, route: &str) -> Vec<String> {
-    let steps = story[0]["steps"]
+    let steps = story[0]["attempts"]
         .as_array()
         .unwrap()
         .iter()

@@ -109,7 +109,7 @@ async fn one_event_that_fails_for_ever_delays_no_other() {
 
 fn state(found: &Value, route: &str) -> bool {
     let routes = found.as_array().unwrap();
-    routes.iter().find(|state| state["name"] == route).unwrap()["paused"]
+    routes.iter().find(|state| state["route"] == route).unwrap()["paused"]
         .as_bool()
         .unwrap()
 }
@@ -186,16 +186,11 @@ async fn on_a_cluster_the_operator_pauses_every_dispatcher() {
 
 fn working(found: &Value, route: &str) -> Vec<(Value, Value)> {
     let routes = found.as_array().unwrap();
-    let state = routes.iter().find(|state| state["name"] == route).unwrap();
-    let working = state["working"].as_array().unwrap();
+    let state = routes.iter().find(|state| state["route"] == route).unwrap();
+    let working = state["processes"].as_array().unwrap();
     working
         .iter()
-        .map(|working| {
-            (
-                working["breaker"]["state"].clone(),
-                working["throttled"].clone(),
-            )
-        })
+        .map(|working| (working["breaker"].clone(), working["throttled"].clone()))
         .collect()
 }
 

@@ -21,7 +21,7 @@ fn made_anew(first: &SignedBody) -> SignedBody {
 }
 
 fn is_skipped(story: &Value, route: &str, other: &str) -> bool {
-    let steps = story["steps"].as_array().unwrap();
+    let steps = story["attempts"].as_array().unwrap();
     let says = format!("skipped: event {other} ");
     steps.iter().any(|step| {
         step["route"] == route
@@ -58,11 +58,11 @@ async fn two_bodies_of_one_event_are_counted_and_shown_and_a_route_may_have_one_
 
     for (event, other) in [(&one_id, &again), (&again, &one_id)] {
         let story = &pipeline.json(&["events", "show", event])[0];
-        assert_eq!(story["same-id"][0]["id"], **other, "{story}");
-        assert_eq!(story["same-id"].as_array().map(Vec::len), Some(1));
+        assert_eq!(story["sameId"][0]["eventId"], **other, "{story}");
+        assert_eq!(story["sameId"].as_array().map(Vec::len), Some(1));
     }
     let stories = pipeline.json(&["events", "show", "TOLD_TWICE"]);
-    assert_eq!(stories[0]["same-id"][0]["id"], one_id, "{stories}");
+    assert_eq!(stories[0]["sameId"][0]["eventId"], one_id, "{stories}");
     let text = pipeline.command(&["events", "show", &one_id]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(
@@ -91,7 +91,7 @@ async fn two_bodies_of_one_event_are_counted_and_shown_and_a_route_may_have_one_
     assert_eq!(answer.body["duplicate"], true);
     let replayed = pipeline.json(&["replay", "--route", "one", "--from", "1h", "--yes"]);
     assert_eq!(
-        replayed["replayed"], 0,
+        replayed["succeeded"], 0,
         "the route is done with both: {replayed}"
     );
     pipeline.json(&[

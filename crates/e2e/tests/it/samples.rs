@@ -113,7 +113,7 @@ async fn a_warehouse_gets_requests_and_may_know_them_already() {
         })
     );
     assert!(request.header("authorization").starts_with("Basic "));
-    let done = || pipeline.json(&["events", "show", fulfilment])[0]["states"][0]["state"].clone();
+    let done = || pipeline.json(&["events", "show", fulfilment])[0]["outcomes"][0]["state"].clone();
     until("409 is done", || done() == "done").await;
 }
 

@@ -2,10 +2,10 @@
 
 use process::Shutdown;
 use proto::v1;
-use serde_json::json;
 
 use crate::api;
 use crate::cli::CommonArgs;
+use crate::json::AuditEntry;
 use crate::{output, when};
 
 /// Longest text of a cell, in characters.
@@ -18,26 +18,12 @@ pub(crate) async fn run(common: CommonArgs, limit: u32, shutdown: Shutdown) -> a
         .await;
     let entries = output::answered(answer)?.entries;
     if common.json {
-        let describe = |entry: &v1::AuditEntry| {
-            let request: serde_json::Value =
-                serde_json::from_str(&entry.request).unwrap_or_default();
-            json!({
-                "at": when::json(entry.occurred_at.as_ref()),
-                "who": entry.actor,
-                "action": entry.action,
-                "request": request,
-                "touched": entry.affected,
-                "failed": entry.failed,
-                "touched-ids": output::or_null(&entry.affected_ids),
-                "failed-ids": output::or_null(&entry.failed_ids),
-                "outcome": entry.outcome,
-            })
-        };
-        return output::json(&entries.iter().map(describe).collect::<Vec<_>>());
+        let entries: Vec<_> = entries.iter().map(AuditEntry::from).collect();
+        return output::json(&entries);
     }
     let row = |entry: &v1::AuditEntry| {
         vec![
-            when::text(entry.occurred_at.as_ref()),
+            when::and_age(entry.occurred_at.as_ref()),
             entry.actor.clone(),
             entry.action.clone(),
             entry.affected.to_string(),

@@ -25,11 +25,6 @@ struct Backup {
 }
 
 pub(crate) fn run(common: &CommonArgs, to: &Path) -> anyhow::Result<()> {
-    if common.server.is_given() {
-        bail!(
-            "this copies files of this machine, and does nothing at a server: leave out --server"
-        );
-    }
     let tree = open::tree(&common.config)?;
     let is_new = make_folder(to)?;
     let copied = copy(&tree, to);

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use queue::{RouteFilter, RouteState, StartPosition, UNROUTED};
-use serde::Serialize;
 use settings::RouteSettings;
 
 use crate::cli::CommonArgs;
+use crate::json::RouteChange;
 use crate::{open, output};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     /// The queue does not know the route yet.
     New,
@@ -21,7 +20,7 @@ enum Change {
     Same,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Finding {
     route: String,
     change: Change,
@@ -33,6 +32,29 @@ struct Finding {
     means: &'static str,
 }
 
+impl Change {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Orphaned => "orphaned",
+            Self::Rematched => "rematched",
+            Self::Same => "same",
+        }
+    }
+}
+
+impl Finding {
+    fn as_json(&self) -> RouteChange {
+        RouteChange {
+            route: self.route.clone(),
+            change: self.change.as_str().to_owned(),
+            events: self.events,
+            begun: self.begun,
+            means: self.means.to_owned(),
+        }
+    }
+}
+
 pub(crate) async fn run(common: CommonArgs) -> anyhow::Result<()> {
     // The dispatchers do not matter here, only the matches: the routes are read without a
     // registry.
@@ -40,7 +62,8 @@ pub(crate) async fn run(common: CommonArgs) -> anyhow::Result<()> {
     let known = open::stores(&common.config).await?.routes().await?;
     let findings = compare(&routes.0, known);
     if common.json {
-        return output::json(&findings);
+        let changes: Vec<_> = findings.iter().map(Finding::as_json).collect();
+        return output::json(&changes);
     }
     let row = |finding: &Finding| {
         vec![

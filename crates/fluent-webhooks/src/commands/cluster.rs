@@ -8,10 +8,10 @@ use queue::{ServerState, StoresHealth};
 use queues::cluster::{
     Cluster, ClusterReport, ROUTE_PORT, RouteAccess, RoutePort, StreamReport, StreamState,
 };
-use serde_json::{Value, json};
 use settings::QueueSettings;
 
 use crate::cli::CommonArgs;
+use crate::json::{ClusterState, ClusterStream, RoutePortState, Server, UtcTime};
 use crate::{open, output};
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -227,24 +227,37 @@ fn as_json(
     report: &ClusterReport,
     health: &StoresHealth,
     route_ports: Option<&[RoutePort]>,
-) -> Value {
-    let servers = health.servers.iter().map(|server| {
-        let (state, more) = server_in_words(&server.state);
-        json!({ "name": server.name, "state": state, "detail": more })
+) -> ClusterState {
+    let servers = health.servers.iter().map(|server| Server {
+        name: server.name.clone(),
+        state: server_in_words(&server.state).0.to_owned(),
     });
     let streams = report.streams.iter().map(|stream| {
         let (state, differs) = in_words(stream);
-        json!({"name": stream.name.as_str(), "state": state, "messages": stream.messages, "bytes": stream.bytes, "differs": differs})
+        ClusterStream {
+            name: stream.name.to_string(),
+            state: state.to_owned(),
+            messages: stream.messages,
+            bytes: stream.bytes,
+            differs: Some(differs).filter(|differs| !differs.is_empty()),
+        }
     });
-    let mut found = json!({"server": report.server, "good": report.is_good(), "streams": streams.collect::<Vec<_>>(), "servers": servers.collect::<Vec<_>>()});
-    if let Some(route_ports) = route_ports {
-        found["route_ports"] = route_ports.iter().map(port_as_json).collect();
+    ClusterState {
+        server: report.server.clone(),
+        good: report.is_good(),
+        streams: streams.collect(),
+        servers: servers.collect(),
+        route_ports: route_ports.map(|ports| ports.iter().map(port_as_json).collect()),
     }
-    found
 }
 
-fn port_as_json(port: &RoutePort) -> Value {
+fn port_as_json(port: &RoutePort) -> RoutePortState {
     let (state, _, detail) = access_in_words(port.access);
-    let ends_at = port.certificate_ends_at;
-    json!({ "server": port.server, "address": port.address, "state": state, "detail": detail, "certificate_ends_at": ends_at })
+    RoutePortState {
+        server: port.server.clone(),
+        address: port.address.clone(),
+        state: state.to_owned(),
+        detail: Some(detail.to_owned()).filter(|detail| !detail.is_empty()),
+        certificate_ends_at: port.certificate_ends_at.map(UtcTime::from),
+    }
 }

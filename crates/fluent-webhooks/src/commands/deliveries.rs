@@ -1,14 +1,15 @@
 //! Attempts that have ended, in the past (`deliveries`) and as they end (`tail`).
 
 use anyhow::bail;
+use event_model::{Clock, SystemClock, Timestamp};
 use owo_colors::OwoColorize;
 use process::Shutdown;
 use proto::v1;
-use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::api;
 use crate::cli::CommonArgs;
+use crate::json::{Attempt, Retried};
 use crate::output;
 use crate::when::{self, TimeArg};
 
@@ -53,7 +54,10 @@ async fn retry(
     };
     let retried = output::answered(api.retry_delivery(request).await)?;
     if common.json {
-        return output::json(&json!({ "id": retried.event_id, "routes": retried.routes }));
+        return output::json(&Retried {
+            event_id: retried.event_id,
+            routes: retried.routes,
+        });
     }
     match retried.routes.is_empty() {
         true => output::line("it became due by itself meanwhile"),
@@ -136,7 +140,7 @@ async fn list(common: CommonArgs, args: ListArgs, shutdown: Shutdown) -> anyhow:
     }
     attempts.truncate(args.limit);
     if common.json {
-        return output::json(&attempts.iter().map(describe).collect::<Vec<_>>());
+        return output::json(&attempts.iter().map(Attempt::from).collect::<Vec<_>>());
     }
     let header = [
         "ended", "route", "event", "entity", "attempt", "outcome", "took", "why",
@@ -151,7 +155,7 @@ async fn list(common: CommonArgs, args: ListArgs, shutdown: Shutdown) -> anyhow:
 
 fn row(attempt: &v1::Attempt) -> Vec<String> {
     vec![
-        ended(attempt),
+        ended_and_age(attempt),
         attempt.route.clone(),
         output::plain(&attempt.event),
         output::plain(&attempt.entity),
@@ -192,7 +196,7 @@ pub(crate) async fn tail(
 
 fn tell(common: &CommonArgs, attempt: &v1::Attempt) -> anyhow::Result<()> {
     if common.json {
-        return output::json_line(&describe(attempt));
+        return output::json_line(&Attempt::from(attempt));
     }
     let detail = if attempt.detail.is_empty() {
         String::new()
@@ -200,26 +204,36 @@ fn tell(common: &CommonArgs, attempt: &v1::Attempt) -> anyhow::Result<()> {
         format!(": {}", output::plain(&attempt.detail))
     };
     output::line(format!(
-        "{}  {}  {}  {}  {} in {}{detail}",
+        "{}  {}  {}  {}  {}{}{detail}",
         ended(attempt),
         attempt.route.bold(),
         output::plain(&attempt.event),
         output::plain(&attempt.entity),
         outcome(attempt),
-        took(attempt),
+        in_time(attempt),
     ));
     Ok(())
 }
 
 fn ended(attempt: &v1::Attempt) -> String {
+    ended_at(attempt).map(output::time).unwrap_or_default()
+}
+
+fn ended_and_age(attempt: &v1::Attempt) -> String {
+    let now = SystemClock.now();
+    ended_at(attempt)
+        .map(|at| output::time_and_age(at, now))
+        .unwrap_or_default()
+}
+
+fn ended_at(attempt: &v1::Attempt) -> Option<Timestamp> {
     let started = attempt.started_at.as_ref().and_then(grpc::timestamp_of);
     let took = attempt
         .duration
         .as_ref()
         .and_then(grpc::duration_of)
         .unwrap_or_default();
-    let ended = started.and_then(|started| started.checked_add(took).ok());
-    ended.map(output::time).unwrap_or_default()
+    started.and_then(|started| started.checked_add(took).ok())
 }
 
 fn number(attempt: &v1::Attempt) -> String {
@@ -240,39 +254,24 @@ pub(crate) fn outcome(attempt: &v1::Attempt) -> String {
     }
 }
 
+/// The time that an attempt took, after ` in `; nothing if no destination was asked.
+pub(crate) fn in_time(attempt: &v1::Attempt) -> String {
+    match took(attempt).as_str() {
+        "" => String::new(),
+        took => format!(" in {took}"),
+    }
+}
+
+/// The time that an attempt took; nothing if no destination was asked.
 pub(crate) fn took(attempt: &v1::Attempt) -> String {
     let took = attempt
         .duration
         .as_ref()
         .and_then(grpc::duration_of)
         .unwrap_or_default();
-    format!("{took:.1?}")
-}
-
-fn describe(attempt: &v1::Attempt) -> Value {
-    let mut described = step(attempt);
-    described["eventId"] = attempt.event_id.clone().into();
-    described["event"] = attempt.event.clone().into();
-    described["account"] = attempt.account.clone().into();
-    described["entity"] = output::or_null(&attempt.entity);
-    described
-}
-
-/// An attempt without its event, which the output has elsewhere.
-pub(crate) fn step(attempt: &v1::Attempt) -> Value {
-    let took = attempt
-        .duration
-        .as_ref()
-        .and_then(grpc::duration_of)
-        .unwrap_or_default();
-    json!({
-        "route": attempt.route,
-        "redrive": attempt.redrive,
-        "attempt": attempt.attempt,
-        "started_at": when::json(attempt.started_at.as_ref()),
-        "took": { "secs": took.as_secs(), "nanos": took.subsec_nanos() },
-        "outcome": attempt.outcome,
-        "status": attempt.status,
-        "detail": output::or_null(&attempt.detail),
-    })
+    if took.is_zero() {
+        String::new()
+    } else {
+        format!("{took:.1?}")
+    }
 }

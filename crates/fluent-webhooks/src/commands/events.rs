@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use owo_colors::OwoColorize;
 use process::Shutdown;
 use proto::v1;
-use serde_json::{Value, json};
 
 use crate::cli::CommonArgs;
 use crate::commands::deliveries;
+use crate::json::{EventBody, EventHistory, IndexState};
 use crate::{api, open, output, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -60,12 +60,14 @@ async fn index(common: CommonArgs, follow: bool, shutdown: &Shutdown) -> anyhow:
             "these settings have no index: events of an embedded queue need none, those of a cluster `queue.index`"
         );
     }
-    let took_ms = u64::try_from(began.elapsed().as_millis())?;
+    let took = began.elapsed();
     match common.json {
-        true => output::json(&serde_json::json!({ "tookMs": took_ms }))?,
+        true => output::json(&IndexState {
+            duration_seconds: took.into(),
+        })?,
         false => output::line(format!(
             "the index is up to date, after {:.1} s",
-            began.elapsed().as_secs_f64()
+            took.as_secs_f64()
         )),
     }
     let draining = shutdown.draining();
@@ -87,8 +89,7 @@ async fn body(common: CommonArgs, event: String, shutdown: &Shutdown) -> anyhow:
     let mut api = api::open(&common, true, shutdown).await?;
     let found = output::answered(api.get_event_body(v1::GetEventBodyRequest { event }).await)?;
     if common.json {
-        let body = String::from_utf8_lossy(&found.body);
-        return output::json(&json!({ "id": found.event_id, "body": body }));
+        return output::json(&EventBody::from(&found));
     }
     output::bytes(&found.body)
 }
@@ -106,7 +107,8 @@ async fn show(
     };
     let stories = output::answered(api.show_events(request).await)?.events;
     if common.json {
-        return output::json(&stories.iter().map(describe).collect::<Vec<_>>());
+        let events: Vec<_> = stories.iter().map(EventHistory::from).collect();
+        return output::json(&events);
     }
     if stories.is_empty() {
         anyhow::bail!(
@@ -115,43 +117,6 @@ async fn show(
     }
     stories.iter().for_each(tell);
     Ok(())
-}
-
-fn describe(story: &v1::EventHistory) -> Value {
-    json!({
-        "id": story.id,
-        "position": output::position(story.position),
-        "name": story.name,
-        "entity": output::or_null(&story.entity),
-        "source": story.source,
-        "received-at": when::json(story.received_at.as_ref()),
-        "origin": output::or_null(&story.origin),
-        "trace-id": output::or_null(&story.trace_id),
-        "same-id": story.same_id.iter().map(same_id).collect::<Vec<_>>(),
-        "history-since": when::json(story.history_since.as_ref()),
-        "steps": story.attempts.iter().map(deliveries::step).collect::<Vec<_>>(),
-        "states": story.outcomes.iter().map(state).collect::<Vec<_>>(),
-    })
-}
-
-fn same_id(other: &v1::SameIdEvent) -> Value {
-    json!({
-        "id": other.event_id,
-        "received-at": when::json(other.received_at.as_ref()),
-        "origin": output::or_null(&other.origin),
-    })
-}
-
-fn state(outcome: &v1::RouteOutcome) -> Value {
-    let mut state = json!({ "state": outcome.state, "route": outcome.route });
-    if outcome.due_at.is_some() {
-        state["due"] = when::json(outcome.due_at.as_ref());
-    }
-    if outcome.dead_letter_id > 0 {
-        state["letter"] = outcome.dead_letter_id.into();
-        state["reason"] = outcome.reason.clone().into();
-    }
-    state
 }
 
 fn tell(story: &v1::EventHistory) {
@@ -212,12 +177,12 @@ fn attempt(step: &v1::Attempt) -> String {
         format!(": {}", output::plain(&step.detail))
     };
     format!(
-        "{}  {}{again} attempt {}: {} in {}{detail}",
+        "{}  {}{again} attempt {}: {}{}{detail}",
         when::text(step.started_at.as_ref()),
         step.route,
         step.attempt,
         deliveries::outcome(step),
-        deliveries::took(step),
+        deliveries::in_time(step),
     )
 }
 
@@ -238,7 +203,8 @@ fn stands(outcome: &v1::RouteOutcome) -> String {
             when::text(due.as_ref())
         ),
         "dead" => format!("{route}: {} {letter} ({reason})", "dead letter".red()),
-        "not-reached" => format!("{route}: not reached yet"),
+        "not-reached" => format!("{route}: not looked at yet"),
+        "not-wanted" => format!("{route}: not wanted, since its match does not take it"),
         "unknown" => format!("{route}: {}", "unknown".yellow()),
         other => format!("{route}: {other}"),
     }

@@ -3,10 +3,10 @@
 use anyhow::bail;
 use process::Shutdown;
 use proto::v1;
-use serde_json::{Value, json};
 
 use crate::api::{self, Api};
 use crate::cli::CommonArgs;
+use crate::json::DeadLetter;
 use crate::when::{self, TimeArg};
 use crate::{output, progress};
 
@@ -135,6 +135,7 @@ pub(crate) async fn run(
                     &common,
                     &v1::BulkProgress::default(),
                     "removed",
+                    api.place(),
                     "; there was nothing",
                 );
             }
@@ -142,7 +143,7 @@ pub(crate) async fn run(
                 .discard_dead_letters(v1::DiscardDeadLettersRequest { selection })
                 .await;
             let counts = progress::follow(&common, answer, "removing").await?;
-            progress::ended(&common, &counts, "removed", "")
+            progress::ended(&common, &counts, "removed", api.place(), "")
         }
     }
 }
@@ -163,6 +164,7 @@ async fn redrive(
             common,
             &v1::BulkProgress::default(),
             "redriven",
+            api.place(),
             "; there was nothing",
         );
     }
@@ -173,7 +175,7 @@ async fn redrive(
     let answer = api.redrive_dead_letters(request).await;
     let counts = progress::follow(common, answer, "handing over").await?;
     let hint = "; `fluent-webhooks events show REF` tells what becomes of them";
-    progress::ended(common, &counts, "redriven", hint)
+    progress::ended(common, &counts, "redriven", api.place(), hint)
 }
 
 /// The selection of a command, or `None` if the filter matches nothing. Asks before a change to
@@ -196,7 +198,11 @@ async fn chosen(
     }
     if !all {
         if what == "Remove" {
-            output::confirm(&format!("{what} {} event(s){how}?", ids.len()), yes)?;
+            output::confirm(
+                &format!("{what} {} event(s){how}", ids.len()),
+                api.place(),
+                yes,
+            )?;
         }
         return Ok(Some(v1::DeadLetterSelection { ids, filter: None }));
     }
@@ -209,7 +215,7 @@ async fn chosen(
     if count == 0 {
         return Ok(None);
     }
-    output::confirm(&format!("{what} {count} event(s){how}?"), yes)?;
+    output::confirm(&format!("{what} {count} event(s){how}"), api.place(), yes)?;
     let filter = Some(v1::DeadLetterFilter { up_to, ..filter });
     Ok(Some(v1::DeadLetterSelection {
         ids: Vec::new(),
@@ -259,7 +265,11 @@ fn list(
     which: LetterChoice,
 ) -> anyhow::Result<()> {
     if common.json {
-        return output::json(&letters.iter().map(describe).collect::<Vec<_>>());
+        let letters: Vec<_> = letters
+            .iter()
+            .map(|letter| DeadLetter::new(letter, false))
+            .collect();
+        return output::json(&letters);
     }
     let row = |letter: &v1::DeadLetter| {
         let event = letter.event.clone().unwrap_or_default();
@@ -271,7 +281,7 @@ fn list(
             output::plain(&entity(&event).unwrap_or_default()),
             output::plain(&event.account),
             letter.attempts.to_string(),
-            when::text(letter.created_at.as_ref()),
+            when::and_age(letter.created_at.as_ref()),
             output::plain(&letter.detail),
         ]
     };
@@ -303,43 +313,38 @@ pub(crate) fn entity(event: &v1::Event) -> Option<String> {
     Some(format!("{}/{}", entity.r#type, entity.r#ref))
 }
 
-fn describe(letter: &v1::DeadLetter) -> Value {
-    let event = letter.event.clone().unwrap_or_default();
-    json!({
-        "id": letter.id,
-        "route": letter.route,
-        "reason": letter.reason,
-        "detail": output::or_null(&letter.detail),
-        "attempts": letter.attempts,
-        "redrive": letter.redrive,
-        "at": when::json(letter.created_at.as_ref()),
-        "eventId": event.id,
-        "event": event.name,
-        "entity": entity(&event),
-        "source": format!("/fluent/{}/{}/{}", event.environment, event.account, event.retailer),
-        "receivedAt": when::json(event.received_at.as_ref()),
-        "traceId": output::or_null(&letter.trace_id),
-    })
-}
-
 fn show(common: &CommonArgs, letter: &v1::DeadLetter, body: bool) -> anyhow::Result<()> {
-    let mut described = describe(letter);
-    if body {
-        let bytes = letter
-            .event
-            .as_ref()
-            .map(|event| event.body.clone())
-            .unwrap_or_default();
-        described["body"] = json!(String::from_utf8_lossy(&bytes));
-    }
     if common.json {
-        return output::json(&described);
+        return output::json(&DeadLetter::new(letter, body));
     }
-    for (key, value) in described.as_object().into_iter().flatten() {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        output::line(format!("{key:<12} {}", output::plain(&text)));
+    let event = letter.event.clone().unwrap_or_default();
+    let fields = [
+        ("number", letter.id.to_string()),
+        ("route", letter.route.clone()),
+        ("reason", letter.reason.clone()),
+        ("last failure", letter.detail.clone()),
+        ("attempts", letter.attempts.to_string()),
+        ("redrive", number_or_none(letter.redrive)),
+        ("since", when::and_age(letter.created_at.as_ref())),
+        ("event", event.name.clone()),
+        ("id", event.id.clone()),
+        ("entity", entity(&event).unwrap_or_default()),
+        ("account", event.account.clone()),
+        ("arrived", when::and_age(event.received_at.as_ref())),
+        ("trace", letter.trace_id.clone()),
+    ];
+    output::fields(&fields);
+    if body {
+        output::fields(&[("body", String::from_utf8_lossy(&event.body).into_owned())]);
     }
     Ok(())
+}
+
+/// The number of a redrive; nothing for none.
+fn number_or_none(redrive: u32) -> String {
+    if redrive == 0 {
+        String::new()
+    } else {
+        redrive.to_string()
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod certificate;
 pub(crate) mod changes;
 pub(crate) mod check;
 pub(crate) mod cluster;

@@ -10,6 +10,7 @@ use queue::processes::{ProcessSeen, forget_process, processes};
 use serde_json::json;
 
 use crate::cli::CommonArgs;
+use crate::json::{Process, process_state};
 use crate::{api, open, output};
 
 #[derive(Clone, Debug, Subcommand)]
@@ -24,11 +25,6 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<()> {
-    if common.server.is_given() {
-        bail!(
-            "this works on the queue of these settings, and not at a server: leave out --server; `status --server` shows them too"
-        );
-    }
     let stores = open::stores(&common.config).await?;
     let known = processes(stores.facts()).await?;
     match command {
@@ -44,7 +40,8 @@ pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<
             let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
             forget_process(stores.facts(), &id).await?;
             begun.end(1, 0, "done").await;
-            output::done(&common, "forgotten", 1)
+            let place = open::place(&open::tree(&common.config)?.queue()?);
+            output::done(&common, "forgotten", &place)
         }
     }
 }
@@ -52,8 +49,8 @@ pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<
 fn list(common: &CommonArgs, known: &[ProcessSeen]) -> anyhow::Result<()> {
     let now = SystemClock.now();
     if common.json {
-        let one = |seen: &ProcessSeen| json!({ "id": seen.id, "state": state(seen, now), "seenAt": seen.seen_at.to_string(), "report": seen.report });
-        return output::json(&known.iter().map(one).collect::<Vec<_>>());
+        let processes: Vec<_> = known.iter().map(|seen| Process::seen(seen, now)).collect();
+        return output::json(&processes);
     }
     let row = |seen: &ProcessSeen| {
         let report = &seen.report;
@@ -61,8 +58,8 @@ fn list(common: &CommonArgs, known: &[ProcessSeen]) -> anyhow::Result<()> {
             seen.id.clone(),
             report.kind.clone(),
             format!("{}:{}", output::plain(&report.host), report.pid),
-            state(seen, now).to_owned(),
-            output::time(seen.seen_at),
+            process_state(seen, now).to_owned(),
+            output::time_and_age(seen.seen_at, now),
             report.version.clone(),
         ]
     };
@@ -73,13 +70,4 @@ fn list(common: &CommonArgs, known: &[ProcessSeen]) -> anyhow::Result<()> {
         "no process has said anything",
     );
     Ok(())
-}
-
-fn state(seen: &ProcessSeen, now: event_model::Timestamp) -> &'static str {
-    match () {
-        () if seen.report.is_closed => "ended",
-        () if seen.is_gone(now) => "gone",
-        () if seen.report.is_ready => "at work",
-        () => "not ready",
-    }
 }

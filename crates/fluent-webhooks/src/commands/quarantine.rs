@@ -2,10 +2,10 @@
 
 use process::Shutdown;
 use proto::v1;
-use serde_json::{Value, json};
 
-use crate::api;
+use crate::api::{self, Api};
 use crate::cli::CommonArgs;
+use crate::json::QuarantinedWebhook;
 use crate::{output, progress, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -29,20 +29,33 @@ pub(crate) enum Command {
     },
     /// Remove for good
     Discard {
-        /// Their numbers
-        #[arg(required = true)]
-        ids: Vec<u64>,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        which: QuarantineArgs,
     },
     /// Verify and admit again, by the settings and the version of today
     Redrive {
-        /// Their numbers
-        #[arg(required = true)]
-        ids: Vec<u64>,
+        #[command(flatten)]
+        which: QuarantineArgs,
     },
 }
+
+/// Which of them to change.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct QuarantineArgs {
+    /// Their numbers
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<u64>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Most in one answer, and in one request.
+const PAGE: u32 = 1000;
+const TOGETHER: usize = 1000;
 
 pub(crate) async fn run(
     common: CommonArgs,
@@ -68,29 +81,83 @@ pub(crate) async fn run(
                     include_body: body,
                 })
                 .await;
-            show(&output::answered(answer)?.webhook.unwrap_or_default(), body)
+            let webhook = output::answered(answer)?.webhook.unwrap_or_default();
+            show(&common, &webhook, body)
         }
-        Command::Discard { ids, yes } => {
-            output::confirm(&format!("Remove {} body(ies) for good?", ids.len()), yes)?;
-            let answer = api
-                .discard_quarantined(v1::DiscardQuarantinedRequest { ids })
-                .await;
-            let counts = output::answered(answer)?.progress.unwrap_or_default();
-            progress::ended(&common, &counts, "removed", "")
+        Command::Discard { which } => discard(&common, &mut api, which).await,
+        Command::Redrive { which } => redrive(&common, &mut api, which).await,
+    }
+}
+
+async fn discard(common: &CommonArgs, api: &mut Api, which: QuarantineArgs) -> anyhow::Result<()> {
+    let ids = chosen(api, &which).await?;
+    let what = format!("Remove {} webhook(s) for good", ids.len());
+    if !ids.is_empty() {
+        output::confirm(&what, api.place(), which.yes)?;
+    }
+    let mut counts = v1::BulkProgress::default();
+    for ids in ids.chunks(TOGETHER).map(<[u64]>::to_vec) {
+        let answer = api
+            .discard_quarantined(v1::DiscardQuarantinedRequest { ids })
+            .await;
+        add(&mut counts, output::answered(answer)?.progress);
+    }
+    progress::ended(common, &counts, "removed", api.place(), "")
+}
+
+async fn redrive(common: &CommonArgs, api: &mut Api, which: QuarantineArgs) -> anyhow::Result<()> {
+    let ids = chosen(api, &which).await?;
+    if which.all && !ids.is_empty() {
+        let what = format!("Verify and admit {} webhook(s)", ids.len());
+        output::confirm(&what, api.place(), which.yes)?;
+    }
+    let mut counts = v1::BulkProgress::default();
+    for ids in ids.chunks(TOGETHER).map(<[u64]>::to_vec) {
+        let answer = api
+            .redrive_quarantined(v1::RedriveQuarantinedRequest { ids })
+            .await;
+        add(&mut counts, output::answered(answer)?.progress);
+    }
+    progress::ended(common, &counts, "published", api.place(), "")
+}
+
+/// The numbers that were given, or all that there are now.
+async fn chosen(api: &mut Api, which: &QuarantineArgs) -> anyhow::Result<Vec<u64>> {
+    if !which.all {
+        return Ok(which.ids.clone());
+    }
+    let mut ids = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListQuarantinedRequest {
+            page_size: PAGE,
+            page_token,
+        };
+        let page = output::answered(api.list_quarantined(request).await)?;
+        ids.extend(page.webhooks.iter().map(|webhook| webhook.id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(ids);
         }
-        Command::Redrive { ids } => {
-            let answer = api
-                .redrive_quarantined(v1::RedriveQuarantinedRequest { ids })
-                .await;
-            let counts = output::answered(answer)?.progress.unwrap_or_default();
-            progress::ended(&common, &counts, "published", "")
-        }
+    }
+}
+
+fn add(counts: &mut v1::BulkProgress, more: Option<v1::BulkProgress>) {
+    let more = more.unwrap_or_default();
+    counts.succeeded += more.succeeded;
+    counts.failed += more.failed;
+    if counts.first_error.is_empty() {
+        counts.first_error = more.first_error;
     }
 }
 
 fn list(common: &CommonArgs, bodies: &[v1::QuarantinedWebhook]) -> anyhow::Result<()> {
     if common.json {
-        return output::json(&bodies.iter().map(describe).collect::<Vec<_>>());
+        let webhooks: Vec<_> = bodies
+            .iter()
+            .map(|webhook| QuarantinedWebhook::new(webhook, false))
+            .collect();
+        return output::json(&webhooks);
     }
     let row = |body: &v1::QuarantinedWebhook| {
         vec![
@@ -98,33 +165,32 @@ fn list(common: &CommonArgs, bodies: &[v1::QuarantinedWebhook]) -> anyhow::Resul
             body.reason.clone(),
             body.key.clone(),
             format!("{} bytes", body.bytes),
-            when::text(body.received_at.as_ref()),
+            when::and_age(body.received_at.as_ref()),
         ]
     };
     let rows = bodies.iter().map(row).collect();
     output::table(
-        &["id", "reason", "key", "size", "arrived"],
+        &["number", "reason", "key", "size", "arrived"],
         rows,
         "the quarantine is empty",
     );
     Ok(())
 }
 
-fn describe(body: &v1::QuarantinedWebhook) -> Value {
-    json!({
-        "id": body.id,
-        "reason": body.reason,
-        "key": body.key,
-        "algorithm": body.algorithm,
-        "bytes": body.bytes,
-        "receivedAt": when::json(body.received_at.as_ref()),
-    })
-}
-
-fn show(quarantined: &v1::QuarantinedWebhook, body: bool) -> anyhow::Result<()> {
-    let mut described = describe(quarantined);
-    if body {
-        described["body"] = json!(String::from_utf8_lossy(&quarantined.body));
+fn show(common: &CommonArgs, webhook: &v1::QuarantinedWebhook, body: bool) -> anyhow::Result<()> {
+    if common.json {
+        return output::json(&QuarantinedWebhook::new(webhook, body));
     }
-    output::json(&described)
+    output::fields(&[
+        ("number", webhook.id.to_string()),
+        ("reason", webhook.reason.clone()),
+        ("key", webhook.key.clone()),
+        ("algorithm", webhook.algorithm.clone()),
+        ("size", format!("{} bytes", webhook.bytes)),
+        ("arrived", when::and_age(webhook.received_at.as_ref())),
+    ]);
+    if body {
+        output::fields(&[("body", String::from_utf8_lossy(&webhook.body).into_owned())]);
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use settings::ApiAccount;
 
 use crate::cli::CommonArgs;
+use crate::json::Reconciled;
 use crate::reconciling::ReconcilerTask;
 use crate::when::TimeArg;
 use crate::{api, open, output, progress};
@@ -42,11 +43,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(common: CommonArgs, args: Args) -> anyhow::Result<()> {
-    if common.server.is_given() {
-        bail!(
-            "Fluent is asked with the logins of these settings, and not at a server: leave out --server"
-        );
-    }
     if common.json && !args.yes && !args.dry_run {
         bail!("with --json nobody is asked: say --dry-run, or --yes");
     }
@@ -72,11 +68,16 @@ pub(crate) async fn run(common: CommonArgs, args: Args) -> anyhow::Result<()> {
     if !args.yes || args.dry_run {
         let found = work.compare(&accounts, false).await?;
         found.show(&common)?;
-        let open = found.tally.admissible;
-        if args.dry_run || open == 0 {
+        let admissible = found.tally.admissible;
+        if args.dry_run || admissible == 0 {
             return Ok(());
         }
-        output::confirm(&format!("Admit {open} event(s) that never came?"), false)?;
+        let place = open::place(&tree.queue()?);
+        output::confirm(
+            &format!("Admit {admissible} event(s) that never came"),
+            &place,
+            false,
+        )?;
     }
     let audit = Audit::new(tree.audit()?, Arc::new(SystemClock));
     work.admit(&accounts, &audit).await
@@ -227,7 +228,7 @@ impl MissingPrinter {
 
     fn show(&self, common: &CommonArgs) -> anyhow::Result<()> {
         if common.json {
-            return output::json(&json!({ "missing": self.shown, "tally": self.tally }));
+            return output::json(&Reconciled::new(&self.shown, &self.tally));
         }
         let Summary {
             logged,

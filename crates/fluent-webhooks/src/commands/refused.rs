@@ -2,10 +2,10 @@
 
 use process::Shutdown;
 use proto::v1;
-use serde_json::json;
 
 use crate::api::{self, Api};
 use crate::cli::CommonArgs;
+use crate::json::{ExplainedWebhook, RejectedWebhook};
 use crate::{output, progress, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -63,25 +63,30 @@ async fn recheck(common: &CommonArgs, api: &mut Api, yes: bool) -> anyhow::Resul
         .await;
     let found = progress::follow(common, answer, "verifying").await?;
     if found.succeeded == 0 {
-        return progress::ended(common, &found, "verify now", "; nothing was done");
+        return progress::ended(
+            common,
+            &found,
+            "verified",
+            api.place(),
+            "; nothing was done",
+        );
     }
     output::confirm(
-        &format!(
-            "{} refused event(s) now verify: admit them?",
-            found.succeeded
-        ),
+        &format!("Admit {} refused event(s) that verify now", found.succeeded),
+        api.place(),
         yes,
     )?;
     let answer = api
         .recheck_refused(v1::RecheckRefusedRequest { admit: true })
         .await;
     let admitted = progress::follow(common, answer, "admitting").await?;
-    progress::ended(common, &admitted, "admitted", "")
+    progress::ended(common, &admitted, "admitted", api.place(), "")
 }
 
 fn list(common: &CommonArgs, refused: &[v1::RefusedWebhook]) -> anyhow::Result<()> {
     if common.json {
-        return output::json(&refused.iter().map(describe).collect::<Vec<_>>());
+        let webhooks: Vec<_> = refused.iter().map(RejectedWebhook::from).collect();
+        return output::json(&webhooks);
     }
     let row = |refused: &v1::RefusedWebhook| {
         vec![
@@ -89,10 +94,16 @@ fn list(common: &CommonArgs, refused: &[v1::RefusedWebhook]) -> anyhow::Result<(
             refused.reason.clone(),
             output::plain(&refused.account),
             format!("{} bytes", refused.bytes),
-            when::text(refused.received_at.as_ref()),
+            when::and_age(refused.received_at.as_ref()),
         ]
     };
-    let header = ["id", "reason", "account that it names", "size", "arrived"];
+    let header = [
+        "number",
+        "reason",
+        "account that it names",
+        "size",
+        "arrived",
+    ];
     output::table(
         &header,
         refused.iter().map(row).collect(),
@@ -101,24 +112,11 @@ fn list(common: &CommonArgs, refused: &[v1::RefusedWebhook]) -> anyhow::Result<(
     Ok(())
 }
 
-fn describe(refused: &v1::RefusedWebhook) -> serde_json::Value {
-    json!({
-        "id": refused.id,
-        "reason": refused.reason,
-        "account": refused.account,
-        "bytes": refused.bytes,
-        "receivedAt": when::json(refused.received_at.as_ref()),
-    })
-}
-
 fn explain(common: &CommonArgs, answer: v1::ExplainRefusedResponse) -> anyhow::Result<()> {
-    let refused = answer.webhook.unwrap_or_default();
     if common.json {
-        let mut described = describe(&refused);
-        described["admissible"] = answer.admissible.into();
-        described["explanation"] = answer.explanation.into();
-        return output::json(&described);
+        return output::json(&ExplainedWebhook::from(&answer));
     }
+    let refused = answer.webhook.unwrap_or_default();
     let verdict = if answer.admissible {
         "it would be admitted now"
     } else {

@@ -54,7 +54,13 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
     };
     let counted = progress::follow(&common, api.replay(request.clone()).await, "counting").await?;
     if args.dry_run || counted.succeeded == 0 {
-        return progress::ended(&common, &counted, "matched", "; nothing was done");
+        return progress::ended(
+            &common,
+            &counted,
+            "matched",
+            api.place(),
+            "; nothing was done",
+        );
     }
     let but = if args.again {
         ""
@@ -62,10 +68,10 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
         ", but for those that it is done with"
     };
     let question = format!(
-        "Deliver {} event(s) to {} once more{but}?",
+        "Deliver {} event(s) to {} once more{but}",
         counted.succeeded, args.route
     );
-    output::confirm(&question, args.yes)?;
+    output::confirm(&question, api.place(), args.yes)?;
     let answer = api
         .replay(v1::ReplayRequest {
             dry_run: false,
@@ -73,7 +79,13 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
         })
         .await;
     let replayed = progress::follow(&common, answer, "handing over").await?;
-    progress::ended(&common, &replayed, "replayed", &unknown(replayed.unknown))
+    progress::ended(
+        &common,
+        &replayed,
+        "replayed",
+        api.place(),
+        &unknown(replayed.unknown),
+    )
 }
 
 /// A sentence about the events that were left out, as it is not known whether they were

@@ -8,11 +8,11 @@ use event_model::Environment;
 use owo_colors::OwoColorize;
 use process::Shutdown;
 use proto::v1;
-use serde_json::{Value, json};
 
 use crate::cli::CommonArgs;
 use crate::commands::{route_test, send_test};
-use crate::{api, output, when};
+use crate::json::{Resumed, Route};
+use crate::{api, output};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -108,7 +108,7 @@ pub(crate) async fn run(
                 })
                 .await,
             )?;
-            output::done(&common, "paused", 1)
+            output::done(&common, "paused", api.place())
         }
         Command::Resume { route } => {
             let request = v1::ResumeRouteRequest {
@@ -123,11 +123,12 @@ pub(crate) async fn run(
         }
         Command::Forget { route, yes } => {
             output::confirm(
-                &format!("Forget route {route} and what it had still to deliver?"),
+                &format!("Forget route {route} and what it had still to deliver"),
+                api.place(),
                 yes,
             )?;
             output::answered(api.forget_route(v1::ForgetRouteRequest { route }).await)?;
-            output::done(&common, "forgotten", 1)
+            output::done(&common, "forgotten", api.place())
         }
     }
 }
@@ -142,11 +143,11 @@ fn tell_resumed(
         breakers,
     } = resumed;
     if common.json {
-        return output::json(&json!({
-            "resumed": u32::from(*was_paused),
-            "wasPaused": was_paused,
-            "breakersClosed": breakers,
-        }));
+        return output::json(&Resumed {
+            route: route.to_owned(),
+            was_paused: *was_paused,
+            breakers_closed: *breakers,
+        });
     }
     let paused = if *was_paused {
         "it was paused, and delivers again"
@@ -166,7 +167,7 @@ fn tell_resumed(
 
 pub(crate) fn list(common: &CommonArgs, routes: &[v1::Route]) -> anyhow::Result<()> {
     if common.json {
-        return output::json(&routes.iter().map(describe).collect::<Vec<_>>());
+        return output::json(&routes.iter().map(Route::from).collect::<Vec<_>>());
     }
     let row = |route: &v1::Route| {
         vec![
@@ -180,8 +181,8 @@ pub(crate) fn list(common: &CommonArgs, routes: &[v1::Route]) -> anyhow::Result<
     };
     let header = [
         "route",
-        "not looked at",
-        "waiting for a retry",
+        "behind",
+        "waiting",
         "in flight",
         "dead letters",
         "state",
@@ -203,36 +204,4 @@ fn coloured(summary: &str) -> String {
         fails if fails.starts_with("fails") => fails.red().to_string(),
         other => other.to_owned(),
     }
-}
-
-pub(crate) fn describe(route: &v1::Route) -> Value {
-    json!({
-        "name": route.name,
-        "position": output::position(route.position),
-        "behind": route.behind,
-        "waiting": route.waiting,
-        "in-flight": route.in_flight,
-        "dead": route.dead_letters,
-        "paused": route.paused,
-        "pause": route.pause.as_ref().map(pause),
-        "listed": route.configured,
-        "working": route.processes.iter().map(|working| working_of(&route.name, working)).collect::<Vec<_>>(),
-        "summary": route.summary,
-    })
-}
-
-fn pause(pause: &v1::Pause) -> Value {
-    json!({
-        "until": when::json(pause.until.as_ref()),
-        "reason": output::or_null(&pause.reason),
-        "by": output::or_null(&pause.by),
-    })
-}
-
-fn working_of(route: &str, working: &v1::RouteProcess) -> Value {
-    let mut breaker = json!({ "state": working.breaker });
-    if working.open_until.is_some() {
-        breaker["until"] = when::json(working.open_until.as_ref());
-    }
-    json!({ "route": route, "process": working.process, "breaker": breaker, "throttled": working.throttled })
 }

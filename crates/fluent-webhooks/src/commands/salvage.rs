@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use event_model::SystemClock;
-use serde_json::json;
 
 use crate::cli::CommonArgs;
+use crate::json::SalvagedFile;
 use crate::{open, output};
 
 pub(crate) async fn run(common: CommonArgs, file: PathBuf) -> anyhow::Result<()> {
@@ -22,9 +22,12 @@ pub(crate) async fn run(common: CommonArgs, file: PathBuf) -> anyhow::Result<()>
     opened.lifecycle.close().await;
     let salvaged = salvaged?;
     if common.json {
-        return output::json(
-            &json!({"events": salvaged.events, "known": salvaged.known, "quarantined": salvaged.quarantined, "lost": salvaged.lost}),
-        );
+        return output::json(&SalvagedFile {
+            events: salvaged.events,
+            known: salvaged.known,
+            quarantined: salvaged.quarantined,
+            lost: salvaged.lost,
+        });
     }
     output::line(format!(
         "{} unsettled events published again ({} were known), {} bodies of its quarantine brought over, {} could not be read",

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::bail;
 use event_model::Environment;
 use proto::v1;
-use serde_json::json;
 
 use crate::cli::CommonArgs;
+use crate::json::SentTestEvent;
 use crate::{open, output};
 
 /// Most characters of an answer that are shown to people.
@@ -36,18 +36,7 @@ pub(crate) fn tell(common: &CommonArgs, sent: &v1::SendTestEventResponse) -> any
     let took = sent.took.unwrap_or_default();
     let seconds = took.seconds as f64 + f64::from(took.nanos) / 1e9;
     if common.json {
-        output::json(&json!({
-            "eventId": sent.event_id,
-            "outcome": sent.outcome,
-            "status": sent.status,
-            "detail": output::or_null(&sent.detail),
-            "took": seconds,
-            "answerBytes": sent.answer.len(),
-            "answer": output::or_null(&answer),
-            "bodyBytes": sent.body.len(),
-            "body": String::from_utf8_lossy(&sent.body),
-            "mismatches": sent.mismatches,
-        }))?;
+        output::json(&SentTestEvent::from(sent))?;
     } else {
         tell_people(sent, seconds, &answer);
     }

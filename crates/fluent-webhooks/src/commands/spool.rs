@@ -11,6 +11,7 @@ use queue::{SpoolWatermark, facts};
 use serde_json::json;
 
 use crate::cli::CommonArgs;
+use crate::json::{DrainedSpool, Spool, SpoolState};
 use crate::{api, open, output};
 
 #[derive(Clone, Debug, Subcommand)]
@@ -49,12 +50,14 @@ pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<
 }
 
 async fn list(common: &CommonArgs) -> anyhow::Result<()> {
-    here(common)?;
     let stores = open::stores(&common.config).await?;
     let spools = facts::spools(stores.facts()).await?;
     if common.json {
-        let one = |(id, spool): &(String, SpoolWatermark)| json!({ "id": id, "host": spool.host, "drainedTo": spool.drained_to.to_string(), "closed": spool.is_closed });
-        return output::json(&spools.iter().map(one).collect::<Vec<_>>());
+        let spools: Vec<_> = spools
+            .iter()
+            .map(|(id, spool)| Spool::new(id, spool))
+            .collect();
+        return output::json(&spools);
     }
     let row = |(
         id,
@@ -85,17 +88,7 @@ async fn list(common: &CommonArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn here(common: &CommonArgs) -> anyhow::Result<()> {
-    match common.server.is_given() {
-        true => bail!(
-            "this works on the queue of these settings, and not at a server: leave out --server"
-        ),
-        false => Ok(()),
-    }
-}
-
 async fn forget(common: &CommonArgs, id: &str, yes: bool) -> anyhow::Result<()> {
-    here(common)?;
     let stores = open::stores(&common.config).await?;
     if !facts::spools(stores.facts())
         .await?
@@ -104,9 +97,9 @@ async fn forget(common: &CommonArgs, id: &str, yes: bool) -> anyhow::Result<()> 
     {
         bail!("no spool is called {id}: see `spool list`");
     }
-    let question =
-        format!("Give up the spool {id}? What it still holds may be admitted a second time.");
-    output::confirm(&question, yes)?;
+    let what = format!("Give up the spool {id}, of which events may be admitted a second time");
+    let place = open::place(&open::tree(&common.config)?.queue()?);
+    output::confirm(&what, &place, yes)?;
     let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));
     let begun = audit
         .begin(&api::whoami(), "ForgetSpool", json!({ "id": id }))
@@ -114,7 +107,7 @@ async fn forget(common: &CommonArgs, id: &str, yes: bool) -> anyhow::Result<()> 
     let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
     facts::forget_spool(stores.facts(), id).await?;
     begun.end(1, 0, "done").await;
-    output::done(common, "forgotten", 1)
+    output::done(common, "forgotten", &place)
 }
 
 fn status(common: &CommonArgs, path: Option<PathBuf>) -> anyhow::Result<()> {
@@ -130,14 +123,7 @@ fn status(common: &CommonArgs, path: Option<PathBuf>) -> anyhow::Result<()> {
     };
     let state = queues::spool_state(&path)?;
     if common.json {
-        return output::json(&json!({
-            "unsent": state.unsent,
-            "unconfirmed": state.unconfirmed,
-            "setAside": state.set_aside,
-            "quarantined": state.quarantined,
-            "bytes": state.bytes,
-            "oldestUnsent": state.oldest_unsent.map(|time| time.to_string()),
-        }));
+        return output::json(&SpoolState::new(&path, &state));
     }
     let oldest = state
         .oldest_unsent
@@ -177,14 +163,7 @@ async fn drain(common: &CommonArgs, path: PathBuf) -> anyhow::Result<()> {
     opened.lifecycle.close().await;
     let drained = drained?;
     if common.json {
-        output::json(&json!({
-            "sent": drained.sent,
-            "confirmed": drained.confirmed,
-            "refed": drained.refed,
-            "quarantined": drained.quarantined,
-            "left": drained.left,
-            "isWaitedFor": drained.is_waited_for,
-        }))?;
+        output::json(&DrainedSpool::from(&drained))?;
     } else {
         describe(&drained);
     }

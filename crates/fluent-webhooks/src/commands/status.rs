@@ -4,12 +4,12 @@ use anyhow::bail;
 use owo_colors::OwoColorize;
 use process::{NeedsAttention, Shutdown};
 use proto::v1;
-use serde_json::{Value, json};
 
 use crate::api;
 use crate::cli::CommonArgs;
 use crate::commands::routes;
-use crate::{output, when};
+use crate::json::Status;
+use crate::output;
 
 pub(crate) async fn run(
     common: CommonArgs,
@@ -19,7 +19,7 @@ pub(crate) async fn run(
     let mut api = api::open(&common, false, &shutdown).await?;
     let status = output::answered(api.get_status(v1::GetStatusRequest {}).await)?;
     if common.json {
-        output::json(&as_json(&status))?;
+        output::json(&Status::from(&status))?;
     } else {
         describe(&common, &status)?;
     }
@@ -29,38 +29,6 @@ pub(crate) async fn run(
     } else {
         Ok(())
     }
-}
-
-fn as_json(status: &v1::GetStatusResponse) -> Value {
-    let line = |line: &v1::Problem| json!({ "alert": line.alert, "text": line.text, "runbook": line.runbook });
-    let process = |process: &v1::Process| {
-        json!({
-            "id": process.id,
-            "kind": process.kind,
-            "host": process.host,
-            "pid": process.pid,
-            "version": process.version,
-            "startedAt": when::json(process.started_at.as_ref()),
-            "seenAt": when::json(process.seen_at.as_ref()),
-            "state": process.state,
-        })
-    };
-    let server = |server: &v1::Server| json!({ "name": server.name, "state": server.state });
-    json!({
-        "well": status.well,
-        "now": status.now.iter().map(line).collect::<Vec<_>>(),
-        "later": status.later.iter().map(line).collect::<Vec<_>>(),
-        "problems": status.problems,
-        "routes": status.routes.iter().map(routes::describe).collect::<Vec<_>>(),
-        "processes": status.processes.iter().map(process).collect::<Vec<_>>(),
-        "servers": status.servers.iter().map(server).collect::<Vec<_>>(),
-        "deadLetters": status.dead_letters,
-        "unrouted": status.unrouted,
-        "quarantined": status.quarantined,
-        "refused": status.refused,
-        "refusedBytes": status.refused_bytes,
-        "version": status.version,
-    })
 }
 
 fn describe(common: &CommonArgs, status: &v1::GetStatusResponse) -> anyhow::Result<()> {

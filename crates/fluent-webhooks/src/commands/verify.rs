@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use event_model::{Clock, Headers, Inbound, SystemClock};
 use operator::diagnose_webhook;
-use serde_json::json;
 
 use crate::cli::CommonArgs;
+use crate::json::VerifiedWebhook;
 use crate::{open, output};
 
 #[derive(Debug, clap::Args)]
@@ -45,9 +45,7 @@ fn verify(common: &CommonArgs, args: &Args) -> anyhow::Result<bool> {
     };
     let diagnosis = diagnose_webhook(&gateway, inbound);
     if common.json {
-        output::json(
-            &json!({"genuine": diagnosis.genuine, "admitted": diagnosis.admitted, "finding": diagnosis.says, "advice": diagnosis.advice}),
-        )?;
+        output::json(&VerifiedWebhook::from(&diagnosis))?;
     } else {
         let verdict = match (diagnosis.genuine, diagnosis.admitted) {
             (true, true) => "genuine",

@@ -68,7 +68,7 @@ async fn nothing_is_missing_that_may_be_in_a_spool() {
 
     // What is in flight when the servers die would come again.
     until("what came is settled", PATIENCE, || {
-        sink.len() == 5 && deployment.json(&["routes", "list"])[0]["in-flight"] == 0
+        sink.len() == 5 && deployment.json(&["routes", "list"])[0]["inFlight"] == 0
     })
     .await;
 
@@ -126,7 +126,7 @@ async fn nothing_is_missing_that_may_be_in_a_spool() {
     assert_eq!(late.body["duplicate"], false);
     let story = || deployment.json(&["events", "show", late.body["eventId"].as_str().unwrap()]);
     until("it is settled", PATIENCE, || {
-        story()[0]["states"][0]["state"] == "done"
+        story()[0]["outcomes"][0]["state"] == "done"
     })
     .await;
     assert!(

@@ -41,7 +41,7 @@ async fn an_event_goes_from_a_gateway_to_a_dispatcher_and_can_be_followed() {
 
     let story = deployment.json(&["events", "show", "AGAIN"]);
     let outcomes = |story: &serde_json::Value| {
-        let steps = story[0]["steps"].as_array().unwrap().clone();
+        let steps = story[0]["attempts"].as_array().unwrap().clone();
         steps
             .iter()
             .map(|step| step["outcome"].as_str().unwrap().to_owned())
@@ -75,7 +75,7 @@ async fn an_event_goes_from_a_gateway_to_a_dispatcher_and_can_be_followed() {
             .is_empty()
     );
     let routes = deployment.json(&["routes", "list"]);
-    assert_eq!(routes[0]["name"], "all", "{routes}");
+    assert_eq!(routes[0]["route"], "all", "{routes}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

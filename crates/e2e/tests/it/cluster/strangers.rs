@@ -215,10 +215,10 @@ async fn clients_come_by_tls_and_the_products_own_with_the_shipped_settings() {
         &["cluster", "check", "--json", "--route-port", &port],
     );
     assert!(checked.status.success(), "{checked:?}");
-    let mut ports: Vec<_> = parsed(&checked)["route_ports"].as_array().unwrap().clone();
+    let mut ports: Vec<_> = parsed(&checked)["routePorts"].as_array().unwrap().clone();
     ports.sort_by_key(|port| port["server"].to_string());
     let never = "4096-01-01T00:00:00Z";
-    let guarded = |host: &String| json!({ "server": host, "address": format!("{host}:{port}"), "state": "certificate", "detail": "", "certificate_ends_at": never });
+    let guarded = |host: &String| json!({ "server": host, "address": format!("{host}:{port}"), "state": "certificate", "detail": null, "certificateEndsAt": never });
     assert_eq!(ports, servers.hosts.iter().map(guarded).collect::<Vec<_>>());
     // What the servers log of it is said, so that nobody looks for who it was.
     let checked = command(&servers, &["cluster", "check", "--route-port", &port]);
@@ -302,7 +302,7 @@ async fn check_says_whether_a_stranger_may_join_the_servers() {
         &["cluster", "check", "--json", "--route-port", open],
     );
     assert!(!checked.status.success(), "{checked:?}");
-    assert_eq!(parsed(&checked)["route_ports"][0]["state"], "open");
+    assert_eq!(parsed(&checked)["routePorts"][0]["state"], "open");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,7 +157,7 @@ async fn cut_under_load(cuts: usize, is_lazy: bool) -> Option<Cut> {
             .as_array()
             .unwrap()
             .iter()
-            .any(|route| route["name"] == "late" && route["behind"] == 0)
+            .any(|route| route["route"] == "late" && route["behind"] == 0)
     };
     until("all is delivered that is there", is_over).await;
     pipeline.kill();

@@ -105,13 +105,13 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
         (&"admissible".into(), &"ACME".into())
     );
     assert_eq!(
-        (&found["tally"]["logged"], &found["tally"]["received"]),
+        (&found["counts"]["logged"], &found["counts"]["received"]),
         (&180.into(), &120.into())
     );
     assert_eq!(sink.len(), 120, "it was only shown");
 
     let admitted = pipeline.json(&[&ALL[..], &["--yes"]].concat());
-    assert_eq!(admitted["tally"]["admitted"], 60, "{admitted}");
+    assert_eq!(admitted["counts"]["admitted"], 60, "{admitted}");
     until("everything is delivered", || sink.len() == 180).await;
     // A death before that would give it again.
     settled(&pipeline).await;
@@ -120,7 +120,7 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
     pipeline.run();
     let again = pipeline.json(&[&ALL[..], &["--yes"]].concat());
     assert_eq!(
-        (&again["tally"]["missing"], &again["tally"]["received"]),
+        (&again["counts"]["missing"], &again["counts"]["received"]),
         (&0.into(), &180.into())
     );
     settled(&pipeline).await;
@@ -137,7 +137,7 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
     assert_eq!(origins, 60, "and they say so");
     let audit = pipeline.json(&["audit"]);
     assert_eq!(
-        (&audit[0]["action"], &audit[2]["touched"]),
+        (&audit[0]["action"], &audit[2]["affected"]),
         (&"Reconcile".into(), &60.into()),
         "{audit}"
     );
@@ -177,7 +177,7 @@ async fn a_webhook_that_comes_late_is_not_a_second_effect() {
     let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
     let late = webhook(&fluent, minutes(5), Sending::Failed);
     assert_eq!(
-        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"],
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["counts"]["admitted"],
         1
     );
     until("it is delivered", || sink.len() == 1).await;
@@ -206,12 +206,12 @@ async fn a_webhook_that_comes_late_is_not_a_second_effect() {
         "who takes webhooks alone gets it now"
     );
     assert_eq!(
-        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["missing"],
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["counts"]["missing"],
         0
     );
     // Whoever wants the whole webhook there says so.
     let replayed = pipeline.json(&["replay", "--route", "r", "--from", "1h", "--again", "--yes"]);
-    assert_eq!(replayed["replayed"], 2, "{replayed}");
+    assert_eq!(replayed["succeeded"], 2, "{replayed}");
     let is_whole = || {
         sink.requests()
             .iter()
@@ -237,7 +237,7 @@ async fn what_waits_is_given_up_for_the_webhook_that_came() {
     );
     let late = webhook(&fluent, minutes(5), Sending::Failed);
     assert_eq!(
-        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"],
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["counts"]["admitted"],
         1
     );
     until("it was tried in vain", || sink.len() >= 2).await;
@@ -271,7 +271,7 @@ async fn a_dead_letter_is_not_redriven_over_the_webhook_that_came() {
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     let late = webhook(&fluent, minutes(5), Sending::Failed);
     assert_eq!(
-        pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"],
+        pipeline.json(&[&ALL[..], &["--yes"]].concat())["counts"]["admitted"],
         1
     );
     until("it is refused for good", || dead(&pipeline) == 1).await;
@@ -279,7 +279,7 @@ async fn a_dead_letter_is_not_redriven_over_the_webhook_that_came() {
     until("the webhook is delivered", || sink.len() == 2).await;
     settled(&pipeline).await;
     let redriven = pipeline.json(&["dead-letters", "redrive", "--all", "--yes"]);
-    assert_eq!(redriven["redriven"], 1, "{redriven}");
+    assert_eq!(redriven["succeeded"], 1, "{redriven}");
     until("it is settled", || {
         pipeline
             .json(&["events", "show", "CC_1001"])
@@ -447,7 +447,7 @@ async fn what_comes_while_it_is_compared_is_not_admitted_too() {
     let output = reconciling.join().unwrap();
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
-        (&said["tally"]["admitted"], &said["tally"]["received"]),
+        (&said["counts"]["admitted"], &said["counts"]["received"]),
         (&0.into(), &1.into()),
         "{said}"
     );
@@ -500,11 +500,11 @@ async fn a_run_that_is_killed_is_gone_on_with() {
     child.kill().unwrap();
     child.wait().unwrap();
     let rest = pipeline.json(&[&ALL[..], &["--yes"]].concat());
-    assert_eq!(rest["tally"]["logged"], 300);
+    assert_eq!(rest["counts"]["logged"], 300);
     assert!(
-        rest["tally"]["received"].as_u64() > Some(0),
+        rest["counts"]["received"].as_u64() > Some(0),
         "it goes on from there: {}",
-        rest["tally"]
+        rest["counts"]
     );
     until("all are delivered", || arrived(&sink).len() == 300).await;
     settled(&pipeline).await;
@@ -555,7 +555,7 @@ async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
         ["admitted", "admitted", "pending", "workflow-failed"],
         "{said}"
     );
-    assert_eq!(said["tally"]["keptOut"], 0);
+    assert_eq!(said["counts"]["keptOut"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -589,7 +589,7 @@ async fn what_an_event_holds_is_delivered_and_told_to_nobody_else() {
 async fn settled(pipeline: &Pipeline) {
     let is_settled = || {
         let route = &pipeline.json(&["routes", "list"])[0];
-        ["in-flight", "waiting", "behind"]
+        ["inFlight", "waiting", "behind"]
             .iter()
             .all(|count| route[*count] == 0)
     };

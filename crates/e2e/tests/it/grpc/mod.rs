@@ -1,6 +1,7 @@
 //! Handlers in other processes and languages, and people at the operator's API.
 
 mod commands;
+mod elsewhere;
 mod languages;
 mod operating;
 mod pages;

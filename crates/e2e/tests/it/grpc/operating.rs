@@ -218,7 +218,11 @@ async fn nothing_selected_is_nothing_done_and_all_is_what_was_there() {
         .collect();
     assert_eq!(outcomes, ["done", "begun", "done", "begun"]);
     assert_eq!(
-        (&audit[0]["touched"], &audit[0]["failed"], &audit[0]["who"]),
+        (
+            &audit[0]["affected"],
+            &audit[0]["failed"],
+            &audit[0]["actor"]
+        ),
         (&json!(1), &json!(1), &json!("this machine"))
     );
 }
@@ -369,7 +373,7 @@ async fn the_audit_says_what_was_touched_however_much_was_asked_for() {
     assert_eq!((counts.succeeded, counts.failed), (1, 400));
     let ended = &pipeline.json(&["audit"])[0];
     assert_eq!(
-        (&ended["touched-ids"], &ended["failed-ids"]),
+        (&ended["affectedIds"], &ended["failedIds"]),
         (&json!("2"), &json!("1000-1399"))
     );
     assert_eq!(ended["request"]["selection"]["ids"], "2, 1000-1399");
@@ -392,7 +396,7 @@ async fn the_audit_says_what_was_touched_however_much_was_asked_for() {
     }));
     let audit = pipeline.json(&["audit"]);
     assert_eq!(
-        (&audit[0]["touched-ids"], &audit[2]["touched"]),
+        (&audit[0]["affectedIds"], &audit[2]["affected"]),
         (&json!("1, 3"), &json!(0))
     );
     let asked = audit[2]["request"]["selection"]["ref"].as_str().unwrap();
@@ -654,6 +658,6 @@ async fn a_glance_tells_what_needs_somebody() {
     );
     let said = String::from_utf8(pipeline.command(&["status"]).stdout).unwrap();
     assert!(said.starts_with("needs somebody now\n"), "{said}");
-    let who = pipeline.json(&["audit"])[0]["who"].clone();
+    let who = pipeline.json(&["audit"])[0]["actor"].clone();
     assert_eq!(who, "this machine", "{who}");
 }

@@ -67,7 +67,7 @@ async fn a_key_that_was_not_there_yet_costs_no_event() {
             .unwrap()
             .contains("Fluent may also have replaced it")
     );
-    assert_eq!(pipeline.json(&["refused", "recheck"])["verify now"], 0);
+    assert_eq!(pipeline.json(&["refused", "recheck"])["succeeded"], 0);
     assert!(sink.is_empty(), "nothing of it is proven");
     assert!(pipeline.json(&["status"])["refused"] == 3);
 
@@ -80,7 +80,7 @@ async fn a_key_that_was_not_there_yet_costs_no_event() {
     let unasked = pipeline.command(&["refused", "recheck"]);
     let said = String::from_utf8_lossy(&unasked.stderr).into_owned();
     assert!(
-        said.contains("2 refused event(s) now verify: admit them?"),
+        said.contains("Admit 2 refused event(s) that verify now, on the queue "),
         "{said}"
     );
     assert_eq!(
@@ -95,7 +95,7 @@ async fn a_key_that_was_not_there_yet_costs_no_event() {
     assert_eq!(held(&listed), 1, "the forged one stays: {listed}");
     let audit = pipeline.json(&["audit"]);
     assert_eq!(
-        (&audit[0]["action"], &audit[0]["touched"]),
+        (&audit[0]["action"], &audit[0]["affected"]),
         (&json!("RecheckRefused"), &json!(2))
     );
 }

@@ -55,7 +55,8 @@ async fn what_the_destination_behind_it_says_decides() {
     for reference in ["GOOD", "NEVER", "AGAIN"] {
         pipeline.accept(&signed("E", reference)).await;
     }
-    let steps = |reference: &str| pipeline.json(&["events", "show", reference])[0]["steps"].clone();
+    let steps =
+        |reference: &str| pipeline.json(&["events", "show", reference])[0]["attempts"].clone();
     until("all were tried, one twice", || {
         sink.len() == 4 && steps("AGAIN").as_array().unwrap().len() == 2
     })
@@ -76,11 +77,11 @@ async fn what_the_destination_behind_it_says_decides() {
     let story = pipeline.json(&["events", "show", "GOOD"]);
     assert_eq!(
         request.header("idempotency-key"),
-        story[0]["id"].as_str().unwrap()
+        story[0]["eventId"].as_str().unwrap()
     );
     assert_eq!(
         request.header("traceparent").split('-').nth(1),
-        story[0]["trace-id"].as_str()
+        story[0]["traceId"].as_str()
     );
 }
 
@@ -111,7 +112,7 @@ async fn what_was_wrong_with_an_answer_there_is_said_here() {
     let (_handler, grpc) = handler_of(&folder, "handler", &routes);
     let pipeline = Pipeline::start(&route(&[grpc]));
     pipeline.accept(&signed("E", "ODD")).await;
-    let steps = || pipeline.json(&["events", "show", "ODD"])[0]["steps"].clone();
+    let steps = || pipeline.json(&["events", "show", "ODD"])[0]["attempts"].clone();
     until("it is done", || steps()[0]["outcome"] == "done").await;
     let step = steps()[0].clone();
     assert_eq!(step["status"], 202);
@@ -155,7 +156,7 @@ async fn a_handler_that_is_killed_in_the_middle_of_events_loses_nothing() {
     until("every event arrived", || sink.counts().len() == 180).await;
     let routes = || pipeline.json(&["routes", "list"]);
     until("nothing is left", || {
-        ["behind", "waiting", "in-flight"]
+        ["behind", "waiting", "inFlight"]
             .iter()
             .all(|count| routes()[0][*count] == 0)
     })

@@ -29,7 +29,7 @@ async fn send(pipeline: &Pipeline, references: &[&str]) {
 }
 
 fn steps(pipeline: &Pipeline, reference: &str) -> Vec<serde_json::Value> {
-    pipeline.json(&["events", "show", reference])[0]["steps"]
+    pipeline.json(&["events", "show", reference])[0]["attempts"]
         .as_array()
         .unwrap()
         .clone()

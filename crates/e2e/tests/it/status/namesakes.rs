@@ -47,7 +47,7 @@ async fn of_two_dispatchers_with_one_settings_file_each_is_seen_and_missed() {
     second.wait_until_ready();
     let patience = Duration::from_secs(60);
     until("both are seen", patience, || {
-        are(&deployment, "at work") == 2
+        are(&deployment, "running") == 2
     })
     .await;
 
@@ -65,12 +65,12 @@ async fn of_two_dispatchers_with_one_settings_file_each_is_seen_and_missed() {
     // One that is started anew is the one that died.
     second.restart();
     until("both are seen again", patience, || {
-        are(&deployment, "at work") == 2 && are(&deployment, "gone") == 0
+        are(&deployment, "running") == 2 && are(&deployment, "gone") == 0
     })
     .await;
     assert_eq!(second.stop(), Some(0));
     until("it has said that it ends", patience, || {
-        are(&deployment, "at work") == 1
+        are(&deployment, "running") == 1
     })
     .await;
 }

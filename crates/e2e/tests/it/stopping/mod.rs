@@ -26,7 +26,7 @@ async fn restarts_under_load_lose_nothing_and_leave_nothing_in_flight() {
         assert_eq!(pipeline.stop(), Some(0), "{}", pipeline.log());
         let routes = pipeline.json(&["routes", "list"]);
         for route in routes.as_array().unwrap() {
-            assert_eq!(route["in-flight"], 0, "{routes}");
+            assert_eq!(route["inFlight"], 0, "{routes}");
         }
         pipeline.run();
     }

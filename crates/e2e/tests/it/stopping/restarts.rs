@@ -69,15 +69,16 @@ impl Hanging {
             self.asked() > before
         })
         .await;
-        let is_done = || pipeline.json(&["events", "show", id])[0]["states"][0]["state"] == "done";
+        let is_done =
+            || pipeline.json(&["events", "show", id])[0]["outcomes"][0]["state"] == "done";
         until("it is done", is_done).await;
         let story = pipeline.json(&["events", "show", id]);
         assert_eq!(
-            story[0]["steps"].as_array().unwrap().len(),
+            story[0]["attempts"].as_array().unwrap().len(),
             1,
             "one attempt: {story}"
         );
-        assert_eq!(story[0]["steps"][0]["attempt"], 1, "{story}");
+        assert_eq!(story[0]["attempts"][0]["attempt"], 1, "{story}");
         for request in self
             .sink
             .requests()

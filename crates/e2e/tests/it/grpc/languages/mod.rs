@@ -95,7 +95,7 @@ async fn check(pipeline: &Pipeline, handler: &Handler) {
         "{letter}"
     );
     let story: Value = pipeline.json(&["events", "show", "HD_1"]);
-    let step = &story[0]["steps"][0];
+    let step = &story[0]["attempts"][0];
     assert_eq!(step["outcome"], "done", "{story}");
     assert_eq!(step["status"], 200, "{story}");
 }

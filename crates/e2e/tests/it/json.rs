@@ -1,0 +1,250 @@
+//! What `--json` prints, here and at a server: as its schema says, with keys and values as
+//! `docs/json.md` says.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use event_model::Timestamp;
+use serde_json::Value;
+use simulator::{KeyPair, Retry};
+
+use crate::SANDBOX;
+use crate::pipeline::{Pipeline, command, signed, until};
+use crate::sink::{Sink, status};
+
+/// The commands that print what a person asked about, each with its schema.
+const READS: [(&[&str], &str); 14] = [
+    (&["deliveries"], "attempts"),
+    (&["events", "show", "GOOD"], "events"),
+    (&["events", "show", "DEAD"], "events"),
+    (&["events", "body", "GOOD"], "event-body"),
+    (&["dead-letters", "list"], "dead-letters"),
+    (&["dead-letters", "show", "1"], "dead-letter"),
+    (&["dead-letters", "show", "1", "--body"], "dead-letter"),
+    (&["unrouted", "list"], "dead-letters"),
+    (&["quarantine", "list"], "quarantined-webhooks"),
+    (&["quarantine", "show", "1"], "quarantined-webhook"),
+    (
+        &["quarantine", "show", "1", "--body"],
+        "quarantined-webhook",
+    ),
+    (&["refused", "list"], "refused-webhooks"),
+    (&["refused", "explain", "1"], "explained-webhook"),
+    (&["routes", "list"], "routes"),
+];
+
+/// The commands that change something, in an order in which each has something to do.
+const CHANGES: [(&[&str], &str); 12] = [
+    (
+        &["replay", "--route", "all", "--from", "1h", "--dry-run"],
+        "bulk-result",
+    ),
+    (
+        &[
+            "replay", "--route", "all", "--from", "1h", "--again", "--yes",
+        ],
+        "bulk-result",
+    ),
+    (
+        &[
+            "routes", "pause", "all", "--for", "1h", "--reason", "a test",
+        ],
+        "bulk-result",
+    ),
+    (&["routes", "list"], "routes"),
+    (&["routes", "resume", "all"], "resumed"),
+    (&["deliveries", "retry", "WAITS"], "retried"),
+    (&["dead-letters", "redrive", "1"], "bulk-result"),
+    (&["unrouted", "discard", "--all", "--yes"], "bulk-result"),
+    (&["quarantine", "redrive", "--all", "--yes"], "bulk-result"),
+    (&["quarantine", "discard", "--all", "--yes"], "bulk-result"),
+    (&["refused", "recheck", "--yes"], "bulk-result"),
+    (&["audit"], "audit"),
+];
+
+/// The commands that work on the settings, the queue and the files of this machine.
+const LOCAL: [(&[&str], &str); 4] = [
+    (&["processes", "list"], "processes"),
+    (&["check", "--against"], "route-changes"),
+    (&["spool", "list"], "spools"),
+    (
+        &[
+            "verify",
+            "--body",
+            "BODY",
+            "--header",
+            "fluent-signature: bm8=",
+        ],
+        "verified-webhook",
+    ),
+];
+
+fn schema(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json");
+    let text = fs::read_to_string(folder.join(format!("{name}.schema.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Panics unless the output is as the schema and the rules say.
+fn check(what: &str, printed: &Value, name: &str) {
+    let validator = jsonschema::options()
+        .should_validate_formats(true)
+        .build(&schema(name))
+        .unwrap();
+    let wrong: Vec<_> = validator
+        .iter_errors(printed)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(wrong.is_empty(), "{what}: {wrong:?} in {printed:#}");
+    walk(what, printed);
+}
+
+fn walk(what: &str, value: &Value) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            let is_camel = key.starts_with(|c: char| c.is_ascii_lowercase())
+                && key.chars().all(|c| c.is_ascii_alphanumeric());
+            assert!(is_camel, "{what}: `{key}` is not camelCase");
+            if key.ends_with("At") && !value.is_null() {
+                let at = value.as_str().unwrap_or_default();
+                assert!(is_time(at), "{what}: {key} is {value}");
+            }
+            walk(what, value);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| walk(what, value)),
+        Value::String(text) if text.starts_with("20") && text.as_bytes().get(4) == Some(&b'-') => {
+            assert!(is_time(text), "{what}: {text} is no RFC 3339 in UTC");
+        }
+        _ => {}
+    }
+}
+
+fn is_time(text: &str) -> bool {
+    text.ends_with('Z')
+        && text.as_bytes().get(10) == Some(&b'T')
+        && text.parse::<Timestamp>().is_ok()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// A service with something in every list, its address for people, and settings that open its
+/// queue beside it.
+async fn prepared(sink: &Sink) -> (Pipeline, String, PathBuf) {
+    let routes = sink.route(
+        "all",
+        "match: { event: E }, retry: { initial: 1h, max-delay: 1h, max-elapsed: 3d }",
+    );
+    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&routes);
+    pipeline.run();
+    let beside = pipeline.folder.path().join("beside.yml");
+    let settings = fs::read_to_string(pipeline.config()).unwrap();
+    let without: Vec<_> = settings
+        .lines()
+        .filter(|line| !line.contains("operator:"))
+        .collect();
+    fs::write(&beside, without.join("\n")).unwrap();
+    for (name, reference) in [
+        ("E", "GOOD"),
+        ("E", "DEAD"),
+        ("E", "WAITS"),
+        ("F", "NOBODYS"),
+    ] {
+        pipeline.accept(&signed(name, reference)).await;
+    }
+    let sender = pipeline.sender(Retry::Never);
+    let odd = SANDBOX
+        .sign(*br#"{"accountId":"ACME","name":"E"}"#)
+        .unwrap();
+    drop(sender.send(&odd).await);
+    let body = signed("E", "REFUSED").body;
+    let forged = KeyPair::generate(1024).unwrap().sign(body).unwrap();
+    drop(sender.send(&forged).await);
+    let count = |args: &[&str]| pipeline.json(args).as_array().map_or(0, Vec::len);
+    until("everything is where it belongs", || {
+        count(&["deliveries", "--route", "all"]) == 3
+            && count(&["dead-letters", "list"]) == 1
+            && count(&["unrouted", "list"]) == 1
+            && count(&["quarantine", "list"]) == 1
+            && count(&["refused", "list"]) == 1
+    })
+    .await;
+    (pipeline, format!("http://{grpc}"), beside)
+}
+
+async fn answering() -> Sink {
+    Sink::answering(|request, _| match request.header("ce-subject") {
+        "ORDER/DEAD" => status(422),
+        "ORDER/WAITS" => status(503),
+        _ => status(200),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_is_one_contract_here_and_at_a_server() {
+    let sink = answering().await;
+    let (pipeline, server, beside) = prepared(&sink).await;
+    let at_server =
+        |args: &[&str]| pipeline.command(&[args, &["--json", "--server", &server]].concat());
+    for (args, name) in READS {
+        let there = json(&at_server(args));
+        check(&args.join(" "), &there, name);
+        let here = json(&command(&beside, &[args, &["--json"]].concat()));
+        assert_eq!(here, there, "{args:?}");
+    }
+    check("status", &json(&at_server(&["status"])), "status");
+    check(
+        "status",
+        &json(&command(&beside, &["status", "--json"])),
+        "status",
+    );
+    let body = pipeline.folder.path().join("body.json");
+    fs::write(&body, signed("E", "V").body).unwrap();
+    for (args, name) in LOCAL {
+        let args: Vec<_> = args
+            .iter()
+            .map(|arg| {
+                if *arg == "BODY" {
+                    body.to_str().unwrap()
+                } else {
+                    arg
+                }
+            })
+            .collect();
+        let here = json(&command(&beside, &[&args[..], &["--json"]].concat()));
+        check(&args.join(" "), &here, name);
+    }
+    for (args, name) in CHANGES {
+        check(&args.join(" "), &json(&at_server(args)), name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_prints_a_line_of_json_for_each_attempt() {
+    let sink = answering().await;
+    let (pipeline, server, _) = prepared(&sink).await;
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_pipeline"))
+        .args(["tail", "--json", "--server", &server])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    // It shows what ends from its beginning on, which can't be seen from here: so more come.
+    let reading = tokio::task::spawn_blocking(move || lines.next().unwrap().unwrap());
+    let mut number = 0;
+    while !reading.is_finished() {
+        number += 1;
+        assert!(number < 600, "nothing was printed");
+        pipeline.accept(&signed("E", &format!("T_{number}"))).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let line: Value = serde_json::from_str(&reading.await.unwrap()).unwrap();
+    check("tail", &line, "attempt");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}

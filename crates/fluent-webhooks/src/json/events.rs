@@ -1,0 +1,208 @@
+//! Attempts, and what became of events.
+
+use proto::v1;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Seconds, UtcTime, position, text};
+
+/// One attempt that has ended.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Attempt {
+    /// The event's id: 64 hexadecimal digits.
+    event_id: String,
+    /// The event's name.
+    event: String,
+    /// Fluent's accountId. `null` where it is not known any more.
+    account: Option<String>,
+    /// `<entityType>/<entityRef>`.
+    entity: Option<String>,
+    /// The route that attempted it.
+    route: String,
+    /// Number of the redrive or replay, 0 for none.
+    redrive: u32,
+    /// 1 for the first.
+    attempt: u32,
+    started_at: Option<UtcTime>,
+    duration_seconds: Seconds,
+    /// `done`, `transient`, `permanent`, `timed-out`, `panicked`, `unrouted`, `died` or
+    /// `returned`.
+    outcome: String,
+    /// What the destination answered, where it has a number.
+    status: Option<u32>,
+    /// Why, in words.
+    detail: Option<String>,
+}
+
+impl From<&v1::Attempt> for Attempt {
+    fn from(attempt: &v1::Attempt) -> Self {
+        Self {
+            event_id: attempt.event_id.clone(),
+            event: attempt.event.clone(),
+            account: text(&attempt.account),
+            entity: text(&attempt.entity),
+            route: attempt.route.clone(),
+            redrive: attempt.redrive,
+            attempt: attempt.attempt,
+            started_at: UtcTime::of(attempt.started_at.as_ref()),
+            duration_seconds: Seconds::of(attempt.duration.as_ref()),
+            outcome: attempt.outcome.clone(),
+            status: attempt.status,
+            detail: text(&attempt.detail),
+        }
+    }
+}
+
+/// One event, and what became of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventHistory {
+    /// The event's id: 64 hexadecimal digits.
+    event_id: String,
+    /// The event's name.
+    event: String,
+    /// `<entityType>/<entityRef>`.
+    entity: Option<String>,
+    /// `/fluent/<environment>/<account>/<retailer>`.
+    source: String,
+    /// Where it is stored: a sequence, or `<shard>:<sequence>`.
+    position: String,
+    received_at: Option<UtcTime>,
+    /// `webhook`, or `reconciled` where it never came.
+    origin: Option<String>,
+    trace_id: Option<String>,
+    /// Since when attempts are recorded, where the event came before that.
+    history_since: Option<UtcTime>,
+    /// Other events with the same id and name at Fluent, and another body.
+    same_id: Vec<SameIdEvent>,
+    /// In order of time.
+    attempts: Vec<Attempt>,
+    /// Where it stands on each route.
+    outcomes: Vec<RouteOutcome>,
+}
+
+/// An event that shares Fluent's own id and the name with another.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct SameIdEvent {
+    event_id: String,
+    received_at: Option<UtcTime>,
+    /// `webhook` or `reconciled`.
+    origin: Option<String>,
+}
+
+/// Where an event stands on one route.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct RouteOutcome {
+    route: String,
+    /// `done`, `in-flight`, `waiting`, `dead`, `not-reached`, `not-wanted` or `unknown`.
+    state: String,
+    /// Waiting: not before this.
+    due_at: Option<UtcTime>,
+    /// Dead: the number of its dead letter.
+    dead_letter: Option<u64>,
+    /// Dead: why.
+    reason: Option<String>,
+}
+
+impl From<&v1::EventHistory> for EventHistory {
+    fn from(event: &v1::EventHistory) -> Self {
+        Self {
+            event_id: event.id.clone(),
+            event: event.name.clone(),
+            entity: text(&event.entity),
+            source: event.source.clone(),
+            position: position(event.position),
+            received_at: UtcTime::of(event.received_at.as_ref()),
+            origin: text(&event.origin),
+            trace_id: text(&event.trace_id),
+            history_since: UtcTime::of(event.history_since.as_ref()),
+            same_id: event.same_id.iter().map(SameIdEvent::from).collect(),
+            attempts: event.attempts.iter().map(Attempt::from).collect(),
+            outcomes: event.outcomes.iter().map(RouteOutcome::from).collect(),
+        }
+    }
+}
+
+impl From<&v1::SameIdEvent> for SameIdEvent {
+    fn from(other: &v1::SameIdEvent) -> Self {
+        Self {
+            event_id: other.event_id.clone(),
+            received_at: UtcTime::of(other.received_at.as_ref()),
+            origin: text(&other.origin),
+        }
+    }
+}
+
+impl From<&v1::RouteOutcome> for RouteOutcome {
+    fn from(outcome: &v1::RouteOutcome) -> Self {
+        Self {
+            route: outcome.route.clone(),
+            state: outcome.state.clone(),
+            due_at: UtcTime::of(outcome.due_at.as_ref()),
+            dead_letter: Some(outcome.dead_letter_id).filter(|id| *id > 0),
+            reason: text(&outcome.reason),
+        }
+    }
+}
+
+/// The body of an event.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventBody {
+    /// The event's id: 64 hexadecimal digits.
+    event_id: String,
+    /// The body as text; without `--json` it is printed byte for byte.
+    body: String,
+}
+
+impl From<&v1::GetEventBodyResponse> for EventBody {
+    fn from(found: &v1::GetEventBodyResponse) -> Self {
+        Self {
+            event_id: found.event_id.clone(),
+            body: String::from_utf8_lossy(&found.body).into_owned(),
+        }
+    }
+}
+
+/// What came of a test event.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SentTestEvent {
+    /// The event's id: 64 hexadecimal digits.
+    event_id: String,
+    /// As of an attempt: `done`, `transient`, `permanent` and others.
+    outcome: String,
+    /// What the destination answered, where it has a number.
+    status: Option<u32>,
+    /// Why, in words.
+    detail: Option<String>,
+    duration_seconds: Seconds,
+    /// What the destination answered, as text.
+    answer: Option<String>,
+    answer_bytes: usize,
+    /// The event's body.
+    body: String,
+    body_bytes: usize,
+    /// Why the route would not take such an event; empty if it would.
+    mismatches: Vec<String>,
+}
+
+impl From<&v1::SendTestEventResponse> for SentTestEvent {
+    fn from(sent: &v1::SendTestEventResponse) -> Self {
+        Self {
+            event_id: sent.event_id.clone(),
+            outcome: sent.outcome.clone(),
+            status: sent.status,
+            detail: text(&sent.detail),
+            duration_seconds: Seconds::of(sent.took.as_ref()),
+            answer: text(&String::from_utf8_lossy(&sent.answer)),
+            answer_bytes: sent.answer.len(),
+            body: String::from_utf8_lossy(&sent.body).into_owned(),
+            body_bytes: sent.body.len(),
+            mismatches: sent.mismatches.clone(),
+        }
+    }
+}
