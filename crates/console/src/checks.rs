@@ -1,8 +1,8 @@
 //! What is checked of every request before anything else: whose page sent it, and to whom.
 
-use hyper::Method;
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
+use hyper::{Method, Version};
 
 use crate::hosts::Hosts;
 
@@ -18,6 +18,8 @@ const PROXIED: [&str; 7] = [
 ];
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The reason why a request is not answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,11 +50,14 @@ pub(crate) fn check(
     if !hosts.has(authority) {
         return Err(RefusedRequest::ForeignHost);
     }
-    if is_open && PROXIED.iter().any(|name| parts.headers.contains_key(*name)) {
+    // Browsers speak HTTP/1.1, and proxies that name themselves nowhere often HTTP/1.0.
+    let is_proxied = parts.version < Version::HTTP_11
+        || PROXIED.iter().any(|name| parts.headers.contains_key(*name));
+    if is_open && is_proxied {
         return Err(RefusedRequest::Proxied);
     }
     match parts.method {
-        Method::GET | Method::HEAD => {}
+        Method::GET | Method::HEAD => ensure_no_part_of_another_page(&parts.headers)?,
         Method::POST => ensure_our_page(&parts.headers, authority, has_tls)?,
         _ => return Err(RefusedRequest::Method),
     }
@@ -75,6 +80,20 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
         (Some(value), None) => value.to_str().ok(),
         _ => None,
     }
+}
+
+/// Fails if a page of another origin asks for this as a part of itself: an image, a frame, a
+/// script. A link from it may open a page.
+fn ensure_no_part_of_another_page(headers: &HeaderMap) -> Result<(), RefusedRequest> {
+    let is = |name: &HeaderName, value: &str| only(headers, name) == Some(value);
+    let is_ours = !headers.contains_key(&FETCH_SITE)
+        || is(&FETCH_SITE, "same-origin")
+        || is(&FETCH_SITE, "none");
+    if is_ours || (is(&FETCH_MODE, "navigate") && is(&FETCH_DEST, "document")) {
+        return Ok(());
+    }
+    let why = "another site asks for it as a part of its page";
+    Err(RefusedRequest::NotOurPage(why))
 }
 
 /// Fails if a page of another origin may have sent this change.
@@ -172,6 +191,41 @@ mod tests {
         assert!(is_refused(&[]));
         let doubled = ("sec-fetch-site", "same-origin");
         assert!(is_refused(&[doubled, ("sec-fetch-site", "cross-site")]));
+    }
+
+    #[test]
+    fn no_page_is_a_part_of_another_sites_page() {
+        let get = |headers: &[(&str, &str)]| {
+            answer("GET", "/", &[&[("host", "localhost")], headers].concat())
+        };
+        for site in ["cross-site", "same-site"] {
+            let from = ("sec-fetch-site", site);
+            let navigate = ("sec-fetch-mode", "navigate");
+            assert!(get(&[from, navigate, ("sec-fetch-dest", "document")]).is_ok());
+            for (mode, kind) in [
+                ("no-cors", "image"),
+                ("cors", "empty"),
+                ("navigate", "iframe"),
+            ] {
+                let part = get(&[from, ("sec-fetch-mode", mode), ("sec-fetch-dest", kind)]);
+                assert!(matches!(part, Err(RefusedRequest::NotOurPage(_))), "{kind}");
+            }
+            assert!(get(&[from]).is_err());
+        }
+        for site in ["same-origin", "none"] {
+            assert!(get(&[("sec-fetch-site", site), ("sec-fetch-dest", "style")]).is_ok());
+        }
+    }
+
+    /// nginx speaks HTTP/1.0 unless it is told otherwise, under a host that it makes up.
+    #[test]
+    fn a_proxy_that_says_nothing_of_itself_is_known_by_its_version() {
+        let request = Request::builder().uri("/").version(Version::HTTP_10);
+        let request = request.header("host", "127.0.0.1:8090");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let asked = |is_open| check(&parts, &Hosts::new(&[]), is_open, false);
+        assert_eq!(asked(true), Err(RefusedRequest::Proxied));
+        assert!(asked(false).is_ok());
     }
 
     #[test]

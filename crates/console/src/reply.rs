@@ -103,6 +103,14 @@ pub(crate) fn page(status: StatusCode, markup: Markup) -> HttpResponse {
     response
 }
 
+/// A text, without a word about the console.
+pub(crate) fn plain(status: StatusCode, words: String) -> HttpResponse {
+    let mut response = respond(status, "text/plain; charset=utf-8", words + "\n");
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
+}
+
 /// A file of ours, whose name changes with what is in it.
 pub(crate) fn file(kind: &'static str, text: &'static str) -> HttpResponse {
     let mut response = respond(StatusCode::OK, kind, text);

@@ -212,9 +212,8 @@ impl Server {
         if self.parts.refusals.admit_line("not for us", from) {
             tracing::info!(client = %from, reason = ?refusal, "request refused by the console");
         }
-        let error = PageError::new(status, words);
-        let frame = Frame::bare(&self.parts.site);
-        let mut page = reply::page(status, frame.page(error.title(), &pages::problem(&error)));
+        // A page could be read by whoever made a name lead here, and would say whose console it is.
+        let mut page = reply::plain(status, words);
         if *refusal == RefusedRequest::Method {
             let allowed = HeaderValue::from_static("GET, HEAD, POST");
             page.headers_mut().insert(ALLOW, allowed);
@@ -282,7 +281,7 @@ fn described(refusal: &RefusedRequest) -> (StatusCode, String) {
         ),
         RefusedRequest::NotOurPage(why) => (
             StatusCode::FORBIDDEN,
-            format!("Nothing was done. This change was not sent by a page of this console: {why}."),
+            format!("Nothing was done. This was not asked for by a page of this console: {why}."),
         ),
     }
 }

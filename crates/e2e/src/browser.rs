@@ -45,7 +45,7 @@ impl Browser {
         let port = port_of(&mut driver)?;
         let mut browser = Self {
             driver,
-            client: reqwest::Client::new(),
+            client: reqwest::Client::builder().timeout(PATIENCE).build()?,
             session: format!("http://127.0.0.1:{port}/session"),
         };
         let started = browser.say("", Some(capabilities(binary))).await?;

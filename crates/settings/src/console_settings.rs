@@ -73,6 +73,25 @@ impl SettingsTree {
         Ok(Some(console))
     }
 
+    /// The tokens that `operator.tokens` lists, whether or not a process could start with these
+    /// settings.
+    ///
+    /// # Errors
+    /// If the file is empty, as it is while somebody writes it, or the list can't be read.
+    pub fn operator_tokens(&self) -> Result<Vec<TokenSettings>, SettingsError> {
+        let connect = ["fluent-connect"];
+        if self.value_at(&connect).is_null() {
+            return Err(self.invalid(&connect, "expected the settings; there are none"));
+        }
+        let path = [OPERATOR[0], OPERATOR[1], "tokens"];
+        let listed: Option<Vec<TokenSettings>> = self.read(&path, &self.value_at(&path))?;
+        let mut listed = listed.unwrap_or_default();
+        for token in &mut listed {
+            token.file = self.folder().join(&token.file);
+        }
+        Ok(listed)
+    }
+
     /// The name of the connector, if the settings have one.
     pub fn connector_name(&self) -> Result<Option<String>, SettingsError> {
         let path = ["fluent-connect", "connector-name"];

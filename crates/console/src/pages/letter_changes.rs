@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 use proto::v1;
+use settings::Role;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
@@ -28,6 +29,12 @@ pub(crate) async fn ask(mut visit: Visit) -> Result<Reply, PageError> {
         "discard" => true,
         _ => return Err(PageError::bad("action: expected redrive or discard")),
     };
+    // To count costs as much as to change, so it is for those who may.
+    visit.caller.must(if is_discard {
+        &Role::Admin
+    } else {
+        &Role::Operate
+    })?;
     let (number, up_to) = if visit.params.get("all").is_empty() {
         (marked(&visit)?.len() as u64, 0)
     } else {

@@ -1,6 +1,6 @@
 //! Signing in, and what ends it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fluent_console::SessionTimes;
 
@@ -124,6 +124,42 @@ async fn a_token_or_a_role_that_is_taken_away_ends_what_one_may_do() {
     );
 }
 
+/// A process would not start with these settings, and they are what somebody who revokes the last
+/// token writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_token_is_taken_away_also_where_the_console_could_not_start_without() {
+    let times = SessionTimes {
+        reread: Duration::from_millis(20),
+        ..SessionTimes::default()
+    };
+    let console = Fixture::with(PEOPLE, "", times);
+    let operator = console.signed_in(OPERATE);
+    console.set_people("");
+    let settings = console.folder.path().join("application.yml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    assert!(text.contains("127.0.0.1:0"));
+    std::fs::write(&settings, text.replace("127.0.0.1:0", "0.0.0.0:0")).unwrap();
+    until("nobody is left", || operator.get("/routes").status == 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_that_began_open_is_closed_by_a_token_that_can_t_be_read() {
+    let times = SessionTimes {
+        reread: Duration::from_millis(20),
+        ..SessionTimes::default()
+    };
+    let console = Fixture::with("", "", times);
+    let browser = console.browser();
+    assert_eq!(browser.get("/").status, 200);
+    console.set_people(PEOPLE);
+    for file in ["reader", "operator", "admin", "handler"] {
+        let _ = std::fs::remove_file(console.folder.path().join(file));
+    }
+    until("people have to sign in", || browser.get("/").status == 303);
+    console.set_people("");
+    assert_eq!(browser.get("/").status, 303);
+}
+
 /// Half a file, as an editor leaves it for a moment, signs nobody out.
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_can_t_be_read_sign_nobody_out_but_a_missing_token_does() {
@@ -138,8 +174,15 @@ async fn settings_that_can_t_be_read_sign_nobody_out_but_a_missing_token_does() 
     let whole = std::fs::read_to_string(&settings).unwrap();
     std::fs::write(&settings, "fluent-connect: [").unwrap();
     std::fs::remove_file(console.folder.path().join("reader")).unwrap();
-    assert_eq!(reader.get("/login").status, 200);
-    std::fs::write(&settings, whole).unwrap();
+    // Through many times of reading them again.
+    let began = Instant::now();
+    while began.elapsed() < 20 * times.reread {
+        assert_ne!(operator.get("/").status, 303);
+    }
+    // As an editor does; in place it would be empty for a moment.
+    let new = settings.with_extension("new");
+    std::fs::write(&new, whole).unwrap();
+    std::fs::rename(new, &settings).unwrap();
     until("the token is gone", || reader.get("/").status == 303);
     assert_eq!(
         operator.get("/routes").status,

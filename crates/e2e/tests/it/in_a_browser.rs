@@ -1,4 +1,4 @@
-//! The console in a real Chromium: the three uses of it, without and with its script.
+//! The console in a real Chromium: an order is found, what failed is mended, a route is paused.
 
 use e2e::browser::Browser;
 
@@ -52,6 +52,8 @@ async fn an_order_is_found_what_failed_is_mended_and_a_route_is_spared() {
     let evil = "HD_<script>document.title='owned'</script>";
     let id = pipeline.accept(&signed("E", evil)).await;
     until("it was refused", || sink.counts().get(&id) == Some(&1)).await;
+    let letters = || pipeline.json(&["dead-letters", "list"]).to_string();
+    until("it is a dead letter", || letters().contains(&id)).await;
 
     browser
         .visit(&format!("http://localhost:{}/", console.port()))
