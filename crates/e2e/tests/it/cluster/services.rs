@@ -275,7 +275,7 @@ async fn one_settings_file_serves_both_stages() {
             "FLUENT_CONNECT__QUEUE__PASSWORD__FILE",
             password.to_str().unwrap(),
         ),
-        ("FLUENT_CONNECT__QUEUE__INBOX", "_INBOX_dispatcher"),
+        ("FLUENT_CONNECT__QUEUE__INBOX_PREFIX", "_INBOX_dispatcher"),
         ("FLUENT_CONNECT__HEALTH", health),
     ] {
         deployment.dispatchers[0].set_environment(name, std::path::Path::new(value));
