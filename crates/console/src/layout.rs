@@ -34,17 +34,6 @@ pub(crate) struct Frame<'f> {
 }
 
 impl<'f> Frame<'f> {
-    /// The frame for somebody of whom nothing is known.
-    pub(crate) fn bare(site: &'f Site) -> Self {
-        Self {
-            site,
-            caller: None,
-            has_login: false,
-            path: "",
-            search: "",
-        }
-    }
-
     /// A whole page.
     pub(crate) fn page(&self, title: &str, main: &Markup) -> Markup {
         let connector = shown(self.site.connector());
