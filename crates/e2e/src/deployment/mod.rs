@@ -277,6 +277,8 @@ impl Deployment {
             .args(args)
             .arg("--config")
             .arg(config)
+            // So wide that no cell of a table goes on in another line.
+            .env("COLUMNS", "500")
             .stdin(Stdio::null())
             .output()
             .unwrap()

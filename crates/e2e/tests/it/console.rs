@@ -102,7 +102,7 @@ async fn a_person_finds_an_order_and_redrives_what_failed() {
     })
     .await;
     let audit = pipeline.json(&["audit"]);
-    assert_eq!(audit[0]["who"], "night", "{audit}");
+    assert_eq!(audit[0]["actor"], "night", "{audit}");
     let log = pipeline.log();
     assert!(!log.contains(token), "a token is in no log");
 }

@@ -133,7 +133,10 @@ async fn a_template_that_loops_or_misses_a_field_is_bounded_and_kept() {
     let sink = Sink::open().await;
     let loops = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
     let missing = "{{ event.attributes.no_such.thing }}";
-    for (template, says) in [(loops, "out of fuel"), (missing, "undefined")] {
+    for (template, says) in [
+        (loops, "too many steps"),
+        (missing, "event.attributes.no_such"),
+    ] {
         let pipeline = with_files(
             &route(&sink, "template: { file: t, content-type: text/plain }"),
             &[("t", template)],

@@ -270,6 +270,8 @@ pub(crate) fn command(config: &Path, args: &[&str]) -> Output {
         .args(args)
         .arg("--config")
         .arg(config)
+        // So wide that no cell of a table goes on in another line.
+        .env("COLUMNS", "500")
         .stdin(Stdio::null())
         .output()
         .unwrap()

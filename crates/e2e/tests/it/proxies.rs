@@ -90,13 +90,7 @@ impl Kind {
             ],
             Self::Nginx => vec![
                 ("listen 8080", format!("listen {listen}")),
-                (
-                    "http {",
-                    format!(
-                        "http {{\n  client_body_temp_path {};",
-                        folder.join("bodies").display()
-                    ),
-                ),
+                ("http {", format!("http {{\n{}", temporary_folders(folder))),
                 ("gateway-1:8080", gateway.webhook.to_string()),
                 ("gateway-2:8080", gateway.webhook.to_string()),
             ],
@@ -345,4 +339,12 @@ async fn haproxy_as_shipped_takes_good_webhooks_beside_slow_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_as_shipped_takes_good_webhooks_beside_slow_connections() {
     takes_good_ones_beside_slow_ones(Kind::Nginx).await;
+}
+
+/// nginx's folders for what it sets down for a moment: one that is only unpacked has none.
+fn temporary_folders(folder: &Path) -> String {
+    ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("{kind}_temp_path {}/{kind};\n", folder.display()))
+        .collect()
 }

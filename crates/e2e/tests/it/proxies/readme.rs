@@ -7,7 +7,7 @@ use std::process::Child;
 
 use simulator::SignedBody;
 
-use super::{Kind, PATH};
+use super::{Kind, PATH, temporary_folders};
 use crate::pipeline::{Pipeline, free_ports, signed, until};
 
 fn readme() -> String {
@@ -46,11 +46,7 @@ fn configuration(listen: SocketAddr, gateway: SocketAddr, folder: &Path) -> Stri
         &format!("listen {listen} ssl;"),
     );
     let block = replace_once(&block, "127.0.0.1:8080", &gateway.to_string());
-    // Where a package would have made folders.
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|kind| format!("{kind}_temp_path {}/{kind};\n", folder.display()))
-        .collect();
+    let temporary = temporary_folders(folder);
     format!("events {{}}\nhttp {{\naccess_log off;\n{temporary}{block}}}\n")
 }
 

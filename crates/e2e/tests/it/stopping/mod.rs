@@ -177,7 +177,8 @@ fn the_sample_units_say_what_the_program_does() {
     };
     assert_eq!(value(&socket, "FileDescriptorName"), "webhook");
     let listen = format!("listen: 0.0.0.0:{}", value(&socket, "ListenStream"));
-    assert!(read("application.yml").contains(&listen), "{listen}");
+    let how_to = read("../docs/how-to/run-under-systemd.md");
+    assert!(how_to.contains(&listen), "{listen}");
     assert_eq!(
         value(&unit, "RestartPreventExitStatus"),
         process::SETTINGS.to_string()
