@@ -90,7 +90,10 @@ impl Kind {
             ],
             Self::Nginx => vec![
                 ("listen 8080", format!("listen {listen}")),
-                ("http {", format!("http {{\n{}", temporary_folders(folder))),
+                (
+                    "http {",
+                    format!("http {{\naccess_log off;\n{}", temporary_folders(folder)),
+                ),
                 ("gateway-1:8080", gateway.webhook.to_string()),
                 ("gateway-2:8080", gateway.webhook.to_string()),
             ],
