@@ -84,10 +84,13 @@ impl Operator {
                 }
                 (None, Some(next)) => query.before = Some(next),
                 // It was removed, and so was everything that is older.
-                (None, None) => break,
+                (None, None) => return Ok((query.before, AttemptPage::default())),
             }
         }
-        Ok((query.before, AttemptPage::default()))
+        // An empty page would say that this was all.
+        Err(Status::out_of_range(
+            "page_token: so many attempts have ended since that its place is not found: begin with the first page",
+        ))
     }
 
     async fn attempts(&self, query: AttemptQuery) -> Result<AttemptPage, Status> {
