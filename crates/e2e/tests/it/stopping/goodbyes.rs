@@ -119,7 +119,7 @@ async fn connections_that_nobody_ends_end_with_the_process_and_keep_no_port() {
     );
 
     // Within its time, and its own port is shut at the very end.
-    let shut = stop_and_watch_the_port(&mut pipeline);
+    let shut = stop_and_watch_the_port(&mut pipeline).shut;
     assert!(shut <= Duration::from_secs(1), "shut for {shut:?}");
     assert!(TcpStream::connect(grpc).is_err(), "somebody still listens");
     assert!(strangers.iter().all(is_ended));
