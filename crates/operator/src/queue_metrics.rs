@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use queue::seen_events::forget_old_seen;
 use queue::{ServerState, StoresHealth};
+use settings::QueueSettings;
 use telemetry::metrics;
 use tokio::time::sleep;
 
@@ -18,8 +19,8 @@ impl Operator {
     pub async fn watch_machinery(self) {
         let mut silent = BTreeSet::new();
         loop {
-            if let Ok(health) = self.machinery().await {
-                show(&health);
+            if let Ok((health, window)) = self.machinery().await {
+                show(&health, window);
             }
             silence::show(self.stores().facts(), &mut silent).await;
             // A failure is no problem: the next round tries again.
@@ -28,14 +29,24 @@ impl Operator {
         }
     }
 
-    async fn machinery(&self) -> anyhow::Result<StoresHealth> {
+    /// The health of servers and stores, and the dedup window of the settings.
+    async fn machinery(&self) -> anyhow::Result<(StoresHealth, Duration)> {
         let routes = self.stores().routes().await?;
         let tree = self.settings()?;
-        Ok(status::health(self.stores(), &routes, &tree).await?)
+        let window = match tree.queue()? {
+            QueueSettings::Embedded(settings) => settings.dedup_window,
+            QueueSettings::JetStream(settings) => settings.dedup_window,
+        };
+        let health = status::health(self.stores(), &routes, &tree).await?;
+        Ok((health, window))
     }
 }
 
-fn show(health: &StoresHealth) {
+fn show(health: &StoresHealth, dedup_window: Duration) {
+    let known_for = health
+        .same_ids_known_for
+        .map_or(dedup_window, |known_for| known_for.min(dedup_window));
+    metrics::SAME_ID_WINDOW.set(known_for.as_secs_f64(), []);
     let count = |is: fn(&ServerState) -> bool| {
         health
             .servers

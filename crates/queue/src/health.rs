@@ -1,5 +1,7 @@
 //! Health of the servers and the disk space behind a queue's stores.
 
+use std::time::Duration;
+
 /// Health of the servers, and how full their stores are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoresHealth {
@@ -7,6 +9,9 @@ pub struct StoresHealth {
     pub servers: Vec<ServerHealth>,
     /// Every store with a limit of its own.
     pub usage: Vec<StoreUsage>,
+    /// For how long the queue knows which of several events of one key a route has delivered, if
+    /// older facts had to make room; `None` while it knows for the whole dedup window.
+    pub same_ids_known_for: Option<Duration>,
 }
 
 /// One server, and its state.

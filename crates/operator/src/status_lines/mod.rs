@@ -8,6 +8,7 @@ use queue::processes::ProcessSeen;
 use queue::{
     BreakerState, QueueError, RouteState, ServerState, SpoolWatermark, StoresHealth, UNROUTED,
 };
+use settings::MIN_DEDUP_WINDOW;
 use telemetry::alerts::{self, Alert};
 
 use crate::routes::paused_in_words;
@@ -380,6 +381,14 @@ impl Lines<'_> {
                         );
                         self.say(&alerts::QUEUE_FILLS, text);
                     }
+                }
+                let known_for = health.same_ids_known_for;
+                if let Some(known_for) = known_for.filter(|known| *known < MIN_DEDUP_WINDOW) {
+                    let text = format!(
+                        "which event of one Fluent id a route with `same-id: skip` has delivered is known for {} only, since older facts had to make room: a later one is delivered as well (`queue.retention.bytes`)",
+                        in_words(known_for)
+                    );
+                    self.say(&alerts::SAME_ID_WINDOW_SHORT, text);
                 }
             }
         }

@@ -103,6 +103,20 @@ fn a_cluster_whose_operator_has_no_routes_is_well() {
 }
 
 #[test]
+fn marks_of_one_id_that_reach_back_a_day_are_enough() {
+    let known_for = |hours| {
+        move |known: &mut StatusFacts| {
+            known.health = Ok(StoresHealth {
+                same_ids_known_for: Some(Duration::from_hours(hours)),
+                ..StoresHealth::default()
+            });
+        }
+    };
+    check(known_for(26), &["FluentSameIdWindowShort"], "26 h");
+    check(known_for(27), &[], "");
+}
+
+#[test]
 fn a_route_is_of_others_of_nobody_or_not_wanted_any_more() {
     let nobody = |known: &mut StatusFacts| known.routes[0].working.clear();
     check(nobody, &["FluentRouteNotRun"], "route r: nobody runs it");
@@ -243,6 +257,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
                 limit: Some(10),
                 has_settled: false,
             }],
+            same_ids_known_for: Some(Duration::from_hours(2)),
         }),
         silent: vec![SilentEvent {
             account: "ACME".to_owned(),
@@ -287,6 +302,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         "nearly all webhooks come from 10.0.0.5",
         "the certificate c.pem ends in 3 days",
         "E is 80 % full",
+        "with `same-id: skip` has delivered is known for 2 h only",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }

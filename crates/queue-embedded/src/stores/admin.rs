@@ -14,8 +14,8 @@ use sqlite_file::rows::{prefix, signed, unsigned};
 use sqlite_file::{beyond_a_checkpoint, reading};
 
 use crate::file::routes::{ask_again, set_pause};
-use crate::stores::connections::{SqliteStores, writing};
-use crate::stores::{attempts, quarantined, routes};
+use crate::stores::connections::{SqliteStores, sqlite_now, writing};
+use crate::stores::{attempts, quarantined, routes, same_ids};
 use crate::writing::retention::settled_up_to;
 
 /// Approximate bytes of bodies that some route has not settled: their share of all bodies, by
@@ -60,7 +60,12 @@ impl Stores for SqliteStores {
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
         let path = Arc::clone(&self.path);
+        let now = self.now;
         self.read_apart(move |sql| {
+            let now = match now {
+                Some(now) => now,
+                None => sqlite_now(sql).map_err(reading)?,
+            };
             let usage = vec![StoreUsage {
                 name: "the queue".to_owned(),
                 used: unsettled_bytes(sql).map_err(reading)? + beyond_a_checkpoint(&path),
@@ -70,6 +75,7 @@ impl Stores for SqliteStores {
             Ok(StoresHealth {
                 servers: Vec::new(),
                 usage,
+                same_ids_known_for: same_ids::known_for(sql, now).map_err(reading)?,
             })
         })
     }

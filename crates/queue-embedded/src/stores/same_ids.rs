@@ -2,10 +2,12 @@
 //! events, so they have a table of their own, ordered by the time of setting; the oldest are
 //! removed first.
 
+use std::time::Duration;
+
 use event_model::Bytes;
 use queue::Fact;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use sqlite_file::rows::{from_nanos, signed};
+use sqlite_file::rows::{from_nanos, signed, unsigned};
 use sqlite_file::{meta, set_meta};
 
 use crate::options::Options;
@@ -25,6 +27,10 @@ const COST: &str = "(2 * length(name) + length(value) + 64)";
 
 /// The key of `meta` with the sum of these costs.
 const BYTES: &str = "same_ids_bytes";
+
+/// The key of `meta` with the time of the newest fact that had to make room within the dedup
+/// window.
+const MADE_ROOM: &str = "same_ids_made_room";
 
 /// Largest number of bytes of these facts, and the part of the file that they may take.
 const MOST: u64 = 512 << 20;
@@ -78,6 +84,7 @@ pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusql
     let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut left = bytes(&transaction)?;
     let mut up_to = None;
+    let mut made_room = None;
     let mut count = 0;
     {
         let mut oldest = transaction.prepare_cached(&format!(
@@ -85,8 +92,12 @@ pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusql
         ))?;
         let mut rows = oldest.query([])?;
         while let Some(row) = rows.next()? {
-            if left <= most && row.get::<_, i64>(1)? >= too_old {
+            let at = row.get::<_, i64>(1)?;
+            if left <= most && at >= too_old {
                 break;
+            }
+            if at >= too_old {
+                made_room = made_room.max(Some(at));
             }
             (left, up_to, count) = (
                 left - row.get::<_, i64>(2)?,
@@ -101,8 +112,18 @@ pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusql
             .execute([up_to])?;
         set_meta(&transaction, BYTES, left)?;
     }
+    if let Some(at) = made_room.max(meta(&transaction, MADE_ROOM)?) {
+        set_meta(&transaction, MADE_ROOM, at)?;
+    }
     transaction.commit()?;
     Ok(count == CHUNK)
+}
+
+/// For how long these facts are known at `now`, if younger ones than the dedup window had to make
+/// room. Once that is a window ago, the answer is longer than the window.
+pub(crate) fn known_for(sql: &Connection, now: i64) -> rusqlite::Result<Option<Duration>> {
+    let newest: Option<i64> = meta(sql, MADE_ROOM)?;
+    Ok(newest.map(|at| Duration::from_nanos(unsigned(now.saturating_sub(at)))))
 }
 
 pub(crate) fn entries(sql: &Connection) -> rusqlite::Result<Vec<Fact>> {
@@ -124,8 +145,6 @@ pub(crate) fn entries(sql: &Connection) -> rusqlite::Result<Vec<Fact>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use queue::conformance::event;
 
     use super::*;
@@ -161,6 +180,7 @@ mod tests {
             ..Options::new("x")
         };
         assert!(!forget(&mut sql, &options, 10 * hour).unwrap());
+        assert_eq!(known_for(&sql, 10 * hour).unwrap(), None, "none had to go");
         assert_eq!(
             names(&sql)[..2],
             ["same-id.r.0", "same-id.r.3"],
@@ -180,6 +200,14 @@ mod tests {
             ["same-id.r.0", "same-id.r.7", "same-id.r.8", "same-id.r.9"],
             "half of them"
         );
+        let known = |now| known_for(&sql, now).unwrap();
+        assert_eq!(
+            known(10 * hour),
+            Some(HOUR * 4),
+            "the sixth was the last to go"
+        );
+        assert_eq!(known(17 * hour), Some(HOUR * 11), "longer than the window");
+        assert_eq!(known(5 * hour), Some(Duration::ZERO), "a clock set back");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
-use async_nats::jetstream::stream::DiscardPolicy;
+use async_nats::jetstream::stream::{DiscardPolicy, Info};
+use event_model::Timestamp;
 use futures::future::join_all;
 use queue::{QueueError, ServerHealth, ServerState, StoreUsage, StoresHealth};
 use tokio::io::AsyncReadExt;
@@ -15,13 +16,16 @@ use tokio::time::timeout;
 use crate::api;
 use crate::cluster::STREAMS;
 use crate::connect::NatsConnection;
-use crate::streams::RETRIES;
+use crate::streams::{RETRIES, SAME_IDS};
 
 /// Longest time that a server may take to greet.
 const GREETS_WITHIN: Duration = Duration::from_secs(2);
 
 /// NATS's own port, for an address that names none.
 const PORT: u16 = 4222;
+
+/// Bytes that a fact about events of one key takes in its stream, at most.
+const LARGEST_SAME_ID: u64 = 1024;
 
 /// First bytes that every server sends.
 const GREETING: &[u8] = b"INFO";
@@ -39,7 +43,11 @@ pub(crate) async fn health(
             .map(async |address| (address.clone(), greets(address).await)),
     );
     let (greeted, streams) = tokio::join!(greeted, streams(link, waiting_limit));
-    let (copies, usage) = streams?;
+    let Streams {
+        copies,
+        usage,
+        same_ids_known_for,
+    } = streams?;
     let addresses = greeted.into_iter().map(|(name, greets)| {
         let state = if greets {
             ServerState::Well
@@ -51,18 +59,32 @@ pub(crate) async fn health(
     Ok(StoresHealth {
         servers: addresses.chain(copies).collect(),
         usage,
+        same_ids_known_for,
     })
 }
 
-/// Returns the copies of the streams, by the server that keeps them, and how full each stream is.
-async fn streams(
-    link: &NatsConnection,
-    waiting_limit: u64,
-) -> Result<(Vec<ServerHealth>, Vec<StoreUsage>), QueueError> {
-    let (mut copies, mut usage): (BTreeMap<String, ServerState>, _) = (BTreeMap::new(), Vec::new());
+/// State of all streams.
+struct Streams {
+    /// The copies of the streams, by the server that keeps them.
+    copies: Vec<ServerHealth>,
+    /// How full each stream is.
+    usage: Vec<StoreUsage>,
+    same_ids_known_for: Option<Duration>,
+}
+
+/// Returns the state of all streams.
+async fn streams(link: &NatsConnection, waiting_limit: u64) -> Result<Streams, QueueError> {
+    let mut copies: BTreeMap<String, ServerState> = BTreeMap::new();
+    let mut usage = Vec::new();
+    let mut same_ids_known_for = None;
     for (stream, _) in STREAMS {
-        let info = match api::stream_info(link, stream).await {
-            Ok(info) => info,
+        let info = match api::stream_info_at(link, stream).await {
+            Ok((info, now)) => {
+                if stream == SAME_IDS {
+                    same_ids_known_for = now.and_then(|now| known_for(&info, now));
+                }
+                info
+            }
             Err(error) if error.is_missing() => continue,
             Err(error) => return Err(error.of("looking at the streams")),
         };
@@ -108,12 +130,26 @@ async fn streams(
     // A single server has no name but its address.
     let is_cluster = copies.len() > 1;
     let copies = copies.into_iter().filter(|_| is_cluster);
-    Ok((
-        copies
+    Ok(Streams {
+        copies: copies
             .map(|(name, state)| ServerHealth { name, state })
             .collect(),
         usage,
-    ))
+        same_ids_known_for,
+    })
+}
+
+/// Returns the age of the oldest message of a stream that is so full that older ones had to make
+/// room for it; `None` if there is room, or nothing is removed but by age.
+fn known_for(info: &Info, now: Timestamp) -> Option<Duration> {
+    let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
+    let is_full = limit(info.config.max_messages).is_some_and(|most| info.state.messages >= most)
+        || limit(info.config.max_bytes)
+            .is_some_and(|most| info.state.bytes.saturating_add(LARGEST_SAME_ID) > most);
+    let oldest = info.state.first_timestamp.unix_timestamp_nanos();
+    let oldest = Timestamp::from_nanosecond(oldest).ok()?;
+    let age = Duration::try_from(now.duration_since(oldest)).unwrap_or_default();
+    (is_full && info.state.messages > 0 && age < info.config.max_age).then_some(age)
 }
 
 /// Whether a NATS server answers at this address. Nothing is sent to it.

@@ -17,6 +17,9 @@ const WINDOW: Duration = Duration::from_secs(3);
 
 const DAY: Duration = Duration::from_hours(24);
 
+/// A server reads a clock of its own, to the millisecond.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
+
 const IN_TIME: Duration = Duration::from_secs(60);
 
 /// Servers that know for this long, for which the settings are too careful, what the settings
@@ -85,6 +88,41 @@ async fn which_of_one_id_is_delivered_is_known_for_the_window() {
         sleep(Duration::from_millis(100)).await;
     }
     assert!(began.elapsed() >= WINDOW, "only for {:?}", began.elapsed());
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_of_one_id_that_had_to_make_room_are_told_to_operators() {
+    const ROOM: usize = 3;
+    let (servers, options) = world().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let stream = jetstream.get_stream("FLUENT_SAME_IDS").await.unwrap();
+    let mut config = stream.cached_info().config.clone();
+    config.max_messages = ROOM as i64;
+    jetstream.update_stream(config).await.unwrap();
+    let queue = open(&options).await;
+    let known_for = async || queue.stores().health().await.unwrap().same_ids_known_for;
+    let deliver = async |number: usize| {
+        let event = event(&format!("E{number}"), "a");
+        let key = event.fluent_key();
+        queue
+            .note_same_id_delivered(key, "r", event.id())
+            .await
+            .unwrap();
+    };
+    for number in 1..ROOM {
+        deliver(number).await;
+    }
+    assert_eq!(known_for().await, None, "there is room");
+    let began = Instant::now();
+    for number in ROOM..ROOM * 3 {
+        deliver(number).await;
+    }
+    let known_for = known_for().await.expect("the first have made room");
+    assert!(
+        known_for <= began.elapsed() + CLOCKS_DIFFER,
+        "{known_for:?}"
+    );
     queue.close().await;
 }
 

@@ -341,6 +341,19 @@ alerts! {
         }),
         is_in_status: false,
     },
+    SAME_ID_WINDOW_SHORT: Alert {
+        name: "FluentSameIdWindowShort",
+        urgency: Urgency::Later,
+        title: "Which event of one id was delivered is forgotten too soon",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "Fluent may make a webhook anew within a day.",
+            expression: "min(fluent_queue_same_id_window_seconds) < 27 * 3600",
+            holds_for: Some("5m"),
+            summary: "the queue knows for {{ $value | humanizeDuration }} only which event of one Fluent id a route delivered: a later one is delivered as well",
+        }),
+        is_in_status: true,
+    },
     BREAKER_OPEN: Alert {
         name: "FluentBreakerOpen",
         urgency: Urgency::Later,

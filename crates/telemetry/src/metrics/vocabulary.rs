@@ -63,6 +63,8 @@ vocabulary! {
         "How far this process's clock is ahead of the queue's servers; negative where it is behind.";
     DEDUP_WINDOW: Gauge<0> = "fluent.queue.dedup_window", "s", [],
         "For how long the queue knows an id, at least: a webhook that comes again later is stored again.";
+    SAME_ID_WINDOW: Gauge<0> = "fluent.queue.same_id_window", "s", [],
+        "For how long the queue knows, at least, which of several events of one Fluent id a route with `same-id: skip` has delivered. Shown by `serve` and `fluent-operator`.";
     FORGED: Counter<0> = "fluent.queue.forged", "{message}", [],
         "Messages in the queue's streams that nobody admitted: kept apart, and not delivered.";
     KEY_UNKNOWN: Counter<0> = "fluent.queue.key_unknown", "{delivery}", [],

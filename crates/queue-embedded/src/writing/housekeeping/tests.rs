@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
-use queue::Lifecycle;
+use queue::{Lifecycle, Stores};
 use rusqlite::Connection;
 use sqlite_file::{FileStatus, Log, connect, inbox, used_bytes};
 
@@ -15,7 +15,7 @@ use crate::embedded::MESSAGES;
 use crate::shared::Shared;
 use crate::stores::same_ids;
 use crate::writing::queue_time::QueueTime;
-use crate::{Embedded, Options, Retention};
+use crate::{Embedded, Options, Retention, SqliteStores};
 
 /// A file that nobody serves, with the housekeeping of one that is.
 struct Kept {
@@ -242,4 +242,10 @@ async fn a_small_file_does_not_become_full_of_marks() {
         "a twentieth of the file is theirs: {used}"
     );
     assert!(same_ids::bytes(&kept.sql).unwrap() <= (16 << 20) / 20);
+    let beside = SqliteStores::open(&kept.housekeeping.options.path, None).unwrap();
+    let known_for = beside.health().await.unwrap().same_ids_known_for;
+    assert!(
+        known_for.is_some_and(|known_for| known_for < Duration::from_mins(10)),
+        "operators learn that marks had to make room: {known_for:?}"
+    );
 }
