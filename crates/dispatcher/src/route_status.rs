@@ -43,6 +43,7 @@ impl StatusRegistry {
                 process: process.clone(),
                 breaker: entry.breaker.status(&*clock),
                 throttled: entry.throttled.load(Ordering::Relaxed),
+                superseded_since: None,
             });
             said.collect()
         };

@@ -142,14 +142,14 @@ fn show_route(route: &RouteState, now: Timestamp) {
     }
     // `unrouted` has no destination, so no process reports on working for it.
     if route.name != UNROUTED {
-        show_process_status(route);
+        show_process_status(route, now);
     }
 }
 
-fn show_process_status(route: &RouteState) {
-    let asked = route
-        .working
-        .iter()
+fn show_process_status(route: &RouteState, now: Timestamp) {
+    let working = || route.working.iter();
+    let in_conflict = working().filter(|working| working.is_in_conflict(now));
+    let asked = working()
         .map(|working| asks(working.breaker))
         .fold(0.0, f64::max);
     for (gauge, value) in [
@@ -157,8 +157,9 @@ fn show_process_status(route: &RouteState) {
         (&metrics::ROUTE_BREAKER, asked),
         (
             &metrics::ROUTE_THROTTLED,
-            as_gauge(route.working.iter().any(|working| working.throttled)),
+            as_gauge(working().any(|working| working.throttled)),
         ),
+        (&metrics::ROUTE_CONFLICT, in_conflict.count() as f64),
     ] {
         gauge.set(value, [Label::from(route.name.clone())]);
     }

@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::Attempts;
 use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{
-    Fetcher, InFlightWriter, NatsConsumer, ProbeSchedule, RouteConsumer, announce_together,
-    ensure_consumers, probe,
+    Conflicts, Fetcher, InFlightWriter, NatsConsumer, ProbeSchedule, RouteConsumer,
+    announce_together, ensure_consumers, probe,
 };
 use crate::options::Options;
 use crate::publishing::Publisher;
@@ -74,6 +74,7 @@ impl JetStream {
             instance: fastrand::u64(..),
             joined: Mutex::default(),
             announced: Mutex::default(),
+            conflicts: Conflicts::default(),
             index: options.index.clone(),
             verification: Verification::new(options.verifier.clone(), options.key_retry),
             servers: options.servers.clone(),

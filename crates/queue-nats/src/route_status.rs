@@ -34,7 +34,9 @@ pub(crate) async fn answer(shared: Arc<Shared>, look: StatusSource) {
             }
             let number = text.parse().ok();
             let Some(number) = number else { continue };
-            let answer = serde_json::to_vec(&look.now()).unwrap_or_default();
+            let mut reports = look.now();
+            shared.conflicts.fill_in(&mut reports);
+            let answer = serde_json::to_vec(&reports).unwrap_or_default();
             let _ = link.client.publish(said(number), answer.into()).await;
         }
     };

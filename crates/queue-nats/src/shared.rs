@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
 use crate::connect::NatsConnection;
-use crate::consuming::{DeliveryState, InFlightWriter, ProbeSchedule};
+use crate::consuming::{Conflicts, DeliveryState, InFlightWriter, ProbeSchedule};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
 use crate::stream_monitor::StreamMonitor;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     /// Routes that this process is about to join, and with which match: dispatchers that serve
     /// them with another have heard of it.
     pub(crate) announced: Mutex<BTreeMap<String, String>>,
+    /// Routes that another dispatcher serves with another match.
+    pub(crate) conflicts: Conflicts,
 }
 
 impl fmt::Debug for Shared {

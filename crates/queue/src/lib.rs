@@ -103,7 +103,7 @@ pub use crate::rejected::{
     REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook,
 };
 pub use crate::route::{MatchFields, Mismatch, Route, RouteFilter, StartPosition, UNROUTED};
-pub use crate::route_status::{BreakerState, RouteProcessStatus, StatusSource};
+pub use crate::route_status::{BreakerState, CONFLICT_AFTER, RouteProcessStatus, StatusSource};
 pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,

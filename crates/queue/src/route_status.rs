@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,12 +13,30 @@ use serde::{Deserialize, Serialize};
 pub struct RouteProcessStatus {
     /// The route.
     pub route: String,
-    /// State of the route's breaker.
+    /// The process, as `<host>:<process id>`.
     pub process: String,
-    /// Whether the destination is asked, by the breaker.
+    /// State of the route's breaker.
     pub breaker: BreakerState,
     /// Whether the route's rate limit holds back attempts that could begin.
     pub throttled: bool,
+    /// Since when the process leaves the route's new events to one that joined with another match;
+    /// `None` if the route has its match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_since: Option<Timestamp>,
+}
+
+/// Time after which two matches of one route are a conflict of two services, and no longer a new
+/// version that takes over.
+pub const CONFLICT_AFTER: Duration = Duration::from_mins(5);
+
+impl RouteProcessStatus {
+    /// Whether the process has left the route's new events to others for so long that it is a
+    /// conflict.
+    pub fn is_in_conflict(&self, now: Timestamp) -> bool {
+        self.superseded_since
+            .and_then(|since| since.checked_add(CONFLICT_AFTER).ok())
+            .is_some_and(|then| then <= now)
+    }
 }
 
 /// State of a route's breaker.
@@ -69,6 +88,6 @@ impl StatusSource {
 
 impl fmt::Debug for StatusSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Look(..)")
+        f.write_str("StatusSource(..)")
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use event_model::Timestamp;
 use queue::processes::ProcessSeen;
 use queue::{
-    BreakerState, QueueError, RouteState, ServerState, SpoolWatermark, StoresHealth, UNROUTED,
+    BreakerState, QueueError, RouteProcessStatus, RouteState, ServerState, SpoolWatermark,
+    StoresHealth, UNROUTED,
 };
 use settings::MIN_DEDUP_WINDOW;
 use telemetry::alerts::{self, Alert};
@@ -298,6 +299,7 @@ impl Lines<'_> {
             );
             self.say(&alerts::BREAKER_OPEN, text);
         }
+        self.of_conflict(route);
         let late = route.oldest.filter(|oldest| since(*oldest, now) > LATE);
         if let Some(oldest) = late.filter(|_| route.behind > 0 || route.waiting > FEW) {
             let text = format!(
@@ -308,6 +310,48 @@ impl Lines<'_> {
             );
             self.say(&alerts::ROUTE_LATE, text);
         }
+    }
+
+    /// Two services that have the route, each with another match.
+    fn of_conflict(&mut self, route: &RouteState) {
+        let now = self.known.now;
+        let (superseded, deciding): (Vec<_>, Vec<_>) = route
+            .working
+            .iter()
+            .partition(|working| working.superseded_since.is_some());
+        if !superseded.iter().any(|working| working.is_in_conflict(now)) {
+            return;
+        }
+        let since = superseded
+            .iter()
+            .filter_map(|working| working.superseded_since)
+            .min();
+        let lasts = since.map_or_else(String::new, |then| in_words(self::since(then, now)));
+        let text = format!(
+            "route {}: {} and {} have different matches of it, and for {lasts} its new events have gone by that of {}: give both the same match, or one of the routes another name",
+            route.name,
+            self.names(&superseded),
+            self.names(&deciding),
+            self.names(&deciding)
+        );
+        self.say(&alerts::ROUTE_CONFLICT, text);
+    }
+
+    /// The processes by kind, host and id, as far as their reports are known.
+    fn names(&self, working: &[&RouteProcessStatus]) -> String {
+        let named = working.iter().map(|working| {
+            let reports = self.known.processes.iter().map(|process| &process.report);
+            let found = reports
+                .filter(|report| format!("{}:{}", report.host, report.pid) == working.process)
+                .map(|report| format!("{} {}", report.kind, working.process))
+                .next();
+            found.unwrap_or_else(|| working.process.clone())
+        });
+        let names: Vec<_> = named.collect();
+        if names.is_empty() {
+            return "a process that does not answer".to_owned();
+        }
+        names.join(", ")
     }
 
     /// True if the settings of any process have the route; `None` if none have any routes.

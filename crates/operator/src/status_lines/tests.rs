@@ -32,6 +32,7 @@ fn working(breaker: BreakerState) -> Vec<RouteProcessStatus> {
         process: "h:1".to_owned(),
         breaker,
         throttled: false,
+        superseded_since: None,
     }]
 }
 
@@ -114,6 +115,36 @@ fn marks_of_one_id_that_reach_back_a_day_are_enough() {
     };
     check(known_for(26), &["FluentSameIdWindowShort"], "26 h");
     check(known_for(27), &[], "");
+}
+
+#[test]
+fn two_services_with_different_matches_of_a_route_are_named_when_it_lasts() {
+    let for_so_long = |minutes: i64| {
+        move |known: &mut StatusFacts| {
+            let running = &mut known.routes[0].working;
+            running.extend(working(BreakerState::Closed));
+            running[0].process = "old:7".to_owned();
+            running[0].superseded_since = Some(at(-60 * minutes));
+            let host = &mut known.processes[1].report;
+            host.host = "old".to_owned();
+            host.pid = 7;
+        }
+    };
+    check(for_so_long(4), &[], "");
+    check(
+        for_so_long(6),
+        &["FluentRouteConflict"],
+        "route r: dispatcher old:7 and h:1 have different matches of it, and for 6 min its new events have gone by that of h:1",
+    );
+    let nobody_answers = |known: &mut StatusFacts| {
+        for_so_long(6)(known);
+        known.routes[0].working.pop();
+    };
+    check(
+        nobody_answers,
+        &["FluentRouteConflict"],
+        "a process that does not answer",
+    );
 }
 
 #[test]
@@ -272,6 +303,9 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         ..well()
     };
     let mut found = names(&everything);
+    let mut in_conflict = well();
+    in_conflict.routes[0].working[0].superseded_since = Some(at(-3_600));
+    found.extend(names(&in_conflict));
     let away = StatusFacts {
         health: Err(QueueError::unavailable("asking", "gone")),
         ..well()

@@ -41,6 +41,8 @@ impl Fetcher {
 
     /// Gives back whatever is held, and ends.
     pub(super) async fn wind_down(mut self) {
+        self.is_superseded = false;
+        self.note_conflict();
         if let Some(want) = self.want.take() {
             let _ = want.answer.send(Err(QueueError::Closed));
         }

@@ -1,6 +1,7 @@
 //! Taking deliveries: two consumers, of the stream of events and of the retries that are due, and
 //! one task that extends the leases of what it has fetched.
 
+mod conflict;
 mod consumer;
 mod deadline;
 mod delivery_state;
@@ -17,6 +18,7 @@ mod pull_consumer;
 mod route_consumer;
 mod takeover;
 
+pub(crate) use crate::consuming::conflict::Conflicts;
 pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::delivery_state::DeliveryState;
 pub(crate) use crate::consuming::ensure_consumers::{FILTER, announce_together, ensure_consumers};

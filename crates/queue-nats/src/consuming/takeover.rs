@@ -89,6 +89,7 @@ impl Fetcher {
             }
             _ => {}
         }
+        self.note_conflict();
     }
 
     /// Whether messages of this stream are for dispatchers that joined with another match.

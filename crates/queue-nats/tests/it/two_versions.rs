@@ -9,8 +9,8 @@ use fluent_queue_nats::{JetStream, Options};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Condition, Consumer, Disposition, Intake, Lifecycle, MatchFields, Pause, Route, RouteFilter,
-    Source, StartPosition,
+    BreakerState, Condition, Consumer, Disposition, Intake, Lifecycle, MatchFields, Pause, Route,
+    RouteFilter, RouteProcessStatus, Source, StartPosition, StatusSource,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -357,4 +357,63 @@ async fn a_pause_while_a_match_changes_stays() {
     );
     before.close().await;
     after.close().await;
+}
+
+/// Two services that have one route, each with a match of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn since_when_another_match_decides_is_shown_with_the_process_that_is_left_out() {
+    let (servers, options): (Servers, Options) = world().await;
+    let mut queues = Vec::new();
+    let mut consumers = Vec::new();
+    for (process, event) in [("first:1", "A"), ("second:2", "B")] {
+        let queue = open(&options).await;
+        queue.show_status(reports_as(process));
+        let route = Route {
+            lease: Duration::from_secs(5),
+            ..of_type("r", event)
+        };
+        consumers.push(queue.subscribe(route).await.unwrap());
+        queues.push(queue);
+    }
+    let left_out = async |queue: &JetStream| -> BTreeMap<String, bool> {
+        let routes = queue.stores().routes().await.unwrap();
+        let working = routes.into_iter().flat_map(|route| route.working);
+        working
+            .map(|working| (working.process, working.superseded_since.is_some()))
+            .collect()
+    };
+    let until = async |queue: &JetStream, expected: &[(&str, bool)]| {
+        let expected: BTreeMap<_, _> = expected
+            .iter()
+            .map(|(process, is_left_out)| ((*process).to_owned(), *is_left_out))
+            .collect();
+        let began = Instant::now();
+        loop {
+            let found = left_out(queue).await;
+            if found == expected {
+                break;
+            }
+            assert!(began.elapsed() < IN_TIME, "{found:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until(&queues[0], &[("first:1", true), ("second:2", false)]).await;
+    drop(consumers.pop());
+    queues.pop().unwrap().close().await;
+    until(&queues[0], &[("first:1", false)]).await;
+    drop(consumers);
+    queues[0].close().await;
+    drop(servers);
+}
+
+/// A process that reports its route `r`.
+fn reports_as(process: &'static str) -> StatusSource {
+    let report = RouteProcessStatus {
+        route: "r".to_owned(),
+        process: process.to_owned(),
+        breaker: BreakerState::Closed,
+        throttled: false,
+        superseded_since: None,
+    };
+    StatusSource::new(move || vec![report.clone()], |_| {})
 }

@@ -421,6 +421,19 @@ alerts! {
         }),
         is_in_status: true,
     },
+    ROUTE_CONFLICT: Alert {
+        name: "FluentRouteConflict",
+        urgency: Urgency::Later,
+        title: "Two services have different matches of one route",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "While a new version takes over, two matches are right.",
+            expression: "max by (route) (fluent_route_conflict) > 0",
+            holds_for: Some("5m"),
+            summary: "two services serve route {{ $labels.route }} with different matches: only one of them gets its new events",
+        }),
+        is_in_status: true,
+    },
     ROUTE_FAILS: Alert {
         name: "FluentRouteFails",
         urgency: Urgency::Now,

@@ -102,6 +102,8 @@ vocabulary! {
         "Whether the destination is asked: 0 it is, 1 one attempt at a time, 2 a process leaves it alone.";
     ROUTE_THROTTLED: Gauge<1> = "fluent.route.throttled", "{state}", ["route"],
         "1 while the route's rate holds attempts back in a process.";
+    ROUTE_CONFLICT: Gauge<1> = "fluent.route.conflict", "{process}", ["route"],
+        "Processes that have left the route's new events for five minutes to a service with another match of it.";
     PENDING_REVIEW: Gauge<1> = "fluent.pending_review", "{webhook}", ["store"],
         "Webhooks that wait for a person, beside dead letters: in `quarantine` (counted to 1000) and `refused`. Shown by `serve` and `fluent-operator`.";
 

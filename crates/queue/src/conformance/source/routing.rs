@@ -172,6 +172,7 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
             until: event_model::Timestamp::UNIX_EPOCH,
         },
         throttled: true,
+        superseded_since: None,
     };
     let showing = said.clone();
     let wishes = Arc::new(Mutex::new(Vec::new()));
