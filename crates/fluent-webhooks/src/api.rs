@@ -159,7 +159,7 @@ async fn open_with(
     }
     let here = Here {
         inner: operator.service(),
-        caller: Caller::local(whoami()),
+        caller: Caller::at_queue(whoami()),
     };
     let wire = BoxCloneSyncService::new(here.map_err(Into::into));
     Ok(client(wire, open::place(&tree.queue()?)))

@@ -162,23 +162,25 @@ impl Plan {
             self.observed
                 .report("serve", facts, &readiness, Some(add), shutdown),
         );
+        let operator = self.operator_of(&queue.stores, registry, shutdown)?;
         if let Some(door) = sharing.door.take() {
-            let operator = self.operator_of(&queue.stores, shutdown)?;
-            let sender = SettingsTestSender::new(
-                open::settings(&self.config),
-                registry,
-                Arc::clone(&queue.stores) as _,
-            );
-            let operator = operator.with_test_sender(sender);
-            let routes = sharing.routes(shutdown).add_service(operator.service());
+            let routes = sharing.routes(shutdown);
+            let routes = routes.add_service(operator.clone().service());
+            let routes = routes.add_service(operator.clone().jobs_service());
             door.serve(routes, readiness.clone(), shutdown)?;
         }
         if let Some(console) = console {
-            let operator = self.operator_of(&queue.stores, shutdown)?;
-            open::serve_console(console, operator, &self.tree, &self.config, shutdown)?;
+            open::serve_console(
+                console,
+                operator.clone(),
+                &self.tree,
+                &self.config,
+                shutdown,
+            )?;
         }
         shutdown.spawn_detached(process::show_routes(Arc::clone(&queue.stores), None));
-        shutdown.spawn_detached(self.operator_of(&queue.stores, shutdown)?.watch_machinery());
+        shutdown.spawn_detached(operator.clone().watch_machinery());
+        shutdown.spawn(operator.run_jobs());
         dispatching.start(shutdown);
         self.reconcile(&queue.stores, sharing.apis, shutdown);
         process::until_stopped(
@@ -208,16 +210,20 @@ impl Plan {
     fn operator_of(
         &self,
         stores: &Arc<dyn Stores>,
+        registry: &Registry,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Operator> {
         let settings = open::settings(&self.config);
         let audit = self.tree.audit()?;
-        Ok(Operator::new(
+        let sender =
+            SettingsTestSender::new(Arc::clone(&settings), registry, Arc::clone(stores) as _);
+        let operator = Operator::new(
             Arc::clone(stores),
             settings,
             audit,
             Arc::new(SystemClock),
             shutdown.clone(),
-        ))
+        );
+        Ok(operator.with_test_sender(sender))
     }
 }

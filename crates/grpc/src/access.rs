@@ -39,7 +39,7 @@ enum Needs {
 }
 
 /// Every method of the contract, with the role that it requires.
-const METHODS: [(&str, Needs); 27] = [
+const METHODS: [(&str, Needs); 35] = [
     ("Dispatcher/Dispatch", Needs::Dispatch),
     ("Subscriptions/Subscribe", Needs::SomeRoute),
     ("Operator/GetStatus", Needs::Read),
@@ -67,6 +67,14 @@ const METHODS: [(&str, Needs); 27] = [
     ("Operator/RecheckRefused", Needs::Operate),
     ("Operator/Replay", Needs::Admin),
     ("Operator/ListAudit", Needs::Admin),
+    ("Jobs/PreviewJob", Needs::Read),
+    ("Jobs/CreateJob", Needs::Operate),
+    ("Jobs/GetJob", Needs::Read),
+    ("Jobs/ListJobs", Needs::Read),
+    ("Jobs/ListJobFailures", Needs::Read),
+    ("Jobs/PauseJob", Needs::Operate),
+    ("Jobs/ResumeJob", Needs::Operate),
+    ("Jobs/CancelJob", Needs::Operate),
 ];
 
 /// The access rules of one listener.
@@ -94,13 +102,7 @@ impl Access {
         }
         let tokens = Tokens::read(&settings.tokens)?;
         let known = |CertificateSettings { name, roles }: &CertificateSettings| {
-            (
-                name.clone(),
-                Caller {
-                    name: name.clone(),
-                    roles: roles.clone(),
-                },
-            )
+            (name.clone(), Caller::listed(name, roles.clone()))
         };
         let certificates = settings.certificates.iter().map(known).collect();
         Ok(Self(Arc::new(Rules::Known {

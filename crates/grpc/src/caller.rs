@@ -9,6 +9,19 @@ pub struct Caller {
     /// The token's or the certificate's name.
     pub name: String,
     pub(crate) roles: Vec<Role>,
+    pub(crate) origin: CallerOrigin,
+}
+
+/// The ground on which a caller has its roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerOrigin {
+    /// The settings list a token or a certificate of this name.
+    Listed,
+    /// The settings list nobody, so every caller of this machine has all roles.
+    Anybody,
+    /// The caller works on the queue itself: who can read its file, or has its password, needs
+    /// no further rights.
+    Queue,
 }
 
 impl Caller {
@@ -17,7 +30,37 @@ impl Caller {
         Self {
             name: name.into(),
             roles: vec![Role::Admin],
+            origin: CallerOrigin::Anybody,
         }
+    }
+
+    /// A caller with all roles that works on the queue itself, through no listener.
+    pub fn at_queue(name: impl Into<String>) -> Self {
+        Self {
+            origin: CallerOrigin::Queue,
+            ..Self::local(name)
+        }
+    }
+
+    /// A caller that the settings list.
+    pub fn listed(name: impl Into<String>, roles: Vec<Role>) -> Self {
+        Self {
+            name: name.into(),
+            roles,
+            origin: CallerOrigin::Listed,
+        }
+    }
+
+    /// This caller, with the roles of another of its name as well.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.roles.extend(other.roles.iter().cloned());
+        self
+    }
+
+    /// The ground on which it has its roles.
+    pub fn origin(&self) -> CallerOrigin {
+        self.origin
     }
 
     /// The caller that a request carries.

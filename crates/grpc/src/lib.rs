@@ -29,7 +29,7 @@ pub const MAX_DETAIL: usize = 512;
 
 pub use crate::access::Access;
 pub use crate::admission::UnknownTimes;
-pub use crate::caller::Caller;
+pub use crate::caller::{Caller, CallerOrigin};
 pub use crate::caller_service::CallerService;
 pub use crate::conventions::code_name;
 pub use crate::event::{

@@ -58,6 +58,13 @@ impl Tokens {
         self.0.get(digest)
     }
 
+    /// The caller of this name, with the roles of all its tokens.
+    pub fn named(&self, name: &str) -> Option<Caller> {
+        let named = self.0.values().filter(|caller| caller.name == name);
+        let roles: Vec<_> = named.flat_map(|caller| caller.roles.clone()).collect();
+        (!roles.is_empty()).then(|| Caller::listed(name, roles))
+    }
+
     /// True if there is no token.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -74,10 +81,7 @@ impl Tokens {
             "{place} holds {} bytes: expected a token of at least {SHORTEST_TOKEN}",
             token.len()
         );
-        let caller = Caller {
-            name: name.clone(),
-            roles: roles.clone(),
-        };
+        let caller = Caller::listed(name, roles.clone());
         let digest = TokenDigest::of(token);
         ensure!(
             !self.0.contains_key(&digest),

@@ -15,6 +15,7 @@ mod service;
 
 mod deliveries;
 mod events;
+mod jobs;
 mod letters;
 mod quarantined;
 mod refused;

@@ -2,6 +2,7 @@
 
 use grpc::Caller;
 use proto::v1;
+use queue::DeadQuery;
 use serde_json::{Value, json};
 use settings::Role;
 use tonic::{Request, Response, Status};
@@ -31,7 +32,7 @@ impl Operator {
     }
 
     /// Makes one change, with an entry in the audit log before and after.
-    async fn change<T, R>(
+    pub(crate) async fn change<T, R>(
         &self,
         request: &Request<T>,
         action: &str,
@@ -468,17 +469,22 @@ impl v1::operator_server::Operator for Operator {
 fn described(selection: &LetterSelection) -> Value {
     match selection {
         LetterSelection::Ids(ids) => named_ids(ids),
-        LetterSelection::All(query) => json!({
-            "route": query.route,
-            "notRoute": query.not_route,
-            "ref": query.reference,
-            "event": query.event,
-            "account": query.account,
-            "reason": query.reason,
-            "since": query.since,
-            "until": query.until,
-        }),
+        LetterSelection::All(query) => filtered(query),
     }
+}
+
+/// A filter as the audit log has it.
+pub(crate) fn filtered(query: &DeadQuery) -> Value {
+    json!({
+        "route": query.route,
+        "notRoute": query.not_route,
+        "ref": query.reference,
+        "event": query.event,
+        "account": query.account,
+        "reason": query.reason,
+        "since": query.since,
+        "until": query.until,
+    })
 }
 
 fn replayed(request: &v1::ReplayRequest) -> Value {

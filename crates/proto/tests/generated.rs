@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "fluent/webhooks/v1/event.proto",
     "fluent/webhooks/v1/dispatcher.proto",
     "fluent/webhooks/v1/subscriptions.proto",
     "fluent/webhooks/v1/operator.proto",
+    "fluent/webhooks/v1/jobs.proto",
 ];
 
 const HOW: &str = "run `cargo xtask codegen` and commit what it writes";

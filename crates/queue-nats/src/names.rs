@@ -3,7 +3,7 @@
 
 use queue::same_id::SAME_ID;
 
-use crate::streams::{MARKS, RECONCILED, SAME_IDS, StreamName};
+use crate::streams::{JOBS, MARKS, RECONCILED, SAME_IDS, StreamName};
 
 pub(crate) const EVENTS_SUBJECT: &str = "fluent.events.>";
 pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
@@ -15,6 +15,10 @@ pub(crate) const REFUSED_SUBJECT: &str = "fluent.refused.>";
 pub(crate) const MARKS_SUBJECT: &str = "fluent.marks.>";
 pub(crate) const RECONCILED_SUBJECT: &str = "fluent.reconciled.>";
 pub(crate) const SAME_IDS_SUBJECT: &str = "fluent.same-id.>";
+pub(crate) const JOBS_SUBJECT: &str = "fluent.jobs.>";
+
+/// Prefix of the subjects of facts about jobs.
+const JOB_FACTS: &str = "fluent.jobs.";
 
 /// Subject of the groups of attempts.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
@@ -33,6 +37,10 @@ pub(crate) fn mark(name: &str) -> (StreamName, String) {
         Some(("delivered", _)) => (RECONCILED, format!("fluent.reconciled.{name}")),
         // `same-id.<route>.<key>`.
         Some((SAME_ID, _)) => (SAME_IDS, format!("fluent.{name}")),
+        // `job.<id>`, `job-open.<id>`, `job-part.<id>.<n>`, `job-lease.executor`.
+        Some(("job" | "job-open" | "job-part" | "job-lease", _)) => {
+            (JOBS, format!("{JOB_FACTS}{name}"))
+        }
         _ => (MARKS, format!("fluent.marks.{name}")),
     }
 }
@@ -47,6 +55,7 @@ pub(crate) fn marked(subject: &str) -> String {
     }
     let name = subject
         .strip_prefix("fluent.reconciled.")
+        .or_else(|| subject.strip_prefix(JOB_FACTS))
         .or_else(|| subject.strip_prefix("fluent.marks."));
     name.unwrap_or(subject).to_owned()
 }
@@ -151,6 +160,8 @@ mod tests {
             ("reconciled.k", RECONCILED),
             ("delivered.r.k", RECONCILED),
             ("same-id.r.k", SAME_IDS),
+            ("job.a", JOBS),
+            ("job-part.a.0", JOBS),
         ] {
             let (found, subject) = mark(name);
             assert_eq!((found, marked(&subject).as_str()), (stream, name));

@@ -37,6 +37,8 @@ pub(crate) const RECONCILED: StreamName = StreamName("FLUENT_RECONCILED");
 /// The event that a route delivers of those with the same id, for routes that want only one: as
 /// many facts as events.
 pub(crate) const SAME_IDS: StreamName = StreamName("FLUENT_SAME_IDS");
+/// Jobs of people: what they do, how far they are, and what they could not do.
+pub(crate) const JOBS: StreamName = StreamName("FLUENT_JOBS");
 
 /// Events by shard, until every route has settled them.
 const EVENTS: [StreamName; 1] = [StreamName("FLUENT_EVENTS")];

@@ -107,6 +107,7 @@ impl Plan {
         let operator = operator.with_test_sender(sender);
         if let Some(door) = door {
             let routes = Routes::new(operator.clone().service());
+            let routes = routes.add_service(operator.clone().jobs_service());
             door.serve(routes, readiness.clone(), shutdown)?;
         }
         if let Some(console) = console {
@@ -120,6 +121,7 @@ impl Plan {
         }
         shutdown.spawn_detached(process::show_routes(Arc::clone(&stores), None));
         shutdown.spawn_detached(operator.clone().watch_machinery());
+        shutdown.spawn(operator.clone().run_jobs());
         let reporter = self
             .observed
             .report("operator", stores, &readiness, None, shutdown);

@@ -24,6 +24,11 @@ impl Ranges {
         }
     }
 
+    /// Notes ids that are not among the ranges.
+    pub(crate) fn leave_out(&mut self, ids: u64) {
+        self.more += ids;
+    }
+
     /// The ranges as text, empty if there are none.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
@@ -38,6 +43,20 @@ impl Ranges {
             let _ = write!(text, ", and {} more", self.more);
         }
         text
+    }
+}
+
+impl FromIterator<(u64, u64)> for Ranges {
+    /// Takes whole ranges, in order. Two that follow each other are one.
+    fn from_iter<I: IntoIterator<Item = (u64, u64)>>(ranges: I) -> Self {
+        let mut all = Self::default();
+        for (first, last) in ranges {
+            all.add(first);
+            if let Some((_, end)) = all.ranges.last_mut().filter(|(_, end)| *end == first) {
+                *end = last;
+            }
+        }
+        all
     }
 }
 

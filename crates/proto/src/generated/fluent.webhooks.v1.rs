@@ -3992,3 +3992,1138 @@ pub mod operator_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What to do, and to what.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobSpec {
+    #[prost(oneof = "job_spec::Act", tags = "1, 2, 3, 4, 5")]
+    pub act: ::core::option::Option<job_spec::Act>,
+}
+/// Nested message and enum types in `JobSpec`.
+pub mod job_spec {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Act {
+        /// Role: operate.
+        #[prost(message, tag = "1")]
+        Redrive(super::RedriveJob),
+        /// Role: admin.
+        #[prost(message, tag = "2")]
+        Discard(super::DiscardJob),
+        /// Role: admin.
+        #[prost(message, tag = "3")]
+        Replay(super::ReplayJob),
+        /// Role: operate.
+        #[prost(message, tag = "4")]
+        RecheckQuarantined(super::RecheckQuarantinedJob),
+        /// Role: operate.
+        #[prost(message, tag = "5")]
+        AdmitRefused(super::AdmitRefusedJob),
+    }
+}
+/// Delivers dead letters again, with fresh attempts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedriveJob {
+    /// Left out: all that are no unrouted events.
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<DeadLetterFilter>,
+    /// To this route; empty: each to its own. Unrouted events have none of their own.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+}
+/// Removes dead letters for good.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiscardJob {
+    /// Left out: all that are no unrouted events.
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<DeadLetterFilter>,
+}
+/// Delivers what was received in a time to one route once more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplayJob {
+    /// To this route, and no other.
+    #[prost(string, tag = "1")]
+    pub route: ::prost::alloc::string::String,
+    /// Received then, or later.
+    #[prost(message, optional, tag = "2")]
+    pub from: ::core::option::Option<::prost_types::Timestamp>,
+    /// Received before that; left out: before the job was made.
+    #[prost(message, optional, tag = "3")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only events of this name.
+    #[prost(string, tag = "4")]
+    pub event: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub account: ::prost::alloc::string::String,
+    /// Only of this entityRef or rootEntityRef.
+    #[prost(string, tag = "6")]
+    pub reference: ::prost::alloc::string::String,
+    /// Also what the route is done with.
+    #[prost(bool, tag = "7")]
+    pub again: bool,
+}
+/// Verifies and admits quarantined bodies again, by the settings of the time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecheckQuarantinedJob {
+    /// Received then, or later.
+    #[prost(message, optional, tag = "1")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Received before that.
+    #[prost(message, optional, tag = "2")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Verifies refused webhooks again, by the settings of the time, and admits those that
+/// are genuine now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdmitRefusedJob {
+    /// The listed account that its body names.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// Such as `no-key-matches`, `wrong-key`.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Received then, or later.
+    #[prost(message, optional, tag = "3")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Received before that.
+    #[prost(message, optional, tag = "4")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewJobRequest {
+    #[prost(message, optional, tag = "1")]
+    pub spec: ::core::option::Option<JobSpec>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreviewJobResponse {
+    /// How many the job would look at.
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// Ten of them at most, the first.
+    #[prost(message, repeated, tag = "2")]
+    pub samples: ::prost::alloc::vec::Vec<JobItem>,
+    /// The last of them, for `CreateJobRequest.cut_off`.
+    #[prost(uint64, tag = "3")]
+    pub cut_off: u64,
+}
+/// One thing that a job is about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobItem {
+    /// Its number; of a replay the event's position.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Of what is an event: its id.
+    #[prost(string, tag = "2")]
+    pub event_id: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "3")]
+    pub event: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub account: ::prost::alloc::string::String,
+    /// `<entityType>/<entityRef>`.
+    #[prost(string, tag = "5")]
+    pub entity: ::prost::alloc::string::String,
+    /// Of a dead letter: its route.
+    #[prost(string, tag = "6")]
+    pub route: ::prost::alloc::string::String,
+    /// Why it is a dead letter, in quarantine, or was refused.
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+    /// When it became that; of a replay, when the event was received.
+    #[prost(message, optional, tag = "8")]
+    pub occurred_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateJobRequest {
+    /// Chosen by the caller, at most 128 bytes: the same again from the same caller is the
+    /// same job, however often it is sent. Left out, each call makes a job.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub spec: ::core::option::Option<JobSpec>,
+    /// As a preview gave it; left out, it is what is there now.
+    #[prost(uint64, optional, tag = "3")]
+    pub cut_off: ::core::option::Option<u64>,
+    /// How many the caller expects up to the cut-off: if there are not so many, no job is
+    /// made. To discard, it has to be said.
+    #[prost(uint64, optional, tag = "4")]
+    pub expected_count: ::core::option::Option<u64>,
+    /// Why, for the audit log and for others: 1 to 256 bytes.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// At most so many in a second; 0: as fast as it goes.
+    #[prost(uint32, tag = "6")]
+    pub rate: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateJobResponse {
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+    /// It was there: the request came before.
+    #[prost(bool, tag = "2")]
+    pub existed: bool,
+}
+/// A job, and how far it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Job {
+    /// What names it: 12 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub spec: ::core::option::Option<JobSpec>,
+    /// `waiting` for its turn, `running`, `paused`, or ended: `done`, `cancelled`, `failed`.
+    #[prost(string, tag = "3")]
+    pub state: ::prost::alloc::string::String,
+    /// Why it is paused or failed, or what it waits for.
+    #[prost(string, tag = "4")]
+    pub detail: ::prost::alloc::string::String,
+    /// Who made it.
+    #[prost(string, tag = "5")]
+    pub created_by: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was begun first.
+    #[prost(message, optional, tag = "7")]
+    pub started_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "8")]
+    pub ended_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When something was noted of it last.
+    #[prost(message, optional, tag = "9")]
+    pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why, as its maker said.
+    #[prost(string, tag = "10")]
+    pub reason: ::prost::alloc::string::String,
+    /// At most so many in a second; 0: as fast as it goes.
+    #[prost(uint32, tag = "11")]
+    pub rate: u32,
+    /// Nothing with a higher number is touched.
+    #[prost(uint64, tag = "12")]
+    pub cut_off: u64,
+    /// What was counted when it was made, and what became of it so far.
+    #[prost(message, optional, tag = "13")]
+    pub progress: ::core::option::Option<BulkProgress>,
+    /// Ten of what was counted at most, the first.
+    #[prost(message, repeated, tag = "14")]
+    pub samples: ::prost::alloc::vec::Vec<JobItem>,
+    /// `<host>:<process id>` that works on it.
+    #[prost(string, tag = "15")]
+    pub executor: ::prost::alloc::string::String,
+    /// Only in GetJob: what was done, in ranges of numbers, as `1-3, 7`.
+    #[prost(string, tag = "16")]
+    pub succeeded_ids: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetJobRequest {
+    /// Its id, or the beginning of it that no other job has.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetJobResponse {
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListJobsRequest {
+    /// Only in this state; empty: in any.
+    #[prost(string, tag = "1")]
+    pub state: ::prost::alloc::string::String,
+    /// At most so many: 1 to 1000; 0 means 50.
+    #[prost(uint32, tag = "2")]
+    pub page_size: u32,
+    /// From the answer before.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListJobsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub jobs: ::prost::alloc::vec::Vec<Job>,
+    /// Where the next page begins; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListJobFailuresRequest {
+    /// The job's id, or the beginning of it that no other job has.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// At most so many: 1 to 1000; 0 means 50.
+    #[prost(uint32, tag = "2")]
+    pub page_size: u32,
+    /// From the answer before.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListJobFailuresResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub failures: ::prost::alloc::vec::Vec<JobFailure>,
+    /// Where the next page begins; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// Failures beyond the first 10,000, which are counted and not kept.
+    #[prost(uint64, tag = "3")]
+    pub not_kept: u64,
+}
+/// One thing that a job could not do.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobFailure {
+    /// Its number; of a replay the event's position.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Why, in words: at most 200 bytes.
+    #[prost(string, tag = "2")]
+    pub error: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseJobRequest {
+    /// Its id, or the beginning of it that no other job has.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PauseJobResponse {
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeJobRequest {
+    /// Its id, or the beginning of it that no other job has.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResumeJobResponse {
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelJobRequest {
+    /// Its id, or the beginning of it that no other job has.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelJobResponse {
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+}
+/// Generated client implementations.
+pub mod jobs_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Bulk acts. Each method names the role it takes. The act may ask for more: discarding
+    /// and replaying take `admin`, also to be resumed.
+    #[derive(Debug, Clone)]
+    pub struct JobsClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> JobsClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> JobsClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            JobsClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// What a job would touch, without making one: how many, and ten of them. Role: read.
+        pub async fn preview_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PreviewJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/PreviewJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "PreviewJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a job, once for each `request_id`. Role: operate.
+        pub async fn create_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/CreateJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "CreateJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// One job, with the numbers of what it has done. Role: read.
+        pub async fn get_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetJobResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/GetJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "GetJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Jobs that are kept, the newest first. Role: read.
+        pub async fn list_jobs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListJobsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListJobsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/ListJobs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "ListJobs"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What a job could not do, one by one, in order. Role: read.
+        pub async fn list_job_failures(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListJobFailuresRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListJobFailuresResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/ListJobFailures",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "ListJobFailures"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Stops a job after what it is at, until it is resumed. Role: operate.
+        pub async fn pause_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/PauseJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "PauseJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a paused job go on, if whoever made it may still do so. Role: operate.
+        pub async fn resume_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/ResumeJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "ResumeJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a job after what it is at; what was done stays so. Role: operate.
+        pub async fn cancel_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Jobs/CancelJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Jobs", "CancelJob"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod jobs_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with JobsServer.
+    #[async_trait]
+    pub trait Jobs: std::marker::Send + std::marker::Sync + 'static {
+        /// What a job would touch, without making one: how many, and ten of them. Role: read.
+        async fn preview_job(
+            &self,
+            request: tonic::Request<super::PreviewJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewJobResponse>,
+            tonic::Status,
+        >;
+        /// Makes a job, once for each `request_id`. Role: operate.
+        async fn create_job(
+            &self,
+            request: tonic::Request<super::CreateJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateJobResponse>,
+            tonic::Status,
+        >;
+        /// One job, with the numbers of what it has done. Role: read.
+        async fn get_job(
+            &self,
+            request: tonic::Request<super::GetJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetJobResponse>, tonic::Status>;
+        /// Jobs that are kept, the newest first. Role: read.
+        async fn list_jobs(
+            &self,
+            request: tonic::Request<super::ListJobsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListJobsResponse>,
+            tonic::Status,
+        >;
+        /// What a job could not do, one by one, in order. Role: read.
+        async fn list_job_failures(
+            &self,
+            request: tonic::Request<super::ListJobFailuresRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListJobFailuresResponse>,
+            tonic::Status,
+        >;
+        /// Stops a job after what it is at, until it is resumed. Role: operate.
+        async fn pause_job(
+            &self,
+            request: tonic::Request<super::PauseJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseJobResponse>,
+            tonic::Status,
+        >;
+        /// Lets a paused job go on, if whoever made it may still do so. Role: operate.
+        async fn resume_job(
+            &self,
+            request: tonic::Request<super::ResumeJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeJobResponse>,
+            tonic::Status,
+        >;
+        /// Ends a job after what it is at; what was done stays so. Role: operate.
+        async fn cancel_job(
+            &self,
+            request: tonic::Request<super::CancelJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelJobResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Bulk acts. Each method names the role it takes. The act may ask for more: discarding
+    /// and replaying take `admin`, also to be resumed.
+    #[derive(Debug)]
+    pub struct JobsServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> JobsServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for JobsServer<T>
+    where
+        T: Jobs,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/fluent.webhooks.v1.Jobs/PreviewJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreviewJobSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::PreviewJobRequest>
+                    for PreviewJobSvc<T> {
+                        type Response = super::PreviewJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PreviewJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::preview_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreviewJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Jobs/CreateJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateJobSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::CreateJobRequest>
+                    for CreateJobSvc<T> {
+                        type Response = super::CreateJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::create_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Jobs/GetJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetJobSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::GetJobRequest>
+                    for GetJobSvc<T> {
+                        type Response = super::GetJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::get_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Jobs/ListJobs" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListJobsSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::ListJobsRequest>
+                    for ListJobsSvc<T> {
+                        type Response = super::ListJobsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListJobsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::list_jobs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListJobsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Jobs/ListJobFailures" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListJobFailuresSvc<T: Jobs>(pub Arc<T>);
+                    impl<
+                        T: Jobs,
+                    > tonic::server::UnaryService<super::ListJobFailuresRequest>
+                    for ListJobFailuresSvc<T> {
+                        type Response = super::ListJobFailuresResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListJobFailuresRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::list_job_failures(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListJobFailuresSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Jobs/PauseJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseJobSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::PauseJobRequest>
+                    for PauseJobSvc<T> {
+                        type Response = super::PauseJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::pause_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Jobs/ResumeJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeJobSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::ResumeJobRequest>
+                    for ResumeJobSvc<T> {
+                        type Response = super::ResumeJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::resume_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Jobs/CancelJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelJobSvc<T: Jobs>(pub Arc<T>);
+                    impl<T: Jobs> tonic::server::UnaryService<super::CancelJobRequest>
+                    for CancelJobSvc<T> {
+                        type Response = super::CancelJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Jobs>::cancel_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for JobsServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "fluent.webhooks.v1.Jobs";
+    impl<T> tonic::server::NamedService for JobsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

@@ -9,17 +9,17 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use crate::consuming::OF_BLOCK;
 use crate::names::{
-    ATTEMPTS_SUBJECT, DEAD_SUBJECT, EVENTS_SUBJECT, INFLIGHT_SUBJECT, MARKS_SUBJECT,
+    ATTEMPTS_SUBJECT, DEAD_SUBJECT, EVENTS_SUBJECT, INFLIGHT_SUBJECT, JOBS_SUBJECT, MARKS_SUBJECT,
     QUARANTINE_SUBJECT, RECONCILED_SUBJECT, REFUSED_SUBJECT, RETRIES_SUBJECT, SAME_IDS_SUBJECT,
 };
 use crate::options::Layout;
 use crate::streams::{
-    ATTEMPTS, DEAD, INFLIGHT, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, SAME_IDS, Shard,
-    StreamName,
+    ATTEMPTS, DEAD, INFLIGHT, JOBS, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, SAME_IDS,
+    Shard, StreamName,
 };
 
 /// Every stream and its purpose.
-pub(crate) const STREAMS: [(StreamName, &str); 10] = [
+pub(crate) const STREAMS: [(StreamName, &str); 11] = [
     (
         Shard::ONLY.events(),
         "events, until every route has settled them",
@@ -45,6 +45,7 @@ pub(crate) const STREAMS: [(StreamName, &str); 10] = [
         SAME_IDS,
         "which event of several with one id a route delivers",
     ),
+    (JOBS, "bulk acts of people, and what became of each item"),
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
@@ -55,6 +56,9 @@ const MARKS_BYTES: u64 = 256 << 20;
 
 /// Room for [`SAME_IDS_KEPT`] facts, each of which is a subject in the servers' memory.
 const SAME_IDS_BYTES: u64 = 512 << 20;
+
+/// Room for as many jobs, and failures of theirs, as an operator keeps.
+const JOBS_BYTES: u64 = 128 << 20;
 
 /// Most markers of attempts that began: those of a hundred thousand deliveries, 20 seconds of the
 /// fastest dispatchers that were measured. An attempt that takes longer renews its marker. A
@@ -152,6 +156,14 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
             max_bytes: signed((layout.bytes / 20).min(SAME_IDS_BYTES)),
             max_messages: i64::try_from(SAME_IDS_KEPT).unwrap_or(i64::MAX),
             max_age: layout.dedup_window,
+            ..base
+        },
+        JOBS => Config {
+            subjects: vec![JOBS_SUBJECT.to_owned()],
+            max_messages_per_subject: 1,
+            // None makes room for others: a job without its record would stop in the middle.
+            max_bytes: signed((layout.bytes / 20).min(JOBS_BYTES)),
+            max_age: MARKED_FOR,
             ..base
         },
         _ => Config {

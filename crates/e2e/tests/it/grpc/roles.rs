@@ -17,25 +17,27 @@ const ROLES: [&str; 5] = ["read", "operate", "admin", "dispatch", "consume:sub"]
 /// Every method with the role that its comment names.
 fn documented() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/fluent/webhooks/v1");
-    let text = fs::read_to_string(folder.join("operator.proto")).unwrap();
     let mut methods = BTreeMap::new();
-    let mut said = String::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(comment) = line.strip_prefix("//") {
-            said += comment;
-        } else if let Some(rest) = line.strip_prefix("rpc ") {
-            let name = rest.split('(').next().unwrap();
-            let words = said.to_lowercase().replace("//", "");
-            let role = if words.contains("else read") {
-                "read"
+    for (service, file) in [("Operator", "operator.proto"), ("Jobs", "jobs.proto")] {
+        let text = fs::read_to_string(folder.join(file)).unwrap();
+        let mut said = String::new();
+        for line in text.lines().map(str::trim) {
+            if let Some(comment) = line.strip_prefix("//") {
+                said += comment;
+            } else if let Some(rest) = line.strip_prefix("rpc ") {
+                let name = rest.split('(').next().unwrap();
+                let words = said.to_lowercase().replace("//", "");
+                let role = if words.contains("else read") {
+                    "read"
+                } else {
+                    words.rsplit("role: ").next().unwrap()
+                };
+                let role = role.trim().trim_end_matches('.').to_owned();
+                methods.insert(format!("{service}/{name}"), role);
+                said.clear();
             } else {
-                words.rsplit("role: ").next().unwrap()
-            };
-            let role = role.trim().trim_end_matches('.').to_owned();
-            methods.insert(format!("Operator/{name}"), role);
-            said.clear();
-        } else {
-            said.clear();
+                said.clear();
+            }
         }
     }
     methods.insert("Dispatcher/Dispatch".to_owned(), "dispatch".to_owned());
@@ -115,7 +117,7 @@ async fn each_role_may_call_what_the_contract_says_and_nothing_else() {
         .await
         .unwrap();
     let methods = documented();
-    assert_eq!(methods.len(), 26, "{methods:?}");
+    assert_eq!(methods.len(), 34, "{methods:?}");
     for (method, needed) in &methods {
         assert!(
             ["read", "operate", "admin", "dispatch"].contains(&needed.as_str()),

@@ -1,0 +1,9 @@
+//! The operator's API over real queues: a file, and a NATS server.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod fixture;
+
+mod jobs;
+mod jobs_changed;
+mod jobs_taken_over;
