@@ -27,10 +27,6 @@ const TOGETHER: usize = 1000;
 /// What separates the two parts of a page's token.
 const AFTER: char = '~';
 
-/// Most pieces of the history in which the last attempt of the page before is looked for. A piece
-/// has some hundreds of attempts.
-const SOUGHT_IN: usize = 100;
-
 /// Most attempts in one message: what was handed to a connection that does not read stays in
 /// memory for as long as the connection is open.
 const IN_A_MESSAGE: usize = 100;
@@ -44,18 +40,13 @@ impl Operator {
         query.limit = pages::size(request.page_size, 50);
         let limit = query.limit;
         let start = PageStart::of_token(&request.page_token)?;
-        let (before, page) = self.attempts_from(query, &start).await?;
-        let AttemptPage { attempts, next } = page;
+        query.before = start.before;
+        let AttemptPage { mut attempts, next } = self.attempts(query).await?;
+        start.leave_out_told(&mut attempts);
         // A queue reads its history in pieces of its own, and hands out the whole of the last one.
         let next = match attempts.get(limit) {
-            Some(_) => attempts.get(limit - 1).map(|last| PageStart {
-                before,
-                after: Some(key_of(last)),
-            }),
-            None => next.map(|next| PageStart {
-                before: Some(next),
-                after: None,
-            }),
+            Some(_) => attempts.get(limit - 1).map(PageStart::behind),
+            None => next.map(PageStart::at),
         };
         Ok(v1::ListDeliveriesResponse {
             attempts: attempts.iter().take(limit).map(attempt).collect(),
@@ -63,48 +54,18 @@ impl Operator {
         })
     }
 
-    /// The attempts behind this start, and the place in the queue's history at which the piece
-    /// with them begins. Of the newest piece another one may be the newest by now.
-    async fn attempts_from(
-        &self,
-        mut query: AttemptQuery,
-        start: &PageStart,
-    ) -> Result<(Option<u64>, AttemptPage), Status> {
-        query.before = start.before;
-        for _ in 0..SOUGHT_IN {
-            let mut page = self.attempts(query.clone()).await?;
-            let Some(last) = &start.after else {
-                return Ok((query.before, page));
-            };
-            let told = page.attempts.iter().position(|it| key_of(it) == *last);
-            match (told, page.next) {
-                (Some(told), _) => {
-                    page.attempts.drain(..=told);
-                    return Ok((query.before, page));
-                }
-                (None, Some(next)) => query.before = Some(next),
-                // It was removed, and so was everything that is older.
-                (None, None) => return Ok((query.before, AttemptPage::default())),
-            }
-        }
-        // An empty page would say that this was all.
-        Err(Status::out_of_range(
-            "page_token: so many attempts have ended since that its place is not found: begin with the first page",
-        ))
-    }
-
     async fn attempts(&self, query: AttemptQuery) -> Result<AttemptPage, Status> {
         let page = self.stores().history().attempts(query).await;
         page.map_err(|error| failure::queue(&error))
     }
 
-    /// Sends attempts to the viewer as they end, until it leaves.
+    /// Sends attempts that end since then to the viewer, as they end, until it leaves.
     pub(crate) async fn watch(
         &self,
         query: AttemptQuery,
+        mut since: Timestamp,
         viewer: &Viewer<v1::WatchDeliveriesResponse>,
     ) -> Result<(), Status> {
-        let mut since = self.0.clock.now();
         let mut told: HashSet<(EventId, String, u32, u32)> = HashSet::new();
         while !viewer.has_left() {
             // Taken before the read: sending takes as long as the viewer reads.
@@ -153,13 +114,37 @@ impl Operator {
 /// Where a page of attempts begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct PageStart {
-    /// The piece of the queue's history; `None` for the newest.
+    /// The place in the queue's history; `None` for the newest.
     before: Option<u64>,
-    /// The last attempt of that piece that is on the page before, as [`key_of`] has it.
+    /// The last attempt of the page before, as [`key_of`] has it, if it is at this place.
     after: Option<String>,
 }
 
 impl PageStart {
+    fn at(before: u64) -> Self {
+        Self {
+            before: Some(before),
+            after: None,
+        }
+    }
+
+    /// The start behind this attempt, wherever newer ones have moved it.
+    fn behind(attempt: &EndedAttempt) -> Self {
+        Self {
+            before: Some(attempt.place),
+            after: Some(key_of(attempt)),
+        }
+    }
+
+    /// Takes away what the page before has. If its last attempt is stored no longer, nothing is at
+    /// its place but what follows it.
+    fn leave_out_told(&self, attempts: &mut Vec<EndedAttempt>) {
+        let is_last = |after: &String| attempts.iter().position(|it| key_of(it) == *after);
+        if let Some(last) = self.after.as_ref().and_then(is_last) {
+            attempts.drain(..=last);
+        }
+    }
+
     fn token(&self) -> String {
         let before = self.before.map(|before| before.to_string());
         let before = before.unwrap_or_default();
@@ -172,6 +157,7 @@ impl PageStart {
     fn of_token(token: &str) -> Result<Self, Status> {
         let (before, after) = match token.split_once(AFTER) {
             None => (token, None),
+            Some(("", _)) => return Err(pages::not_a_token()),
             Some((before, after)) => (before, Some(after.to_owned())),
         };
         Ok(Self {
@@ -240,7 +226,9 @@ pub(crate) fn time(
 }
 
 fn attempt(ended: &EndedAttempt) -> v1::Attempt {
-    let EndedAttempt { id, about, step } = ended;
+    let EndedAttempt {
+        id, about, step, ..
+    } = ended;
     v1::Attempt {
         event_id: id.to_string(),
         event: about.name.clone(),
@@ -258,15 +246,11 @@ mod tests {
     #[test]
     fn a_token_says_where_its_page_begins() {
         let key = "ab12/0/1/orders~eu".to_owned();
-        for (before, after) in [
-            (None, None),
-            (Some(7), None),
-            (None, Some(key.clone())),
-            (Some(7), Some(key)),
-        ] {
+        for (before, after) in [(None, None), (Some(7), None), (Some(7), Some(key))] {
             let start = PageStart { before, after };
             assert_eq!(PageStart::of_token(&start.token()).unwrap(), start);
         }
         assert!(PageStart::of_token("x~y").is_err());
+        assert!(PageStart::of_token("~y").is_err(), "no place is in it");
     }
 }

@@ -22,8 +22,12 @@ pub(crate) fn place(token: &str) -> Result<Option<u64>, Status> {
     if token.is_empty() {
         return Ok(None);
     }
-    let wrong = |_| Status::invalid_argument("page_token: expected that of the answer before");
-    token.parse().map(Some).map_err(wrong)
+    token.parse().map(Some).map_err(|_| not_a_token())
+}
+
+/// The error for a token that no answer had.
+pub(crate) fn not_a_token() -> Status {
+    Status::invalid_argument("page_token: expected that of the answer before")
 }
 
 /// Bytes at which an answer ends, far below [`grpc::MAX_MESSAGE`].

@@ -193,10 +193,12 @@ impl v1::operator_server::Operator for Operator {
         let query = deliveries::watched(filter)?;
         let (viewer, view) = self.0.viewers.enter()?;
         let operator = self.clone();
+        // Who has the answer is told of everything from then on.
+        let since = self.0.clock.now();
         let draining = self.0.shutdown.draining();
         self.0.shutdown.spawn(async move {
             let watching = draining
-                .run_until_cancelled(operator.watch(query, &viewer))
+                .run_until_cancelled(operator.watch(query, since, &viewer))
                 .await;
             match watching {
                 Some(Ok(())) => {}
@@ -289,13 +291,22 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::CountDeadLettersRequest>,
     ) -> Answer<v1::CountDeadLettersResponse> {
-        let filter = request.into_inner().filter.unwrap_or_default();
+        let request = request.into_inner();
+        let filter = request.filter.unwrap_or_default();
         self.ensure_route(&filter.route).await?;
         self.ensure_account(&filter.account).await?;
         let query = letters::query(filter)?;
-        let counted = self.count_letters(&query).await;
-        let (count, up_to) = counted.map_err(|error| crate::failure::queue(&error))?;
-        Ok(Response::new(v1::CountDeadLettersResponse { count, up_to }))
+        let examined = match request.max_examined {
+            0 => usize::MAX,
+            most => most as usize,
+        };
+        let counted = self.count_some(&query, examined).await;
+        let counted = counted.map_err(|error| crate::failure::queue(&error))?;
+        Ok(Response::new(v1::CountDeadLettersResponse {
+            count: counted.count,
+            up_to: counted.up_to,
+            at_least: counted.is_at_least,
+        }))
     }
 
     type RedriveDeadLettersStream = ProgressStream<v1::RedriveDeadLettersResponse>;

@@ -78,8 +78,8 @@ pub(crate) enum NextState {
 }
 
 impl AttemptRecord {
-    /// Returns the attempt as commands and the API show it.
-    pub(crate) fn ended(self) -> Option<EndedAttempt> {
+    /// Returns the attempt as commands and the API show it, with its place in the log.
+    pub(crate) fn ended(self, place: u64) -> Option<EndedAttempt> {
         let id = self.event.parse().ok()?;
         let record = self.attempt();
         let step = StoryStep {
@@ -94,7 +94,12 @@ impl AttemptRecord {
             entity: self.entity,
             root_ref: self.root_ref,
         };
-        Some(EndedAttempt { id, about, step })
+        Some(EndedAttempt {
+            id,
+            about,
+            step,
+            place,
+        })
     }
 
     pub(crate) fn attempt(&self) -> Attempt {

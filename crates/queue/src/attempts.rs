@@ -49,6 +49,10 @@ pub struct EndedAttempt {
     pub about: EventSummary,
     /// The attempt, with its route and its record.
     pub step: StoryStep,
+    /// Its place in the queue's history: the value of [`AttemptQuery::before`] with which a page
+    /// begins with this attempt, or with those beside it at the same place. Attempts that end
+    /// later do not change it.
+    pub place: u64,
 }
 
 /// Longest ref in the history, in bytes: a body may be one ref of megabytes, and a page has a

@@ -121,10 +121,13 @@ fn ended(row: &Row<'_>) -> rusqlite::Result<Option<EndedAttempt>> {
             Err(_) => return Ok(None),
         },
     };
+    // A page begins before a time.
+    let end: i64 = row.get(0)?;
     Ok(Some(EndedAttempt {
         id,
         about,
         step: step(row, 1)?,
+        place: unsigned(end.saturating_add(1)),
     }))
 }
 

@@ -85,7 +85,8 @@ impl JetStreamStores {
         let mut read = Vec::new();
         let look = |stored: Stored| {
             if stored.sequence < before {
-                read.push((stored.sequence, attempts(&stored.body)));
+                let attempts = attempts(&stored.body, stored.sequence + 1);
+                read.push((stored.sequence, attempts));
             }
             stored.sequence + 1 < before
         };
@@ -106,12 +107,16 @@ fn is_over(query: &AttemptQuery, attempts: &[EndedAttempt]) -> bool {
         .is_some_and(|(newest, since)| newest < since)
 }
 
-fn attempts(body: &[u8]) -> Vec<EndedAttempt> {
+/// The attempts of one message, the newest first.
+fn attempts(body: &[u8], place: u64) -> Vec<EndedAttempt> {
     let lines = body
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());
     let mut attempts: Vec<_> = lines
-        .filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok()?.ended())
+        .filter_map(|line| {
+            let record: AttemptRecord = serde_json::from_slice(line).ok()?;
+            record.ended(place)
+        })
         .collect();
     attempts.reverse();
     attempts

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::conformance::samples::{consumer, event, event_of, one, publish, settle, settlement};
 use crate::conformance::{Harness, PATIENCE};
-use crate::{AttemptQuery, DeadReason, Delivery, Disposition, MAX_REF, Outcome};
+use crate::{AttemptQuery, Consumer, DeadReason, Delivery, Disposition, MAX_REF, Outcome};
 
 pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -120,6 +120,43 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
         .len(),
         4
     );
+}
+
+/// Whoever reads page by page goes on behind the last attempt seen, however many ended since.
+pub(super) async fn a_place_stays_where_it_is_while_others_end(harness: &dyn Harness) {
+    const OLD: usize = 5;
+    const NEW: usize = 600;
+    let queue = harness.open().await;
+    let mut r = consumer(&queue, "r").await;
+    let history = queue.stores().history();
+    let settle_all = async |r: &mut dyn Consumer, from: usize, count: usize| {
+        let events = (from..from + count).map(|number| event("E", &number.to_string()));
+        let published = join_all(events.map(|event| queue.intake().publish(event))).await;
+        assert!(published.iter().all(Result::is_ok), "{published:?}");
+        for number in from..from + count {
+            settle_after(one(r).await, Duration::from_secs(number as u64)).await;
+        }
+    };
+    let page_from = async |before: Option<u64>| {
+        let query = AttemptQuery {
+            before,
+            limit: OLD,
+            ..AttemptQuery::default()
+        };
+        history.attempts(query).await.expect("attempts").attempts
+    };
+    settle_all(&mut *r, 0, OLD).await;
+    let first = page_from(None).await;
+    assert_eq!(first.len(), OLD);
+    settle_all(&mut *r, OLD, NEW).await;
+    for (index, attempt) in first.iter().enumerate() {
+        let page = page_from(Some(attempt.place)).await;
+        let place = page.iter().position(|it| it.id == attempt.id);
+        let place = place.expect("the attempt is on the page that begins at its place");
+        let rest: Vec<_> = page[place..].iter().map(|it| it.id).collect();
+        let expected: Vec<_> = first[index..].iter().map(|it| it.id).collect();
+        assert_eq!(rest, expected, "what was behind it, and nothing else");
+    }
 }
 
 /// A body may be one ref of megabytes: every listing of it is bounded, and no attempt is lost of

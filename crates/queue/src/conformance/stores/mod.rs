@@ -22,6 +22,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         history::history_tells_the_story,
         history::an_event_is_found_by_fluents_own_id_too,
         attempts::attempts_are_listed_newest_first_and_page_by_page,
+        attempts::a_place_stays_where_it_is_while_others_end,
         attempts::an_endless_ref_makes_no_endless_page,
         attempts::an_attempt_is_found_behind_many_others,
         history::what_was_received_is_replayed_to_one_route,
