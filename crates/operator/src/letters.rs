@@ -1,7 +1,7 @@
 //! Dead letters and unrouted events: one store with two views.
 
 use proto::v1;
-use queue::{DeadLetter, DeadQuery, DeadReason, PAGE_BYTES, QueueError, UNROUTED};
+use queue::{DeadLetter, DeadQuery, DeadReason, QueueError, UNROUTED};
 use tonic::Status;
 
 use crate::deliveries::{set, time};
@@ -10,6 +10,9 @@ use crate::{Operator, failure, pages};
 
 /// Letters that are read or changed together.
 const TOGETHER: usize = 500;
+
+/// Letters that one page of a list looks at.
+const EXAMINED: usize = 10_000;
 
 /// Most ids in one selection.
 pub(crate) const MAX_IDS: usize = 10_000;
@@ -39,6 +42,16 @@ impl LetterSelection {
     }
 }
 
+/// How many letters a filter leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LetterCount {
+    pub(crate) count: u64,
+    /// None of them has a higher id.
+    pub(crate) up_to: u64,
+    /// There may be more: not all were looked at.
+    pub(crate) is_at_least: bool,
+}
+
 /// The change that is made to each letter.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -58,14 +71,16 @@ impl Operator {
             limit,
             ..query(request.filter.unwrap_or_default())?
         };
-        let found = self
-            .found(query)
-            .await
-            .map_err(|error| failure::queue(&error))?;
-        let letters = pages::fitting(found.iter().map(|letter| described(letter, false)));
-        let is_cut = is_cut(&found, limit) || letters.len() < found.len();
+        let found = self.stores().dead_letters().page(query, EXAMINED).await;
+        let found = found.map_err(|error| failure::queue(&error))?;
+        let letters = pages::fitting(found.letters.iter().map(|letter| described(letter, false)));
+        let is_cut = letters.len() < found.letters.len();
+        let next = match letters.last() {
+            Some(last) if is_cut => Some(last.id),
+            _ => found.next,
+        };
         Ok(v1::ListDeadLettersResponse {
-            next_page_token: pages::next(letters.last().map(|letter| letter.id), is_cut),
+            next_page_token: pages::next(next, true),
             dead_letters: letters,
         })
     }
@@ -85,6 +100,57 @@ impl Operator {
             &letter.map_err(|error| failure::queue(&error))?,
             body,
         ))
+    }
+
+    /// Counts letters, and looks at `examined` of them at most. Where only routes are asked for,
+    /// the queue's own counters say it.
+    pub(crate) async fn count_some(
+        &self,
+        query: &DeadQuery,
+        examined: usize,
+    ) -> Result<LetterCount, QueueError> {
+        let letters = self.stores().dead_letters();
+        // What dies while it is counted may be counted, and is not in the limit.
+        let up_to = letters.last_id().await?.min(query.up_to);
+        if is_of_routes_alone(query) {
+            let counts = letters.count().await?;
+            let is_asked = |route: &String| {
+                query.route.as_ref().is_none_or(|it| it == route)
+                    && query.not_route.as_ref().is_none_or(|it| it != route)
+            };
+            let asked = counts.iter().filter(|(route, _)| is_asked(route));
+            return Ok(LetterCount {
+                count: asked.map(|(_, count)| count).sum(),
+                up_to,
+                is_at_least: false,
+            });
+        }
+        let mut query = DeadQuery {
+            up_to,
+            limit: TOGETHER,
+            ..query.clone()
+        };
+        let mut count = 0;
+        let mut left = examined;
+        while left > 0 {
+            let together = left.min(TOGETHER);
+            let page = letters.page(query.clone(), together).await?;
+            count += page.letters.len() as u64;
+            let Some(next) = page.next else {
+                return Ok(LetterCount {
+                    count,
+                    up_to,
+                    is_at_least: false,
+                });
+            };
+            query.after = next;
+            left -= together;
+        }
+        Ok(LetterCount {
+            count,
+            up_to,
+            is_at_least: true,
+        })
     }
 
     /// The number of letters, and the highest id among them.
@@ -169,10 +235,15 @@ impl Operator {
     }
 }
 
-/// True if there may be more letters than these.
-fn is_cut(found: &[DeadLetter], limit: usize) -> bool {
-    let bytes: usize = found.iter().map(|letter| letter.event.body().len()).sum();
-    found.len() == limit || bytes >= PAGE_BYTES
+/// True if nothing but routes decides which letters are meant.
+fn is_of_routes_alone(query: &DeadQuery) -> bool {
+    let texts = [&query.reference, &query.event, &query.account];
+    texts.iter().all(|text| text.is_none())
+        && query.reason.is_none()
+        && query.since.is_none()
+        && query.until.is_none()
+        && query.after == 0
+        && query.up_to == u64::MAX
 }
 
 /// The query for a filter.

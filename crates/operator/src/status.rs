@@ -9,7 +9,7 @@ use proto::v1;
 use queue::processes::{ProcessSeen, processes};
 use queue::{
     AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth,
-    UNROUTED, count_quarantined, facts,
+    UNROUTED, facts,
 };
 use settings::{QueueSettings, SettingsTree};
 use telemetry::alerts::Urgency;
@@ -17,7 +17,7 @@ use tonic::Status;
 
 use crate::routes::DELIVERING;
 use crate::status_lines::{StatusFacts, StatusLine, lines};
-use crate::{Operator, failure, pages, silence};
+use crate::{Operator, failure, silence};
 
 /// Attempts of this time show whether a route fails.
 const LATELY: Duration = Duration::from_mins(15);
@@ -88,7 +88,7 @@ impl Operator {
             .into_iter()
             .partition(|(route, _)| route == UNROUTED);
         let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
-        let quarantined = count_quarantined(stores.quarantine(), pages::MAX_PAGE).await;
+        let quarantined = stores.quarantine().count().await;
         let quarantined = readable(quarantined, &mut unreadable);
         // A cluster of an older version has no stream for them, which must not hide the other
         // facts.
@@ -107,7 +107,7 @@ impl Operator {
             silent: silence::silent(stores.facts(), now).await,
             dead_letters: sum(dead),
             unrouted: sum(unrouted),
-            quarantined: quarantined as u64,
+            quarantined,
             refused: refused.webhooks,
             routes,
             unreadable,

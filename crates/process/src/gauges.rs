@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
-use queue::{
-    BreakerState, Lifecycle, Position, QueueHealth, RouteState, Stores, UNROUTED, count_quarantined,
-};
+use queue::{BreakerState, Lifecycle, Position, QueueHealth, RouteState, Stores, UNROUTED};
 use telemetry::{ErrorChain, Label, metrics};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -166,9 +164,7 @@ fn show_process_status(route: &RouteState, now: Timestamp) {
 }
 
 async fn show_held(stores: &dyn Stores) {
-    /// Most that are counted: more make no difference to a reader.
-    const COUNTED: usize = 1000;
-    if let Ok(count) = count_quarantined(stores.quarantine(), COUNTED).await {
+    if let Ok(count) = stores.quarantine().count().await {
         metrics::PENDING_REVIEW.set(count as f64, ["quarantine".into()]);
     }
     if let Ok(refused) = stores.refused().count().await {

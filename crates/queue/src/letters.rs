@@ -105,12 +105,34 @@ impl DeadQuery {
     }
 }
 
+/// A page of letters, with the id from which the next goes on.
+#[derive(Clone, Debug, Default)]
+pub struct DeadPage {
+    /// In order of their ids.
+    pub letters: Vec<DeadLetter>,
+    /// The value for [`DeadQuery::after`] with which the next page is read; `None` at the end.
+    pub next: Option<u64>,
+}
+
 /// The dead letters of a queue. They never expire by age, except those of
 /// [`UNROUTED`](crate::UNROUTED), which are removed with their events.
 pub trait DeadLetters: fmt::Debug + Send + Sync {
     /// Lists letters in order of their ids. The page is shorter than the limit if the bodies
     /// exceed [`PAGE_BYTES`], and empty only at the end.
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>>;
+
+    /// Lists as [`DeadLetters::list`] does, and looks at `examined` letters at most, however many
+    /// of them the filter leaves out. So a page can have few letters, or none, although more
+    /// follow, and its cost does not grow with the number of letters.
+    fn page(
+        &self,
+        query: DeadQuery,
+        examined: usize,
+    ) -> BoxFuture<'_, Result<DeadPage, QueueError>>;
+
+    /// The highest id that a letter has had so far; 0 before the first. Whatever dies from now on
+    /// has a higher one.
+    fn last_id(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
 
     /// The letter with this id.
     fn get(&self, id: u64) -> BoxFuture<'_, Result<DeadLetter, QueueError>>;

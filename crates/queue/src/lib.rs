@@ -96,7 +96,7 @@ pub use crate::facts::{Fact, FactAccess, FactStore, MARKED_FOR, ReconciledPair, 
 pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};
 pub use crate::index::{HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log};
 pub use crate::intake::{Intake, OnForwarded, Receipt};
-pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery, PAGE_BYTES};
+pub use crate::letters::{DeadLetter, DeadLetters, DeadPage, DeadQuery, PAGE_BYTES};
 pub use crate::lifecycle::{Lifecycle, QueueHealth, SpoolHealth};
 pub use crate::position::{Position, PositionError};
 pub use crate::rejected::{
@@ -107,6 +107,6 @@ pub use crate::route_status::{BreakerState, CONFLICT_AFTER, RouteProcessStatus, 
 pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, ReplayOutcome, RouteState, Stores, StoryState, StoryStep, count_quarantined,
+    ReceivedQuery, ReplayOutcome, RouteState, Stores, StoryState, StoryStep,
 };
 pub use crate::upstream::{Horizon, Presence, PublishResults, REMOVED_AFTER, Upstream};

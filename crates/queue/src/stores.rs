@@ -207,24 +207,11 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
     /// Publishes the event that the body turned out to be, and removes the body: both or neither.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>>;
 
+    /// Number of bodies.
+    fn count(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
+
     /// Removes a body for good.
     fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>>;
-}
-
-/// Counts the quarantined bodies, up to `most`: page by page, since a page includes the bodies
-/// themselves.
-pub async fn count_quarantined(
-    quarantine: &dyn Quarantine,
-    most: usize,
-) -> Result<usize, QueueError> {
-    let mut count = 0;
-    let mut last = 0;
-    while count < most {
-        let page = quarantine.list(last, most - count).await?;
-        let Some(newest) = page.last() else { break };
-        (last, count) = (newest.id, count + page.len());
-    }
-    Ok(count)
 }
 
 /// Selection of received events.

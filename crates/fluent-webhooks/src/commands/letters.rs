@@ -209,8 +209,9 @@ async fn chosen(
     let filter = wire(which, filter);
     let request = v1::CountDeadLettersRequest {
         filter: Some(filter.clone()),
+        max_examined: 0,
     };
-    let v1::CountDeadLettersResponse { count, up_to } =
+    let v1::CountDeadLettersResponse { count, up_to, .. } =
         output::answered(api.count_dead_letters(request).await)?;
     if count == 0 {
         return Ok(None);

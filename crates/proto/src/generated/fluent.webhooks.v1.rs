@@ -1471,14 +1471,21 @@ pub struct GetDeadLetterResponse {
 pub struct CountDeadLettersRequest {
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<DeadLetterFilter>,
+    /// Looks at so many letters at most, so that the answer comes soon; 0 means at all of them.
+    /// Letters of routes are counted without looking at them.
+    #[prost(uint32, tag = "2")]
+    pub max_examined: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CountDeadLettersResponse {
     #[prost(uint64, tag = "1")]
     pub count: u64,
-    /// The highest number among them, for `DeadLetterFilter.up_to`.
+    /// None of them has a higher number, for `DeadLetterFilter.up_to`.
     #[prost(uint64, tag = "2")]
     pub up_to: u64,
+    /// There may be more: the counting ended at `max_examined`.
+    #[prost(bool, tag = "3")]
+    pub at_least: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedriveDeadLettersRequest {

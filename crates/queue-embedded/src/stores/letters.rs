@@ -1,7 +1,7 @@
 //! Dead letters of a queue file: reading and redriving them.
 
 use futures::future::BoxFuture;
-use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError};
+use queue::{DeadLetter, DeadLetters, DeadPage, DeadQuery, DeadReason, PAGE_BYTES, QueueError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sqlite_file::reading;
 use sqlite_file::rows::{EVENT, event, nanos, signed, time, unknown, unsigned};
@@ -12,6 +12,18 @@ use crate::stores::connections::{SqliteStores, writing};
 impl DeadLetters for SqliteStores {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
         self.read(move |sql| list(sql, &query).map_err(reading))
+    }
+
+    fn page(
+        &self,
+        query: DeadQuery,
+        examined: usize,
+    ) -> BoxFuture<'_, Result<DeadPage, QueueError>> {
+        self.read(move |sql| examine(sql, query, examined).map_err(reading))
+    }
+
+    fn last_id(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        self.read(|sql| last_id(sql).map_err(reading))
     }
 
     fn get(&self, id: u64) -> BoxFuture<'_, Result<DeadLetter, QueueError>> {
@@ -101,6 +113,41 @@ fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>
         after = last;
     }
     Ok(letters)
+}
+
+/// Lists letters among the next `examined` ones.
+fn examine(sql: &Connection, mut query: DeadQuery, examined: usize) -> rusqlite::Result<DeadPage> {
+    let limit = i64::try_from(examined).unwrap_or(i64::MAX);
+    let (count, last): (i64, Option<i64>) = sql
+        .prepare_cached(
+            "SELECT count(*), max(id) FROM
+                (SELECT id FROM dead_letters WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3)",
+        )?
+        .query_row(
+            params![signed(query.after), signed(query.up_to), limit],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+    let Some(last) = last.map(unsigned) else {
+        return Ok(DeadPage::default());
+    };
+    query.up_to = last;
+    let letters = list(sql, &query)?;
+    let bytes: usize = letters.iter().map(|it| it.event.body().len()).sum();
+    let is_full = letters.len() >= query.limit || bytes >= PAGE_BYTES;
+    let next = match letters.last() {
+        Some(letter) if is_full => Some(letter.id),
+        _ => (count == limit).then_some(last),
+    };
+    Ok(DeadPage { letters, next })
+}
+
+/// The highest id that was ever given: of an `AUTOINCREMENT`, SQLite remembers it.
+fn last_id(sql: &Connection) -> rusqlite::Result<u64> {
+    let last = sql
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(last.map_or(0, unsigned))
 }
 
 /// Reads one page, filtered by what the columns can decide, and the rest by the body. Returns the

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use queue::{Quarantine, Quarantined, QueueError};
 use rusqlite::{Connection, params};
 use sqlite_file::quarantine::{contains_body, keep, list};
-use sqlite_file::rows::{prefix, signed};
+use sqlite_file::rows::{prefix, signed, unsigned};
 use sqlite_file::{Job, Waiting, lock, reading};
 use tokio::sync::oneshot;
 
@@ -39,6 +39,14 @@ impl Quarantine for SqliteStores {
             found
                 .filter(|found| found.id == id)
                 .ok_or_else(|| not_found(id))
+        })
+    }
+
+    fn count(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        self.read(|sql| {
+            sql.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))
+                .map(unsigned)
+                .map_err(reading)
         })
     }
 
@@ -136,6 +144,10 @@ impl Quarantine for GroupedQuarantine {
 
     fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
         Quarantine::get(&self.beside, id)
+    }
+
+    fn count(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        Quarantine::count(&self.beside)
     }
 
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {

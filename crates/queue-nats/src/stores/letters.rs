@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use queue::{
-    DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError, redrive_number,
+    DeadLetter, DeadLetters, DeadPage, DeadQuery, DeadReason, PAGE_BYTES, QueueError,
+    redrive_number,
 };
 use serde_json::json;
 
@@ -24,34 +25,22 @@ use crate::streams::{DEAD, Shard};
 
 impl DeadLetters for JetStreamStores {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
+        Box::pin(async move { Ok(self.letters(&query, usize::MAX).await?.letters) })
+    }
+
+    fn page(
+        &self,
+        query: DeadQuery,
+        examined: usize,
+    ) -> BoxFuture<'_, Result<DeadPage, QueueError>> {
+        Box::pin(async move { self.letters(&query, examined).await })
+    }
+
+    fn last_id(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
         Box::pin(async move {
-            let subject = query
-                .route
-                .as_deref()
-                .map_or_else(|| DEAD_LETTERS.to_owned(), dead);
-            let scan = Scan {
-                stream: DEAD,
-                subject,
-                from: query.after.saturating_add(1),
-                since: None,
-                headers_only: false,
-            };
-            let mut found = Vec::new();
-            let mut bytes = 0;
-            let look = |stored: Stored| {
-                if stored.sequence > query.up_to {
-                    return false;
-                }
-                if let Some(letter) = letter(&stored).filter(|letter| query.matches(letter)) {
-                    bytes += letter.event.body().len();
-                    found.push(letter);
-                }
-                found.len() < query.limit && bytes < PAGE_BYTES
-            };
-            if query.limit > 0 {
-                scan.each(&self.0.link, look).await?;
-            }
-            Ok(found)
+            let info = api::stream_info(&self.0.link, DEAD).await;
+            let info = info.map_err(|error| error.of("reading dead letters"))?;
+            Ok(info.state.last_sequence)
         })
     }
 
@@ -109,6 +98,38 @@ impl Known {
 }
 
 impl JetStreamStores {
+    /// Lists letters among the next `examined` ones.
+    async fn letters(&self, query: &DeadQuery, examined: usize) -> Result<DeadPage, QueueError> {
+        let subject = query.route.as_deref();
+        let scan = Scan {
+            stream: DEAD,
+            subject: subject.map_or_else(|| DEAD_LETTERS.to_owned(), dead),
+            from: query.after.saturating_add(1),
+            since: None,
+            headers_only: false,
+        };
+        let mut page = DeadPage::default();
+        let mut bytes = 0;
+        let mut looked_at = 0;
+        let look = |stored: Stored| {
+            if stored.sequence > query.up_to {
+                page.next = None;
+                return false;
+            }
+            looked_at += 1;
+            page.next = Some(stored.sequence).filter(|_| stored.pending > 0);
+            if let Some(letter) = letter(&stored).filter(|letter| query.matches(letter)) {
+                bytes += letter.event.body().len();
+                page.letters.push(letter);
+            }
+            page.letters.len() < query.limit && bytes < PAGE_BYTES && looked_at < examined
+        };
+        if query.limit > 0 {
+            scan.each(&self.0.link, look).await?;
+        }
+        Ok(page)
+    }
+
     /// Publishes the delivery first and then removes the letter: if this process crashes between,
     /// the letter is still here, and publishing it again is a duplicate.
     async fn redrive_one(

@@ -72,6 +72,14 @@ impl Quarantine for JetStreamStores {
         })
     }
 
+    fn count(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        Box::pin(async move {
+            let info = api::stream_info(&self.0.link, QUARANTINE).await;
+            let info = info.map_err(|error| error.of("counting the quarantine"))?;
+            Ok(info.state.messages)
+        })
+    }
+
     /// Publishes the event first and then removes the body, so that a crash in between loses
     /// nothing.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {

@@ -85,6 +85,7 @@ async fn letters_come_page_by_page_and_by_what_people_know() {
     let mut count = async |filter: v1::DeadLetterFilter| {
         let request = v1::CountDeadLettersRequest {
             filter: Some(filter),
+            max_examined: 0,
         };
         api.count_dead_letters(request)
             .await
@@ -95,6 +96,17 @@ async fn letters_come_page_by_page_and_by_what_people_know() {
         ..Default::default()
     };
     assert_eq!(count(event("EVEN")).await.unwrap(), 4);
+    // Of some only, so that an answer comes soon; letters of routes are counted already.
+    for (filter, counted) in [(event("EVEN"), (1, true)), (event(""), (7, false))] {
+        let request = v1::CountDeadLettersRequest {
+            filter: Some(filter),
+            max_examined: 2,
+        };
+        let answer = api.clone().count_dead_letters(request).await.unwrap();
+        let answer = answer.into_inner();
+        assert_eq!((answer.count, answer.at_least), counted);
+        assert_eq!(answer.up_to, 7);
+    }
     assert_eq!(
         count(v1::DeadLetterFilter {
             reason: "exhausted".to_owned(),

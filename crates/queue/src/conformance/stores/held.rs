@@ -31,6 +31,8 @@ pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Har
         }]
     );
 
+    assert_eq!(quarantine.count().await.expect("count"), 1);
+
     quarantine
         .release(kept[0].id, event_of(kept[0].body.clone()))
         .await

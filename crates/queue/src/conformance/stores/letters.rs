@@ -105,6 +105,42 @@ pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harnes
     settle(named, Disposition::Done).await;
 }
 
+/// A page costs the same, however many letters the filter leaves out.
+pub(super) async fn a_page_of_letters_looks_at_so_many(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let store = queue.stores().dead_letters();
+    assert_eq!(store.last_id().await.expect("last id"), 0);
+    let mut r = consumer(&queue, "r").await;
+    for (name, reference) in [("E", "a"), ("E", "b"), ("E", "c"), ("F", "d"), ("F", "e")] {
+        let published = queue.intake().publish(event(name, reference)).await;
+        published.expect("publish");
+        settle(one(&mut *r).await, Disposition::Dead(DeadReason::Permanent)).await;
+    }
+    let ids: Vec<u64> = letters(&queue).await.iter().map(|it| it.id).collect();
+    let page = async |after: u64, examined: usize| {
+        let query = DeadQuery {
+            event: Some("F".to_owned()),
+            after,
+            limit: 10,
+            ..DeadQuery::default()
+        };
+        let page = store.page(query, examined).await.expect("page");
+        let found: Vec<u64> = page.letters.iter().map(|it| it.id).collect();
+        (found, page.next)
+    };
+    assert_eq!(page(0, 2).await, (vec![], Some(ids[1])));
+    assert_eq!(page(ids[1], 2).await, (vec![ids[3]], Some(ids[3])));
+    assert_eq!(page(ids[3], 2).await, (vec![ids[4]], None));
+    assert_eq!(page(0, 100).await, (vec![ids[3], ids[4]], None));
+    assert_eq!(page(ids[4], 2).await, (vec![], None));
+    assert_eq!(store.last_id().await.expect("last id"), ids[4]);
+    for discarded in store.discard(&ids).await {
+        discarded.expect("discard");
+    }
+    let last = store.last_id().await.expect("last id");
+    assert_eq!(last, ids[4], "also after it has gone");
+}
+
 pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;

@@ -16,6 +16,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         letters::a_dead_letter_is_kept_and_redriven_to_one_route,
         letters::what_was_undecided_asks_the_match_when_it_is_redriven,
         letters::dead_letters_are_found_by_what_people_know,
+        letters::a_page_of_letters_looks_at_so_many,
         letters::the_number_of_a_redrive_is_never_given_twice,
         held::a_malformed_body_is_kept_once_and_released,
         held::a_refused_webhook_is_held_once_and_admitted,
