@@ -9,12 +9,12 @@ use telemetry::is_unsafe;
 const MAX_CELL: usize = 120;
 
 /// The text with a name in place of each character that would be obeyed or hidden, such as one
-/// that turns the direction of what follows.
+/// that turns the direction of what follows. [`meant`] takes it back.
 pub(crate) fn shown(text: &str) -> String {
     let mut made = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match is_unsafe(letter) {
-            true => made.push_str(&format!("[U+{:04X}]", u32::from(letter))),
+    for (at, letter) in text.char_indices() {
+        match is_unsafe(letter) || named_at(&text[at..]).is_some() {
+            true => made.push_str(&name_of(letter)),
             false => made.push(letter),
         }
     }
@@ -23,26 +23,29 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// The text that was meant by what [`shown`] shows: a ref can be copied from a page into a form.
 pub(crate) fn meant(text: &str) -> String {
-    let mut parts = text.split("[U+");
-    let mut made = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.split_once(']');
-        let letter = code.and_then(|(code, rest)| {
-            let letter = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
-            is_unsafe(letter).then_some((letter, rest))
-        });
-        match letter {
-            Some((letter, rest)) => {
-                made.push(letter);
-                made.push_str(rest);
-            }
-            None => {
-                made.push_str("[U+");
-                made.push_str(part);
-            }
-        }
+    let mut made = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let (letter, length) = named_at(rest).unwrap_or((next, next.len_utf8()));
+        made.push(letter);
+        rest = &rest[length..];
     }
     made
+}
+
+/// What [`shown`] writes for a character: `[U+202E]`.
+fn name_of(letter: char) -> String {
+    format!("[U+{:04X}]", u32::from(letter))
+}
+
+/// The character whose name the text begins with, and the length of the name. A bracket has one,
+/// too: that of a text which looks like a name itself.
+fn named_at(text: &str) -> Option<(char, usize)> {
+    let (code, _) = text.strip_prefix("[U+")?.split_once(']')?;
+    let letter = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
+    let name = name_of(letter);
+    let is_name = text.starts_with(&name) && (is_unsafe(letter) || letter == '[');
+    is_name.then_some((letter, name.len()))
 }
 
 /// The same for a text of several lines.
@@ -107,6 +110,18 @@ mod tests {
         assert_eq!(shown("größe 日本 👍"), "größe 日本 👍");
         let odd = "a\u{1b}[2Jb\u{202e}c[U+0041][U+";
         assert_eq!(meant(&shown(odd)), odd);
+        let parts = [
+            "[", "U+", "001B", "005B", "202E", "]", "+1B", "\u{1b}", "\u{202e}", "x",
+        ];
+        for number in 0..parts.len().pow(5) {
+            let part = |at: u32| parts[number / parts.len().pow(at) % parts.len()];
+            let text: String = (0..5).map(part).collect();
+            let shown = shown(&text);
+            assert_eq!(meant(&shown), text, "{shown}");
+            assert!(!shown.chars().any(is_unsafe), "{shown:?}");
+        }
+        assert_eq!(shown("[U+001B]"), "[U+005B]U+001B]");
+        assert_eq!(shown("[U+0041] [x]"), "[U+0041] [x]");
         assert_eq!(shown_lines("a\tb\r\nc\u{7}"), "a\tb\nc[U+0007]");
         let long = cell(&"ö".repeat(10_000));
         assert_eq!(long.chars().count(), MAX_CELL + 1);
