@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::debian;
+use crate::{debian, say_not_run};
 
 /// Longest wait for a page to be as it is expected.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,13 +25,32 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts the driver and a browser without windows.
+    /// Starts the driver and a browser without windows. `None`, which is reported, where they are
+    /// not installed and can't be fetched.
     ///
     /// # Errors
     ///
-    /// If they are not installed and can't be fetched, or do not start.
-    pub async fn open() -> anyhow::Result<Self> {
-        let mut command = debian::command("chromium-driver", "chromedriver")?;
+    /// If they do not start: a browser that is here and does not work hides nothing.
+    pub async fn open() -> anyhow::Result<Option<Self>> {
+        Self::open_with(&[]).await
+    }
+
+    /// The same with these options of Chromium's command line.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub async fn open_with(options: &[&str]) -> anyhow::Result<Option<Self>> {
+        match debian::command("chromium-driver", "chromedriver") {
+            Ok(command) => Self::start(command, options).await.map(Some),
+            Err(error) => {
+                say_not_run(&format!("Chromium is not here: {error:#}"));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn start(mut command: Command, options: &[&str]) -> anyhow::Result<Self> {
         // Beside an unpacked driver, the browser is unpacked too.
         let unpacked = PathBuf::from(command.get_program())
             .parent()
@@ -48,7 +67,7 @@ impl Browser {
             client: reqwest::Client::builder().timeout(PATIENCE).build()?,
             session: format!("http://127.0.0.1:{port}/session"),
         };
-        let started = browser.say("", Some(capabilities(binary))).await?;
+        let started = browser.say("", Some(capabilities(binary, options))).await?;
         let id = started["sessionId"].as_str().context("no session")?;
         browser.session = format!("{}/{id}", browser.session);
         Ok(browser)
@@ -171,15 +190,17 @@ fn port_of(driver: &mut Child) -> anyhow::Result<u16> {
     said.context("the driver did not start")
 }
 
-fn capabilities(binary: Option<PathBuf>) -> Value {
-    let mut options = json!({ "args": [
+fn capabilities(binary: Option<PathBuf>, more: &[&str]) -> Value {
+    let mut args = vec![
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--disable-background-networking",
         "--force-prefers-reduced-motion",
-    ]});
+    ];
+    args.extend(more);
+    let mut options = json!({ "args": args });
     if let Some(binary) = binary {
         options["binary"] = json!(binary);
     }

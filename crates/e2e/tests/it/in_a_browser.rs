@@ -5,6 +5,9 @@ use e2e::browser::Browser;
 use crate::pipeline::{Pipeline, free_ports, signed, until};
 use crate::sink::{Sink, status};
 
+/// The token of `ops`.
+const TOKEN: &str = "ops-0123456789abcdef";
+
 /// The labels that are missing, the headings beside one, and what is wider than the window.
 const FAULTS: &str = r#"
     const faults = [];
@@ -22,32 +25,49 @@ const FAULTS: &str = r#"
     return faults;
 "#;
 
-/// A browser, or `None` where there is none, which is reported.
-async fn browser() -> Option<Browser> {
-    match Browser::open().await {
-        Ok(browser) => Some(browser),
-        Err(error) => {
-            e2e::say_not_run(&format!("Chromium is not here: {error:#}"));
-            None
-        }
-    }
+/// A console for `ops`, beside a pipeline with these routes.
+fn with_console(routes: &str, more: &str) -> (Pipeline, u16) {
+    let mut pipeline = Pipeline::prepare(routes);
+    let [console] = free_ports();
+    std::fs::write(pipeline.folder.path().join("ops"), TOKEN).unwrap();
+    pipeline.more = format!(
+        "  operator: {{ console: {{ listen: \"{console}\"{more} }}, tokens: [{{ name: ops, file: ops, roles: [admin] }}] }}\n"
+    );
+    pipeline.write_settings(routes);
+    (pipeline, console.port())
+}
+
+async fn sign_in(browser: &Browser, url: &str) {
+    browser.visit(url).await.unwrap();
+    browser.type_into("input[name=token]", TOKEN).await.unwrap();
+    browser.click("Sign in").await.unwrap();
+    browser.until_shown("Overview").await.unwrap();
+}
+
+/// Browsers send no `Sec-Fetch-Site` to a plain address that is not of this machine: there the
+/// `Origin` of a form says whose it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_known_by_its_origin_where_there_is_nothing_else() {
+    let rules = "--host-resolver-rules=MAP console.test 127.0.0.1";
+    let Some(browser) = Browser::open_with(&[rules]).await.unwrap() else {
+        return;
+    };
+    let (mut pipeline, port) = with_console("    []\n", ", hosts: [console.test]");
+    pipeline.run();
+    let url = format!("http://console.test:{port}/");
+    sign_in(&browser, &url).await;
+    let is_trusted = browser.run("return window.isSecureContext").await.unwrap();
+    assert_eq!(is_trusted, false, "or it sent more than the origin");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_found_what_failed_is_mended_and_a_route_is_spared() {
-    let Some(browser) = browser().await else {
+    let Some(browser) = Browser::open().await.unwrap() else {
         return;
     };
     let sink = Sink::answering(|_, before| status(if before < 1 { 422 } else { 200 })).await;
     let routes = sink.route("all", "match: {}");
-    let mut pipeline = Pipeline::prepare(&routes);
-    let [console] = free_ports();
-    let token = "ops-0123456789abcdef";
-    std::fs::write(pipeline.folder.path().join("ops"), token).unwrap();
-    pipeline.more = format!(
-        "  operator: {{ console: {{ listen: \"{console}\" }}, tokens: [{{ name: ops, file: ops, roles: [admin] }}] }}\n"
-    );
-    pipeline.write_settings(&routes);
+    let (mut pipeline, port) = with_console(&routes, "");
     pipeline.run();
     let evil = "HD_<script>document.title='owned'</script>";
     let id = pipeline.accept(&signed("E", evil)).await;
@@ -55,13 +75,7 @@ async fn an_order_is_found_what_failed_is_mended_and_a_route_is_spared() {
     let letters = || pipeline.json(&["dead-letters", "list"]).to_string();
     until("it is a dead letter", || letters().contains(&id)).await;
 
-    browser
-        .visit(&format!("http://localhost:{}/", console.port()))
-        .await
-        .unwrap();
-    browser.type_into("input[name=token]", token).await.unwrap();
-    browser.click("Sign in").await.unwrap();
-    browser.until_shown("Overview").await.unwrap();
+    sign_in(&browser, &format!("http://localhost:{port}/")).await;
 
     // Where is the order?
     browser.type_into("#q", evil).await.unwrap();
@@ -118,7 +132,7 @@ async fn an_order_is_found_what_failed_is_mended_and_a_route_is_spared() {
         for width in [320, 2560] {
             browser.resize(width, 900).await.unwrap();
             browser
-                .visit(&format!("http://localhost:{}{path}", console.port()))
+                .visit(&format!("http://localhost:{port}{path}"))
                 .await
                 .unwrap();
             let faults = browser.run(FAULTS).await.unwrap();
