@@ -3,10 +3,14 @@
 (() => {
   // Each time also in the viewer's own zone.
   const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
-  for (const element of document.querySelectorAll("time[datetime]")) {
-    const at = new Date(element.dateTime);
-    if (!Number.isNaN(at.getTime())) element.title = zone.format(at);
-  }
+  const name = () => {
+    for (const element of document.querySelectorAll("time[datetime]:not([title])")) {
+      const at = new Date(element.dateTime);
+      if (!Number.isNaN(at.getTime())) element.title = zone.format(at);
+    }
+  };
+  name();
+  document.addEventListener("console:shown", name);
   // One box for a whole list.
   for (const all of document.querySelectorAll("input[data-all]")) {
     all.hidden = false;
@@ -15,7 +19,7 @@
     });
   }
   // `/` goes to the search, j and k to the next and the previous row of a list.
-  const rows = [...document.querySelectorAll("tbody tr")].map((row) => row.querySelector("a")).filter(Boolean);
+  const links = () => [...document.querySelectorAll("tbody tr")].map((row) => row.querySelector("a")).filter(Boolean);
   document.addEventListener("keydown", (event) => {
     const isTyping = event.target.closest?.("input, textarea, select");
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -28,7 +32,8 @@
       }
     }
     const step = { j: 1, k: -1 }[event.key];
-    if (step && rows.length) {
+    const rows = step ? links() : [];
+    if (rows.length) {
       const here = rows.indexOf(document.activeElement);
       rows[Math.min(rows.length - 1, Math.max(0, here + step))].focus();
     }

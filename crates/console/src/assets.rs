@@ -24,6 +24,11 @@ pub(crate) static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("comfort", "js", "text/javascript; charset=utf-8", text)
 });
 
+pub(crate) static LIVE: LazyLock<Asset> = LazyLock::new(|| {
+    let text = include_str!("../assets/live.js");
+    Asset::new("live", "js", "text/javascript; charset=utf-8", text)
+});
+
 pub(crate) static ICON: LazyLock<Asset> = LazyLock::new(|| {
     let text = include_str!("../assets/icon.svg");
     Asset::new("icon", "svg", "image/svg+xml", text)
@@ -47,7 +52,7 @@ impl Asset {
 
 /// The file at this path.
 pub(crate) fn find(path: &str) -> Option<HttpResponse> {
-    let all = [&*STYLE, &*SCRIPT, &*ICON];
+    let all = [&*STYLE, &*SCRIPT, &*LIVE, &*ICON];
     let asset = all.into_iter().find(|asset| asset.path == path)?;
     Some(reply::file(asset.kind, asset.text))
 }

@@ -1,8 +1,11 @@
 //! What is checked of every request before anything else: whose page sent it, and to whom.
 
+use std::net::IpAddr;
+
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
+use process::ClientNetwork;
 
 use crate::hosts::Hosts;
 
@@ -17,6 +20,7 @@ const PROXIED: [&str; 7] = [
     "x-real-ip",
 ];
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -44,7 +48,7 @@ pub(crate) fn check(
     parts: &Parts,
     hosts: &Hosts,
     is_open: bool,
-    has_tls: bool,
+    is_secure: bool,
 ) -> Result<String, RefusedRequest> {
     let authority = authority(parts).ok_or(RefusedRequest::NoHost)?;
     if !hosts.has(authority) {
@@ -58,7 +62,7 @@ pub(crate) fn check(
     }
     match parts.method {
         Method::GET | Method::HEAD => ensure_no_part_of_another_page(&parts.headers)?,
-        Method::POST => ensure_our_page(&parts.headers, authority, has_tls)?,
+        Method::POST => ensure_our_page(&parts.headers, authority, is_secure)?,
         _ => return Err(RefusedRequest::Method),
     }
     Ok(authority.to_ascii_lowercase())
@@ -71,6 +75,15 @@ fn authority(parts: &Parts) -> Option<&str> {
         Some(other) if !other.as_str().eq_ignore_ascii_case(host) => None,
         _ => Some(host),
     }
+}
+
+/// The client for which the nearest proxy asks: the last that `X-Forwarded-For` names, since all
+/// before it was written by others.
+pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<ClientNetwork> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
+    let address = last.to_str().ok()?.rsplit(',').next()?.trim();
+    let address: IpAddr = address.parse().ok()?;
+    Some(ClientNetwork::from(address))
 }
 
 /// The value of a header that is there once.
@@ -100,11 +113,11 @@ fn ensure_no_part_of_another_page(headers: &HeaderMap) -> Result<(), RefusedRequ
 fn ensure_our_page(
     headers: &HeaderMap,
     authority: &str,
-    has_tls: bool,
+    is_secure: bool,
 ) -> Result<(), RefusedRequest> {
     let refuse = |why| Err(RefusedRequest::NotOurPage(why));
-    let is_ours = only(headers, &ORIGIN).map(|origin| is_origin_of(origin, authority, has_tls));
-    // A browser hides the origin of forms where the referrer policy is `no-referrer`.
+    let is_ours = only(headers, &ORIGIN).map(|origin| is_origin_of(origin, authority, is_secure));
+    // An extension may hide the origin of every form.
     let is_hidden = only(headers, &ORIGIN) == Some("null");
     if headers.contains_key(&FETCH_SITE) {
         return match only(headers, &FETCH_SITE) {
@@ -122,9 +135,9 @@ fn ensure_our_page(
     }
 }
 
-fn is_origin_of(origin: &str, authority: &str, has_tls: bool) -> bool {
+fn is_origin_of(origin: &str, authority: &str, is_secure: bool) -> bool {
     // A proxy on this machine may end TLS before us.
-    let plain = || origin.strip_prefix("http://").filter(|_| !has_tls);
+    let plain = || origin.strip_prefix("http://").filter(|_| !is_secure);
     let host = origin.strip_prefix("https://").or_else(plain);
     host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
 }

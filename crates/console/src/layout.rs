@@ -4,7 +4,7 @@ use grpc::Caller;
 use maud::{DOCTYPE, Markup, html};
 use settings::Role;
 
-use crate::assets::{ICON, SCRIPT, STYLE};
+use crate::assets::{ICON, LIVE, SCRIPT, STYLE};
 use crate::site::Site;
 use crate::text::shown;
 
@@ -49,6 +49,7 @@ impl<'f> Frame<'f> {
                     link rel="icon" href=(ICON.path());
                     link rel="stylesheet" href=(STYLE.path());
                     script src=(SCRIPT.path()) defer {}
+                    script src=(LIVE.path()) defer {}
                 }
                 body class=(if self.site.is_production() { "production" } else { "sandbox" }) {
                     a class="skip" href="#main" { "Skip to the content" }

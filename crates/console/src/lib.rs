@@ -22,6 +22,8 @@ mod router;
 mod sessions;
 mod signed_in;
 
+mod live;
+
 mod api;
 mod assets;
 mod command_line;

@@ -1,8 +1,10 @@
 //! The listener: TLS, and bounds on connections.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +12,9 @@ use anyhow::Context;
 use event_model::Clock;
 use grpc::Tokens;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use operator::{Operator, ReadSettings};
 use process::{
@@ -44,9 +46,10 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Longest time for the headers of a request, and between two requests of a connection.
 const HEADERS: Duration = Duration::from_secs(20);
 
-/// Longest life of a connection. A browser opens another one; who does not read what was answered
-/// has no connection for longer.
+/// Time after which a connection takes no further request: a browser opens another one. What it
+/// waits for it still gets, also a change of many, if it reads it within the second time.
 const CONNECTION: Duration = Duration::from_mins(10);
+const LAST_ANSWER: Duration = Duration::from_mins(3);
 
 /// Most bytes of a request's headers, its address included.
 const MAX_HEADER_BYTES: usize = 16 << 10;
@@ -61,6 +64,7 @@ pub struct ConsoleServer {
     hosts: Hosts,
     people: KnownPeople,
     trace_url: Option<String>,
+    is_behind_proxy: bool,
     times: SessionTimes,
 }
 
@@ -92,6 +96,7 @@ impl ConsoleServer {
             hosts: Hosts::new(&settings.hosts),
             people: KnownPeople::new(tokens),
             trace_url: settings.trace_url.clone(),
+            is_behind_proxy: settings.behind_proxy,
             times: SessionTimes::default(),
         })
     }
@@ -139,9 +144,11 @@ impl ConsoleServer {
             people: self.people,
             trace_url: self.trace_url,
             times: self.times,
-            has_tls: tls,
+            is_secure: tls || self.is_behind_proxy,
+            is_behind_proxy: self.is_behind_proxy,
             proven: proven.clone(),
             refusals: refusals.clone(),
+            shutdown: shutdown.clone(),
         }));
         let port = Port {
             tls: self.tls,
@@ -220,9 +227,7 @@ impl Port {
                 },
             }
         };
-        let _ = gave_way
-            .run_until_cancelled(timeout(CONNECTION, serving))
-            .await;
+        let _ = gave_way.run_until_cancelled(serving).await;
     }
 
     async fn answer<S>(&self, stream: S, source: ClientNetwork, permit: ConnectionPermit)
@@ -243,9 +248,63 @@ impl Port {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS)
             .max_buf_size(MAX_HEADER_BYTES);
-        // Its errors are the peer's.
-        let _ = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        serve_bounded(&builder, stream, service).await;
+    }
+}
+
+/// Serves a connection for a bounded time, and ends it between two answers.
+async fn serve_bounded<I, S, B>(builder: &http1::Builder, stream: I, service: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    // Its errors are the peer's.
+    if timeout(CONNECTION, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(LAST_ANSWER, connection).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::Response;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// Asks after this time for an answer that takes a minute and a half.
+    async fn ask_after(wait: Duration) -> String {
+        let (mut browser, server) = duplex(1 << 16);
+        let service = service_fn(async |_: Request<Incoming>| {
+            sleep(Duration::from_secs(90)).await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("3 redriven"))))
+        });
+        let builder = http1::Builder::new();
+        let serving = serve_bounded(&builder, server, service);
+        let asking = async {
+            sleep(wait).await;
+            let request = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
+            let _ = browser.write_all(request).await;
+            let mut answer = String::new();
+            let _ = browser.read_to_string(&mut answer).await;
+            answer
+        };
+        tokio::join!(serving, asking).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_runs_when_a_connection_ends_is_still_answered() {
+        let answer = ask_after(CONNECTION - Duration::from_secs(5)).await;
+        assert!(answer.ends_with("3 redriven"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        let late = ask_after(CONNECTION + Duration::from_secs(5)).await;
+        assert_eq!(late, "", "it takes no further request");
     }
 }

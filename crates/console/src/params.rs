@@ -29,6 +29,12 @@ impl Params {
         found.map_or("", |(_, value)| value.trim())
     }
 
+    /// Gives a field this value alone.
+    pub(crate) fn set_to(&mut self, name: &str, value: &str) {
+        self.0.retain(|(given, _)| given != name);
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Every value of a field that may be there several times.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0

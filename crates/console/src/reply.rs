@@ -12,8 +12,10 @@ use hyper::{Response, StatusCode};
 use maud::{Markup, html};
 use tonic::{Code, Status};
 
+use crate::live::LiveBody;
+
 /// A whole answer.
-pub(crate) type HttpResponse = Response<Full<Bytes>>;
+pub(crate) type HttpResponse = Response<LiveBody>;
 
 /// No source but ourselves, nothing within the page that runs or styles, no frames, no base, and
 /// no form that leads elsewhere.
@@ -25,7 +27,9 @@ const ALWAYS: [(HeaderName, &str); 6] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (X_FRAME_OPTIONS, "DENY"),
-    (REFERRER_POLICY, "no-referrer"),
+    // Nothing is said to other sites. `no-referrer` would take the origin from our own forms, by
+    // which a page of ours is known where a browser does not send `Sec-Fetch-Site`.
+    (REFERRER_POLICY, "same-origin"),
     (
         HeaderName::from_static("cross-origin-opener-policy"),
         "same-origin",
@@ -43,6 +47,8 @@ pub(crate) enum Reply {
     Page(&'static str, Markup),
     /// Another page of ours.
     See(String),
+    /// A stream of server-sent events.
+    Live(LiveBody),
 }
 
 /// Why there is no such page.
@@ -131,6 +137,17 @@ pub(crate) fn see(place: &str) -> HttpResponse {
     response
 }
 
+/// A stream, which is stored nowhere, and passed on at once by proxies.
+pub(crate) fn live(body: LiveBody) -> HttpResponse {
+    let mut response = respond(StatusCode::OK, "text/event-stream", "");
+    *response.body_mut() = body;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    headers.insert(unbuffered, HeaderValue::from_static("no"));
+    response
+}
+
 /// The same answer, with the time after which to try again.
 pub(crate) fn later(mut response: HttpResponse, wait: Duration) -> HttpResponse {
     let seconds = HeaderValue::from(wait.as_secs().max(1));
@@ -139,7 +156,7 @@ pub(crate) fn later(mut response: HttpResponse, wait: Duration) -> HttpResponse 
 }
 
 fn respond(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> HttpResponse {
-    let mut response = Response::new(Full::new(text.into()));
+    let mut response = Response::new(LiveBody::Whole(Full::new(text.into())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

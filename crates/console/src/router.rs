@@ -3,12 +3,15 @@
 //! GET changes nothing, and what is not a page of ours can send no POST ([`crate::checks`]). So
 //! bodies, of which each look is in the audit log, are asked for with POST, too.
 
-use event_model::Timestamp;
+use std::sync::Arc;
+
+use event_model::{Clock, Timestamp};
 use grpc::Caller;
 use hyper::StatusCode;
 use settings::Role;
 
 use crate::api::Api;
+use crate::live::{self, Live, Watcher};
 use crate::pages::{
     audit, deliveries, event, letter_changes, letters, overview, quarantine, refused, routes,
     search,
@@ -23,6 +26,9 @@ pub(crate) struct Visit {
     /// The fields of the address, or of the form.
     pub(crate) params: Params,
     pub(crate) now: Timestamp,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) live: Live,
+    pub(crate) watcher: Watcher,
     pub(crate) trace_url: Option<String>,
 }
 
@@ -49,6 +55,8 @@ async fn page(path: &[&str], visit: Visit) -> Result<Reply, PageError> {
         [] => overview::show(visit).await,
         ["search"] => search::show(visit).await,
         ["deliveries"] => deliveries::show(visit).await,
+        ["live", "deliveries"] => live::attempts(visit).await,
+        ["live", "overview"] => live::overview(visit).await,
         ["events", id] => event::show(visit, id).await,
         ["dead-letters"] => letters::list(visit, letters::View::Dead).await,
         ["unrouted"] => letters::list(visit, letters::View::Unrouted).await,

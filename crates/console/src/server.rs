@@ -3,23 +3,25 @@
 mod sign_in;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_model::Clock;
 use grpc::Caller;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue};
+use hyper::header::{ALLOW, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use operator::Operator;
-use process::{ClientNetwork, ProvenSources, RefusalLog};
+use process::{ClientNetwork, ProvenSources, RefusalLog, Shutdown};
+use settings::Role;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::checks::{self, RefusedRequest};
 use crate::hosts::Hosts;
 use crate::layout::Frame;
+use crate::live::{Live, Watcher};
 use crate::login_limit::LoginLimit;
 use crate::params::{Params, link};
 use crate::reply::{self, HttpResponse, PageError, Reply};
@@ -46,6 +48,9 @@ const WAIT_FOR_TURN: Duration = Duration::from_secs(10);
 const LOGIN: &str = "/login";
 const LOGOUT: &str = "/logout";
 
+/// Where streams are: they lead nowhere else.
+const LIVE: &str = "/live/";
+
 /// What a server is made of.
 pub(crate) struct ServerParts {
     pub(crate) operator: Operator,
@@ -55,9 +60,12 @@ pub(crate) struct ServerParts {
     pub(crate) people: KnownPeople,
     pub(crate) trace_url: Option<String>,
     pub(crate) times: SessionTimes,
-    pub(crate) has_tls: bool,
+    /// Browsers ask over TLS, which ends here or at a proxy.
+    pub(crate) is_secure: bool,
+    pub(crate) is_behind_proxy: bool,
     pub(crate) proven: ProvenSources,
     pub(crate) refusals: RefusalLog,
+    pub(crate) shutdown: Shutdown,
 }
 
 /// Everything that answers requests.
@@ -66,17 +74,21 @@ pub(crate) struct Server {
     sessions: Sessions,
     logins: LoginLimit,
     turns: Semaphore,
+    live: Live,
 }
 
 /// A request that passed the checks.
 struct CheckedRequest {
     /// The host and port that the browser asked for.
     authority: String,
+    /// Whose connection it is: a browser's, or a proxy's.
+    peer: ClientNetwork,
     from: ClientNetwork,
     is_post: bool,
     path: String,
     query: Params,
     cookie: Option<String>,
+    last_id: String,
 }
 
 impl Server {
@@ -85,27 +97,32 @@ impl Server {
             sessions: Sessions::new(parts.times),
             logins: LoginLimit::default(),
             turns: Semaphore::new(MAX_WORKING),
+            live: Live::new(parts.shutdown.clone()),
             parts,
         }
     }
 
-    /// Answers one request of this source.
+    /// Answers one request that came over a connection from this source.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        from: ClientNetwork,
+        peer: ClientNetwork,
     ) -> HttpResponse {
         let (parts, body) = request.into_parts();
+        let from = match self.parts.is_behind_proxy {
+            true => checks::forwarded_for(&parts.headers).unwrap_or(peer),
+            false => peer,
+        };
         let is_open = self.parts.people.is_open();
-        let authority = match checks::check(&parts, &self.parts.hosts, is_open, self.parts.has_tls)
-        {
+        let is_secure = self.parts.is_secure;
+        let authority = match checks::check(&parts, &self.parts.hosts, is_open, is_secure) {
             Ok(authority) => authority,
             Err(refusal) => return self.refuse(&refusal, from),
         };
         if let Some(file) = assets::find(parts.uri.path()) {
             return file;
         }
-        let checked = self.checked(&parts, authority, from);
+        let checked = self.checked(&parts, authority, peer, from);
         let form = match checked.is_post {
             false => Params::default(),
             true => match form(body).await {
@@ -123,14 +140,22 @@ impl Server {
         }
     }
 
-    fn checked(&self, parts: &Parts, authority: String, from: ClientNetwork) -> CheckedRequest {
+    fn checked(
+        &self,
+        parts: &Parts,
+        authority: String,
+        peer: ClientNetwork,
+        from: ClientNetwork,
+    ) -> CheckedRequest {
         let name = self.cookie_name(&authority);
         CheckedRequest {
+            peer,
             from,
             is_post: parts.method == Method::POST,
             path: parts.uri.path().to_owned(),
             query: Params::parse(parts.uri.query().unwrap_or_default().as_bytes()),
             cookie: cookie(&parts.headers, &name),
+            last_id: last_id(&parts.headers),
             authority,
         }
     }
@@ -138,6 +163,9 @@ impl Server {
     /// Shows a page, or makes a change, as whoever is signed in.
     async fn visit(&self, checked: &CheckedRequest, form: Params) -> HttpResponse {
         let Some(caller) = self.caller(checked) else {
+            if checked.path.starts_with(LIVE) {
+                return reply::plain(StatusCode::UNAUTHORIZED, "Sign in again.".to_owned());
+            }
             return match checked.is_post {
                 true => self.login_page(
                     checked,
@@ -148,7 +176,7 @@ impl Server {
                 false => reply::see(&link(LOGIN, &[("next", next_of(checked))])),
             };
         };
-        self.parts.proven.note(checked.from);
+        self.parts.proven.note(checked.peer);
         let visit = Visit {
             api: api::api_of(&self.parts.operator, caller.clone()),
             caller: caller.clone(),
@@ -158,6 +186,9 @@ impl Server {
                 checked.query.clone()
             },
             now: self.parts.clock.now(),
+            clock: Arc::clone(&self.parts.clock),
+            live: self.live.clone(),
+            watcher: self.watcher(checked),
             trace_url: self.parts.trace_url.clone(),
         };
         match self.in_turn(checked, visit).await {
@@ -166,7 +197,29 @@ impl Server {
                 reply::page(StatusCode::OK, frame.page(title, &main))
             }
             Ok(Reply::See(place)) => reply::see(&place),
+            Ok(Reply::Live(body)) => reply::live(body),
             Err(error) => self.failed(checked, Some(&caller), &error),
+        }
+    }
+
+    /// Who would look at a stream, and for how long it may.
+    fn watcher(&self, checked: &CheckedRequest) -> Watcher {
+        let people = self.parts.people.clone();
+        let sessions = self.sessions.clone();
+        let cookie = checked.cookie.clone();
+        let name = match (people.is_open(), &cookie) {
+            (false, Some(id)) => id.clone(),
+            _ => checked.from.to_string(),
+        };
+        let is_let = move || {
+            let token = || sessions.peek(cookie.as_deref()?, Instant::now());
+            let caller = || people.caller(&token()?);
+            people.is_open() || caller().is_some_and(|caller| caller.may(&Role::Read))
+        };
+        Watcher {
+            name,
+            is_let: Arc::new(is_let),
+            last_id: checked.last_id.clone(),
         }
     }
 
@@ -239,6 +292,12 @@ impl Server {
 /// The page that was asked for, to come back to after signing in.
 fn next_of(checked: &CheckedRequest) -> String {
     link(&checked.path, checked.query.pairs())
+}
+
+/// The id of the last event that a browser had of a stream.
+fn last_id(headers: &HeaderMap) -> String {
+    let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    id.unwrap_or_default().to_owned()
 }
 
 async fn form(body: Incoming) -> Result<Params, PageError> {

@@ -1,7 +1,7 @@
 //! Who is signed in, in memory only: a restart signs everybody out.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use grpc::TokenDigest;
@@ -34,11 +34,11 @@ impl Default for SessionTimes {
     }
 }
 
-/// The sessions of one console.
-#[derive(Debug)]
+/// The sessions of one console. Clones share them.
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     times: SessionTimes,
-    table: Mutex<HashMap<[u8; 32], Session>>,
+    table: Arc<Mutex<HashMap<[u8; 32], Session>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl Sessions {
     pub(crate) fn new(times: SessionTimes) -> Self {
         Self {
             times,
-            table: Mutex::default(),
+            table: Arc::default(),
         }
     }
 
@@ -88,6 +88,14 @@ impl Sessions {
         }
         session.used = now;
         Some(session.token)
+    }
+
+    /// The token of a session that has not ended. This is no use of it: a page that is left open
+    /// keeps no session.
+    pub(crate) fn peek(&self, id: &str, now: Instant) -> Option<TokenDigest> {
+        let table = self.lock();
+        let session = table.get(&digest(id))?;
+        is_live(session, &self.times, now).then_some(session.token)
     }
 
     /// Ends a session.
@@ -159,7 +167,10 @@ mod tests {
         now += 59 * MINUTE;
         assert_eq!(sessions.find(&id, now), None, "it is 12 hours old");
         let id = sessions.begin(token(1), now).unwrap();
-        now += 60 * MINUTE;
+        now += 30 * MINUTE;
+        assert_eq!(sessions.peek(&id, now), Some(token(1)));
+        now += 30 * MINUTE;
+        assert_eq!(sessions.peek(&id, now), None, "that was no use");
         assert_eq!(sessions.find(&id, now), None, "nobody used it for an hour");
         let id = sessions.begin(token(1), now).unwrap();
         let other = sessions.begin(token(1), now).unwrap();

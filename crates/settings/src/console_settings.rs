@@ -28,6 +28,8 @@ pub struct ConsoleSettings {
     pub hosts: Vec<String>,
     /// The address of a trace, with `{trace-id}` in it.
     pub trace_url: Option<String>,
+    /// True if TLS ends at a proxy before it.
+    pub behind_proxy: bool,
     /// The certificate to show.
     pub tls: Option<OperatorTls>,
     /// The people who may sign in.
@@ -38,12 +40,17 @@ pub struct ConsoleSettings {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct RawConsoleSettings {
-    /// Address and port. Beyond this machine it needs `operator.tls` and `operator.tokens`.
+    /// Address and port. Beyond this machine it needs `operator.tokens`, and `operator.tls` or
+    /// `behind-proxy`.
     listen: SocketAddr,
     /// Names by which browsers ask for it, without port; names of this machine need not be
     /// listed.
     #[serde(default)]
     hosts: Vec<String>,
+    /// True if TLS ends at a proxy before it: cookies and origins are those of https, and the
+    /// proxy's `X-Forwarded-For` says who asks. Needs `operator.tokens`.
+    #[serde(default)]
+    behind_proxy: bool,
     /// Where traces are shown, as https://traces.example.com/trace/{trace-id}.
     trace_url: Option<String>,
 }
@@ -66,6 +73,7 @@ impl SettingsTree {
                 .map(|host| host.to_lowercase())
                 .collect(),
             trace_url: console.trace_url,
+            behind_proxy: console.behind_proxy,
             tls,
             tokens,
         };
@@ -108,9 +116,13 @@ impl SettingsTree {
 
     fn check_console(&self, console: &ConsoleSettings) -> Result<(), SettingsError> {
         let at = |key: &'static str| [OPERATOR[0], OPERATOR[1], "console", key];
+        if console.behind_proxy && console.tokens.is_empty() {
+            let why = "needs `operator.tokens`, by which people sign in: whoever comes through the proxy could do everything";
+            return Err(self.invalid(&at("behind-proxy"), why));
+        }
         if !console.listen.ip().is_loopback() {
-            if console.tls.is_none() {
-                let why = "beyond this machine it needs `operator.tls`: anybody on the way could read and change what is shown";
+            if console.tls.is_none() && !console.behind_proxy {
+                let why = "beyond this machine it needs `operator.tls`, or `behind-proxy` where a proxy before it ends TLS: anybody on the way could read and change what is shown";
                 return Err(self.invalid(&at("listen"), why));
             }
             if console.tokens.is_empty() {
@@ -196,6 +208,18 @@ mod tests {
             let refused = read(&format!("{{ {console}, {tokens} }}")).unwrap_err();
             assert!(refused.contains("operator.tls"), "{refused}");
             assert!(read(&format!("{{ {console}, {tls}, {tokens} }}")).is_ok());
+        }
+    }
+
+    #[test]
+    fn behind_a_proxy_that_ends_tls_it_needs_tokens() {
+        let tokens = "tokens: [{ name: ops, file: t, roles: [read] }]";
+        for listen in ["0.0.0.0:1", "127.0.0.1:1"] {
+            let console = format!("console: {{ listen: \"{listen}\", behind-proxy: true }}");
+            let refused = read(&format!("{{ {console} }}")).unwrap_err();
+            assert!(refused.contains("operator.tokens"), "{refused}");
+            let read = read(&format!("{{ {console}, {tokens} }}")).unwrap();
+            assert!(read.unwrap().behind_proxy);
         }
     }
 

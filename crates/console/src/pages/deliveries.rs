@@ -4,9 +4,10 @@ use maud::{Markup, html};
 use proto::v1;
 
 use super::{
-    FilterField, PAGE_SIZE, entity_link, event_link, filter_form, list_link, next_page, nothing,
-    same_by, state, table, time_of,
+    FilterField, PAGE_SIZE, entity_link, event_link, filter_form, list_link, live_bar, next_page,
+    nothing, same_by, state, table_row, table_with, time_of, with_points,
 };
+use crate::params::link;
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 use crate::text::{cell, count, length, time};
@@ -21,13 +22,18 @@ const FIELDS: [FilterField; 7] = [
     ("since", "Since", "2h"),
     ("until", "Until", "2026-11-25T08:00:00Z"),
 ];
-const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 7] = [
     "route", "event", "ref", "account", "outcome", "since", "until",
 ];
 
-pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
+const HEAD: [&str; 10] = [
+    "began", "event", "name", "entity", "route", "attempt", "outcome", "status", "took", "why",
+];
+
+/// The filter that the fields say.
+pub(crate) fn filter_of(visit: &Visit) -> Result<v1::AttemptFilter, PageError> {
     let params = &visit.params;
-    let filter = v1::AttemptFilter {
+    Ok(v1::AttemptFilter {
         route: params.get("route").to_owned(),
         event: params.get("event").to_owned(),
         account: params.get("account").to_owned(),
@@ -35,14 +41,19 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
         outcome: params.get("outcome").to_owned(),
         since: time_of(params, "since", visit.now)?,
         until: time_of(params, "until", visit.now)?,
-    };
+    })
+}
+
+pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
+    let filter = filter_of(&visit)?;
     let request = v1::ListDeliveriesRequest {
         filter: Some(filter),
         page_size: PAGE_SIZE,
-        page_token: params.get("page").to_owned(),
+        page_token: visit.params.get("page").to_owned(),
     };
     let found = visit.api.list_deliveries(request).await?.into_inner();
     let params = &visit.params;
+    let points = with_points(params, visit.now)?;
     let options: Vec<_> = NAMES
         .iter()
         .map(|name| (format!("--{name}"), params.get(name)))
@@ -53,8 +64,12 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
         .collect();
     let main = html! {
         (filter_form(PATH, &FIELDS, params))
+        // What ended before a time is not live.
+        @if params.get("until").is_empty() {
+            (live_bar(&link("/live/deliveries", &points.set(&NAMES)), visit.now, &link(PATH, &params.set(&NAMES))))
+        }
         (table_of(&found.attempts, !found.next_page_token.is_empty()))
-        (next_page(PATH, &NAMES, params, &found.next_page_token, "Older ones"))
+        (next_page(PATH, &NAMES, &points, &found.next_page_token, "Older ones"))
         (same_by(&["deliveries"], &options))
     };
     Ok(Reply::Page("Deliveries", main))
@@ -74,11 +89,26 @@ pub(super) fn table_of(attempts: &[v1::Attempt], has_more: bool) -> Markup {
             ),
         };
     }
-    let rows: Vec<_> = attempts.iter().map(row).collect();
-    let head = [
-        "began", "event", "name", "entity", "route", "attempt", "outcome", "status", "took", "why",
-    ];
-    table(&count(rows.len() as u64, "attempt"), &head, &rows)
+    let rows = html! { @for attempt in attempts { (row_of(attempt)) } };
+    let caption = count(attempts.len() as u64, "attempt");
+    table_with(&caption, &HEAD, &rows)
+}
+
+/// The row of an attempt.
+pub(crate) fn row_of(attempt: &v1::Attempt) -> Markup {
+    table_row(&HEAD, &key_of(attempt), &row(attempt))
+}
+
+/// What no other attempt has.
+pub(crate) fn key_of(attempt: &v1::Attempt) -> String {
+    let v1::Attempt {
+        event_id,
+        route,
+        redrive,
+        attempt,
+        ..
+    } = attempt;
+    format!("{event_id}/{redrive}/{attempt}/{route}")
 }
 
 fn row(attempt: &v1::Attempt) -> Vec<Markup> {

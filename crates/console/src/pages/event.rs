@@ -106,9 +106,14 @@ fn outcomes(visit: &Visit, story: &v1::EventHistory) -> Markup {
     table("Each route", &head, &rows)
 }
 
-fn takes(matching: Option<&v1::RouteMatch>) -> Markup {
+fn takes(story: &v1::EventHistory, matching: Option<&v1::RouteMatch>) -> Markup {
     let Some(matching) = matching else {
-        return html! { span class="soft" { "not in these settings" } };
+        // Settings without routes, as those of an operator beside a cluster, say nothing of one.
+        let words = match story.matches.is_empty() {
+            true => "not known here",
+            false => "not in these settings",
+        };
+        return html! { span class="soft" { (words) } };
     };
     html! {
         @match matching.takes {
@@ -131,7 +136,7 @@ fn outcome_row(
         list_link("/deliveries", "route", &outcome.route),
         state(&outcome.state),
         meaning(outcome, matching),
-        takes(matching),
+        takes(story, matching),
         html! {
             @if may && outcome.state == "waiting" {
                 form method="post" action=(format!("/events/{}/retry", segment(&story.id))) {

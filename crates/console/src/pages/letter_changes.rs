@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
 use super::letters::{NAMES, View, filter_of, options};
-use super::{ended, nothing, same_by, selected};
+use super::{ended, nothing, same_by, selected, with_points};
 use crate::params::link;
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
@@ -17,6 +17,10 @@ use crate::text::{count, shown};
 
 /// For how long one request changes letters. A person looks at a page that loads.
 const CHANGE_FOR: Duration = Duration::from_mins(1);
+
+/// Letters that are looked at to count those that a filter leaves: a page must come soon, however
+/// many there are.
+const MAX_EXAMINED: u32 = 10_000;
 
 /// Most letters that are marked at once: a page of them, several times.
 const MAX_MARKED: usize = 500;
@@ -35,31 +39,45 @@ pub(crate) async fn ask(mut visit: Visit) -> Result<Reply, PageError> {
     } else {
         &Role::Operate
     })?;
-    let (number, up_to) = if visit.params.get("all").is_empty() {
-        (marked(&visit)?.len() as u64, 0)
+    // What is asked about now is what is changed then.
+    visit.params = with_points(&visit.params, visit.now)?;
+    let counted = if visit.params.get("all").is_empty() {
+        v1::CountDeadLettersResponse {
+            count: marked(&visit)?.len() as u64,
+            ..v1::CountDeadLettersResponse::default()
+        }
     } else {
-        let filter = Some(filter_of(view, &visit)?);
-        let request = v1::CountDeadLettersRequest { filter };
-        let counted = visit.api.count_dead_letters(request).await?.into_inner();
-        (counted.count, counted.up_to)
+        let request = v1::CountDeadLettersRequest {
+            filter: Some(filter_of(view, &visit)?),
+            max_examined: MAX_EXAMINED,
+        };
+        visit.api.count_dead_letters(request).await?.into_inner()
     };
-    let main = match number {
-        0 => nothing(
+    let main = match (counted.count, counted.at_least) {
+        (0, false) => nothing(
             "Nothing is left",
             "No letter is there that the filter leaves.",
         ),
-        _ => question(&visit, view, is_discard, number, up_to),
+        _ => question(&visit, view, is_discard, &counted),
     };
     let title = if is_discard { "Discard?" } else { "Redrive?" };
     Ok(Reply::Page(title, main))
 }
 
-fn question(visit: &Visit, view: View, is_discard: bool, number: u64, up_to: u64) -> Markup {
-    let letters = count(number, "letter");
+fn question(
+    visit: &Visit,
+    view: View,
+    is_discard: bool,
+    counted: &v1::CountDeadLettersResponse,
+) -> Markup {
+    let letters = letters(counted);
     let action = if is_discard { "discard" } else { "redrive" };
     let back = link(view.path(), &visit.params.set(&NAMES));
     html! {
         div class=(if is_discard { "box bad" } else { "box" }) {
+            @if counted.at_least {
+                p { "Only the oldest " (MAX_EXAMINED) " letters were looked at, so that this page comes soon. The change is about all that the filter leaves." }
+            }
             @if is_discard {
                 p { strong { (letters) " will be removed for good." } " Nobody can bring them back." }
             } @else {
@@ -67,12 +85,22 @@ fn question(visit: &Visit, view: View, is_discard: bool, number: u64, up_to: u64
             }
         }
         form class="act" method="post" action=(format!("/dead-letters/{action}")) {
-            (hidden(visit, view, up_to))
+            (hidden(visit, view, counted.up_to))
             @if !is_discard { (destination(view)) }
             button class=[is_discard.then_some("danger")] { @if is_discard { "Discard " } @else { "Redrive " } (letters) }
             a href=(back) { "Leave them" }
         }
         (command(visit, view, action))
+    }
+}
+
+/// The number in words, with what is known of it.
+fn letters(counted: &v1::CountDeadLettersResponse) -> String {
+    let letters = count(counted.count, "letter");
+    match (counted.at_least, counted.count) {
+        (false, _) => letters,
+        (true, 0) => "all letters that the filter leaves".to_owned(),
+        (true, _) => format!("at least {letters}"),
     }
 }
 
@@ -106,15 +134,20 @@ fn command(visit: &Visit, view: View, action: &str) -> Markup {
         View::Dead => "dead-letters",
         View::Unrouted => "unrouted",
     };
+    // What no route has matched has none of its own to go to.
+    let to: &[(&str, &str)] = match (view, action) {
+        (View::Unrouted, "redrive") => &[("--to", "ROUTE")],
+        _ => &[],
+    };
     if visit.params.get("all").is_empty() {
         let ids: Vec<_> = visit.params.all("id").collect();
-        return same_by(&[&[name, action], &ids[..]].concat(), &[]);
+        return same_by(&[&[name, action], &ids[..]].concat(), to);
     }
     let given = options(&visit.params);
-    let given: Vec<_> = given
+    let given = given
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let given: Vec<_> = given.chain(to.iter().copied()).collect();
     same_by(&[name, action, "--all"], &given)
 }
 

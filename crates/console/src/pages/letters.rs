@@ -6,7 +6,7 @@ use settings::Role;
 
 use super::{
     FilterField, PAGE_SIZE, body_text, event_link, filter_form, list_link, next_page, nothing,
-    reference_link, same_by, table, time_of,
+    reference_link, same_by, table, time_of, with_points,
 };
 use crate::params::{Params, link};
 use crate::reply::{PageError, Reply};
@@ -105,6 +105,8 @@ pub(crate) async fn list(mut visit: Visit, view: View) -> Result<Reply, PageErro
     };
     let found = visit.api.list_dead_letters(request).await?.into_inner();
     let params = &visit.params;
+    let points = with_points(params, visit.now)?;
+    let has_more = !found.next_page_token.is_empty();
     let given = options(params);
     let given: Vec<_> = given
         .iter()
@@ -112,8 +114,9 @@ pub(crate) async fn list(mut visit: Visit, view: View) -> Result<Reply, PageErro
         .collect();
     let main = html! {
         (filter_form(view.path(), &view.fields(), params))
-        @if found.dead_letters.is_empty() { (empty(view)) } @else { (form(&visit, view, &found.dead_letters)) }
-        (next_page(view.path(), &NAMES, params, &found.next_page_token, "Newer ones"))
+        @if found.dead_letters.is_empty() { (empty(view, has_more)) } @else { (form(&visit, view, &found.dead_letters)) }
+        @if !found.dead_letters.is_empty() || has_more { (all_of_filter(&visit, &points, view)) }
+        (next_page(view.path(), &NAMES, &points, &found.next_page_token, "Newer ones"))
         (same_by(&[view.command(), "list"], &given))
     };
     let title = match view {
@@ -123,7 +126,11 @@ pub(crate) async fn list(mut visit: Visit, view: View) -> Result<Reply, PageErro
     Ok(Reply::Page(title, main))
 }
 
-fn empty(view: View) -> Markup {
+fn empty(view: View, has_more: bool) -> Markup {
+    if has_more {
+        let how = "10,000 letters were looked at, so that this page comes soon. Others may be behind the link below.";
+        return nothing("None among the first", how);
+    }
     match view {
         View::Dead => nothing(
             "No dead letter that this filter leaves",
@@ -157,7 +164,6 @@ fn form(visit: &Visit, view: View, letters: &[v1::DeadLetter]) -> Markup {
             }
             (table(&caption, &head[..columns], &rows))
         }
-        @if may { (all_of_filter(visit, view)) }
     }
 }
 
@@ -171,8 +177,11 @@ fn buttons(visit: &Visit) -> Markup {
 }
 
 /// A change of all that the filter leaves, also on other pages.
-fn all_of_filter(visit: &Visit, view: View) -> Markup {
-    let mut fields = visit.params.set(&NAMES);
+fn all_of_filter(visit: &Visit, points: &Params, view: View) -> Markup {
+    if !visit.may(&Role::Operate) {
+        return html! {};
+    }
+    let mut fields = points.set(&NAMES);
     if view == View::Unrouted {
         fields.push(("unrouted", "1".to_owned()));
     }

@@ -62,19 +62,41 @@ fn sentence(words: &str) -> String {
 
 /// A table. Each cell is named after its column, for narrow screens.
 fn table(caption: &str, head: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    let body = html! { @for cells in rows { (table_row(head, "", cells)) } };
+    table_with(caption, head, &body)
+}
+
+/// The same with rows that are made already.
+fn table_with(caption: &str, head: &[&str], rows: &Markup) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label=(caption) {
             table {
                 caption { (caption) }
                 thead { tr { @for name in head { th scope="col" { (name) } } } }
-                tbody { @for row in rows { tr { @for (name, cell) in head.iter().zip(row) { (column(name, cell)) } } } }
+                tbody { (rows) }
             }
         }
     }
 }
 
+/// A row, with a key by which a script knows it if it has one.
+fn table_row(head: &[&str], key: &str, cells: &[Markup]) -> Markup {
+    let key = Some(key).filter(|key| !key.is_empty());
+    html! { tr data-key=[key] { @for (name, cell) in head.iter().zip(cells) { (column(name, cell)) } } }
+}
+
 fn column(name: &str, cell: &Markup) -> Markup {
     html! { td data-label=[Some(name).filter(|name| !name.is_empty())] { (cell) } }
+}
+
+/// A part of a page that changes while somebody looks, under its name.
+fn live_part(name: &str, part: &Markup) -> Markup {
+    html! { div data-live=(name) { (part) } }
+}
+
+/// Where a script shows that a page is live: where it asks, and from when on.
+fn live_bar(url: &str, from: Timestamp, first_page: &str) -> Markup {
+    html! { div class="live" data-live-url=(url) data-from=(from) data-first=(first_page) hidden {} }
 }
 
 /// What is said where a list is empty: what would be here, and how it gets here.
@@ -150,6 +172,21 @@ fn time_of(
         ))
     };
     at.map(|at| Some(grpc::timestamp(at))).ok_or_else(expected)
+}
+
+/// The fields with their times as points in time: `2h` is another one whenever it is read.
+///
+/// # Errors
+/// If a time can't be read.
+fn with_points(params: &Params, now: Timestamp) -> Result<Params, PageError> {
+    let mut fixed = params.clone();
+    for name in ["since", "until"] {
+        let at = time_of(params, name, now)?;
+        if let Some(at) = at.as_ref().and_then(grpc::timestamp_of) {
+            fixed.set_to(name, &at.to_string());
+        }
+    }
+    Ok(fixed)
 }
 
 /// The numbers that a form selects.

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use proto::v1;
 use settings::Role;
 
-use super::{nothing, same_by, table};
+use super::{live_bar, live_part, nothing, same_by, table};
 use crate::params::{link, segment};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
@@ -17,6 +17,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     let routes = visit.api.list_routes(v1::ListRoutesRequest {}).await?;
     let routes = routes.into_inner().routes;
     let main = html! {
+        (live_bar("/live/overview", visit.now, "/routes"))
         (table_of(&visit, &routes))
         (same_by(&["routes", "list"], &[]))
     };
@@ -30,7 +31,14 @@ pub(super) fn table_of(visit: &Visit, routes: &[v1::Route]) -> Markup {
         return nothing("No route has run yet", how);
     }
     let may = visit.may(&Role::Operate);
-    let rows: Vec<_> = routes.iter().map(|route| row(route, may)).collect();
+    let rows = routes.iter().map(|route| {
+        let live = live_cells(route);
+        let mut row = vec![html! { a href=(link("/deliveries", &[("route", &route.name)])) { (shown(&route.name)) } }];
+        row.extend(live.iter().map(|(name, cell)| live_part(name, cell)));
+        row.push(html! { @if may && route.name != UNROUTED { (buttons(route)) } });
+        row
+    });
+    let rows: Vec<_> = rows.collect();
     let head = [
         "route",
         "how it is",
@@ -44,22 +52,29 @@ pub(super) fn table_of(visit: &Visit, routes: &[v1::Route]) -> Markup {
     table(&count(rows.len() as u64, "route"), &head, &rows)
 }
 
-fn row(route: &v1::Route, may: bool) -> Vec<Markup> {
+/// The cells of a route that change while somebody looks, with their names.
+pub(super) fn live_cells(route: &v1::Route) -> [(String, Markup); 6] {
     let name = &route.name;
     let letters = match name == UNROUTED {
         true => "/unrouted".to_owned(),
         false => link("/dead-letters", &[("route", name)]),
     };
-    vec![
-        html! { a href=(link("/deliveries", &[("route", name)])) { (shown(name)) } },
-        html! { (shown(&route.summary)) (pause_of(route)) },
-        html! { (route.behind) },
-        html! { a href=(link("/deliveries", &[("route", name.as_str()), ("outcome", "transient")])) { (route.waiting) } },
-        html! { (route.in_flight) },
-        html! { a href=(letters) { (route.dead_letters) } },
-        working(route),
-        html! { @if may && name != UNROUTED { (buttons(route)) } },
-    ]
+    let waiting = [("route", name.as_str()), ("outcome", "transient")];
+    let cells = [
+        ("how", html! { (shown(&route.summary)) (pause_of(route)) }),
+        ("behind", html! { (route.behind) }),
+        (
+            "waiting",
+            html! { a href=(link("/deliveries", &waiting)) { (route.waiting) } },
+        ),
+        ("in-flight", html! { (route.in_flight) }),
+        (
+            "letters",
+            html! { a href=(letters) { (route.dead_letters) } },
+        ),
+        ("run-by", working(route)),
+    ];
+    cells.map(|(cell, html)| (format!("route:{name}:{cell}"), html))
 }
 
 fn pause_of(route: &v1::Route) -> Markup {

@@ -97,7 +97,7 @@ impl Server {
     /// each other's sessions.
     pub(super) fn cookie_name(&self, authority: &str) -> String {
         let digest = hex::encode(&Sha256::digest(authority)[..8]);
-        match self.parts.has_tls {
+        match self.parts.is_secure {
             true => format!("__Host-fluent-{digest}"),
             false => format!("fluent-{digest}"),
         }
@@ -111,7 +111,7 @@ impl Server {
         lasts: Duration,
     ) {
         let name = self.cookie_name(&checked.authority);
-        let secure = if self.parts.has_tls { "; Secure" } else { "" };
+        let secure = if self.parts.is_secure { "; Secure" } else { "" };
         let lasts = lasts.as_secs();
         let text = format!("{name}={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={lasts}{secure}");
         if let Ok(mut cookie) = HeaderValue::from_str(&text) {

@@ -96,6 +96,56 @@ async fn all_of_a_filter_are_those_that_were_counted() {
     assert!(nothing.has("Nothing was chosen"), "{nothing:?}");
 }
 
+/// A question that stays open for long is answered about the same letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_before_now_is_read_once() {
+    let (console, _consumer) = with_letters(1).await;
+    let admin = console.signed_in(ADMIN);
+    let list = admin.get("/dead-letters?since=2h");
+    let asked = list.body.split("/dead-letters/change?").nth(1).unwrap();
+    let asked = asked.split('"').next().unwrap().replace("&amp;", "&");
+    assert!(asked.contains("since=20"), "{asked}");
+    let path = format!("/dead-letters/change?{asked}");
+    for path in [
+        path.as_str(),
+        "/dead-letters/change?action=redrive&all=1&since=2h",
+    ] {
+        let question = admin.get(path);
+        let fields = fields(&question.body, "/dead-letters/redrive");
+        let since = fields.iter().find(|(name, _)| name == "since").unwrap();
+        let at: Result<event_model::Timestamp, _> = since.1.parse();
+        assert!(at.is_ok(), "a point in time: {since:?}");
+        assert!(
+            question.has(&format!("--since={}", since.1)),
+            "{question:?}"
+        );
+    }
+    let wrong = admin.get("/dead-letters/change?action=redrive&all=1&since=soon");
+    assert_eq!(wrong.status, 400);
+}
+
+/// What is shown can be run as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_for_unrouted_events_says_where_they_go() {
+    let console = Fixture::open(PEOPLE);
+    console.publish(event("E", "HD_1")).await;
+    let mut consumer = console.route(queue::UNROUTED).await;
+    console.bury(&mut *consumer, 1, "no route").await;
+    let admin = console.signed_in(ADMIN);
+    let ask = |more: &str| {
+        let path = format!("/dead-letters/change?unrouted=1&{more}");
+        admin.get(&path)
+    };
+    let one = ask("action=redrive&id=1");
+    let line = "fluent-webhooks unrouted redrive 1 --to=ROUTE";
+    assert!(one.has(line), "{one:?}");
+    let all = ask("action=redrive&all=1&event=E");
+    let line = "fluent-webhooks unrouted redrive --all --event=E --to=ROUTE";
+    assert!(all.has(line), "{all:?}");
+    let discard = ask("action=discard&id=1");
+    assert!(discard.has("unrouted discard 1<"), "{discard:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_may_more_than_its_role() {
     let (console, _consumer) = with_letters(1).await;

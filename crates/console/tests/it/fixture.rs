@@ -54,6 +54,16 @@ impl Fixture {
 
     /// The same with `more` of the section `operator`, and other times of sessions.
     pub(crate) fn with(people: &str, more: &str, times: SessionTimes) -> Self {
+        Self::with_console("", people, more, times)
+    }
+
+    /// The same with these settings of the console itself.
+    pub(crate) fn with_console(
+        console: &str,
+        people: &str,
+        more: &str,
+        times: SessionTimes,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let named = [
             ("reader", READ),
@@ -64,7 +74,7 @@ impl Fixture {
         for (name, token) in named {
             fs::write(folder.path().join(name), format!("{token}\n")).unwrap();
         }
-        write_settings(folder.path(), people, more);
+        write_settings(folder.path(), console, people, more);
         fs::create_dir(folder.path().join("data")).unwrap();
         let path = folder.path().join("data/queue.db");
         let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
@@ -99,7 +109,7 @@ impl Fixture {
 
     /// Writes other people into the settings.
     pub(crate) fn set_people(&self, people: &str) {
-        write_settings(self.folder.path(), people, "");
+        write_settings(self.folder.path(), "", people, "");
     }
 
     pub(crate) fn audit_file(&self) -> PathBuf {
@@ -177,14 +187,14 @@ pub(crate) async fn settle(delivery: Delivery, disposition: Disposition, words: 
     delivery.ticket.settle(settlement).await.unwrap();
 }
 
-fn write_settings(folder: &Path, people: &str, more: &str) {
+fn write_settings(folder: &Path, console: &str, people: &str, more: &str) {
     let text = format!(
         "fluent-connect:
   connector-name: acme-connect
   accounts: [{{ name: ACME, region: sydney, environment: production }}]
   queue: {{ path: data/queue.db }}
   operator:
-    console: {{ listen: \"127.0.0.1:0\", hosts: [console.example.com] }}
+    console: {{ listen: \"127.0.0.1:0\", hosts: [console.example.com] {console} }}
 {people}{more}"
     );
     // Whoever reads them meanwhile has the whole of one of the two.

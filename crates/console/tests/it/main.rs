@@ -8,6 +8,7 @@ mod access;
 mod bounds;
 mod changes;
 mod inert;
+mod live;
 mod pages;
 mod sessions;
 mod tls;

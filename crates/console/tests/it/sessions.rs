@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fluent_console::SessionTimes;
 
-use crate::fixture::{ADMIN, Fixture, HANDLER, OPERATE, PEOPLE, READ, until};
+use crate::fixture::{ADMIN, Browser, Fixture, HANDLER, OPERATE, PEOPLE, READ, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_signs_in_by_a_form_and_comes_to_where_one_was_going() {
@@ -197,4 +197,58 @@ async fn a_handler_s_token_is_not_for_people() {
     let refused = console.browser().post("/login", &[("token", HANDLER)]);
     assert_eq!((refused.status, refused.header("set-cookie")), (403, ""));
     assert!(refused.has("role read"), "{refused:?}");
+}
+
+/// TLS ends at a proxy: browsers ask over https, and the proxy without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_that_ends_tls_the_cookie_and_the_origin_are_those_of_https() {
+    let times = SessionTimes::default();
+    let console = Fixture::with_console(", behind-proxy: true", PEOPLE, "", times);
+    let browser = Browser {
+        host: "console.example.com".to_owned(),
+        ..console.browser()
+    };
+    let through = ("x-forwarded-for", "192.0.2.1");
+    let token = [("token", READ)];
+    let plain = ("origin", "http://console.example.com");
+    let refused = browser.post_with("/login", &token, &[plain, through]);
+    assert_eq!(refused.status, 403, "a page without TLS is another's");
+    let origin = ("origin", "https://console.example.com");
+    let done = browser.post_with("/login", &token, &[origin, through]);
+    assert_eq!(done.status, 303, "{done:?}");
+    let cookie = done.header("set-cookie");
+    assert!(
+        cookie.starts_with("__Host-fluent-") && cookie.ends_with("; Secure"),
+        "{cookie}"
+    );
+    let signed_in = Browser {
+        cookie: done.cookie(),
+        ..browser.clone()
+    };
+    assert_eq!(signed_in.say("GET", "/", &[through], "").status, 200);
+}
+
+/// All requests come from the proxy: somebody's wrong tokens must not keep everybody out.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_wrong_tokens_count_for_who_sent_them() {
+    let times = SessionTimes::default();
+    let console = Fixture::with_console(", behind-proxy: true", PEOPLE, "", times);
+    let browser = console.browser();
+    let log_in = |token: &str, from: &str| {
+        let headers = [("sec-fetch-site", "same-origin"), ("x-forwarded-for", from)];
+        let answer = browser.post_with("/login", &[("token", token)], &headers);
+        answer.status
+    };
+    for number in 0..10 {
+        // What stands before the last address, the sender has made up.
+        let from = format!("192.0.2.{number}, 198.51.100.7");
+        assert_eq!(log_in("wrong", &from), 401);
+    }
+    assert_eq!(log_in(READ, "198.51.100.7"), 429);
+    assert_eq!(log_in(READ, "198.51.100.7, 203.0.113.5"), 303);
+    assert_eq!(
+        log_in(READ, "not an address"),
+        303,
+        "it counts for the proxy"
+    );
 }

@@ -1,0 +1,83 @@
+//! What changes while somebody looks: attempts as they end, and the numbers of the overview, as
+//! server-sent events.
+//!
+//! ```text
+//! operator ─▶ Feed, one for all who look at the same ─▶ viewer ─▶ LiveBody ─▶ EventSource
+//!                                                       who it is, again and again
+//! ```
+//!
+//! A feed works only while somebody looks. A viewer who does not read is let go, and one who comes
+//! back says with `Last-Event-ID` what it has.
+
+mod attempts;
+mod body;
+mod feed;
+mod frame;
+mod overview;
+mod permits;
+mod viewer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use process::Shutdown;
+
+pub(crate) use self::body::LiveBody;
+
+use self::feed::Feeds;
+use self::permits::Permits;
+use crate::reply::{PageError, Reply};
+use crate::router::Visit;
+
+/// True while a viewer may go on: its session has not ended, and it may still read.
+pub(crate) type IsLet = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Who looks.
+#[derive(Clone)]
+pub(crate) struct Watcher {
+    /// What is the same for all streams of one browser.
+    pub(crate) name: String,
+    pub(crate) is_let: IsLet,
+    /// `Last-Event-ID`, from a browser that comes back.
+    pub(crate) last_id: String,
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
+}
+
+/// All that is live in one console. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    feeds: Feeds,
+    permits: Permits,
+    shutdown: Shutdown,
+}
+
+impl Live {
+    pub(crate) fn new(shutdown: Shutdown) -> Self {
+        Self {
+            feeds: Feeds::new(shutdown.clone()),
+            permits: Permits::default(),
+            shutdown,
+        }
+    }
+}
+
+/// Attempts that a filter leaves, as they end.
+pub(crate) async fn attempts(visit: Visit) -> Result<Reply, PageError> {
+    attempts::open(visit).await
+}
+
+/// The numbers of the overview.
+pub(crate) async fn overview(visit: Visit) -> Result<Reply, PageError> {
+    overview::open(visit).await
+}
+
+fn too_many() -> PageError {
+    let words = "So many pages are live already. This one is not.";
+    PageError::new(StatusCode::TOO_MANY_REQUESTS, words)
+}
