@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::{debian, say_not_run};
@@ -83,6 +85,51 @@ impl Browser {
     pub async fn run(&self, script: &str) -> anyhow::Result<Value> {
         let script = json!({ "script": script, "args": [] });
         self.say("/execute/sync", Some(script)).await
+    }
+
+    /// Runs a script that hands what it found to its last argument.
+    pub async fn run_async(&self, script: &str) -> anyhow::Result<Value> {
+        let script = json!({ "script": script, "args": [] });
+        self.say("/execute/async", Some(script)).await
+    }
+
+    /// Presses these keys, as if typed on a keyboard, wherever the focus is.
+    pub async fn press(&self, keys: &str) -> anyhow::Result<()> {
+        let strokes = keys.chars().flat_map(|key| {
+            let stroke = |kind: &str| json!({ "type": kind, "value": key.to_string() });
+            [stroke("keyDown"), stroke("keyUp")]
+        });
+        let strokes: Vec<_> = strokes.collect();
+        let board = json!({ "type": "key", "id": "board", "actions": strokes });
+        let actions = json!({ "actions": [board] });
+        self.say("/actions", Some(actions)).await.map(drop)
+    }
+
+    /// Opens a tab and goes to it.
+    pub async fn open_tab(&self) -> anyhow::Result<()> {
+        let new = self
+            .say("/window/new", Some(json!({ "type": "tab" })))
+            .await?;
+        let to = json!({ "handle": new["handle"] });
+        self.say("/window", Some(to)).await.map(drop)
+    }
+
+    /// Makes the system's colours `light` or `dark`.
+    pub async fn prefer(&self, scheme: &str) -> anyhow::Result<()> {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        let command = json!({
+            "cmd": "Emulation.setEmulatedMedia",
+            "params": { "features": [feature] },
+        });
+        let path = "/goog/cdp/execute";
+        self.say(path, Some(command)).await.map(drop)
+    }
+
+    /// A picture of what the window shows, as PNG.
+    pub async fn picture(&self) -> anyhow::Result<Vec<u8>> {
+        let picture = self.say("/screenshot", None).await?;
+        let text = picture.as_str().context("no picture")?;
+        Ok(STANDARD.decode(text)?)
     }
 
     /// Types into the first field that the selector names.

@@ -2,7 +2,7 @@
 
 mod commands;
 mod elsewhere;
-mod languages;
+pub(crate) mod languages;
 mod operating;
 mod pages;
 mod refused;

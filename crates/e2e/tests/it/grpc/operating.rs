@@ -82,12 +82,14 @@ async fn letters_come_page_by_page_and_by_what_people_know() {
     }
     assert_eq!((ids.len(), pages), (7, 3));
     assert!(ids.is_sorted());
+    let mut counting = api.clone();
     let mut count = async |filter: v1::DeadLetterFilter| {
         let request = v1::CountDeadLettersRequest {
             filter: Some(filter),
             max_examined: 0,
         };
-        api.count_dead_letters(request)
+        counting
+            .count_dead_letters(request)
             .await
             .map(|answer| answer.into_inner().count)
     };

@@ -97,7 +97,10 @@ async fn a_page_of_large_refs_is_cut_in_bytes_and_the_next_goes_on_where_it_ende
         ..Default::default()
     });
     let counted = api
-        .count_dead_letters(v1::CountDeadLettersRequest { filter })
+        .count_dead_letters(v1::CountDeadLettersRequest {
+            filter,
+            max_examined: 0,
+        })
         .await
         .unwrap()
         .into_inner();

@@ -2,7 +2,7 @@
 //! are written in.
 
 mod packages;
-mod programs;
+pub(crate) mod programs;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

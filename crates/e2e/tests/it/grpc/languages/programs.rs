@@ -109,6 +109,31 @@ fn node_modules() -> PathBuf {
     })
 }
 
+/// axe-core, which finds what keeps people from using a page. npm compares it with its digest.
+const AXE: &str = r#"{"name":"a","lockfileVersion":3,"requires":true,"packages":{
+    "":{"name":"a","dependencies":{"axe-core":"4.14.1"}},
+    "node_modules/axe-core":{"version":"4.14.1",
+        "resolved":"https://registry.npmjs.org/axe-core/-/axe-core-4.14.1.tgz",
+        "integrity":"sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="}}}"#;
+
+/// The script of axe-core.
+pub(crate) fn axe() -> String {
+    let folder = fetched(&pinned("axe", AXE.as_bytes()), |folder| {
+        let package = r#"{"name":"a","dependencies":{"axe-core":"4.14.1"}}"#;
+        fs::write(folder.join("package.json"), package).unwrap();
+        fs::write(folder.join("package-lock.json"), AXE).unwrap();
+        let arguments = [
+            "ci",
+            "--silent",
+            "--no-fund",
+            "--no-audit",
+            "--ignore-scripts",
+        ];
+        run(npm().args(arguments).current_dir(folder));
+    });
+    fs::read_to_string(folder.join("node_modules/axe-core/axe.min.js")).unwrap()
+}
+
 /// A folder under the target folder, made once by `make`; other tests wait.
 fn fetched(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let program = std::env::current_exe().unwrap();

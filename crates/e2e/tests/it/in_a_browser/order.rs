@@ -1,12 +1,10 @@
-//! The console in a real Chromium: an order is found, what failed is mended, a route is paused.
+//! An order is found, what failed is mended, a route is paused.
 
 use e2e::browser::Browser;
 
-use crate::pipeline::{Pipeline, free_ports, signed, until};
+use super::{sign_in, with_console};
+use crate::pipeline::{signed, until};
 use crate::sink::{Sink, status};
-
-/// The token of `ops`.
-const TOKEN: &str = "ops-0123456789abcdef";
 
 /// The labels that are missing, the headings beside one, and what is wider than the window.
 const FAULTS: &str = r#"
@@ -24,25 +22,6 @@ const FAULTS: &str = r#"
     if (width > window.innerWidth) faults.push("as wide as " + width + " in " + window.innerWidth);
     return faults;
 "#;
-
-/// A console for `ops`, beside a pipeline with these routes.
-fn with_console(routes: &str, more: &str) -> (Pipeline, u16) {
-    let mut pipeline = Pipeline::prepare(routes);
-    let [console] = free_ports();
-    std::fs::write(pipeline.folder.path().join("ops"), TOKEN).unwrap();
-    pipeline.more = format!(
-        "  operator: {{ console: {{ listen: \"{console}\"{more} }}, tokens: [{{ name: ops, file: ops, roles: [admin] }}] }}\n"
-    );
-    pipeline.write_settings(routes);
-    (pipeline, console.port())
-}
-
-async fn sign_in(browser: &Browser, url: &str) {
-    browser.visit(url).await.unwrap();
-    browser.type_into("input[name=token]", TOKEN).await.unwrap();
-    browser.click("Sign in").await.unwrap();
-    browser.until_shown("Overview").await.unwrap();
-}
 
 /// Browsers send no `Sec-Fetch-Site` to a plain address that is not of this machine: there the
 /// `Origin` of a form says whose it is.
