@@ -1,16 +1,29 @@
 // Comfort for those who let scripts run. Every page does its work without it.
 "use strict";
 (() => {
-  // Each time also in the viewer's own zone.
-  const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
-  const name = () => {
+  // Each time in the viewer's own zone, with UTC beside it.
+  const named = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const local = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
+  const zone = (at) =>
+    new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(at).find((part) => part.type === "timeZoneName").value;
+  const tell = () => {
     for (const element of document.querySelectorAll("time[datetime]:not([title])")) {
       const at = new Date(element.dateTime);
-      if (!Number.isNaN(at.getTime())) element.title = zone.format(at);
+      if (Number.isNaN(at.getTime())) continue;
+      element.title = named.format(at);
+      if (at.getTimezoneOffset() === 0) continue;
+      const utc = document.createElement("span");
+      utc.className = "utc";
+      utc.textContent = ` ${at.toISOString().slice(11, 19)} UTC`;
+      element.replaceChildren(`${local.format(at)} ${zone(at)}`, utc);
     }
   };
-  name();
-  document.addEventListener("console:shown", name);
+  tell();
+  document.addEventListener("console:shown", tell);
+  const footer = document.querySelector("footer [data-zone]");
+  if (footer && new Date().getTimezoneOffset() !== 0) {
+    footer.textContent = `times are ${Intl.DateTimeFormat().resolvedOptions().timeZone}, with UTC beside`;
+  }
   // One box for a whole list.
   for (const all of document.querySelectorAll("input[data-all]")) {
     all.hidden = false;

@@ -58,7 +58,7 @@ impl<'f> Frame<'f> {
                         h1 { (title) }
                         (main)
                     }
-                    footer { "fluent-webhooks " (version) " · " (connector) " · " (environment) " · times are UTC" }
+                    footer { "fluent-webhooks " (version) " · " (connector) " · " (environment) " · " span data-zone { "times are UTC" } }
                 }
             }
         }

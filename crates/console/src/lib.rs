@@ -27,6 +27,7 @@ mod live;
 mod api;
 mod assets;
 mod command_line;
+mod compress;
 mod layout;
 mod pages;
 mod params;

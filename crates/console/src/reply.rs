@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
-    REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+    HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use maud::{Markup, html};
@@ -49,6 +49,16 @@ pub(crate) enum Reply {
     See(String),
     /// A stream of server-sent events.
     Live(LiveBody),
+    /// A file to be stored.
+    File(Download),
+}
+
+/// A file that a browser stores instead of showing it.
+#[derive(Debug)]
+pub(crate) struct Download {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) text: String,
 }
 
 /// Why there is no such page.
@@ -134,6 +144,18 @@ pub(crate) fn see(place: &str) -> HttpResponse {
             .headers_mut()
             .insert(LOCATION, HeaderValue::from_static("/")),
     };
+    response
+}
+
+/// A file, which is stored by nobody but who asked for it.
+pub(crate) fn download(file: Download) -> HttpResponse {
+    let mut response = respond(StatusCode::OK, file.kind, file.text);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let stored = format!("attachment; filename=\"{}\"", file.name);
+    if let Ok(stored) = HeaderValue::from_str(&stored) {
+        headers.insert(CONTENT_DISPOSITION, stored);
+    }
     response
 }
 

@@ -13,8 +13,8 @@ use settings::Role;
 use crate::api::Api;
 use crate::live::{self, Live, Watcher};
 use crate::pages::{
-    audit, deliveries, event, letter_changes, letters, overview, quarantine, refused, routes,
-    search,
+    audit, deliveries, event, export, letter_changes, letter_groups, letters, overview, quarantine,
+    refused, routes, search,
 };
 use crate::params::{Params, segments};
 use crate::reply::{PageError, Reply};
@@ -59,6 +59,8 @@ async fn page(path: &[&str], visit: Visit) -> Result<Reply, PageError> {
         ["live", "overview"] => live::overview(visit).await,
         ["events", id] => event::show(visit, id).await,
         ["dead-letters"] => letters::list(visit, letters::View::Dead).await,
+        ["dead-letters", "groups"] => letter_groups::show(visit).await,
+        ["export", name] => export::file(visit, name).await,
         ["unrouted"] => letters::list(visit, letters::View::Unrouted).await,
         ["dead-letters", "change"] => letter_changes::ask(visit).await,
         ["dead-letters", id] => letters::show(visit, number(id)?).await,

@@ -29,7 +29,7 @@ use crate::router::{self, Visit};
 use crate::sessions::{SessionTimes, Sessions};
 use crate::signed_in::KnownPeople;
 use crate::site::Site;
-use crate::{api, assets, pages};
+use crate::{api, assets, compress, pages};
 
 use self::sign_in::cookie;
 
@@ -108,6 +108,15 @@ impl Server {
         request: Request<Incoming>,
         peer: ClientNetwork,
     ) -> HttpResponse {
+        let reads_gzip = compress::reads_gzip(request.headers());
+        let response = self.answer_plain(request, peer).await;
+        match reads_gzip {
+            true => compress::compressed(response),
+            false => response,
+        }
+    }
+
+    async fn answer_plain(&self, request: Request<Incoming>, peer: ClientNetwork) -> HttpResponse {
         let (parts, body) = request.into_parts();
         let from = match self.parts.is_behind_proxy {
             true => checks::forwarded_for(&parts.headers).unwrap_or(peer),
@@ -197,6 +206,7 @@ impl Server {
                 reply::page(StatusCode::OK, frame.page(title, &main))
             }
             Ok(Reply::See(place)) => reply::see(&place),
+            Ok(Reply::File(file)) => reply::download(file),
             Ok(Reply::Live(body)) => reply::live(body),
             Err(error) => self.failed(checked, Some(&caller), &error),
         }

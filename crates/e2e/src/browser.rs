@@ -125,6 +125,16 @@ impl Browser {
         self.say(path, Some(command)).await.map(drop)
     }
 
+    /// Makes the viewer's time zone this one, as `Australia/Sydney`.
+    pub async fn live_in(&self, zone: &str) -> anyhow::Result<()> {
+        let command = json!({
+            "cmd": "Emulation.setTimezoneOverride",
+            "params": { "timezoneId": zone },
+        });
+        let path = "/goog/cdp/execute";
+        self.say(path, Some(command)).await.map(drop)
+    }
+
     /// A picture of what the window shows, as PNG.
     pub async fn picture(&self) -> anyhow::Result<Vec<u8>> {
         let picture = self.say("/screenshot", None).await?;

@@ -192,11 +192,19 @@ pub(crate) fn query(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status> {
         account: set(filter.account),
         reference: set(filter.reference),
         outcome,
+        status: status(filter.status)?,
         since: time(filter.since.as_ref(), "filter.since")?,
         until: time(filter.until.as_ref(), "filter.until")?,
         before: None,
         limit: 0,
     })
+}
+
+/// The number that a destination answered with; 0 means any.
+fn status(wanted: u32) -> Result<Option<u16>, Status> {
+    let wrong = |_| Status::invalid_argument("filter.status: expected a number up to 65535");
+    let status = u16::try_from(wanted).map_err(wrong)?;
+    Ok(Some(status).filter(|status| *status > 0))
 }
 
 /// What a filter of attempts that have not ended yet asks for: those that end from now on.

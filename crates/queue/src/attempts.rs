@@ -17,6 +17,8 @@ pub struct AttemptQuery {
     pub reference: Option<String>,
     /// Only attempts with this outcome.
     pub outcome: Option<Outcome>,
+    /// Only attempts that the destination answered with this number.
+    pub status: Option<u16>,
     /// Only attempts that ended at this time or later.
     pub since: Option<Timestamp>,
     /// Only attempts that ended before this time.
@@ -147,6 +149,9 @@ impl AttemptQuery {
             && self
                 .outcome
                 .is_none_or(|outcome| outcome == step.record.outcome)
+            && self
+                .status
+                .is_none_or(|status| step.record.status == Some(status))
             && self.since.is_none_or(|since| ended >= since)
             && self.until.is_none_or(|until| ended < until)
     }

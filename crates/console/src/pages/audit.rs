@@ -3,7 +3,7 @@
 use maud::html;
 use proto::v1;
 
-use super::{PAGE_SIZE, nothing, same_by, state, table};
+use super::{PAGE_SIZE, as_files, nothing, same_by, state, table};
 use crate::params::link;
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
@@ -46,6 +46,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
         @if rows.len() == page_size as usize && page_size < MAX_SHOWN {
             p { a href=(link("/audit", &[("show", MAX_SHOWN.to_string())])) { "More" } }
         }
+        (as_files("audit", &[]))
         (same_by(&["audit"], &[("--limit", &limit)]))
     };
     Ok(Reply::Page("Audit", main))

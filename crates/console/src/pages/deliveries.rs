@@ -4,26 +4,27 @@ use maud::{Markup, html};
 use proto::v1;
 
 use super::{
-    FilterField, PAGE_SIZE, entity_link, event_link, filter_form, list_link, live_bar, next_page,
-    nothing, same_by, state, table_row, table_with, time_of, with_points,
+    FilterField, PAGE_SIZE, as_files, entity_link, event_link, filter_form, list_link, live_bar,
+    next_page, nothing, same_by, state, table_row, table_with, time_of, with_points,
 };
-use crate::params::link;
+use crate::params::{Params, link};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 use crate::text::{cell, count, length, time};
 
 const PATH: &str = "/deliveries";
-const FIELDS: [FilterField; 7] = [
+const FIELDS: [FilterField; 8] = [
     ("route", "Route", ""),
     ("event", "Event name", ""),
     ("ref", "Ref", ""),
     ("account", "Account", ""),
     ("outcome", "Outcome", "transient"),
+    ("status", "Status", "422"),
     ("since", "Since", "2h"),
     ("until", "Until", "2026-11-25T08:00:00Z"),
 ];
-pub(crate) const NAMES: [&str; 7] = [
-    "route", "event", "ref", "account", "outcome", "since", "until",
+pub(crate) const NAMES: [&str; 8] = [
+    "route", "event", "ref", "account", "outcome", "status", "since", "until",
 ];
 
 const HEAD: [&str; 10] = [
@@ -39,9 +40,24 @@ pub(crate) fn filter_of(visit: &Visit) -> Result<v1::AttemptFilter, PageError> {
         account: params.get("account").to_owned(),
         reference: params.get("ref").to_owned(),
         outcome: params.get("outcome").to_owned(),
+        status: status_of(params)?,
         since: time_of(params, "since", visit.now)?,
         until: time_of(params, "until", visit.now)?,
     })
+}
+
+/// What the destination answered; 0 for any.
+fn status_of(params: &Params) -> Result<u32, PageError> {
+    let text = params.get("status");
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let wrong = || PageError::bad("status: expected a number such as 422");
+    let status: u16 = text.parse().map_err(|_| wrong())?;
+    match status {
+        0 => Err(wrong()),
+        status => Ok(u32::from(status)),
+    }
 }
 
 pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
@@ -70,6 +86,7 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
         }
         (table_of(&found.attempts, !found.next_page_token.is_empty()))
         (next_page(PATH, &NAMES, &points, &found.next_page_token, "Older ones"))
+        (as_files("deliveries", &points.set(&NAMES)))
         (same_by(&["deliveries"], &options))
     };
     Ok(Reply::Page("Deliveries", main))

@@ -5,8 +5,8 @@ use proto::v1;
 use settings::Role;
 
 use super::{
-    FilterField, PAGE_SIZE, body_text, event_link, filter_form, list_link, next_page, nothing,
-    reference_link, same_by, table, time_of, with_points,
+    FilterField, PAGE_SIZE, as_files, body_text, event_link, filter_form, list_link, next_page,
+    nothing, reference_link, same_by, table, time_of, with_points,
 };
 use crate::params::{Params, link};
 use crate::reply::{PageError, Reply};
@@ -60,7 +60,7 @@ impl View {
     }
 
     /// The filter's fields: what is unrouted has neither route nor reason.
-    fn fields(self) -> Vec<FilterField> {
+    pub(super) fn fields(self) -> Vec<FilterField> {
         let fields = FIELDS.into_iter();
         let is_here =
             |(name, ..): &FilterField| self == Self::Dead || !["route", "reason"].contains(name);
@@ -117,6 +117,8 @@ pub(crate) async fn list(mut visit: Visit, view: View) -> Result<Reply, PageErro
         @if found.dead_letters.is_empty() { (empty(view, has_more)) } @else { (form(&visit, view, &found.dead_letters)) }
         @if !found.dead_letters.is_empty() || has_more { (all_of_filter(&visit, &points, view)) }
         (next_page(view.path(), &NAMES, &points, &found.next_page_token, "Newer ones"))
+        @if view == View::Dead { p { a href=(link("/dead-letters/groups", &points.set(&NAMES))) { "By route, reason and answer" } } }
+        (as_files(view.command(), &points.set(&NAMES)))
         (same_by(&[view.command(), "list"], &given))
     };
     let title = match view {
@@ -227,7 +229,7 @@ fn entity_link_of(event: &v1::Event) -> Markup {
 }
 
 /// `<entityType>/<entityRef>`, as stories have it.
-fn entity_of(event: &v1::Event) -> String {
+pub(super) fn entity_of(event: &v1::Event) -> String {
     let Some(entity) = &event.entity else {
         return String::new();
     };

@@ -3,7 +3,9 @@
 pub(crate) mod audit;
 pub(crate) mod deliveries;
 pub(crate) mod event;
+pub(crate) mod export;
 pub(crate) mod letter_changes;
+pub(crate) mod letter_groups;
 pub(crate) mod letters;
 pub(crate) mod login;
 pub(crate) mod overview;
@@ -130,6 +132,17 @@ fn filter_form(path: &str, fields: &[FilterField], params: &Params) -> Markup {
             @if fields.iter().any(|(name, ..)| !params.get(name).is_empty()) {
                 a href=(path) { "Without filter" }
             }
+        }
+    }
+}
+
+/// Links to the list as files, with its filter.
+fn as_files(list: &str, fields: &[(&'static str, String)]) -> Markup {
+    let to = |format: &str| link(&format!("/export/{list}.{format}"), fields);
+    html! {
+        p class="soft" {
+            "As a file of up to 10,000 rows: "
+            a href=(to("csv")) { "CSV" } ", " a href=(to("jsonl")) { "JSON Lines" }
         }
     }
 }

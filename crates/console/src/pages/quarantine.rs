@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use proto::v1;
 use settings::Role;
 
-use super::{PAGE_SIZE, body_text, ended, next_page, nothing, same_by, selected, table};
+use super::{PAGE_SIZE, as_files, body_text, ended, next_page, nothing, same_by, selected, table};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 use crate::text::{count_of, shown, time};
@@ -24,6 +24,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
             (form(&visit, &found.webhooks))
         }
         (next_page(PATH, &[], &visit.params, &found.next_page_token, "Newer ones"))
+        (as_files("quarantine", &[]))
         (same_by(&["quarantine", "list"], &[]))
     };
     Ok(Reply::Page("Quarantine", main))

@@ -5,7 +5,7 @@ use proto::v1;
 use settings::Role;
 
 use super::letter_changes::follow;
-use super::{PAGE_SIZE, ended, next_page, nothing, same_by, table};
+use super::{PAGE_SIZE, as_files, ended, next_page, nothing, same_by, table};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 use crate::text::{count, shown, shown_lines, time};
@@ -26,6 +26,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
             (table_of(&found.webhooks))
         }
         (next_page(PATH, &[], &visit.params, &found.next_page_token, "Newer ones"))
+        (as_files("refused", &[]))
         (same_by(&["refused", "list"], &[]))
     };
     Ok(Reply::Page("Refused", main))

@@ -5,9 +5,9 @@ use std::time::Duration;
 use event_model::testing::event;
 use queue::Disposition;
 
-use crate::fixture::{Answer, Fixture, OPEN, settle, until};
+use crate::fixture::{Answer, Fixture, OPEN, exchange, settle, until};
 
-/// Most bytes until a page is seen: itself, its style and its icon.
+/// Most bytes of a page with everything that it loads.
 const FIRST_PAINT: usize = 60_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,6 +155,8 @@ async fn a_list_has_pages_that_keep_the_filter_and_each_is_small() {
     ] {
         let pages = pages(&console, list);
         let rows = |page: &Answer| page.body.matches("<tr").count().saturating_sub(1);
+        let whole = on_the_wire(&console, list) + assets(&console, &pages[0]);
+        assert!(whole < FIRST_PAINT, "{list}: {whole} bytes");
         let counts: Vec<_> = pages.iter().map(rows).filter(|rows| *rows > 0).collect();
         assert_eq!(counts, [50, 50, 20], "{list}");
         for page in &pages {
@@ -162,8 +164,6 @@ async fn a_list_has_pages_that_keep_the_filter_and_each_is_small() {
                 page.has("name=\"route\" value=\"warehouse\""),
                 "{list}: {page:?}"
             );
-            let whole = page.body.len() + assets(&console, page);
-            assert!(whole < FIRST_PAINT, "{list}: {whole} bytes");
         }
     }
     let command = console
@@ -213,6 +213,64 @@ async fn older_attempts_are_found_while_others_end() {
     assert_eq!(end.status, 400, "no answer had this token");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_a_file_too_with_the_same_filter_and_no_body() {
+    let console = Fixture::open(OPEN);
+    for name in ["HD_1", "=HYPERLINK(1)"] {
+        console.publish(event("E", name)).await;
+    }
+    let mut consumer = console.route("wms").await;
+    console.bury(&mut *consumer, 2, "422 no, \"really\"").await;
+    let get = |path: &str| console.browser().get(path);
+    let page = get("/dead-letters?route=wms&since=2h");
+    assert!(
+        page.has("/export/dead-letters.csv?route=wms&amp;since=20"),
+        "{page:?}"
+    );
+    let csv = get("/export/dead-letters.csv?route=wms");
+    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");
+    let stored = "attachment; filename=\"dead-letters.csv\"";
+    assert_eq!(csv.header("content-disposition"), stored);
+    assert_eq!(csv.header("cache-control"), "no-store");
+    let lines: Vec<_> = csv.body.lines().collect();
+    assert_eq!(lines.len(), 3, "{csv:?}");
+    assert!(lines[0].starts_with("id,createdAt,route,reason"), "{csv:?}");
+    assert!(lines[1].contains("\"422 no, \"\"really\"\"\""), "{csv:?}");
+    assert!(!csv.has("accountId") && !csv.has("\"="), "{csv:?}");
+    let lines = get("/export/deliveries.jsonl?status=422&ref=HD_1").body;
+    let row: serde_json::Value = serde_json::from_str(lines.trim()).unwrap();
+    assert_eq!(
+        (&row["status"], &row["entity"]),
+        (&422.into(), &"ORDER/HD_1".into())
+    );
+    assert_eq!(get("/export/deliveries.jsonl?status=200").body, "");
+    assert_eq!(get("/export/deliveries.csv?status=x").status, 400);
+    for list in ["quarantine", "refused", "unrouted", "audit"] {
+        assert_eq!(get(&format!("/export/{list}.csv")).status, 200, "{list}");
+    }
+    for none in ["nothing.csv", "deliveries.xml", "deliveries"] {
+        assert_eq!(get(&format!("/export/{none}")).status, 404, "{none}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_grouped_by_what_they_have_in_common() {
+    let console = Fixture::open(OPEN);
+    for number in 0..5 {
+        console.publish(event("E", &format!("HD_{number}"))).await;
+    }
+    let mut consumer = console.route("wms").await;
+    console.bury(&mut *consumer, 3, "422 no such shop").await;
+    console.bury(&mut *consumer, 2, "410 gone").await;
+    let page = console.browser().get("/dead-letters/groups");
+    assert!(page.has("2 groups"), "{page:?}");
+    let group = "<a href=\"/dead-letters?route=wms&amp;reason=permanent\">3</a>";
+    assert!(page.has(group) && page.has(">422<"), "{page:?}");
+    assert!(page.has("5</a>: 410 gone"), "{page:?}");
+    let one = console.browser().get("/dead-letters/groups?ref=HD_0");
+    assert!(one.has("1 group<") && !one.has("at least"), "{one:?}");
+}
+
 /// The bytes of the files that a page names. Each is there, and may be kept for ever.
 fn assets(console: &Fixture, page: &Answer) -> usize {
     let head = page.body.split("</head>").next().unwrap();
@@ -228,7 +286,18 @@ fn assets(console: &Fixture, page: &Answer) -> usize {
         );
         assert_eq!(file.header("x-content-type-options"), "nosniff");
     }
-    files.iter().map(|file| file.body.len()).sum()
+    let paths = head.split("=\"/").skip(1);
+    let paths = paths.map(|link| format!("/{}", link.split('"').next().unwrap()));
+    paths.map(|path| on_the_wire(console, &path)).sum()
+}
+
+/// The bytes of an answer as a browser gets it.
+fn on_the_wire(console: &Fixture, path: &str) -> usize {
+    let host = console.browser().host;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: gzip, br\r\nconnection: close\r\n\r\n"
+    );
+    exchange(console.address, request.as_bytes()).len()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,6 +99,9 @@ pub(crate) struct Filter {
     /// unrouted, died, returned
     #[arg(long)]
     outcome: Option<String>,
+    /// Only those that the destination answered with this number, as 422
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    status: Option<u16>,
 }
 
 impl Filter {
@@ -109,6 +112,7 @@ impl Filter {
             account: self.account.unwrap_or_default(),
             reference: self.reference.unwrap_or_default(),
             outcome: self.outcome.unwrap_or_default(),
+            status: u32::from(self.status.unwrap_or_default()),
             since: None,
             until: None,
         }

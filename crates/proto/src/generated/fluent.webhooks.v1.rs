@@ -1201,6 +1201,9 @@ pub struct AttemptFilter {
     /// Ended before that.
     #[prost(message, optional, tag = "7")]
     pub until: ::core::option::Option<::prost_types::Timestamp>,
+    /// What the destination answered; 0 for any.
+    #[prost(uint32, tag = "8")]
+    pub status: u32,
 }
 /// One attempt that has ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -85,6 +85,14 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
         .await,
         ["E", "E", "E"]
     );
+    assert_eq!(
+        find(AttemptQuery {
+            status: Some(418),
+            ..AttemptQuery::default()
+        })
+        .await,
+        [""; 0]
+    );
     let reference = Some("d".to_owned());
     assert_eq!(
         find(AttemptQuery {
