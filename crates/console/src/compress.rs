@@ -32,7 +32,7 @@ pub(crate) fn compressed(response: HttpResponse) -> HttpResponse {
     let (mut head, body) = response.into_parts();
     let bytes = match body {
         LiveBody::Whole(whole) => whole.into_inner().unwrap_or_default(),
-        live => return Response::from_parts(head, live),
+        live @ LiveBody::Live(_) => return Response::from_parts(head, live),
     };
     let smaller = if bytes.len() < MIN_BYTES {
         None
