@@ -9,7 +9,7 @@ use crate::site::Site;
 use crate::text::shown;
 
 /// The pages in the bar. The audit log is for administrators.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("/", "Overview"),
     ("/deliveries", "Deliveries"),
     ("/dead-letters", "Dead letters"),
@@ -17,6 +17,7 @@ const PAGES: [(&str, &str); 7] = [
     ("/quarantine", "Quarantine"),
     ("/refused", "Refused"),
     ("/routes", "Routes"),
+    ("/jobs", "Jobs"),
 ];
 const AUDIT: (&str, &str) = ("/audit", "Audit");
 

@@ -10,11 +10,11 @@ use grpc::Caller;
 use hyper::StatusCode;
 use settings::Role;
 
-use crate::api::Api;
+use crate::api::{Api, JobsApi};
 use crate::live::{self, Live, Watcher};
 use crate::pages::{
-    audit, deliveries, event, export, letter_changes, letter_groups, letters, overview, quarantine,
-    refused, routes, search,
+    audit, deliveries, event, export, jobs, letter_changes, letter_groups, letters, overview,
+    quarantine, refused, routes, search,
 };
 use crate::params::{Params, segments};
 use crate::reply::{PageError, Reply};
@@ -22,6 +22,7 @@ use crate::reply::{PageError, Reply};
 /// A request for a page, of a person who is known.
 pub(crate) struct Visit {
     pub(crate) api: Api,
+    pub(crate) jobs: JobsApi,
     pub(crate) caller: Caller,
     /// The fields of the address, or of the form.
     pub(crate) params: Params,
@@ -69,6 +70,8 @@ async fn page(path: &[&str], visit: Visit) -> Result<Reply, PageError> {
         ["refused"] => refused::list(visit).await,
         ["refused", id] => refused::explain(visit, number(id)?).await,
         ["routes"] => routes::list(visit).await,
+        ["jobs"] => jobs::list(visit).await,
+        ["jobs", id] => jobs::show(visit, id).await,
         ["audit"] => audit::list(visit).await,
         _ => Err(PageError::not_found("There is no such page.")),
     }
@@ -86,6 +89,9 @@ async fn change(path: &[&str], visit: Visit) -> Result<Reply, PageError> {
         ["quarantine", id, "body"] => quarantine::body(visit, number(id)?).await,
         ["refused", "check"] => refused::recheck(visit, false).await,
         ["refused", "admit"] => refused::recheck(visit, true).await,
+        ["jobs"] => jobs::create(visit).await,
+        ["jobs", "ask"] => jobs::ask(visit).await,
+        ["jobs", id, act] => jobs::change(visit, id, act).await,
         ["routes", name, "pause"] => routes::pause(visit, name).await,
         ["routes", name, "resume"] => routes::resume(visit, name).await,
         _ => Err(PageError::new(

@@ -188,6 +188,7 @@ impl Server {
         self.parts.proven.note(checked.peer);
         let visit = Visit {
             api: api::api_of(&self.parts.operator, caller.clone()),
+            jobs: api::jobs_of(&self.parts.operator, caller.clone()),
             caller: caller.clone(),
             params: if checked.is_post {
                 form

@@ -134,6 +134,14 @@ fn digest(id: &str) -> [u8; 32] {
     Sha256::digest(id).into()
 }
 
+/// A text that nobody else has.
+///
+/// # Errors
+/// If the system gives no random bytes.
+pub(crate) fn random_id() -> std::io::Result<String> {
+    Ok(hex::encode(&random()?[..16]))
+}
+
 fn random() -> std::io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;

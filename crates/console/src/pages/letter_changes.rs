@@ -90,7 +90,21 @@ fn question(
             button class=[is_discard.then_some("danger")] { @if is_discard { "Discard " } @else { "Redrive " } (letters) }
             a href=(back) { "Leave them" }
         }
+        @if !visit.params.get("all").is_empty() { (as_job(visit, view, action)) }
         (command(visit, view, action))
+    }
+}
+
+/// Leads to the same as a job, which goes on when its maker has left.
+fn as_job(visit: &Visit, view: View, action: &str) -> Markup {
+    html! {
+        form class="act" method="post" action="/jobs/ask" {
+            input type="hidden" name="action" value=(action);
+            @if view == View::Unrouted { input type="hidden" name="unrouted" value="1"; }
+            @for (name, value) in visit.params.set(&NAMES) { input type="hidden" name=(name) value=(shown(&value)); }
+            button { "Make it a job" }
+            span class="soft" { "This page changes letters for a minute at most. A job goes on when you leave, and can be paused." }
+        }
     }
 }
 

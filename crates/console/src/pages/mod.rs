@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod deliveries;
 pub(crate) mod event;
 pub(crate) mod export;
+pub(crate) mod jobs;
 pub(crate) mod letter_changes;
 pub(crate) mod letter_groups;
 pub(crate) mod letters;
@@ -74,9 +75,18 @@ fn table_with(caption: &str, head: &[&str], rows: &Markup) -> Markup {
         div class="scroll" tabindex="0" role="region" aria-label=(caption) {
             table {
                 caption { (caption) }
-                thead { tr { @for name in head { th scope="col" { (name) } } } }
+                thead { tr { @for name in head { (column_head(name)) } } }
                 tbody { (rows) }
             }
+        }
+    }
+}
+
+/// The head of a column. One with buttons has a name for who does not see them.
+fn column_head(name: &str) -> Markup {
+    html! {
+        th scope="col" {
+            @if name.is_empty() { span class="unseen" { "what may be done" } } @else { (name) }
         }
     }
 }
@@ -282,10 +292,9 @@ fn list_link(path: &str, field: &str, value: &str) -> Markup {
 fn state(name: &str) -> Markup {
     let class = match name {
         "done" | "running" | "well" => "state good",
-        "waiting" | "in-flight" | "transient" | "timed-out" | "returned" | "not-ready" => {
-            "state wait"
-        }
-        "dead" | "permanent" | "panicked" | "died" | "gone" => "state bad",
+        "waiting" | "in-flight" | "transient" | "timed-out" | "returned" | "not-ready"
+        | "paused" => "state wait",
+        "dead" | "permanent" | "panicked" | "died" | "gone" | "failed" => "state bad",
         _ => "state soft",
     };
     html! { span class=(class) { (shown(name)) } }

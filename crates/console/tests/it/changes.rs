@@ -6,7 +6,7 @@ use queue::Disposition;
 use crate::fixture::{ADMIN, Browser, Fixture, OPERATE, PEOPLE, READ, settle, until};
 
 /// A console with `count` dead letters of the route `all`.
-async fn with_letters(count: usize) -> (Fixture, Box<dyn queue::Consumer>) {
+pub(crate) async fn with_letters(count: usize) -> (Fixture, Box<dyn queue::Consumer>) {
     let console = Fixture::open(PEOPLE);
     for number in 0..count {
         console.publish(event("E", &format!("HD_{number}"))).await;
@@ -19,7 +19,7 @@ async fn with_letters(count: usize) -> (Fixture, Box<dyn queue::Consumer>) {
 }
 
 /// The fields of the form that posts to `path`.
-fn fields(page: &str, path: &str) -> Vec<(String, String)> {
+pub(crate) fn fields(page: &str, path: &str) -> Vec<(String, String)> {
     let form = page.split(&format!("action=\"{path}\"")).nth(1).unwrap();
     let form = form.split("</form>").next().unwrap();
     let value = |tag: &str, name: &str| {
@@ -32,7 +32,7 @@ fn fields(page: &str, path: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn submit(browser: &Browser, page: &str, path: &str) -> crate::fixture::Answer {
+pub(crate) fn submit(browser: &Browser, page: &str, path: &str) -> crate::fixture::Answer {
     let fields = fields(page, path);
     let fields: Vec<_> = fields
         .iter()

@@ -91,6 +91,7 @@ impl Fixture {
             Arc::clone(&clock) as _,
             shutdown.clone(),
         );
+        shutdown.spawn(operator.clone().run_jobs());
         let console = tree.console().unwrap().unwrap();
         let server = ConsoleServer::bind(&console, &shutdown).unwrap();
         let server = server.with_session_times(times);

@@ -8,6 +8,7 @@ mod access;
 mod bounds;
 mod changes;
 mod inert;
+mod jobs;
 mod live;
 mod pages;
 mod sessions;

@@ -21,6 +21,7 @@ async fn every_page_says_where_one_is_and_an_empty_one_what_would_be_there() {
         ("/quarantine", "Quarantine", "not an event"),
         ("/refused", "Refused", "held for 72 hours"),
         ("/routes", "Routes", "fluent-connect.routes"),
+        ("/jobs", "Jobs", "goes on when its maker has left"),
         ("/audit", "Audit", "each look at a body"),
         ("/search", "Search", "first 8 digits"),
         ("/search?q=HD_1", "Search", "can be the reason"),
