@@ -35,8 +35,9 @@ const JOINING: &str = "joining a route";
 /// Makes or updates the consumers of `route`. `resume` says where to go on if its position was
 /// lost.
 ///
-/// A route that has a consumer of the retries was seen before: if it has none of the events,
-/// these are of a new stream, and all of them are for it.
+/// A floor that was noted says where a route goes on that has lost its consumer of the events,
+/// whether or not it has lost that of the retries too. A route without one that has a consumer of
+/// the retries was seen before: the events are of a new stream, and all of them are for it.
 pub(crate) async fn ensure_consumers(
     link: &NatsConnection,
     route: &Route,
@@ -57,13 +58,18 @@ pub(crate) async fn ensure_consumers(
         Err(error) if error.is_missing() => false,
         Err(error) => return Err(error.of(JOINING)),
     };
-    let start = async || match (resume, route.start) {
-        (Some(position), _) => Ok(behind(position)),
-        (None, _) if was_seen => Ok(floor::read(link, &route.name)
-            .await?
-            .map_or(DeliverPolicy::All, behind)),
-        (None, StartPosition::Now) if !check_sequence_reuse(link).await? => Ok(DeliverPolicy::New),
-        (None, StartPosition::Now | StartPosition::Beginning) => Ok(DeliverPolicy::All),
+    let start = async || {
+        let known = match resume {
+            Some(position) => Some(position),
+            None => floor::read(link, &route.name).await?,
+        };
+        match (known, route.start) {
+            (Some(position), _) => Ok(behind(position)),
+            (None, StartPosition::Now) if !was_seen && !check_sequence_reuse(link).await? => {
+                Ok(DeliverPolicy::New)
+            }
+            (None, StartPosition::Now | StartPosition::Beginning) => Ok(DeliverPolicy::All),
+        }
     };
     let events = put(link, Shard::ONLY.events(), wanted, is_announced, start).await?;
     let due = crate::names::due(&route.name, ">");

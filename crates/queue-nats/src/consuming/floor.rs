@@ -5,10 +5,11 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::Info;
 use queue::{Position, QueueError};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use crate::api;
+use crate::api::{self, ApiError};
 use crate::connect::NatsConnection;
 use crate::names::mark;
 use crate::shared::Shared;
@@ -85,6 +86,24 @@ pub(crate) async fn read(
     Ok(is_same
         .then_some(note.settled)
         .filter(|settled| *settled <= last))
+}
+
+/// Whether it was noted how far `route` was.
+pub(crate) async fn is_noted(link: &NatsConnection, route: &str) -> Result<bool, ApiError> {
+    let (stream, subject) = name(route);
+    match api::last_message(link, stream, &subject).await {
+        Err(error) if error.is_missing() => Ok(false),
+        found => found.map(|found| found.is_some()),
+    }
+}
+
+/// Forgets how far `route` was.
+pub(crate) async fn forget(link: &NatsConnection, route: &str) -> Result<(), ApiError> {
+    let (stream, subject) = name(route);
+    match api::purge(link, stream, json!({ "filter": subject })).await {
+        Err(error) if !error.is_missing() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn name(route: &str) -> (StreamName, String) {

@@ -9,7 +9,7 @@ mod ensure_consumers;
 mod exclusive_marker;
 mod fetcher;
 mod filter;
-mod floor;
+pub(crate) mod floor;
 mod give_back;
 mod inflight;
 mod lease;

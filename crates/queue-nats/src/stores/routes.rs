@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::api;
 use crate::connect::NatsConnection;
-use crate::consuming::FILTER;
+use crate::consuming::{FILTER, floor};
 use crate::message;
 use crate::names::{EVENTS_SUBJECT, HEADER_TIME, due, waiting};
 use crate::periodic_duties;
@@ -357,28 +357,23 @@ pub(crate) async fn retry_now(
     Ok(made_due)
 }
 
-/// Removes a route's position and what it had still to deliver.
+const FORGETTING: &str = "forgetting the route";
+
+/// Removes a route's position, what was noted of it, and what it had still to deliver. A route of
+/// which any of that is left can be forgotten, also if the servers have lost its consumers.
 pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueError> {
-    const FORGETTING: &str = "forgetting the route";
     let link = &shared.link;
-    let info = match api::consumer_info(link, Shard::ONLY.events(), route).await {
-        Ok(info) => info,
-        Err(error) if error.is_missing() => {
-            return Err(QueueError::NotFound(format!("route {route}")));
-        }
-        Err(error) => return Err(error.of(FORGETTING)),
-    };
-    // Unsettled deliveries may be leased by a process that is gone.
-    let is_held = async || {
-        let working = route_status::ask(link).await?;
-        Ok::<_, QueueError>(working.iter().any(|working| working.route == route))
-    };
-    let is_in_use = info.num_waiting > 0
-        || shared.has_joined(route)
-        || (info.num_ack_pending > 0 && is_held().await?);
-    if is_in_use {
+    let is_name = !route.contains(['.', '*', '>']);
+    if !is_name || !is_known(link, route).await? {
+        return Err(QueueError::NotFound(format!("route {route}")));
+    }
+    if is_in_use(shared, route).await? {
         return Err(QueueError::InUse(format!("route {route}")));
     }
+    // First: it would be where a later route of this name goes on.
+    floor::forget(link, route)
+        .await
+        .map_err(|error| error.of(FORGETTING))?;
     for subject in [waiting(route, ">"), due(route, ">")] {
         api::purge(link, RETRIES, json!({ "filter": subject }))
             .await
@@ -391,6 +386,46 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
         }
     }
     Ok(())
+}
+
+/// Whether anything of a route is left on the servers.
+async fn is_known(link: &NatsConnection, route: &str) -> Result<bool, QueueError> {
+    for stream in [Shard::ONLY.events(), RETRIES] {
+        if consumer(link, stream, route).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    floor::is_noted(link, route)
+        .await
+        .map_err(|error| error.of(FORGETTING))
+}
+
+async fn is_in_use(shared: &Shared, route: &str) -> Result<bool, QueueError> {
+    if shared.has_joined(route) {
+        return Ok(true);
+    }
+    let info = consumer(&shared.link, Shard::ONLY.events(), route).await?;
+    if info.as_ref().is_some_and(|info| info.num_waiting > 0) {
+        return Ok(true);
+    }
+    // Unsettled deliveries may be leased by a process that is gone.
+    if info.is_none_or(|info| info.num_ack_pending == 0) {
+        return Ok(false);
+    }
+    let working = route_status::ask(&shared.link).await?;
+    Ok(working.iter().any(|working| working.route == route))
+}
+
+async fn consumer(
+    link: &NatsConnection,
+    stream: StreamName,
+    route: &str,
+) -> Result<Option<Info>, QueueError> {
+    match api::consumer_info(link, stream, route).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error.of(FORGETTING)),
+    }
 }
 
 #[cfg(test)]

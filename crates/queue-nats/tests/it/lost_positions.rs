@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use fluent_queue_nats::cluster::Cluster;
+use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Consumer, Disposition, Intake, Lifecycle, Route, Source, StartPosition, Upstream};
+use queue::{
+    Consumer, Disposition, Intake, Lifecycle, QueueError, Route, Source, StartPosition, Upstream,
+};
 use tokio::time::timeout;
 
 use crate::joining::{names, open, route, set, settlement, world};
@@ -73,6 +76,90 @@ async fn a_consumer_deleted_while_nobody_runs_goes_on_where_its_route_was() {
         "the first that comes"
     );
     queue.close().await;
+}
+
+/// A server that lags behind forgets both consumers, and with them that the route was ever there:
+/// only the noted floor says so.
+async fn a_route_whose_consumers_are_both_gone_goes_on_where_it_was(start: StartPosition) {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let started = Route {
+        start,
+        ..route(&[])
+    };
+    let mut consumer = queue.subscribe(started.clone()).await.unwrap();
+    let events: Vec<_> = (0..20)
+        .map(|number| event("E", &number.to_string()))
+        .collect();
+    assert!(queue.publish_many(&events).await.error.is_none());
+    settle(&mut *consumer, 20).await;
+    drop(consumer);
+    queue.close().await;
+    delete_consumers(&servers).await;
+
+    let queue = open(&options).await;
+    queue.publish(event("MISSED", "m")).await.unwrap();
+    let mut consumer = queue.subscribe(started).await.unwrap();
+    queue.publish(event("AFTER", "a")).await.unwrap();
+    assert_eq!(
+        names(&mut *consumer, 2).await,
+        set(&["MISSED", "AFTER"]),
+        "what comes to a route that starts {start:?}"
+    );
+    queue.close().await;
+}
+
+async fn delete_consumers(servers: &Servers) {
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    for stream in ["FLUENT_EVENTS", "FLUENT_RETRIES"] {
+        let stream = jetstream.get_stream(stream).await.unwrap();
+        stream.delete_consumer("r").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_consumers_deleted_while_nobody_runs_go_on_where_their_route_was() {
+    tokio::join!(
+        a_route_whose_consumers_are_both_gone_goes_on_where_it_was(StartPosition::Now),
+        a_route_whose_consumers_are_both_gone_goes_on_where_it_was(StartPosition::Beginning)
+    );
+}
+
+/// A person who forgets a route wants nothing of it to go on, whatever is left of it.
+async fn a_forgotten_route_starts_anew(are_consumers_gone: bool) {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("A", "a")).await.unwrap();
+    settle(&mut *consumer, 1).await;
+    drop(consumer);
+    queue.close().await;
+    if are_consumers_gone {
+        delete_consumers(&servers).await;
+    }
+
+    let queue = open(&options).await;
+    queue.stores().forget("r").await.unwrap();
+    assert!(
+        matches!(
+            queue.stores().forget("r").await,
+            Err(QueueError::NotFound(_))
+        ),
+        "nothing is left of it"
+    );
+    queue.publish(event("BETWEEN", "b")).await.unwrap();
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("AFTER", "c")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["AFTER"]));
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_noted_of_a_route_is_forgotten_with_it() {
+    tokio::join!(
+        a_forgotten_route_starts_anew(false),
+        a_forgotten_route_starts_anew(true)
+    );
 }
 
 /// Another epoch of the stream: a floor that was stored in the one before says nothing about it.
