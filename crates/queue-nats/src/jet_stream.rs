@@ -74,6 +74,7 @@ impl JetStream {
             instance: fastrand::u64(..),
             joined: Mutex::default(),
             announced: Mutex::default(),
+            route_epochs: Mutex::default(),
             conflicts: Conflicts::default(),
             index: options.index.clone(),
             verification: Verification::new(options.verifier.clone(), options.key_retry),
@@ -128,7 +129,7 @@ impl JetStream {
         // Markers of attempts name it.
         self.shared.monitor.epoch().await?;
         let is_announced = self.shared.has_announced(&route);
-        patiently(|| ensure_consumers(&self.shared.link, &route, None, is_announced)).await?;
+        patiently(|| ensure_consumers(&self.shared, &route, None, is_announced)).await?;
         let is_first = self.shared.join(&route.name);
         if is_first {
             let retention = Retention {

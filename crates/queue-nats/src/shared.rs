@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::consumer::Info;
 use event_model::{Clock, Event, Timestamp, encode_header_value};
 use queue::{DeadReason, HistoryIndex, QueueError, Route};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     /// Routes that this process is about to join, and with which match: dispatchers that serve
     /// them with another have heard of it.
     pub(crate) announced: Mutex<BTreeMap<String, String>>,
+    /// Epochs of routes: times at which their consumers of the events were made.
+    pub(crate) route_epochs: Mutex<BTreeMap<String, String>>,
     /// Routes that another dispatcher serves with another match.
     pub(crate) conflicts: Conflicts,
 }
@@ -120,6 +123,28 @@ impl Shared {
             .collect()
     }
 
+    /// Notes the epoch of the route of this consumer of the events. A route that was forgotten and
+    /// added again is another one, although its name and its messages are the same.
+    pub(crate) fn note_route_epoch(&self, info: &Info) {
+        let epoch = format!("{:x}", info.created.unix_timestamp_nanos());
+        self.route_epochs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(info.name.clone(), epoch);
+    }
+
+    /// Returns the id of a message that is written for a delivery of `route`. Servers drop a
+    /// message whose id they have seen a while ago, whatever became of that message; so the epoch
+    /// of the route is part of it, and `why` tells this message from others of the delivery.
+    fn delivery_message_id(&self, delivery: &str, route: &str, why: &str) -> String {
+        let epochs = self
+            .route_epochs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let epoch = epochs.get(route).map_or("", String::as_str);
+        format!("{delivery}/{route}/{epoch}/{why}")
+    }
+
     /// Acknowledges a message, and waits until the server confirms that.
     pub(crate) async fn acknowledge(&self, reply: &Subject) -> Result<(), QueueError> {
         let answer = self.link.request(reply.to_string(), "+ACK".into()).await;
@@ -133,8 +158,8 @@ impl Shared {
         let _ = self.link.say(reply.clone(), "+ACK").await;
     }
 
-    /// Schedules a delivery to come again at `at`. Written twice from the same message, it is
-    /// stored once.
+    /// Schedules a delivery to come again at `at`. Written twice from the same message of the same
+    /// route, it is stored once.
     pub(crate) async fn schedule(
         &self,
         event: &Event,
@@ -150,9 +175,10 @@ impl Shared {
         let mut headers = past.headers(event, route);
         headers.insert("Nats-Schedule", format!("@at {at}"));
         headers.insert("Nats-Schedule-Target", due(route, &delivery));
+        let why = format!("{}/{from}", past.attempts);
         headers.insert(
             NATS_MESSAGE_ID,
-            format!("{delivery}/{route}/{}/{from}", past.attempts),
+            self.delivery_message_id(&delivery, route, &why),
         );
         self.publisher
             .put(waiting(route, &delivery), headers, event.body().clone())
@@ -174,9 +200,10 @@ impl Shared {
         }
         let delivery = past.delivery(event);
         let mut headers = past.headers(event, route);
+        let why = format!("{}/{why}", past.attempts);
         headers.insert(
             NATS_MESSAGE_ID,
-            format!("{delivery}/{route}/{}/{why}", past.attempts),
+            self.delivery_message_id(&delivery, route, &why),
         );
         self.publisher
             .put(due(route, &delivery), headers, event.body().clone())
@@ -201,7 +228,7 @@ impl Shared {
         }
         headers.insert(
             NATS_MESSAGE_ID,
-            format!("{}/{route}/dead", past.delivery(event)),
+            self.delivery_message_id(&past.delivery(event), route, "dead"),
         );
         let placed = self
             .publisher

@@ -39,11 +39,12 @@ const JOINING: &str = "joining a route";
 /// whether or not it has lost that of the retries too. A route without one that has a consumer of
 /// the retries was seen before: the events are of a new stream, and all of them are for it.
 pub(crate) async fn ensure_consumers(
-    link: &NatsConnection,
+    shared: &Shared,
     route: &Route,
     resume: Option<Position>,
     is_announced: bool,
 ) -> Result<(), QueueError> {
+    let link = &shared.link;
     let filters = subjects(&route.filter);
     let mut wanted = config(&route.name, filters, route.lease);
     wanted
@@ -72,6 +73,7 @@ pub(crate) async fn ensure_consumers(
         }
     };
     let events = put(link, Shard::ONLY.events(), wanted, is_announced, start).await?;
+    shared.note_route_epoch(&events);
     let due = crate::names::due(&route.name, ">");
     let mut wanted = config(&route.name, vec![due], route.lease);
     wanted.pause_until = events.config.pause_until;
@@ -190,7 +192,7 @@ pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Resu
     for some in missing.chunks(ANNOUNCED_TOGETHER) {
         try_join_all(
             some.iter()
-                .map(|route| ensure_consumers(&shared.link, route, None, true)),
+                .map(|route| ensure_consumers(shared, route, None, true)),
         )
         .await?;
     }

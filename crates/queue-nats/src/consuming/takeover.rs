@@ -74,6 +74,7 @@ impl Fetcher {
     /// This one takes no events for another match than its own, and so idles while a new version
     /// takes over: an event that moves to another route would be delivered by both.
     pub(super) async fn observe_filter_owner(&mut self, info: &Info) {
+        self.taking.shared.note_route_epoch(info);
         self.held_until = held_until(info);
         let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
         match (was, self.is_superseded) {
@@ -104,7 +105,7 @@ impl Fetcher {
         let is_left_over = held_until(info).is_some_and(|until| until <= now);
         if is_left_over
             && is_joined_as(info, &self.route)
-            && let Err(error) = ensure_consumers(&self.link(), &self.route, None, true).await
+            && let Err(error) = ensure_consumers(&self.taking.shared, &self.route, None, true).await
         {
             tracing::warn!(route = self.route.name, %error, "the server still sends what the route does not match");
         }
@@ -121,7 +122,9 @@ impl Fetcher {
                 route = self.route.name,
                 "nobody takes events with the other match: joining with ours"
             );
-            if let Err(error) = ensure_consumers(&self.link(), &self.route, None, false).await {
+            if let Err(error) =
+                ensure_consumers(&self.taking.shared, &self.route, None, false).await
+            {
                 tracing::error!(route = self.route.name, %error, "the route is not joined again");
             }
         }
@@ -171,7 +174,7 @@ impl Fetcher {
         } else {
             Some(Position::START)
         };
-        match ensure_consumers(&self.link(), &self.route, resume, false).await {
+        match ensure_consumers(&self.taking.shared, &self.route, resume, false).await {
             Ok(()) => tracing::error!(
                 route = self.route.name,
                 %stream,

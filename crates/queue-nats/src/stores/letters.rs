@@ -163,7 +163,8 @@ impl JetStreamStores {
             return Ok(());
         }
         match api::consumer_info(&self.0.link, Shard::ONLY.events(), route).await {
-            Ok(_) => {
+            Ok(info) => {
+                self.0.note_route_epoch(&info);
                 known.routes().insert(route.to_owned());
                 Ok(())
             }

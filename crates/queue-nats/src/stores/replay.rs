@@ -192,6 +192,7 @@ impl JetStreamStores {
             }
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
+        self.0.note_route_epoch(&info);
         catch_up(&self.0.link, index).await?;
         let plan = ReplayScan {
             route: &info,

@@ -29,6 +29,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         history::what_was_received_is_replayed_to_one_route,
         history::a_shard_that_is_not_there_has_no_events,
         routes::a_route_in_use_is_not_forgotten,
+        routes::a_route_that_comes_back_loses_nothing_that_fails_again,
         routes::a_paused_route_holds_and_goes_on,
         routes::a_pause_holds_for_what_was_fetched_before,
         routes::a_pause_ends_by_itself_and_says_why_it_is,

@@ -3,11 +3,13 @@
 use event_model::{Clock, SystemClock};
 use std::time::Duration;
 
+use super::letters::letters;
 use crate::conformance::samples::{
-    consumer, event, finish, nothing_before, nothing_while_paused, one, publish, reference, settle,
+    consumer, event, eventually, finish, nothing_before, nothing_while_paused, one, publish,
+    reference, settle,
 };
-use crate::conformance::{Harness, LEASE, QUIET};
-use crate::{Disposition, PAUSES_WITHIN, Pause, QueueError};
+use crate::conformance::{Harness, LEASE, QUIET, Queue};
+use crate::{Consumer, DeadReason, Disposition, PAUSES_WITHIN, Pause, QueueError};
 
 pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -28,6 +30,46 @@ pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
         queue.stores().forget("nowhere").await,
         Err(QueueError::NotFound(_))
     ));
+}
+
+/// Servers and files know deliveries by what they are about, and may remember those of a route
+/// that is no more.
+pub(super) async fn a_route_that_comes_back_loses_nothing_that_fails_again(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&queue, &["a", "b", "c"]).await;
+    fail_in_every_way(&queue, Duration::from_hours(1)).await;
+    let queue = harness.crash(queue).await;
+    for letter in letters(&queue).await {
+        let discarded = queue.stores().dead_letters().discard(&[letter.id]).await;
+        assert!(matches!(discarded[..], [Ok(())]), "{discarded:?}");
+    }
+    eventually("the route is forgotten", async || {
+        queue.stores().forget("r").await.is_ok()
+    })
+    .await;
+    let mut r = fail_in_every_way(&queue, Duration::ZERO).await;
+    let again = one(&mut *r).await;
+    assert_eq!((reference(&again).as_str(), again.attempt), ("a", 2));
+    settle(again, Disposition::Done).await;
+    let dead: Vec<_> = letters(&queue).await;
+    assert_eq!(dead.len(), 1, "{dead:?}");
+}
+
+/// Joins the route, lets `a` wait, gives `b` back and takes it again, and makes `c` a dead letter.
+async fn fail_in_every_way(queue: &Queue, wait: Duration) -> Box<dyn Consumer> {
+    let mut r = consumer(queue, "r").await;
+    let a = one(&mut *r).await;
+    let b = one(&mut *r).await;
+    let c = one(&mut *r).await;
+    let first = [&a, &b, &c].map(|delivery| (reference(delivery), delivery.attempt));
+    assert_eq!(first, ["a", "b", "c"].map(|name| (name.to_owned(), 1)));
+    drop(b);
+    let again = one(&mut *r).await;
+    assert_eq!((reference(&again).as_str(), again.attempt), ("b", 1));
+    settle(again, Disposition::Done).await;
+    settle(c, Disposition::Dead(DeadReason::Permanent)).await;
+    settle(a, Disposition::Again(wait)).await;
+    r
 }
 
 pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
