@@ -41,9 +41,11 @@ impl ExclusiveMarker<'_> {
         let mut headers = HeaderMap::new();
         let subject = self.subject();
         let instance = shared.instance;
+        // Each marker counts, also one that has been written before and was replaced since.
+        let unique = fastrand::u64(..);
         headers.insert(
             NATS_MESSAGE_ID,
-            format!("{subject}.{attempt}.{instance:x}.{is_alone}"),
+            format!("{subject}.{attempt}.{instance:x}.{is_alone}.{unique:016x}"),
         );
         let mark = if is_alone {
             format!("{} {instance:x}", self.event)

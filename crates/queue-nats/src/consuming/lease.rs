@@ -3,7 +3,6 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::Subject;
@@ -12,17 +11,17 @@ use fail::fail_point;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Attempt, BoxError, DeadReason, Disposition, EventSummary, Lease, Outcome, QueueError,
-    Settlement,
+    Attempt, DeadReason, Disposition, EventSummary, Lease, Outcome, QueueError, Settlement,
 };
-use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at, sleep};
 
 use crate::attempts::{AttemptRecord, NextState};
 use crate::consuming::deadline::Deadline;
 use crate::consuming::delivery_state::DeliveryState;
 use crate::consuming::exclusive_marker::ExclusiveMarker;
+use crate::consuming::given_back::GivenBack;
 use crate::consuming::inflight::{AttemptState, InFlightMarker};
+use crate::consuming::settlement_blocks::SettlementBlocks;
 use crate::shared::{Origin, Shared};
 
 /// First wait before settling is tried again, while the servers choose a leader or a stream is
@@ -33,54 +32,12 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// Longest wait between tries, if the lease is long enough for it.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
 
-/// Longest time for which giving back is tried; after that the end of the lease does it.
-const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
-
-/// Acknowledgement that gives a message back to the server, for the next request.
-pub(crate) const GIVE_BACK: &str = "-NAK";
+/// Time after which a settlement counts as one that waits.
+const WAITS_AFTER: Duration = Duration::from_millis(500);
 
 /// Interval at which the marker of an attempt is renewed, since old markers make room for newer
 /// ones.
 const MARK_AGAIN: Duration = Duration::from_secs(15);
-
-/// Counts the settlements of a route that wait for room in a store. While there are any, the
-/// route fetches nothing: it could not settle that either.
-#[derive(Debug, Default)]
-pub(crate) struct SettlementBlocks {
-    count: AtomicUsize,
-    changed: Notify,
-}
-
-impl SettlementBlocks {
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.count.load(Ordering::Acquire) > 0
-    }
-
-    /// Waits until the count may have changed.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    fn begin(self: &Arc<Self>, route: &str) -> BlockGuard {
-        if self.count.fetch_add(1, Ordering::AcqRel) == 0 {
-            tracing::error!(
-                route,
-                "there is no room to settle a delivery: the route asks for no more until there is"
-            );
-        }
-        BlockGuard(Arc::clone(self))
-    }
-}
-
-/// A settlement that waits for room, until it is dropped.
-struct BlockGuard(Arc<SettlementBlocks>);
-
-impl Drop for BlockGuard {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_one();
-    }
-}
 
 /// The lease of a message that was handed out.
 pub(crate) struct NatsLease {
@@ -98,12 +55,21 @@ pub(crate) struct NatsLease {
     pub(crate) is_over: bool,
     /// Whether it ran exclusively at any time.
     pub(crate) was_alone: bool,
-    /// Whether the attempt has ended, settled or not.
-    pub(crate) has_ended: bool,
+    /// Whether the attempt has ended, settled or not, and then whether it called the destination.
+    pub(crate) ended: Option<EndedAttempt>,
     /// Time at which a marker last said that the attempt began, or goes on.
     pub(crate) marked: Instant,
     /// Settlements of the route that wait for room.
     pub(crate) blocked: Arc<SettlementBlocks>,
+}
+
+/// An attempt that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndedAttempt {
+    /// Whether it called the destination.
+    has_asked: bool,
+    /// Whether the markers say that it has ended, because its settlement waits.
+    is_marked: bool,
 }
 
 impl fmt::Debug for NatsLease {
@@ -132,37 +98,56 @@ impl NatsLease {
         let sent = self.shared.link.say(self.reply.clone(), "+WPI").await;
         sent.map_err(|error| QueueError::unavailable("saying that an attempt is alive", error))?;
         self.until = Deadline::of(self.lease);
-        if self.marked.elapsed() >= MARK_AGAIN && !self.has_ended {
+        if self.marked.elapsed() >= MARK_AGAIN {
             self.marked = Instant::now();
-            let mark = InFlightMarker::new(
-                &self.shared,
-                self.origin,
-                &self.event,
-                &self.past,
-                AttemptState::Began,
-            );
-            self.shared
-                .inflight
-                .write(&self.shared, &self.route, vec![(self.origin, mark)])
-                .await;
+            let state = match self.ended {
+                None => AttemptState::Began,
+                Some(_) => AttemptState::Ended,
+            };
+            self.write_marker(state).await;
         }
         Ok(())
     }
 
+    async fn write_marker(&self, state: AttemptState) {
+        let mark = InFlightMarker::new(&self.shared, self.origin, &self.event, &self.past, state);
+        self.shared
+            .inflight
+            .write(&self.shared, &self.route, vec![(self.origin, mark)])
+            .await;
+    }
+
+    /// Writes that the attempt has ended: a process that is killed while its settlement waits was
+    /// not killed by it.
+    async fn mark_ended(&self) {
+        self.write_marker(AttemptState::Ended).await;
+        if self.was_alone
+            && let Err(error) = self.write_exclusive_marker(false).await
+        {
+            tracing::warn!(route = &*self.route, %error, "it can't be marked that an exclusive attempt has ended");
+        }
+    }
+
     /// Settles once, and extends the lease meanwhile: a stream that does not answer takes longer
-    /// than many a lease.
+    /// than many a lease. If it takes long, markers say that the attempt has ended.
     async fn settle_and_keep(&mut self, settlement: &Settlement) -> Result<(), QueueError> {
         let link = self.shared.link.clone();
         let reply = self.reply.clone();
         let lease = self.lease;
         let mut until = self.until;
+        let mut is_marked = self.ended.is_some_and(|ended| ended.is_marked);
         let settled = {
             let mut settling = pin!(self.settle_once(settlement));
+            let mut marking = pin!(async {
+                sleep(WAITS_AFTER.min(lease / 4)).await;
+                self.mark_ended().await;
+            });
             let mut ticks = interval_at(Instant::now() + lease / 4, lease / 4);
             loop {
                 tokio::select! {
                     biased;
                     settled = &mut settling => break settled,
+                    () = &mut marking, if !is_marked => is_marked = true,
                     _ = ticks.tick() => {
                         if !until.is_over() && link.say(reply.clone(), "+WPI").await.is_ok() {
                             until = Deadline::of(lease);
@@ -172,6 +157,11 @@ impl NatsLease {
             }
         };
         self.until = until;
+        if settled.is_err() && !is_marked {
+            self.mark_ended().await;
+            is_marked = true;
+        }
+        self.ended = self.ended.map(|ended| EndedAttempt { is_marked, ..ended });
         settled
     }
 
@@ -278,7 +268,10 @@ pub(crate) fn line(
 impl Lease for NatsLease {
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
-            self.has_ended = true;
+            self.ended.get_or_insert(EndedAttempt {
+                has_asked: settlement.asked,
+                is_marked: false,
+            });
             let mut again = AGAIN;
             let mut blocking = None;
             loop {
@@ -327,108 +320,25 @@ impl Drop for NatsLease {
         if self.check().is_err() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
+        let asked = self.ended.is_some_and(|ended| ended.has_asked);
         let back = GivenBack {
             shared: Arc::clone(&self.shared),
             route: Arc::clone(&self.route),
             origin: self.origin,
             reply: self.reply.clone(),
             event: Arc::clone(&self.event),
-            past: self.past,
-            attempt: Some(if self.has_ended {
-                AttemptState::Ended
-            } else {
-                AttemptState::Returned
+            past: DeliveryState {
+                asked: self.past.asked + u32::from(asked),
+                ..self.past
+            },
+            lease: self.lease,
+            attempt: Some(match self.ended {
+                Some(_) => AttemptState::Ended,
+                None => AttemptState::Returned,
             }),
             was_alone: self.was_alone,
         };
         self.shared.tasks.spawn(back.run());
-    }
-}
-
-/// A delivery that is given back by a process or a route that stops.
-pub(crate) struct GivenBack {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) route: Arc<str>,
-    pub(crate) origin: Origin,
-    pub(crate) reply: Subject,
-    pub(crate) event: Arc<Event>,
-    pub(crate) past: DeliveryState,
-    /// State of the attempt that `past` counts; `None` if no caller had it.
-    pub(crate) attempt: Option<AttemptState>,
-    pub(crate) was_alone: bool,
-}
-
-impl GivenBack {
-    pub(crate) async fn run(self) {
-        if !matches!(
-            tokio::time::timeout(GIVE_BACK_WITHIN, self.give_back()).await,
-            Ok(Ok(()))
-        ) {
-            tracing::warn!(
-                route = &*self.route,
-                "a delivery was not given back: it comes by its lease"
-            );
-        }
-    }
-
-    async fn give_back(&self) -> Result<(), BoxError> {
-        match self.shared.monitor.has_room_to_wait() {
-            true => self.requeue().await?,
-            false => self.reject().await?,
-        }
-        if self.attempt == Some(AttemptState::Returned) {
-            let attempt = ended(&self.shared, Outcome::Returned);
-            let line = line(
-                &self.event,
-                &self.route,
-                &self.past,
-                &attempt,
-                NextState::Back,
-            );
-            self.shared.attempts.record(line).await;
-        }
-        Ok(())
-    }
-
-    /// Puts it into the stream of retries, due at once: nothing of it is in flight then.
-    async fn requeue(&self) -> Result<(), QueueError> {
-        let why = format!("back/{}", self.origin);
-        let returned = self.attempt == Some(AttemptState::Returned);
-        let next = if returned {
-            self.past.without_last_attempt()
-        } else {
-            self.past
-        };
-        fail_point!("give-back.before");
-        self.shared
-            .requeue(&self.event, &next, &self.route, &why)
-            .await?;
-        fail_point!("give-back.after");
-        self.shared.acknowledge(&self.reply).await?;
-        fail_point!("give-back.acknowledged");
-        Ok(())
-    }
-
-    /// Lets the server send it to another process, if there is no room for it in the retries.
-    /// First writes what became of the attempt, so that nobody takes it for a crash.
-    async fn reject(&self) -> Result<(), BoxError> {
-        if self.was_alone {
-            let place = ExclusiveMarker {
-                route: &self.route,
-                origin: self.origin,
-                event: self.event.id(),
-            };
-            place.mark(&self.shared, self.past.attempts, false).await?;
-        }
-        if let Some(state) = self.attempt {
-            let mark =
-                InFlightMarker::new(&self.shared, self.origin, &self.event, &self.past, state);
-            self.shared
-                .inflight
-                .write(&self.shared, &self.route, vec![(self.origin, mark)])
-                .await;
-        }
-        self.shared.link.say(self.reply.clone(), GIVE_BACK).await
     }
 }
 

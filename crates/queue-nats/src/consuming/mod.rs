@@ -11,11 +11,13 @@ mod fetcher;
 mod filter;
 pub(crate) mod floor;
 mod give_back;
+mod given_back;
 mod inflight;
 mod lease;
 mod probe;
 mod pull_consumer;
 mod route_consumer;
+mod settlement_blocks;
 mod takeover;
 
 pub(crate) use crate::consuming::conflict::Conflicts;

@@ -15,10 +15,10 @@ use crate::attempts::NextState;
 use crate::consuming::deadline::Deadline;
 use crate::consuming::delivery_state::DeliveryState;
 use crate::consuming::exclusive_marker::ExclusiveMarker;
+use crate::consuming::given_back::{GIVE_BACK, GivenBack};
 use crate::consuming::inflight::{AttemptState, InFlightMarker};
-use crate::consuming::lease::{
-    GIVE_BACK, GivenBack, NatsLease, SettlementBlocks, dead_letter_crashed, ended, line,
-};
+use crate::consuming::lease::{NatsLease, dead_letter_crashed, ended, line};
+use crate::consuming::settlement_blocks::SettlementBlocks;
 use crate::message;
 use crate::shared::{Origin, Shared};
 use crate::stores::quarantined::{keep_damaged, keep_forged};
@@ -293,7 +293,7 @@ impl RouteConsumer {
             life: taken.epoch_number,
             is_over: false,
             was_alone: false,
-            has_ended: false,
+            ended: None,
             marked: Instant::now(),
             blocked: Arc::clone(&self.blocked),
         });
@@ -331,6 +331,7 @@ impl RouteConsumer {
             reply: taken.reply,
             event: taken.event,
             past: taken.state,
+            lease: self.lease,
             attempt: None,
             was_alone: false,
         }

@@ -9,9 +9,10 @@ use fluent_queue_nats::{Identity, JetStream, Options, cluster::Cluster};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{Disposition, Intake, Lifecycle, Route, Source, StartPosition};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{open, route, settlement, world};
+use crate::proxy::Proxy;
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
@@ -274,4 +275,103 @@ async fn marks_that_cannot_be_written_delay_deliveries_once_and_stop_none() {
         "{delayed} of 20: not the first alone, whatever this machine does"
     );
     queue.close().await;
+}
+
+/// Somebody whose deliveries can't be written back stops, and another goes on.
+async fn a_stop_without_the_retries_is_no_death(is_alone: bool) {
+    let (_servers, options, less, _folder) = denied("fluent.retries.>").await;
+    let admin = open(&options).await;
+    let other = open(&less).await;
+    let brief = Route {
+        lease: Duration::from_secs(3),
+        ..route(&[])
+    };
+    let mut consumer = other.subscribe(brief.clone()).await.unwrap();
+    admin.publish(event("E", "x")).await.unwrap();
+    let mut held = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
+    if is_alone {
+        held.ticket.mark_exclusive().await.unwrap();
+    }
+    drop((held, consumer));
+    other.close().await;
+    let mut consumer = admin.subscribe(brief).await.unwrap();
+    let again = timeout(IN_TIME, consumer.next(1))
+        .await
+        .expect("it is no dead letter")
+        .unwrap()
+        .remove(0);
+    assert_eq!((again.attempt, again.deaths), (1, 0), "alone: {is_alone}");
+    again
+        .ticket
+        .settle(settlement(Disposition::Done))
+        .await
+        .unwrap();
+    admin.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_cannot_write_back_goes_to_others_and_is_no_death() {
+    tokio::join!(
+        a_stop_without_the_retries_is_no_death(false),
+        a_stop_without_the_retries_is_no_death(true)
+    );
+}
+
+/// Its attempt has ended: the process that waits to say so may be killed for any reason.
+async fn a_kill_while_a_settlement_waits_is_no_death(is_alone: bool) {
+    let (servers, options, mut less, _folder) = denied("fluent.retries.>").await;
+    let proxy = Proxy::start(servers.servers[0].port()).await;
+    less.servers = vec![proxy.url()];
+    less.discover_servers = false;
+    let admin = open(&options).await;
+    let other = open(&less).await;
+    let brief = Route {
+        lease: Duration::from_secs(3),
+        ..route(&[])
+    };
+    let mut consumer = other.subscribe(brief.clone()).await.unwrap();
+    admin.publish(event("E", "x")).await.unwrap();
+    let mut held = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
+    if is_alone {
+        held.ticket.mark_exclusive().await.unwrap();
+    }
+    let again = settlement(Disposition::Again(Duration::ZERO));
+    let killed = async {
+        sleep(Duration::from_secs(10)).await;
+        proxy.cut().await;
+    };
+    tokio::select! {
+        settled = held.ticket.settle(again) => panic!("there is no room: {settled:?}"),
+        () = killed => {}
+    }
+    let mut consumer = admin.subscribe(brief).await.unwrap();
+    let again = timeout(IN_TIME, consumer.next(1))
+        .await
+        .expect("it is no dead letter")
+        .unwrap()
+        .remove(0);
+    assert_eq!((again.attempt, again.deaths), (2, 0), "alone: {is_alone}");
+    again
+        .ticket
+        .settle(settlement(Disposition::Done))
+        .await
+        .unwrap();
+    admin.close().await;
+    std::mem::forget((consumer, other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_after_an_attempt_has_ended_is_not_its_death() {
+    tokio::join!(
+        a_kill_while_a_settlement_waits_is_no_death(false),
+        a_kill_while_a_settlement_waits_is_no_death(true)
+    );
 }
