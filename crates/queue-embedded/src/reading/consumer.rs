@@ -64,11 +64,14 @@ impl EmbeddedConsumer {
     }
 
     /// Takes deliveries from the buffer and asks the writer to record their attempts. `None` if
-    /// the buffer has none.
+    /// the buffer has none, or settlements wait for room.
     fn claim(
         &self,
         wanted: DeliveryRequest,
     ) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
+        if self.route.is_blocked() {
+            return None;
+        }
         let (reply, answer) = oneshot::channel();
         let taken = self.route.take(wanted, |taken| {
             let claim = ClaimJob::new(

@@ -1,11 +1,11 @@
 //! A route's buffer of deliveries in the serving process.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use event_model::Event;
-use queue::{Route, RouteFilter};
+use queue::{QueueError, Route, RouteFilter};
 use sqlite_file::lock;
 use tokio::sync::Notify;
 
@@ -25,7 +25,22 @@ pub(crate) struct RouteBuffer {
     paused_until: AtomicI64,
     /// Time of the last known request to ask the destination at once.
     asked_again: AtomicI64,
+    /// Number of settlements that wait for room in the file.
+    blocks: AtomicUsize,
     state: Mutex<State>,
+}
+
+/// A settlement that waits for room, until it is dropped. While there is any, its route hands
+/// nothing out.
+#[derive(Debug)]
+pub(crate) struct BlockGuard(Arc<RouteBuffer>);
+
+impl Drop for BlockGuard {
+    fn drop(&mut self) {
+        if self.0.blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.filled.notify_waiters();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -79,8 +94,25 @@ impl RouteBuffer {
             filled: Notify::new(),
             paused_until: AtomicI64::new(0),
             asked_again: AtomicI64::new(0),
+            blocks: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
+    }
+
+    /// Keeps the route from handing anything out, since a settlement could not be written.
+    pub(crate) fn block(self: &Arc<Self>, error: &QueueError) -> BlockGuard {
+        if self.blocks.fetch_add(1, Ordering::AcqRel) == 0 {
+            tracing::error!(
+                route = self.name,
+                %error,
+                "a delivery can't be settled now: it waits, and the route begins no more meanwhile"
+            );
+        }
+        BlockGuard(Arc::clone(self))
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocks.load(Ordering::Acquire) > 0
     }
 
     /// Sets the end of a pause, 0 for none. Deliveries in the buffer stay there during the pause.

@@ -20,7 +20,7 @@ use crate::reading::route::RouteBuffer;
 use crate::shared::Shared;
 use crate::stores::quarantined::QuarantineDamaged;
 use crate::writing::claim::SkipAhead;
-use crate::writing::settle::{Counts, give_back};
+use crate::writing::settle::{GivenBack, give_back};
 
 /// Largest number of events, and of bytes of their bodies, read at once.
 const CHUNK: usize = 128;
@@ -123,7 +123,7 @@ impl TailReader {
                 attempt,
                 "lease expired; the delivery goes to whoever asks next"
             );
-            give_back(&self.shared, key, attempt, Counts::Yes);
+            give_back(&self.shared, key, attempt, GivenBack::Expired);
         }
         leases.values().map(|held| held.until).min()
     }

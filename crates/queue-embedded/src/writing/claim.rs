@@ -178,7 +178,12 @@ fn hand_out(
         asks_match: retry.is_some_and(|retry| retry.asks_match),
         asked: retry.map_or(0, |retry| retry.asked),
         matched: pick.matched,
-        ticket: Ticket::new(EmbeddedLease::new(Arc::clone(shared), key, attempt)),
+        ticket: Ticket::new(EmbeddedLease::new(
+            Arc::clone(shared),
+            Arc::clone(route),
+            key,
+            attempt,
+        )),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The end of an attempt: settled, given back, or a dead letter.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rusqlite::{OptionalExtension, params};
 use sqlite_file::rows::{from_nanos, nanos, signed};
 use sqlite_file::{Job, lock};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use crate::reading::route::RouteBuffer;
 use crate::shared::{LeaseKey, OpenLease, Shared};
@@ -18,29 +20,45 @@ use crate::writing::job::{QueueJobs, Store};
 /// Delay before a delivery that could not be given back is given back again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// First and longest wait before settling is tried again, while the disk is full or another
+/// process holds the file. It is tried until the process stops: the attempt was made, and without
+/// a settlement it would be made again.
+const SETTLE_AGAIN: Duration = Duration::from_millis(250);
+const SETTLE_AGAIN_AT_MOST: Duration = Duration::from_secs(5);
+
 /// The right to settle one claimed row.
 #[derive(Debug)]
 pub(crate) struct EmbeddedLease {
     shared: Arc<Shared>,
+    route: Arc<RouteBuffer>,
     key: LeaseKey,
     attempt: u32,
     settled: bool,
     /// True if the attempt ran exclusively at any time.
     was_alone: bool,
+    /// The end of the attempt, once it is known.
+    ended: Option<Settlement>,
 }
 
 impl EmbeddedLease {
-    pub(crate) fn new(shared: Arc<Shared>, key: LeaseKey, attempt: u32) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        route: Arc<RouteBuffer>,
+        key: LeaseKey,
+        attempt: u32,
+    ) -> Self {
         Self {
             shared,
+            route,
             key,
             attempt,
             settled: false,
             was_alone: false,
+            ended: None,
         }
     }
 
-    async fn change(&mut self, change: Change) -> Result<(), QueueError> {
+    async fn change(&self, change: Change) -> Result<(), QueueError> {
         let (reply, answer) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let job = Settle {
@@ -55,17 +73,59 @@ impl EmbeddedLease {
         self.shared.submit(job);
         answer.await.unwrap_or(Err(QueueError::Closed))
     }
+
+    fn extend(&self) -> Result<(), QueueError> {
+        let mut leases = lock(&self.shared.leases);
+        let held = leases
+            .get_mut(&self.key)
+            .filter(|held| held.attempt == self.attempt)
+            .ok_or(QueueError::LeaseLost)?;
+        held.until = Instant::now() + held.route.lease;
+        Ok(())
+    }
+
+    /// Settles once, and extends the lease meanwhile: a file that another process holds takes
+    /// longer than many a lease.
+    async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
+        let mut settling = pin!(self.change(Change::Settle {
+            settlement: settlement.clone(),
+            was_alone: self.was_alone,
+        }));
+        loop {
+            match timeout(self.route.lease / 4, settling.as_mut()).await {
+                Ok(settled) => return settled,
+                // If it is lost, the settlement says so.
+                Err(_) => drop(self.extend()),
+            }
+        }
+    }
+
+    /// Settles, and waits for room for as long as that takes. The route asks for no more
+    /// meanwhile: it could not settle that either.
+    async fn settle_with_room(&self, settlement: &Settlement) -> Result<(), QueueError> {
+        let mut again = SETTLE_AGAIN;
+        let mut blocking = None;
+        loop {
+            match self.settle_once(settlement).await {
+                Err(error @ (QueueError::Full | QueueError::Unavailable { .. }))
+                    if !self.shared.is_closing() =>
+                {
+                    blocking.get_or_insert_with(|| self.route.block(&error));
+                    sleep(again.min(self.route.lease / 4)).await;
+                    again = (again * 2).min(SETTLE_AGAIN_AT_MOST);
+                    self.extend()?;
+                }
+                settled => return settled,
+            }
+        }
+    }
 }
 
 impl Lease for EmbeddedLease {
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
-            let result = self
-                .change(Change::Settle {
-                    settlement,
-                    was_alone: self.was_alone,
-                })
-                .await;
+            self.ended = Some(settlement.clone());
+            let result = self.settle_with_room(&settlement).await;
             self.settled = matches!(result, Ok(()) | Err(QueueError::LeaseLost));
             result
         }
@@ -73,51 +133,46 @@ impl Lease for EmbeddedLease {
     }
 
     fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
-        let mut leases = lock(&self.shared.leases);
-        let held = leases
-            .get_mut(&self.key)
-            .filter(|held| held.attempt == self.attempt);
-        let answer = match held {
-            Some(held) => {
-                held.until = Instant::now() + held.route.lease;
-                Ok(())
-            }
-            None => Err(QueueError::LeaseLost),
-        };
-        ready(answer).boxed()
+        ready(self.extend()).boxed()
     }
 
     fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         self.was_alone |= is_alone;
-        self.change(Change::Alone(is_alone)).boxed()
+        async move { self.change(Change::Alone(is_alone)).await }.boxed()
     }
 }
 
 impl Drop for EmbeddedLease {
     fn drop(&mut self) {
         if !self.settled {
-            // Nobody can settle it any more, so its attempt number is free for the next attempt.
-            give_back(&self.shared, self.key, self.attempt, Counts::No);
+            let given_back = match self.ended.take() {
+                Some(settlement) => GivenBack::Ended(settlement),
+                None => GivenBack::Unfinished,
+            };
+            give_back(&self.shared, self.key, self.attempt, given_back);
         }
     }
 }
 
-/// Whether a delivery that is given back has used up an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counts {
+/// What became of the attempt of a delivery that is given back.
+#[derive(Clone, Debug)]
+pub(crate) enum GivenBack {
     /// The lease ran out, and its owner may still be at work.
-    Yes,
-    /// The owner has given it up.
-    No,
+    Expired,
+    /// The owner has given it up. Nobody can settle it any more, so the number of its attempt is
+    /// free for the next one.
+    Unfinished,
+    /// It ended like this, and could not be settled.
+    Ended(Settlement),
 }
 
-/// Makes a delivery available again whose attempt did not end.
-pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32, counts: Counts) {
+/// Makes a delivery available again that was not settled.
+pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32, given_back: GivenBack) {
     let job = Settle {
         shared: Arc::clone(shared),
         key,
         attempt,
-        change: Change::GiveBack(counts),
+        change: Change::GiveBack(given_back),
         held: true,
         due: None,
         reply: None,
@@ -130,7 +185,7 @@ enum Change {
         settlement: Settlement,
         was_alone: bool,
     },
-    GiveBack(Counts),
+    GiveBack(GivenBack),
     Alone(bool),
 }
 
@@ -154,10 +209,14 @@ impl Job<QueueJobs> for Settle {
         };
         match &self.change {
             Change::Alone(is_alone) => return mark_alone(store, self.key, *is_alone),
-            Change::GiveBack(counts) => {
-                record(store, self.key, self.attempt, &row.returned(store.now))?;
-                self.due = Some(wait(store, self.key, Duration::ZERO, false)?);
-                if *counts == Counts::No {
+            Change::GiveBack(given_back) => {
+                let (attempt, asked) = match given_back {
+                    GivenBack::Ended(settlement) => (&settlement.attempt, settlement.asked),
+                    GivenBack::Expired | GivenBack::Unfinished => (&row.returned(store.now), false),
+                };
+                record(store, self.key, self.attempt, attempt)?;
+                self.due = Some(wait(store, self.key, Duration::ZERO, asked)?);
+                if matches!(given_back, GivenBack::Unfinished) {
                     uncount(store, self.key)?;
                 }
             }
