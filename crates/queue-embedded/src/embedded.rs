@@ -34,7 +34,7 @@ use crate::stores::SqliteStores;
 use crate::stores::backup::begin_serving;
 use crate::stores::quarantined::GroupedQuarantine;
 use crate::stores::rejected::GroupedRejected;
-use crate::writing::clock_set_back::follow_since;
+use crate::writing::clock_set::{follow_absence, follow_since};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
 use crate::writing::queue_time::QueueTime;
@@ -135,7 +135,7 @@ fn serve(
     let last = last_position(&sql)?;
     let shared = Arc::new(Shared::new(epoch, last, inbox, clock));
     recover(&mut sql, shared.now())?;
-    let written = meta(&sql, CLOCK)?.unwrap_or(i64::MIN);
+    let written: Option<i64> = meta(&sql, CLOCK)?;
     follow_since(&sql, &shared, written)?;
     // The last process's report on its routes is out of date.
     set_meta(&sql, WORKING, "[]")?;
@@ -143,7 +143,9 @@ fn serve(
     if meta::<i64>(&sql, COMPLETE_SINCE)?.is_none() {
         set_meta(&sql, COMPLETE_SINCE, shared.now())?;
     }
-    let time = QueueTime::go_on(&sql, shared.now())?;
+    let now = shared.now();
+    let time = QueueTime::go_on(&sql, now)?;
+    follow_absence(&sql, time, written, now)?;
     shared
         .quarantined
         .store(quarantine::bytes(&sql)?, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A machine's clock that is set back, which must not delay anything.
+//! A machine's clock that is set, which must neither delay anything nor end its attempts.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -153,4 +153,41 @@ async fn what_was_moved_once_is_not_moved_again_by_the_next_process() {
     let mut consumer = queue.subscribe(route).await.unwrap();
     let early = timeout(Duration::from_secs(2), consumer.next(1)).await;
     assert!(early.is_err(), "it waits for ten minutes: {early:?}");
+}
+
+/// Seconds for which a delivery seems to have been tried.
+fn tried_for(delivery: &Delivery, wall: &Wall) -> i64 {
+    wall.now().as_second() - delivery.first_attempt_at.as_second()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ahead_is_no_time_for_which_anything_was_tried() {
+    const FOUR_DAYS: i64 = 4 * 86_400;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let wall = Arc::new(Wall::default());
+    let queue = open(&path, &wall);
+    queue.publish(event("E", "a")).await.unwrap();
+    for (jump, at_most) in [(FOUR_DAYS, 60), (-FOUR_DAYS, 120)] {
+        wait_a_second(next(&queue).await).await;
+        wall.0.fetch_add(jump, Ordering::Relaxed);
+        let again = next(&queue).await;
+        let tried = tried_for(&again, &wall);
+        assert!((-2..at_most).contains(&tried), "{tried} s after {jump} s");
+        wait_a_second(again).await;
+    }
+    queue.close().await;
+    drop(queue);
+    // Off for four days.
+    wall.0.fetch_add(FOUR_DAYS, Ordering::Relaxed);
+    let queue = open(&path, &wall);
+    let again = next(&queue).await;
+    let tried = tried_for(&again, &wall);
+    assert!((3590..3800).contains(&tried), "{tried} s: an hour at most");
+    wait_a_second(again).await;
+    queue.close().await;
+    drop(queue);
+    let queue = open(&path, &wall);
+    let tried = tried_for(&next(&queue).await, &wall);
+    assert!((3590..3800).contains(&tried), "{tried} s: moved once");
 }

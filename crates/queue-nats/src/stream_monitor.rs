@@ -96,6 +96,12 @@ impl StreamMonitor {
         Timestamp::from_nanosecond(at.as_nanosecond() + i128::from(ahead)).unwrap_or(at)
     }
 
+    /// Converts a time of the servers' clock to ours, as the inverse of `servers_time`.
+    pub(crate) fn local_time(&self, at: Timestamp) -> Timestamp {
+        let ahead = self.servers_clock().map_or(0, |clock| clock.ahead);
+        Timestamp::from_nanosecond(at.as_nanosecond() - i128::from(ahead)).unwrap_or(at)
+    }
+
     /// Returns by how many milliseconds our clock is ahead of the servers'.
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
         self.servers_clock().map(|clock| -clock.ahead / 1_000_000)
@@ -131,8 +137,9 @@ impl StreamMonitor {
         let began = Instant::now();
         let (info, at) = api::stream_info_at(&self.link, Shard::ONLY.events()).await?;
         let took = began.elapsed();
-        // An answer that took long says little about the time at which it was written.
-        if took <= PROMPT
+        // An answer that took long says little about the time at which it was written; but it says
+        // more than none.
+        if (took <= PROMPT || self.servers_clock().is_none())
             && let Some(at) = at
         {
             let heard = began + took / 2;

@@ -165,7 +165,6 @@ mod tests {
         let retry = Retry {
             redrive: 0,
             attempt: 1,
-            first_at: 0,
             deaths: 0,
             asks_match: false,
             asked: 1,

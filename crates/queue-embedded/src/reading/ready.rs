@@ -22,7 +22,6 @@ pub(crate) struct Retry {
     pub(crate) redrive: u32,
     /// Number of attempts made.
     pub(crate) attempt: u32,
-    pub(crate) first_at: i64,
     pub(crate) deaths: u32,
     pub(crate) asks_match: bool,
     /// Number of attempts that asked the destination.

@@ -203,7 +203,7 @@ impl TailReader {
         limit: usize,
     ) -> rusqlite::Result<(Vec<ReadyDelivery>, bool)> {
         let sql = format!(
-            "SELECT d.position, d.redrive, d.attempt, d.first_at, d.deaths, d.asks_match, d.asked, {EVENT}
+            "SELECT d.position, d.redrive, d.attempt, d.deaths, d.asks_match, d.asked, {EVENT}
              FROM deliveries d JOIN events e USING (position) JOIN bodies b USING (position)
              WHERE d.route = ?1 AND d.in_flight = 0 AND d.at <= ?2 ORDER BY d.at LIMIT ?3"
         );
@@ -219,7 +219,7 @@ impl TailReader {
         while let Some(row) = rows.next()? {
             count += 1;
             let position = unsigned(row.get(0)?);
-            match event(row, 7)? {
+            match event(row, 6)? {
                 Ok(event) => {
                     bytes += event.body().len();
                     due.push(ReadyDelivery {
@@ -352,9 +352,8 @@ fn retry(row: &Row<'_>) -> rusqlite::Result<Retry> {
     Ok(Retry {
         redrive: row.get(1)?,
         attempt: row.get(2)?,
-        first_at: row.get(3)?,
-        deaths: row.get(4)?,
-        asks_match: row.get(5)?,
-        asked: row.get(6)?,
+        deaths: row.get(3)?,
+        asks_match: row.get(4)?,
+        asked: row.get(5)?,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use event_model::Timestamp;
 use queue::{Delivery, Position, QueueError, Ticket};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use sqlite_file::rows::{from_nanos, signed};
 use sqlite_file::{Job, lock};
 use tokio::sync::oneshot;
@@ -21,13 +21,13 @@ pub(crate) struct ClaimJob {
     route: Arc<RouteBuffer>,
     shared: Arc<Shared>,
     taken: ClaimedDeliveries,
-    /// For each pick, whether the row was still as the tail reader saw it.
-    claimed: Vec<bool>,
+    /// For each pick, when its first attempt began; `None` if the row was not as the tail reader
+    /// saw it.
+    claimed: Vec<Option<i64>>,
     /// True if the cursor was not where this claim expects it.
     overtaken: bool,
     /// True if a row was not as the tail reader saw it.
     missed: bool,
-    now: i64,
     reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
 }
 
@@ -45,7 +45,6 @@ impl ClaimJob {
             claimed: Vec::new(),
             overtaken: false,
             missed: false,
-            now: 0,
             reply,
         }
     }
@@ -54,7 +53,7 @@ impl ClaimJob {
 impl Job<QueueJobs> for ClaimJob {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         // A job may be applied twice: the first time in a group that was rolled back.
-        (self.now, self.overtaken, self.missed) = (store.now, false, false);
+        (self.overtaken, self.missed) = (false, false);
         if !move_cursor(store, self.route.id, self.taken.cursor)? {
             self.overtaken = true;
             return Ok(());
@@ -63,7 +62,7 @@ impl Job<QueueJobs> for ClaimJob {
         for pick in &self.taken.picks {
             self.claimed.push(claim(store, self.route.id, pick)?);
         }
-        if !self.claimed.iter().all(|is_claimed| *is_claimed) {
+        if !self.claimed.iter().all(Option::is_some) {
             // The reader saw a row before its last attempt, and must read it again.
             self.missed = true;
             self.route.waits_until(i64::MIN);
@@ -86,7 +85,6 @@ impl Job<QueueJobs> for ClaimJob {
             shared,
             taken,
             claimed,
-            now,
             reply,
             ..
         } = *self;
@@ -94,9 +92,9 @@ impl Job<QueueJobs> for ClaimJob {
             .picks
             .into_iter()
             .zip(claimed)
-            .filter_map(|(pick, is_claimed)| is_claimed.then_some(pick));
+            .filter_map(|(pick, first_at)| Some((pick, first_at?)));
         let deliveries = picks
-            .map(|pick| hand_out(&shared, &route, pick, now))
+            .map(|(pick, first_at)| hand_out(&shared, &route, pick, first_at))
             .collect();
         // If the consumer waits no longer, dropping the deliveries gives them back.
         let _ = reply.send(deliveries);
@@ -123,33 +121,40 @@ pub(crate) fn move_cursor(
         .map(|rows| rows == 1)
 }
 
-fn claim(store: &Store<'_>, route: i64, pick: &ReadyDelivery) -> rusqlite::Result<bool> {
+/// Claims a row; returns when its first attempt began, as the row says it. The clock may have been
+/// set since the tail reader read it.
+fn claim(store: &Store<'_>, route: i64, pick: &ReadyDelivery) -> rusqlite::Result<Option<i64>> {
     let position = signed(pick.position);
-    let rows = match pick.retry {
-        None => store
+    let Some(retry) = pick.retry else {
+        let rows = store
             .sql
             .prepare_cached(
                 "INSERT OR IGNORE INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
                  VALUES (?1, ?2, 0, 1, 1, ?3, ?3)",
             )?
-            .execute(params![route, position, store.now])?,
-        Some(retry) => store
-            .sql
-            .prepare_cached(
-                "UPDATE deliveries SET in_flight = 1, attempt = attempt + 1, at = ?4,
-                    first_at = CASE attempt WHEN 0 THEN ?4 ELSE first_at END
-                 WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 0 AND attempt = ?5",
-            )?
-            .execute(params![route, position, retry.redrive, store.now, retry.attempt])?,
+            .execute(params![route, position, store.now])?;
+        return Ok((rows == 1).then_some(store.now));
     };
-    Ok(rows == 1)
+    store
+        .sql
+        .prepare_cached(
+            "UPDATE deliveries SET in_flight = 1, attempt = attempt + 1, at = ?4,
+                first_at = CASE attempt WHEN 0 THEN ?4 ELSE first_at END
+             WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 0 AND attempt = ?5
+             RETURNING first_at",
+        )?
+        .query_row(
+            params![route, position, retry.redrive, store.now, retry.attempt],
+            |row| row.get(0),
+        )
+        .optional()
 }
 
 fn hand_out(
     shared: &Arc<Shared>,
     route: &Arc<RouteBuffer>,
     pick: ReadyDelivery,
-    now: i64,
+    first_at: i64,
 ) -> Result<Delivery, QueueError> {
     let position = Position::new(0, pick.position)?;
     let retry = pick.retry;
@@ -165,9 +170,6 @@ fn hand_out(
         route: Arc::clone(route),
     };
     lock(&shared.leases).insert(key, held);
-    let first_at = retry
-        .filter(|retry| retry.attempt > 0)
-        .map_or(now, |retry| retry.first_at);
     Ok(Delivery {
         event: pick.event,
         position,

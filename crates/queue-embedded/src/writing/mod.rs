@@ -1,7 +1,7 @@
 //! Writing to a queue file: by one thread, in groups.
 
 pub(crate) mod claim;
-pub(crate) mod clock_set_back;
+pub(crate) mod clock_set;
 pub(crate) mod housekeeping;
 pub(crate) mod job;
 pub(crate) mod publish;

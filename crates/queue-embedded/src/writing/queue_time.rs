@@ -17,7 +17,7 @@ const QUEUE_TIME: &str = "queue_time";
 
 /// Longest absence of a process that is counted, in nanoseconds. After a longer one the clock may
 /// have been set meanwhile, so events are stored for longer instead.
-const LONGEST_AWAY: i64 = 3600 * 1_000_000_000;
+pub(crate) const LONGEST_AWAY: i64 = 3600 * 1_000_000_000;
 
 /// Number of steps in which the retention time is measured.
 const STEPS: u32 = 1000;

@@ -10,7 +10,7 @@ use sqlite_file::{Log, Owner, quarantine, set_meta};
 
 use crate::file::schema::{WORKING, last_position};
 use crate::shared::Shared;
-use crate::writing::clock_set_back::{self, ClockReading};
+use crate::writing::clock_set::{self, ClockReading, ClockSet};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::job::{QueueJobs, Store};
 use crate::writing::queue_time::QueueTime;
@@ -39,6 +39,8 @@ pub(crate) struct QueueOwner {
     noted: i64,
     /// The clock at the last check.
     looked: ClockReading,
+    /// The clock at a check within this group, which counts when the group is committed.
+    looked_in_group: Option<ClockReading>,
     shared: Arc<Shared>,
     housekeeping: Housekeeping,
     time: QueueTime,
@@ -63,6 +65,7 @@ impl QueueOwner {
             summed: Instant::now(),
             noted: i64::MIN,
             looked: ClockReading::now(now),
+            looked_in_group: None,
             shared,
             housekeeping,
             time,
@@ -92,14 +95,39 @@ impl QueueOwner {
         Ok(())
     }
 
-    /// Moves waiting deliveries if the clock was set back. If that fails, the next check does it.
+    /// Moves deliveries if the clock was set. If that fails, the next check does it.
     fn follow_clock(&mut self, sql: &Connection) -> rusqlite::Result<()> {
-        let looked = ClockReading::now(self.shared.now());
-        if let Some(by) = looked.set_back_since(self.looked) {
-            clock_set_back::follow(sql, &self.shared, by)?;
+        let now = self.shared.now();
+        let looked = ClockReading::now(now);
+        match looked.set_since(self.looked) {
+            Some(ClockSet::Back(by)) => clock_set::follow(sql, &self.shared, by)?,
+            Some(ClockSet::Ahead(by)) => {
+                let transaction = sql.unchecked_transaction()?;
+                self.move_first_attempts(&transaction, by, now)?;
+                transaction.commit()?;
+            }
+            None => {}
         }
         self.looked = looked;
         Ok(())
+    }
+
+    /// Moves first attempts within a group whose time is ahead: what it claims would seem to have
+    /// been tried for as long.
+    fn follow_clock_ahead(&mut self, sql: &Connection) -> rusqlite::Result<()> {
+        let looked = ClockReading::now(self.now);
+        self.looked_in_group = None;
+        if let Some(ClockSet::Ahead(by)) = looked.set_since(self.looked) {
+            self.move_first_attempts(sql, by, self.now)?;
+            self.looked_in_group = Some(looked);
+        }
+        Ok(())
+    }
+
+    /// Records the time as well, or the next process would move them again.
+    fn move_first_attempts(&self, sql: &Connection, by: i64, now: i64) -> rusqlite::Result<()> {
+        clock_set::move_first_attempts(sql, by)?;
+        self.time.note(sql, now)
     }
 }
 
@@ -109,6 +137,7 @@ impl Owner for QueueOwner {
     fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<Store<'w>> {
         self.before = self.last;
         self.now = self.shared.now();
+        self.follow_clock_ahead(sql)?;
         self.notice_other_writers(sql)?;
         // A release from quarantine by another connection takes a position.
         self.last = self.last.max(self.shared.last.load(Ordering::Acquire));
@@ -128,6 +157,7 @@ impl Owner for QueueOwner {
     }
 
     fn committed(&mut self) {
+        self.looked = self.looked_in_group.take().unwrap_or(self.looked);
         self.before = self.last;
         self.shared.last.fetch_max(self.last, Ordering::AcqRel);
     }

@@ -24,7 +24,7 @@ pub(crate) struct DeliveryState {
     pub(crate) deaths: u32,
     /// Number of these that called the destination.
     pub(crate) asked: u32,
-    /// Time at which the first one began.
+    /// Time at which the first one began, by the servers' clock: each dispatcher has its own.
     pub(crate) first_attempt_at: Option<Timestamp>,
     /// Whether the route's match is evaluated again.
     pub(crate) asks_match: bool,

@@ -64,6 +64,7 @@ struct Entry {
     attempts: u32,
     /// Crashes before this attempt.
     deaths: u32,
+    /// By the servers' clock.
     first_attempt_at: Timestamp,
     state: AttemptState,
 }
@@ -94,7 +95,9 @@ impl InFlightMarker {
             event: event.id().to_string(),
             attempts: past.attempts,
             deaths: past.deaths,
-            first_attempt_at: past.first_attempt_at.unwrap_or_else(|| shared.clock.now()),
+            first_attempt_at: past
+                .first_attempt_at
+                .unwrap_or_else(|| shared.monitor.servers_now()),
             state,
         };
         Self {

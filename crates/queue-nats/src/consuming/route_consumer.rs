@@ -246,25 +246,23 @@ impl RouteConsumer {
     /// Hands out deliveries, after markers say that their attempts begin: if one crashes the
     /// process, it can be told which.
     pub(crate) async fn deliver_all(self: Arc<Self>, taken: Vec<PendingDelivery>, answer: Answer) {
-        let deliveries: Vec<Delivery> = taken.iter().map(|taken| self.deliver(taken)).collect();
-        let began = |(taken, delivery): (&PendingDelivery, &Delivery)| {
-            let past = DeliveryState {
-                attempts: delivery.attempt,
-                first_attempt_at: Some(delivery.first_attempt_at),
-                ..taken.state
-            };
-            (
+        let began: Vec<DeliveryState> = taken.iter().map(|taken| self.begin(taken)).collect();
+        let marker = |(taken, past): (&PendingDelivery, &DeliveryState)| {
+            let mark = InFlightMarker::new(
+                &self.shared,
                 taken.origin,
-                InFlightMarker::new(
-                    &self.shared,
-                    taken.origin,
-                    &taken.event,
-                    &past,
-                    AttemptState::Began,
-                ),
-            )
+                &taken.event,
+                past,
+                AttemptState::Began,
+            );
+            (taken.origin, mark)
         };
-        let markers: Vec<_> = taken.iter().zip(&deliveries).map(began).collect();
+        let markers: Vec<_> = taken.iter().zip(&began).map(marker).collect();
+        let deliveries: Vec<Delivery> = taken
+            .iter()
+            .zip(began)
+            .map(|(taken, past)| self.deliver(taken, past))
+            .collect();
         fail_point!("mark.before");
         self.shared
             .inflight
@@ -275,12 +273,22 @@ impl RouteConsumer {
         let _ = answer.send(Ok(deliveries));
     }
 
-    fn deliver(&self, taken: &PendingDelivery) -> Delivery {
-        let mut past = taken.state;
-        past.attempts += 1;
-        let first = *past
+    /// Returns the state of a delivery whose next attempt begins.
+    fn begin(&self, taken: &PendingDelivery) -> DeliveryState {
+        let monitor = &self.shared.monitor;
+        let first = taken.state.first_attempt_at;
+        DeliveryState {
+            attempts: taken.state.attempts + 1,
+            first_attempt_at: Some(first.unwrap_or_else(|| monitor.servers_now())),
+            ..taken.state
+        }
+    }
+
+    fn deliver(&self, taken: &PendingDelivery, past: DeliveryState) -> Delivery {
+        let monitor = &self.shared.monitor;
+        let first = past
             .first_attempt_at
-            .get_or_insert_with(|| self.shared.clock.now());
+            .unwrap_or_else(|| monitor.servers_now());
         let ticket = Ticket::new(NatsLease {
             shared: Arc::clone(&self.shared),
             route: Arc::clone(&self.route),
@@ -302,7 +310,7 @@ impl RouteConsumer {
             position: past.position,
             redrive: past.redrive,
             attempt: past.attempts,
-            first_attempt_at: first,
+            first_attempt_at: monitor.local_time(first),
             deaths: past.deaths,
             asks_match: past.asks_match,
             asked: past.asked,

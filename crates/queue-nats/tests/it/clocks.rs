@@ -172,3 +172,53 @@ async fn a_pause_ends_when_our_clock_says_so() {
         .unwrap();
     queue.close().await;
 }
+
+/// What one dispatcher says of the first attempt another reads by its own clock.
+async fn a_first_attempt_is_as_long_ago_for_everybody(wrong: i64, others: i64) {
+    let (_servers, options) = world().await;
+    let everything = Route {
+        start: StartPosition::Beginning,
+        lease: Duration::from_secs(3),
+        ..route(&[])
+    };
+    let mut disposition = Disposition::Again(Duration::ZERO);
+    for (attempt, is) in [(1, wrong), (2, others), (3, wrong)] {
+        let clock = Wrong(is);
+        let queue: Arc<JetStream> = Arc::new(
+            JetStream::open(options.clone(), Arc::new(clock))
+                .await
+                .unwrap(),
+        );
+        let mut consumer = queue.subscribe(everything.clone()).await.unwrap();
+        if attempt == 1 {
+            queue.publish(event("E", "x")).await.unwrap();
+        }
+        let next = timeout(IN_TIME, consumer.next(1)).await;
+        let delivery = next.unwrap().unwrap().remove(0);
+        let tried = clock.now().as_second() - delivery.first_attempt_at.as_second();
+        assert_eq!(delivery.attempt, attempt);
+        assert!(
+            (-5..60).contains(&tried),
+            "{tried} s at attempt {attempt} of clocks {wrong} s and {others} s ahead"
+        );
+        if attempt == 3 {
+            disposition = Disposition::Done;
+        }
+        delivery
+            .ticket
+            .settle(settlement(disposition))
+            .await
+            .unwrap();
+        drop(consumer);
+        queue.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_since_the_first_attempt_goes_by_one_clock() {
+    tokio::join!(
+        a_first_attempt_is_as_long_ago_for_everybody(-4 * DAY, 0),
+        a_first_attempt_is_as_long_ago_for_everybody(0, 4 * DAY),
+        a_first_attempt_is_as_long_ago_for_everybody(4 * DAY, -4 * DAY)
+    );
+}
