@@ -300,9 +300,22 @@ impl Source for JetStream {
         key: FluentKey,
         route: &'a str,
         id: EventId,
-        now_until: (Timestamp, Timestamp),
+        (now, until): (Timestamp, Timestamp),
     ) -> BoxFuture<'a, Result<Claim, QueueError>> {
-        same_id::claim(&self.beside, key, route, id, now_until).boxed()
+        async move {
+            // By the servers' clock, since each process has its own.
+            let monitor = &self.shared.monitor;
+            let now_until = (monitor.servers_time(now), monitor.servers_time(until));
+            let claim = same_id::claim(&self.beside, key, route, id, now_until).await?;
+            Ok(match claim {
+                Claim::Attempted { other, until } => Claim::Attempted {
+                    other,
+                    until: monitor.local_time(until),
+                },
+                claim => claim,
+            })
+        }
+        .boxed()
     }
 
     fn release_same_id<'a>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use event_model::{Clock, SystemClock, Timestamp};
 use fluent_queue_nats::JetStream;
 use queue::conformance::event;
+use queue::same_id::Claim;
 use queue::{Disposition, Intake, Lifecycle, Pause, Route, Source, StartPosition, Upstream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -221,4 +222,51 @@ async fn the_time_since_the_first_attempt_goes_by_one_clock() {
         a_first_attempt_is_as_long_ago_for_everybody(0, 4 * DAY),
         a_first_attempt_is_as_long_ago_for_everybody(4 * DAY, -4 * DAY)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_an_id_lasts_as_long_for_everybody() {
+    let (_servers, options) = world().await;
+    let open = async |wrong: i64| {
+        JetStream::open(options.clone(), Arc::new(Wrong(wrong)))
+            .await
+            .unwrap()
+    };
+    let minute = |wrong: i64| {
+        let now = Wrong(wrong).now();
+        (now, now.checked_add(Duration::from_secs(60)).unwrap())
+    };
+    for (ours, others) in [(0, -DAY / 24), (0, DAY / 24), (DAY * 4, 0)] {
+        let here = open(ours).await;
+        let there = open(others).await;
+        for queue in [&here, &there] {
+            queue.horizon().await.unwrap();
+        }
+        let first = event("E", &format!("{ours} {others}"));
+        let key = first.fluent_key();
+        let second = event("E", "other");
+        let granted = here.claim_same_id(key, "r", first.id(), minute(ours)).await;
+        let Claim::Granted(granted) = granted.unwrap() else {
+            panic!("nobody has it")
+        };
+        let refused = there
+            .claim_same_id(key, "r", second.id(), minute(others))
+            .await;
+        let Claim::Attempted { other, until } = refused.unwrap() else {
+            panic!("both attempt it, with clocks {ours} and {others} s ahead")
+        };
+        assert_eq!(other, first.id());
+        let left = until.as_second() - Wrong(others).now().as_second();
+        assert!((0..=65).contains(&left), "{left} s are left");
+        here.release_same_id(key, "r", first.id(), granted)
+            .await
+            .unwrap();
+        let released = there
+            .claim_same_id(key, "r", second.id(), minute(others))
+            .await;
+        assert!(matches!(released.unwrap(), Claim::Granted(_)), "it is free");
+        for queue in [here, there] {
+            queue.close().await;
+        }
+    }
 }
