@@ -13,14 +13,14 @@ use queue::{
     Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore, RejectedWebhook,
     Route, Source, SpoolWatermark, StatusSource, Stores, Upstream, facts,
 };
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
 use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{
-    Conflicts, Fetcher, InFlightWriter, NatsConsumer, ProbeSchedule, RouteConsumer,
+    Conflicts, Fetcher, InFlightWriter, KEPT_TOGETHER, NatsConsumer, ProbeSchedule, RouteConsumer,
     announce_together, ensure_consumers, probe,
 };
 use crate::options::Options;
@@ -147,6 +147,7 @@ impl JetStream {
             filter: route.filter.clone(),
             lease: route.lease,
             blocked: Arc::default(),
+            keeping: Arc::new(Semaphore::new(KEPT_TOGETHER)),
         };
         let (wants, asked) = mpsc::channel(1);
         let feed = Fetcher::open(taking, route, asked).await?;

@@ -436,7 +436,7 @@ impl Fetcher {
                     self.unpaused = asked;
                 }
                 (self.settled, self.life) = (settled(&info), life);
-                self.note_floor(&info, false).await;
+                self.note_floor(&info, false);
                 self.observe_filter_owner(&info).await;
                 self.reclaim(&info).await;
             }
@@ -457,11 +457,10 @@ impl Fetcher {
         self.dismiss().await;
     }
 
-    pub(super) async fn note_floor(&mut self, info: &Info, is_last: bool) {
-        let Some(settled) = settled(info) else { return };
-        let shared = Arc::clone(&self.taking.shared);
-        self.floor
-            .note(&shared, &self.route.name, settled, is_last)
-            .await;
+    pub(super) fn note_floor(&self, info: &Info, is_last: bool) {
+        if let Some(settled) = settled(info) {
+            self.floor
+                .note(&self.taking.shared, &self.route.name, settled, is_last);
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The position up to which a route has settled everything, stored as a fact as well: a consumer
 //! that is made again after somebody deleted it goes on there.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::Info;
 use queue::{Position, QueueError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{self, ApiError};
@@ -26,37 +28,57 @@ struct Note {
     settled: Position,
 }
 
-/// The last floor that was stored, and when.
+/// The last floor that was stored, and when that was last tried.
 #[derive(Debug, Default)]
-pub(crate) struct SettledFloor(Option<(Position, Instant)>);
+pub(crate) struct SettledFloor(Arc<Mutex<NotedFloor>>);
+
+#[derive(Debug, Default)]
+struct NotedFloor {
+    stored: Option<Position>,
+    tried: Option<Instant>,
+}
 
 impl SettledFloor {
-    /// Stores `settled`, if that is due or it is the last chance.
-    pub(crate) async fn note(
-        &mut self,
-        shared: &Shared,
-        route: &str,
-        settled: Position,
-        is_last: bool,
-    ) {
-        let is_noted = self.0.is_some_and(|(noted, at)| {
-            noted == settled || (!is_last && at.elapsed() < NOTED_EVERY)
-        });
-        let Some(epoch) = shared.monitor.known_epoch().filter(|_| !is_noted) else {
+    /// Stores `settled`, if that is due or it is the last chance. Nobody waits for it: a server
+    /// that does not answer must not keep deliveries waiting.
+    pub(crate) fn note(&self, shared: &Arc<Shared>, route: &str, settled: Position, is_last: bool) {
+        let Some(epoch) = shared.monitor.known_epoch() else {
             return;
         };
-        let body = serde_json::to_vec(&Note { epoch, settled }).unwrap_or_default();
-        let noted = shared
-            .publisher
-            .put_bounded(name(route).1, HeaderMap::new(), body.into())
-            .await;
-        match noted {
-            Ok(()) => self.0 = Some((settled, Instant::now())),
-            Err(error) => {
-                tracing::debug!(route, %error, "how far a route is was not noted, this time")
-            }
+        if !self.begin(settled, is_last) {
+            return;
         }
+        let body = serde_json::to_vec(&Note { epoch, settled }).unwrap_or_default();
+        let noted = Arc::clone(&self.0);
+        let route = route.to_owned();
+        let publisher = shared.publisher.clone();
+        shared.tasks.spawn(async move {
+            let stored = publisher
+                .put_bounded(name(&route).1, HeaderMap::new(), body.into())
+                .await;
+            match stored {
+                Ok(()) => lock(&noted).stored = Some(settled),
+                Err(error) => {
+                    tracing::debug!(route, %error, "how far a route is was not noted, this time")
+                }
+            }
+        });
     }
+
+    /// Whether to store `settled` now, which then counts as tried.
+    fn begin(&self, settled: Position, is_last: bool) -> bool {
+        let mut noted = lock(&self.0);
+        let is_due = noted.tried.is_none_or(|at| at.elapsed() >= NOTED_EVERY);
+        let begins = noted.stored != Some(settled) && (is_due || is_last);
+        if begins {
+            noted.tried = Some(Instant::now());
+        }
+        begins
+    }
+}
+
+fn lock(noted: &Mutex<NotedFloor>) -> MutexGuard<'_, NotedFloor> {
+    noted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns up to where a consumer of events has settled everything.

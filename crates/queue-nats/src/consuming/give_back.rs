@@ -74,7 +74,7 @@ impl Fetcher {
             && let Ok(info) =
                 crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
         {
-            self.note_floor(&info, true).await;
+            self.note_floor(&info, true);
         }
     }
 

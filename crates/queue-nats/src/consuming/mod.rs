@@ -27,4 +27,4 @@ pub(crate) use crate::consuming::ensure_consumers::{FILTER, announce_together, e
 pub(crate) use crate::consuming::fetcher::Fetcher;
 pub(crate) use crate::consuming::inflight::{InFlightWriter, OF_BLOCK};
 pub(crate) use crate::consuming::probe::{ProbeSchedule, probe};
-pub(crate) use crate::consuming::route_consumer::RouteConsumer;
+pub(crate) use crate::consuming::route_consumer::{KEPT_TOGETHER, RouteConsumer};

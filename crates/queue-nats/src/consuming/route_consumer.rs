@@ -7,7 +7,7 @@ use async_nats::{HeaderMap, Message, Subject};
 use event_model::{Event, StoredVerdict};
 use fail::fail_point;
 use queue::{ConditionError, Delivery, Outcome, QueueError, RouteFilter, Ticket};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,10 @@ use crate::verification::StoredMessage;
 /// Pause before the marker of an attempt is read again, if it can't be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// Messages of a route that are quarantined at once, and the pause before further ones come again.
+pub(crate) const KEPT_TOGETHER: usize = 64;
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
+
 /// Channel by which a caller gets its deliveries.
 pub(crate) type Answer = oneshot::Sender<Result<Vec<Delivery>, QueueError>>;
 
@@ -39,6 +43,8 @@ pub(crate) struct RouteConsumer {
     pub(crate) filter: RouteFilter,
     pub(crate) lease: Duration,
     pub(crate) blocked: Arc<SettlementBlocks>,
+    /// Places to quarantine messages, which must not keep deliveries waiting.
+    pub(crate) keeping: Arc<Semaphore>,
 }
 
 /// A decoded message that is leased for this route.
@@ -88,8 +94,15 @@ impl RouteConsumer {
         let (event, past) = match read(stream, sequence, &headers, message.payload.clone()) {
             Ok(read) => read,
             Err(why) => {
+                let Some(place) = self.place_to_keep(&reply).await else {
+                    return Decoded::Nothing;
+                };
                 tracing::error!(route = &*self.route, %stream, sequence, %why, "a stored message is damaged: kept apart");
-                keep_damaged(&self.shared, &headers, message.payload, why, &reply).await;
+                let shared = Arc::clone(&self.shared);
+                self.shared.tasks.spawn(async move {
+                    keep_damaged(&shared, &headers, message.payload, why, &reply).await;
+                    drop(place);
+                });
                 return Decoded::Nothing;
             }
         };
@@ -114,9 +127,16 @@ impl RouteConsumer {
             Err(forgery) => StoredVerdict::Forged(forgery),
         };
         if let StoredVerdict::Forged(why) = disposition {
+            let Some(place) = self.place_to_keep(&reply).await else {
+                return Decoded::Nothing;
+            };
             tracing::error!(route = &*self.route, %stream, sequence, event.id = %event.id(), %why, "a stored message is not genuine: kept apart, and not delivered");
             self.shared.verification.count_forged();
-            keep_forged(&self.shared, &event, why, &reply).await;
+            let shared = Arc::clone(&self.shared);
+            self.shared.tasks.spawn(async move {
+                keep_forged(&shared, &event, why, &reply).await;
+                drop(place);
+            });
             return Decoded::Nothing;
         }
         let origin = Origin { stream, sequence };
@@ -137,6 +157,17 @@ impl RouteConsumer {
             _ if delivered > 1 => Decoded::Redelivery(taken),
             _ => Decoded::Delivery(taken),
         }
+    }
+
+    /// Returns a place to quarantine a message while others go on. If there is none, the server
+    /// sends the message again later.
+    async fn place_to_keep(&self, reply: &Subject) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.keeping).try_acquire_owned().ok();
+        if place.is_none() {
+            let later = format!("-NAK {{\"delay\":{}}}", KEEP_AGAIN.as_nanos());
+            let _ = self.shared.link.say(reply.clone(), later).await;
+        }
+        place
     }
 
     /// Puts a delivery away until its key may be known. This is no attempt: nothing is called or

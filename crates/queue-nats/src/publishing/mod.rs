@@ -40,6 +40,15 @@ pub(crate) struct PublishedAt {
     pub(crate) is_duplicate: bool,
 }
 
+impl From<&PublishAck> for PublishedAt {
+    fn from(ack: &PublishAck) -> Self {
+        Self {
+            sequence: ack.sequence,
+            is_duplicate: ack.duplicate,
+        }
+    }
+}
+
 impl PublishedAt {
     /// Returns the receipt of an event that was stored there.
     fn receipt(self, epoch: &str) -> Result<Receipt, QueueError> {
@@ -88,10 +97,7 @@ impl Publisher {
         match answer {
             Ok(ack) => {
                 self.pulse.on_reply();
-                Ok(PublishedAt {
-                    sequence: ack.sequence,
-                    is_duplicate: ack.duplicate,
-                })
+                Ok(PublishedAt::from(&ack))
             }
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 Err(QueueError::TooLarge)
@@ -144,9 +150,23 @@ impl Publisher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<(), QueueError> {
-        self.answered_aside(subject, headers, body)
-            .await?
-            .map_err(failed(PUBLISHING))
+        self.put_aside(subject, headers, body).await.map(drop)
+    }
+
+    /// Stores a message like `put_bounded`, and returns where.
+    pub(crate) async fn put_aside(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<PublishedAt, QueueError> {
+        match self.answered_aside(subject, headers, body).await? {
+            Ok(ack) => Ok(PublishedAt::from(&ack)),
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                Err(QueueError::TooLarge)
+            }
+            Err(error) => Err(failed(PUBLISHING)(error)),
+        }
     }
 
     /// Stores a message like `put_bounded` if the subject holds what its headers expect; `false` if
@@ -158,7 +178,7 @@ impl Publisher {
         body: Bytes,
     ) -> Result<bool, QueueError> {
         match self.answered_aside(subject, headers, body).await? {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) if is_wrong_sequence(&error) => Ok(false),
             Err(error) => Err(failed(PUBLISHING)(error)),
         }
@@ -169,15 +189,13 @@ impl Publisher {
         subject: String,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Result<(), PublishError>, QueueError> {
+    ) -> Result<Result<PublishAck, PublishError>, QueueError> {
         self.link
             .wait()
             .await
             .map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         let answer = tokio::time::timeout(REQUEST * 2, self.send(subject, headers, body)).await;
-        let answer =
-            answer.map_err(|_| QueueError::unavailable(PUBLISHING, "no answer in time"))?;
-        Ok(answer.map(drop))
+        answer.map_err(|_| QueueError::unavailable(PUBLISHING, "no answer in time"))
     }
 
     /// Stores small messages of one stream, without ids. The answer to the last one confirms all:

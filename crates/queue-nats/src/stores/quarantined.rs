@@ -135,7 +135,7 @@ async fn keep(
         let subject = QUARANTINE_BODIES.to_owned();
         let placed = shared
             .publisher
-            .put(subject, headers.clone(), body.clone())
+            .put_aside(subject, headers.clone(), body.clone())
             .await?;
         if !placed.is_duplicate || !check_lost(shared, placed.sequence).await {
             return Ok(());

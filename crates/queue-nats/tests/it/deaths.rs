@@ -375,3 +375,46 @@ async fn a_kill_after_an_attempt_has_ended_is_not_its_death() {
         a_kill_while_a_settlement_waits_is_no_death(true)
     );
 }
+
+/// How far a route is is noted beside the deliveries, which do not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floor_that_cannot_be_noted_delays_nothing() {
+    let (_servers, options, less, _folder) = denied("fluent.marks.>").await;
+    let admin = open(&options).await;
+    let queue = open(&less).await;
+    let brief = Route {
+        lease: Duration::from_secs(3),
+        ..route(&[])
+    };
+    let mut consumer = queue.subscribe(brief).await.unwrap();
+    // Several ticks, after each of which the floor has moved.
+    let began = Instant::now();
+    let mut number = 0;
+    while began.elapsed() < Duration::from_secs(8) {
+        number += 1;
+        let published = Instant::now();
+        admin
+            .publish(event("E", &number.to_string()))
+            .await
+            .unwrap();
+        let delivery = timeout(IN_TIME, consumer.next(1))
+            .await
+            .unwrap()
+            .unwrap()
+            .remove(0);
+        delivery
+            .ticket
+            .settle(settlement(Disposition::Done))
+            .await
+            .unwrap();
+        let took = published.elapsed();
+        assert!(
+            took < Duration::from_secs(2),
+            "number {number} took {took:?}"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    for queue in [queue, admin] {
+        queue.close().await;
+    }
+}

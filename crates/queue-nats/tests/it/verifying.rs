@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use event_model::{
@@ -19,6 +19,7 @@ use verifier::{
     WebhookVerifier,
 };
 
+use crate::deaths::denied;
 use crate::joining::{names, open, route, set, settlement, world};
 
 const WAIT: Duration = Duration::from_millis(300);
@@ -86,6 +87,14 @@ async fn stranger(servers: &Servers) -> async_nats::jetstream::Context {
 
 /// Writes a message as a gateway writes an event, after `alter` has changed it.
 async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderMap, &mut String)) {
+    write_as(&stranger(servers).await, event, alter).await;
+}
+
+async fn write_as(
+    stranger: &async_nats::jetstream::Context,
+    event: &Event,
+    alter: impl FnOnce(&mut HeaderMap, &mut String),
+) {
     let stored = event.stored();
     let mut headers = HeaderMap::new();
     for (name, value) in [
@@ -104,7 +113,6 @@ async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderM
     }
     let mut subject = event.subject();
     alter(&mut headers, &mut subject);
-    let stranger = stranger(servers).await;
     let sent = stranger
         .publish_with_headers(subject, headers, stored.body.clone())
         .await;
@@ -428,4 +436,37 @@ async fn a_mark_that_would_keep_a_delivery_back_is_believed_for_its_seal() {
         id
     );
     queue.close().await;
+}
+
+/// What is not genuine is kept apart beside the deliveries, which do not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_quarantined_delays_nothing() {
+    let (servers, options, less, _folder) = denied("fluent.quarantine.>").await;
+    let key = Key::new("sydney_sandbox");
+    let other = Key::new("sydney_sandbox");
+    let gateway = open(&options).await;
+    let queue = dispatcher(&less, &[&key], &[]).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    let login = async_nats::ConnectOptions::with_user_and_password("admin".into(), "x".into());
+    let client = login.connect(servers.urls()).await.unwrap();
+    let stranger = async_nats::jetstream::new(client);
+    for number in 0..3 {
+        let forged = key.event(&format!("FORGED{number}"));
+        let signature = other.event("ELSE").stored().signature.clone();
+        write_as(&stranger, &forged, |headers, _| {
+            headers.insert("fluent-signature", signature);
+        })
+        .await;
+    }
+    gateway.publish(key.event("GOOD")).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["GOOD"]));
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "it came after {:?}",
+        began.elapsed()
+    );
+    for queue in [queue, gateway] {
+        queue.close().await;
+    }
 }
