@@ -87,13 +87,14 @@ impl AttemptRunner {
                 let crash = AttemptResult::Undeliverable(DeadReason::Crash, why);
                 self.end_unattempted(delivery, watch, crash).await;
             }
-            // The lease is lost, or the process stops: dropping the delivery gives it back.
+            // The lease is lost, a suspect runs alone, or the process stops: dropping the delivery
+            // gives it back.
             None => {}
         }
     }
 
-    /// Waits for the permit to run the delivery. `None` if its lease was lost, or its exclusive
-    /// run could not be recorded.
+    /// Waits for the permit to run the delivery. `None` if its lease was lost, a suspect keeps it
+    /// out, or its exclusive run could not be recorded.
     async fn permit(
         &self,
         delivery: &mut Delivery,
@@ -106,8 +107,8 @@ impl AttemptRunner {
             ..
         } = delivery;
         let permitted = heartbeat
-            .during(ticket, self.isolation.enter(*deaths))
-            .await?;
+            .during(ticket, self.isolation.enter_unless_kept_out(*deaths))
+            .await??;
         let Ok(permit) = permitted else {
             return Some(permitted);
         };

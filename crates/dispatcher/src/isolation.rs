@@ -124,6 +124,43 @@ impl Isolation {
         }
     }
 
+    /// Returns the permit to run a delivery that was in flight at this number of crashes, as
+    /// [`Self::enter`] does; but `None` if it is no suspect and would have to wait for one. A
+    /// delivery that waits here looks as if it were attempted: if the suspect crashes the process,
+    /// that would be counted against it.
+    pub(crate) async fn enter_unless_kept_out(
+        &self,
+        crash_count: u32,
+    ) -> Option<Result<RunPermit, NotProvenAlone>> {
+        if crash_count >= SUSPECT_AFTER {
+            return Some(self.enter(crash_count).await);
+        }
+        let is_kept_out = self.try_shared().is_some();
+        (!is_kept_out).then(|| Ok(RunPermit::Shared(SharedRun(self.clone()))))
+    }
+
+    /// Waits until nobody is kept out. Cancel-safe.
+    pub(crate) async fn opened(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            let Some(exclusion) = self.lock().exclusion else {
+                return;
+            };
+            let _ = timeout_at(exclusion.until, changed).await;
+        }
+    }
+
+    /// Waits until others than a suspect are kept out. Cancel-safe.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            if self.lock().exclusion.is_some() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     async fn shared(&self) -> SharedRun {
         loop {
             let changed = self.0.changed.notified();
@@ -200,6 +237,7 @@ impl Isolation {
             until: since + DRAIN_FOR,
             is_run: false,
         });
+        self.0.changed.notify_waiters();
         Some(ExclusiveRun {
             isolation: self.clone(),
             number,

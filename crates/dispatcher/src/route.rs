@@ -73,7 +73,10 @@ pub(crate) async fn run(
             let mut places = take(&free).await;
             capacity.bound(&free, &mut places).await;
             places.truncate(rate_limiter.permits(places.len()).await);
-            let next = match attempting.breaker.ready().await {
+            let quota = attempting.breaker.ready().await;
+            // What is handed out while a suspect runs alone could not begin.
+            attempting.isolation.opened().await;
+            let next = match quota {
                 FetchQuota::AsEver => consumer.next(places.len()),
                 FetchQuota::ForAProbe => {
                     places.truncate(1);
@@ -85,6 +88,7 @@ pub(crate) async fn run(
                 // More was requested than there is capacity for: permits are given back, and the
                 // loop asks again.
                 () = capacity.exceeded(&free) => Ok(Vec::new()),
+                () = attempting.isolation.closed() => Ok(Vec::new()),
             };
             (deliveries, places)
         };

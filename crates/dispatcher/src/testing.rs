@@ -139,6 +139,11 @@ impl FakeQueue {
         lock(&self.0.ended).clone()
     }
 
+    /// Number of events that nobody has taken.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.0.waiting).len()
+    }
+
     fn put(&self, waiting: Waiting) {
         lock(&self.0.waiting).push(waiting);
         self.0.changed.notify_waiters();

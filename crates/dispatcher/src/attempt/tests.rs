@@ -76,6 +76,20 @@ async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
     assert_eq!(settled.attempt.detail.as_deref(), Some(why));
 }
 
+/// It may have been on its way when the suspect began.
+#[tokio::test(start_paused = true)]
+async fn what_a_suspect_keeps_out_is_given_back_at_once() {
+    let isolation = Isolation::default();
+    let lease = FakeLease::default();
+    let dispatcher = ScriptedDispatcher::new(|_| async { panic!("it is not to be attempted") });
+    let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
+    let _suspect = isolation.enter(2).await;
+    let began = tokio::time::Instant::now();
+    attempt(&attempting, &lease, 1).await;
+    assert!(lease.fate(|fate| fate.is_given_back && fate.settled.is_empty()));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_can_be_run_alone_in_time_is() {
     let isolation = Isolation::default();

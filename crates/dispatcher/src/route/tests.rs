@@ -116,6 +116,56 @@ async fn one_event_that_fails_for_ever_on_a_quiet_route_delays_no_other() {
     }
 }
 
+/// Deliveries that wait for a suspect would count as crashed with it, and would all begin at once
+/// behind it, whatever the rate.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_while_a_suspect_runs_alone() {
+    for is_asked_before in [false, true] {
+        let queue = FakeQueue::default();
+        let isolation = Isolation::default();
+        let dispatcher = ScriptedDispatcher::done_after(Duration::ZERO);
+        let ten = NonZeroU32::new(10).unwrap();
+        let rate = RateSettings {
+            events: ten,
+            per: SECOND,
+            burst: ten,
+        };
+        let settings = RouteSettings {
+            rate: Some(rate),
+            concurrency: 256,
+            ..route("r")
+        };
+        let shutdown = Shutdown::manual(SECOND);
+        let running = run(
+            open_route(settings, queue.clone(), dispatcher),
+            isolation.clone(),
+            StatusRegistry::default(),
+            Arc::new(TestClock),
+            shutdown.clone(),
+        );
+        let checked = async {
+            if is_asked_before {
+                // Long enough for the route to wait for deliveries.
+                sleep(SECOND).await;
+            }
+            let suspect = isolation.enter(2).await;
+            (0..100).for_each(|number| queue.publish(&number.to_string()));
+            sleep(3 * SECOND).await;
+            assert_eq!(queue.waiting(), 100, "asked before: {is_asked_before}");
+            drop(suspect);
+            sleep(SECOND / 2).await;
+            let begun = queue.ended().len();
+            assert!((1..=20).contains(&begun), "{begun} began at once");
+            sleep(20 * SECOND).await;
+            assert_eq!(queue.ended().len(), 100, "all come");
+        };
+        tokio::select! {
+            () = running => panic!("the route ended"),
+            () = checked => {}
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
     const CONCURRENCY: usize = 4;
