@@ -389,3 +389,17 @@ pub enum StoryState {
         route: String,
     },
 }
+
+impl StoryState {
+    /// Returns the route that it is about.
+    pub fn route(&self) -> &str {
+        match self {
+            Self::Done { route }
+            | Self::InFlight { route }
+            | Self::Waiting { route, .. }
+            | Self::Dead { route, .. }
+            | Self::NotReached { route }
+            | Self::Unknown { route } => route,
+        }
+    }
+}

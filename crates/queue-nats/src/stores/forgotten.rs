@@ -1,12 +1,11 @@
 //! The limit of the history: the oldest attempts are removed when their time or their room is up.
 
-use std::collections::BTreeMap;
-
 use event_model::{EventId, Timestamp};
 use queue::{Position, QueueError, StoryState};
 use serde_json::json;
 
 use crate::api;
+use crate::attempts::{AttemptRecord, NextState};
 use crate::connect::NatsConnection;
 use crate::message::text;
 use crate::names::{EVENTS_SUBJECT, due, waiting};
@@ -78,26 +77,49 @@ async fn first_since(
     Ok(Some(Shard::ONLY.position(low)?))
 }
 
-/// Finds the routes on which an event waits or is due, whatever the history says.
+/// A delivery of an event that lies among the retries.
+#[derive(Debug)]
+pub(crate) struct OnItsWay {
+    pub(crate) route: String,
+    pub(crate) redrive: u32,
+    subject: String,
+}
+
+impl OnItsWay {
+    /// Whether the history says that it has ended: then only its removal is on its way.
+    pub(crate) fn has_ended<'l>(&self, lines: impl IntoIterator<Item = &'l AttemptRecord>) -> bool {
+        lines.into_iter().any(|line| {
+            let has_ended = matches!(line.then, NextState::Done | NextState::Dead { .. });
+            has_ended && line.route == self.route && line.redrive == self.redrive
+        })
+    }
+
+    /// Reads whether it waits or is due.
+    pub(crate) async fn state(&self, link: &NatsConnection) -> Result<StoryState, QueueError> {
+        stands(link, &self.subject, self.route.clone()).await
+    }
+}
+
+/// Finds the deliveries of an event that wait or are due, whatever the history says; `route` may
+/// be `*`.
 pub(crate) async fn on_its_way(
     link: &NatsConnection,
+    route: &str,
     id: EventId,
-) -> Result<BTreeMap<String, StoryState>, QueueError> {
-    let filters = [
-        due("*", &format!("{id}.*")),
-        waiting("*", &format!("{id}.*")),
-    ];
-    let mut found = BTreeMap::new();
-    for filter in filters {
+) -> Result<Vec<OnItsWay>, QueueError> {
+    let delivery = format!("{id}.*");
+    let mut found = Vec::new();
+    for filter in [due(route, &delivery), waiting(route, &delivery)] {
         let subjects = api::subjects(link, RETRIES, &filter)
             .await
             .map_err(|error| error.of(LOOKING))?;
-        for (subject, _) in subjects {
-            let Some(route) = subject.split('.').nth(3).map(str::to_owned) else {
-                continue;
-            };
-            found.insert(route.clone(), stands(link, &subject, route).await?);
-        }
+        found.extend(subjects.into_iter().filter_map(|(subject, _)| {
+            Some(OnItsWay {
+                route: subject.split('.').nth(3)?.to_owned(),
+                redrive: subject.rsplit('.').next()?.parse().ok()?,
+                subject,
+            })
+        }));
     }
     Ok(found)
 }

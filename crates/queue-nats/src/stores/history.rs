@@ -48,13 +48,9 @@ impl History for JetStreamStores {
                 let Some(event) = self.event_at(position, reference).await? else {
                     continue;
                 };
-                let mut story = story(
-                    &event,
-                    position,
-                    lines.remove(&id).unwrap_or_default(),
-                    &monitor,
-                );
-                self.find_on_its_way(&mut story).await?;
+                let lines = lines.remove(&id).unwrap_or_default();
+                let mut story = story(&event, position, lines.clone(), &monitor);
+                self.check_states(&mut story, &lines).await?;
                 stories.push(story);
             }
             Ok(stories)
@@ -134,18 +130,29 @@ type StoredLines = (
 );
 
 impl JetStreamStores {
-    /// Adds the routes on which the event waits or is due, where the history says nothing of it.
-    async fn find_on_its_way(&self, story: &mut EventStory) -> Result<(), QueueError> {
-        let is_unknown = |state: &StoryState| matches!(state, StoryState::Unknown { .. });
-        if !story.states.iter().any(is_unknown) {
+    /// Corrects the states by where the event is: the history has no line of a redrive or a replay
+    /// before its first attempt, none of a letter that was discarded, and may have forgotten more.
+    async fn check_states(
+        &self,
+        story: &mut EventStory,
+        lines: &[AttemptRecord],
+    ) -> Result<(), QueueError> {
+        let is_done = |state: &StoryState| matches!(state, StoryState::Done { .. });
+        if story.states.iter().all(is_done) {
             return Ok(());
         }
-        let mut found = on_its_way(&self.0.link, story.id).await?;
-        for state in &mut story.states {
-            if let StoryState::Unknown { route } = state
-                && let Some(stands) = found.remove(route.as_str())
+        let found = on_its_way(&self.0.link, "*", story.id).await?;
+        for state in story.states.iter_mut().filter(|state| !is_done(state)) {
+            let route = state.route().to_owned();
+            let found = found
+                .iter()
+                .find(|found| found.route == route && !found.has_ended(lines));
+            if let Some(found) = found {
+                *state = found.state(&self.0.link).await?;
+            } else if let StoryState::Dead { letter, .. } = state
+                && !self.has_letter(*letter, &route, story.id).await?
             {
-                *state = stands;
+                *state = StoryState::Unknown { route };
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::HeaderMap;
-use event_model::Timestamp;
+use event_model::{EventId, Timestamp};
 use fail::fail_point;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -170,6 +170,20 @@ impl JetStreamStores {
             }
             Err(error) if error.is_missing() => Err(QueueError::NotFound(format!("route {route}"))),
             Err(error) => Err(error.of("looking for a route")),
+        }
+    }
+
+    /// Whether this letter is still there: it may have been redriven or discarded.
+    pub(crate) async fn has_letter(
+        &self,
+        id: u64,
+        route: &str,
+        event: EventId,
+    ) -> Result<bool, QueueError> {
+        match self.letter(id).await {
+            Ok((letter, _)) => Ok(letter.route == route && letter.event.id() == event),
+            Err(QueueError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

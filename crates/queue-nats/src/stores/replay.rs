@@ -251,21 +251,40 @@ impl JetStreamStores {
             forgotten,
             ..
         } = *plan;
+        let last = latest(lines.iter()).map(|line| &line.then);
         let is_done = lines.iter().any(|line| line.then == NextState::Done);
-        Ok(match latest(lines.iter()).map(|line| &line.then) {
+        if !again && last == Some(&NextState::Done) {
+            return Ok(Some(ReplayOutcome::Done));
+        }
+        if self.is_on_its_way(&route.name, lines, id).await? {
+            return Ok(Some(ReplayOutcome::Ahead));
+        }
+        Ok(match last {
             Some(NextState::Waiting { .. } | NextState::Back) => Some(ReplayOutcome::Ahead),
             None if position.sequence() > settled => Some(ReplayOutcome::Ahead),
-            Some(NextState::Dead { .. }) if !again => Some(ReplayOutcome::Dead),
+            Some(NextState::Dead { letter, .. })
+                if !again && self.has_letter(*letter, &route.name, id).await? =>
+            {
+                Some(ReplayOutcome::Dead)
+            }
             _ if is_done && !again => Some(ReplayOutcome::Done),
             None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
-                let on_its_way = on_its_way(&self.0.link, id).await?;
-                let is_ahead = on_its_way.contains_key(&route.name);
-                is_ahead
-                    .then_some(ReplayOutcome::Ahead)
-                    .or((!again).then_some(ReplayOutcome::Unknown))
+                (!again).then_some(ReplayOutcome::Unknown)
             }
             _ => None,
         })
+    }
+
+    /// Whether the event waits or is due on the route. A redrive or a replay leaves no line before
+    /// its first attempt.
+    async fn is_on_its_way(
+        &self,
+        route: &str,
+        lines: &[AttemptRecord],
+        id: EventId,
+    ) -> Result<bool, QueueError> {
+        let found = on_its_way(&self.0.link, route, id).await?;
+        Ok(found.iter().any(|found| !found.has_ended(lines)))
     }
 }
 

@@ -8,7 +8,8 @@ use crate::conformance::samples::{
 };
 use crate::conformance::{Harness, Queue};
 use crate::{
-    DeadQuery, DeadReason, Disposition, Position, QueueError, ReceivedQuery, ReplayOutcome,
+    DeadQuery, DeadReason, Disposition, PAUSES_WITHIN, Pause, Position, QueueError, ReceivedQuery,
+    ReplayOutcome, StoryState,
 };
 
 pub(super) async fn letters(queue: &Queue) -> Vec<crate::DeadLetter> {
@@ -317,4 +318,61 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
         last.redrive
     );
     settle(last, Disposition::Done).await;
+}
+
+/// Returns the state of the event about this reference on the only route.
+async fn state(queue: &Queue, reference: &str) -> Option<StoryState> {
+    let found = queue.stores().history().find(reference, 1).await;
+    let mut story = found.expect("find").remove(0);
+    story.states.pop()
+}
+
+pub(super) async fn what_is_redriven_is_no_dead_letter_and_not_handed_over_twice(
+    harness: &dyn Harness,
+) {
+    let queue = harness.open().await;
+    publish(&queue, &["a"]).await;
+    let mut r = consumer(&queue, "r").await;
+    settle(one(&mut *r).await, Disposition::Dead(DeadReason::Permanent)).await;
+    let letter = letters(&queue).await.remove(0).id;
+    assert!(
+        matches!(state(&queue, "a").await, Some(StoryState::Dead { letter: found, .. }) if found == letter)
+    );
+    let stores = queue.stores();
+    let all = ReceivedQuery {
+        from: Timestamp::UNIX_EPOCH,
+        until: Timestamp::MAX,
+        after: Position::START,
+        limit: 10,
+    };
+    let received = stores.history().received(all).await.expect("received");
+    stores
+        .set_paused("r", Some(&Pause::default()))
+        .await
+        .expect("pause");
+    tokio::time::sleep(PAUSES_WITHIN).await;
+    let redriven = stores.dead_letters().redrive(&[letter], None).await;
+    assert!(matches!(redriven[..], [Ok(())]), "{redriven:?}");
+    let found = state(&queue, "a").await;
+    assert!(
+        matches!(
+            found,
+            Some(StoryState::InFlight { .. } | StoryState::Waiting { .. })
+        ),
+        "it is on its way: {found:?}"
+    );
+    for again in [false, true] {
+        let replayed = stores.replay("r", &received.events, again).await;
+        assert_eq!(replayed.expect("replay"), [ReplayOutcome::Ahead], "{again}");
+    }
+    stores.set_paused("r", None).await.expect("resume");
+    settle(one(&mut *r).await, Disposition::Dead(DeadReason::Permanent)).await;
+    let letter = letters(&queue).await.remove(0).id;
+    let discarded = stores.dead_letters().discard(&[letter]).await;
+    assert!(matches!(discarded[..], [Ok(())]), "{discarded:?}");
+    let found = state(&queue, "a").await;
+    assert!(
+        !matches!(found, Some(StoryState::Dead { .. })),
+        "it is discarded: {found:?}"
+    );
 }

@@ -18,6 +18,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         letters::dead_letters_are_found_by_what_people_know,
         letters::a_page_of_letters_looks_at_so_many,
         letters::the_number_of_a_redrive_is_never_given_twice,
+        letters::what_is_redriven_is_no_dead_letter_and_not_handed_over_twice,
         held::a_malformed_body_is_kept_once_and_released,
         held::a_refused_webhook_is_held_once_and_admitted,
         history::history_tells_the_story,
