@@ -79,17 +79,7 @@ impl Operator {
             .get(id)
             .await
             .map_err(|error| ErrorChain(&error).to_string())?;
-        let name = match kept.proof {
-            Proof::Signed(algorithm) => gateway.signatures.headers(algorithm).first().cloned(),
-            Proof::Api => None,
-        };
-        let name = name.unwrap_or_default();
-        let headers: Headers = [(name, kept.signature)].into_iter().collect();
-        let inbound = Inbound {
-            body: kept.body,
-            headers,
-            received_at: kept.received_at,
-        };
+        let inbound = inbound_of(gateway, kept);
         // A key that was in use when the body came still proves it.
         let event = admitted(gateway, inbound, WebhookVerifier::for_kept)
             .map_err(|why| format!("{id} is still refused: {why}"))?;
@@ -97,6 +87,22 @@ impl Operator {
             .release(id, event)
             .await
             .map_err(|error| ErrorChain(&error).to_string())
+    }
+}
+
+/// A quarantined webhook as it came: a store is not trusted more than the network.
+pub(crate) fn inbound_of(gateway: &Gateway, kept: Quarantined) -> Inbound {
+    let name = match kept.proof {
+        Proof::Signed(algorithm) => gateway.signatures.headers(algorithm).first().cloned(),
+        Proof::Api => None,
+    };
+    let headers: Headers = [(name.unwrap_or_default(), kept.signature)]
+        .into_iter()
+        .collect();
+    Inbound {
+        body: kept.body,
+        headers,
+        received_at: kept.received_at,
     }
 }
 

@@ -9,14 +9,17 @@
 //! One process of all has the lease of the executor. What it writes is fenced by the record: it
 //! is stored only over the version that this executor knows, and only while the record names it.
 //!
-//! Start reading at `executor.rs`, then `run.rs`; `record.rs` is what is stored.
+//! Start reading at `executor.rs`, then `beginning.rs` and `run.rs`; `record.rs` is what is stored.
 
+mod asked;
+mod beginning;
 mod executor;
 mod items;
 mod lease;
 mod record;
 mod rights;
 mod run;
+mod saving;
 mod service;
 mod spec;
 mod store;

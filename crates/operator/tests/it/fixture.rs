@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use event_model::SystemClock;
@@ -20,11 +20,15 @@ use queue::{
     Settlement, Source, StartPosition, Stores,
 };
 use settings::{Role, SettingsTree};
+use simulator::KeyPair;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The keys of the account.
+pub(crate) static KEYS: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
 
 /// The tokens of the settings, as YAML.
 pub(crate) const PEOPLE: &str = "
@@ -88,6 +92,7 @@ impl Fixture {
 
     /// Writes these tokens into the settings.
     pub(crate) fn set_people(&self, people: &str) {
+        let key = KEYS.public_base64().unwrap();
         let text = format!(
             "fluent-connect:
   connector-name: acme-connect
@@ -99,6 +104,7 @@ impl Fixture {
   operator:
     grpc: 127.0.0.1:1
     tokens:{people}
+fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}
 "
         );
         // Whoever reads them meanwhile has the whole of one of the two.

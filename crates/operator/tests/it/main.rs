@@ -7,3 +7,4 @@ mod fixture;
 mod jobs;
 mod jobs_changed;
 mod jobs_taken_over;
+mod jobs_webhooks;

@@ -1,16 +1,18 @@
 //! The work of a job: which items it has, and what is done to each.
 
-use std::collections::HashSet;
+mod letters;
+mod webhooks;
 
+use event_model::Timestamp;
 use proto::v1;
 use proto::v1::job_spec::Act;
-use queue::{DeadLetter, DeadQuery, QueueError, entity};
+use queue::{DeadQuery, QueueError};
 use telemetry::ErrorChain;
 use tonic::Status;
 
 use super::items::ItemResult;
-use crate::deliveries::set;
-use crate::{Operator, letters};
+use crate::Operator;
+use crate::deliveries::{set, time};
 
 /// Most items that are read and changed together. Between two pages a job is paused, cancelled
 /// or handed over.
@@ -29,13 +31,30 @@ pub(crate) enum Work {
     Discard {
         query: Box<DeadQuery>,
     },
+    RecheckQuarantined(ReceivedWithin),
+    AdmitRefused(RefusedFilter),
+}
+
+/// A time in which something was received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReceivedWithin {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+/// Which refused webhooks.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedFilter {
+    account: Option<String>,
+    reason: Option<String>,
+    received: ReceivedWithin,
 }
 
 /// Some items, in order of their numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Page {
     pub(crate) items: Vec<v1::JobItem>,
-    /// The number to go on from; `None` at the end.
+    /// The number to go on from, also if no item is here; `None` at the end, where none is.
     pub(crate) next: Option<u64>,
 }
 
@@ -55,25 +74,45 @@ pub(crate) enum Tried {
     Again(QueueError),
 }
 
+fn received(
+    since: Option<&proto::Timestamp>,
+    until: Option<&proto::Timestamp>,
+) -> Result<ReceivedWithin, Status> {
+    Ok(ReceivedWithin {
+        since: time(since, "since")?,
+        until: time(until, "until")?,
+    })
+}
+
 impl Operator {
     /// What a spec asks for.
     ///
     /// # Errors
     /// If it is not valid.
     pub(super) fn work(&self, spec: &v1::JobSpec) -> Result<Work, Status> {
-        let expected = "spec: expected `redrive` or `discard`";
+        let expected =
+            "spec: expected `redrive`, `discard`, `recheck_quarantined` or `admit_refused`";
         let act = spec.act.clone();
         match act.ok_or_else(|| Status::invalid_argument(expected))? {
             Act::Redrive(v1::RedriveJob { filter, to }) => Ok(Work::Redrive {
-                query: Box::new(letters::query(filter.unwrap_or_default())?),
+                query: Box::new(crate::letters::query(filter.unwrap_or_default())?),
                 to: set(to),
             }),
             Act::Discard(v1::DiscardJob { filter }) => Ok(Work::Discard {
-                query: Box::new(letters::query(filter.unwrap_or_default())?),
+                query: Box::new(crate::letters::query(filter.unwrap_or_default())?),
             }),
-            Act::Replay(_) | Act::RecheckQuarantined(_) | Act::AdmitRefused(_) => Err(
-                Status::unimplemented(format!("{expected}: this version has no other jobs")),
-            ),
+            Act::RecheckQuarantined(job) => Ok(Work::RecheckQuarantined(received(
+                job.since.as_ref(),
+                job.until.as_ref(),
+            )?)),
+            Act::AdmitRefused(job) => Ok(Work::AdmitRefused(RefusedFilter {
+                received: received(job.since.as_ref(), job.until.as_ref())?,
+                account: set(job.account),
+                reason: set(job.reason),
+            })),
+            Act::Replay(_) => Err(Status::unimplemented(format!(
+                "{expected}: this version replays only while the caller waits"
+            ))),
         }
     }
 
@@ -110,18 +149,13 @@ impl Operator {
     ) -> Result<Page, QueueError> {
         match work {
             Work::Redrive { query, .. } | Work::Discard { query } => {
-                let query = DeadQuery {
-                    after,
-                    up_to: query.up_to.min(up_to),
-                    limit,
-                    ..(**query).clone()
-                };
-                let found = self.stores().dead_letters().list(query).await?;
-                Ok(Page {
-                    next: found.last().map(|letter| letter.id),
-                    items: found.iter().map(letter).collect(),
-                })
+                self.page_of_letters(query, after, up_to, limit).await
             }
+            Work::RecheckQuarantined(received) => {
+                self.page_of_quarantined(received, after, up_to, limit)
+                    .await
+            }
+            Work::AdmitRefused(filter) => self.page_of_refused(filter, after, up_to, limit).await,
         }
     }
 
@@ -134,56 +168,17 @@ impl Operator {
         may_be_done: bool,
     ) -> Vec<Tried> {
         let letters = self.stores().dead_letters();
-        let answers = match work {
-            Work::Redrive { to, .. } => letters.redrive(ids, to.as_deref()).await,
-            Work::Discard { .. } => letters.discard(ids).await,
-        };
-        let gone = match self.gone(ids, &answers).await {
-            Ok(gone) => gone,
-            Err(error) => {
-                let again = |answer| match answer {
-                    Err(QueueError::NotFound(_)) => Tried::Again(error.duplicate()),
-                    answer => tried(answer, false, may_be_done),
-                };
-                return answers.into_iter().map(again).collect();
+        match work {
+            Work::Redrive { to, .. } => {
+                let answers = letters.redrive(ids, to.as_deref()).await;
+                self.tried_letters(ids, answers, may_be_done).await
             }
-        };
-        let pairs = ids.iter().zip(answers);
-        pairs
-            .map(|(id, answer)| tried(answer, gone.contains(id), may_be_done))
-            .collect()
-    }
-
-    /// Those that are not there any more, of those that were not found: it may be their route
-    /// that is not there.
-    async fn gone(
-        &self,
-        ids: &[u64],
-        answers: &[Result<(), QueueError>],
-    ) -> Result<HashSet<u64>, QueueError> {
-        let is_missing =
-            |answer: &Result<(), QueueError>| matches!(answer, Err(QueueError::NotFound(_)));
-        let missing = ids.iter().zip(answers);
-        let missing = missing.filter(|(_, answer)| is_missing(answer));
-        let mut missing: HashSet<u64> = missing.map(|(id, _)| *id).collect();
-        let (Some(first), Some(last)) = (missing.iter().min(), missing.iter().max()) else {
-            return Ok(missing);
-        };
-        let mut query = DeadQuery {
-            after: first.saturating_sub(1),
-            up_to: *last,
-            limit: PAGE,
-            ..DeadQuery::default()
-        };
-        loop {
-            let found = self.stores().dead_letters().list(query.clone()).await?;
-            let Some(last) = found.last() else {
-                return Ok(missing);
-            };
-            query.after = last.id;
-            for letter in found {
-                missing.remove(&letter.id);
+            Work::Discard { .. } => {
+                let answers = letters.discard(ids).await;
+                self.tried_letters(ids, answers, may_be_done).await
             }
+            Work::RecheckQuarantined(_) => self.try_quarantined(ids, may_be_done).await,
+            Work::AdmitRefused(_) => self.try_refused(ids, may_be_done).await,
         }
     }
 }
@@ -207,18 +202,4 @@ pub(crate) fn may_pass(error: &QueueError) -> bool {
             | QueueError::Closed
             | QueueError::Failed(_)
     )
-}
-
-fn letter(letter: &DeadLetter) -> v1::JobItem {
-    let event = &letter.event;
-    v1::JobItem {
-        id: letter.id,
-        event_id: event.id().to_string(),
-        event: queue::cut(event.name()),
-        account: queue::cut(event.account()),
-        entity: entity(event).unwrap_or_default(),
-        route: letter.route.clone(),
-        reason: letter.reason.as_str().to_owned(),
-        occurred_at: Some(grpc::timestamp(letter.at)),
-    }
 }

@@ -1,0 +1,151 @@
+//! The beginning of an executor's work on a job: may it be done, and is it ours?
+
+use queue::QueueError;
+use serde_json::{Value, json};
+use telemetry::ErrorChain;
+use tonic::Code;
+
+use super::record::{Executor, JobRecord, JobState};
+use super::rights::role;
+use super::run::Run;
+use super::spec::audited;
+use super::store::Loaded;
+use super::work::Work;
+use crate::Operator;
+use crate::audit::{AffectedItems, OpenEntry};
+
+impl Operator {
+    /// Works on a job until it is over, somebody stops it, or this process stops.
+    pub(super) async fn run_job(&self, id: &str, executor: Executor) {
+        let run = match self.begin_job(id, executor).await {
+            Ok(Some(run)) => run,
+            Ok(None) => return,
+            Err(error) => {
+                let error = ErrorChain(&error).to_string();
+                tracing::warn!(job = id, error, "a job can't be begun now");
+                return;
+            }
+        };
+        let (run, entry) = run;
+        run.finish(entry).await;
+    }
+
+    /// Takes a job; `None` if there is nothing to do, or it may not be done.
+    async fn begin_job(
+        &self,
+        id: &str,
+        executor: Executor,
+    ) -> Result<Option<(Run<'_>, OpenEntry)>, QueueError> {
+        let jobs = self.jobs();
+        let Some(Loaded { record, .. }) = jobs.load(id).await? else {
+            return Ok(None);
+        };
+        if !is_to_run(&record) {
+            return Ok(None);
+        }
+        let Some(work) = self.check_job(&record).await? else {
+            return Ok(None);
+        };
+        let Ok(entry) = self
+            .0
+            .audit
+            .begin(&record.maker.name, "RunJob", described(&record))
+            .await
+        else {
+            // It is not begun, and its next try is soon.
+            let words = "the audit log can't be written where jobs are run";
+            tracing::error!(job = id, "{words}: the job waits");
+            return self.note_job(id, words).await.map(|()| None);
+        };
+        let now = self.0.clock.now();
+        let begun = jobs.change(id, |record| {
+            if !is_to_run(record) {
+                return Err(());
+            }
+            record.executor = Some(executor.clone());
+            record.started_at.get_or_insert(now);
+            record.step += 1;
+            record.set_state(JobState::Running, "", now);
+            Ok(())
+        });
+        if begun.await.is_err() {
+            entry.end(0, 0, "not begun").await;
+            return Ok(None);
+        }
+        let Some(Loaded { record, version }) = jobs.load(id).await? else {
+            entry.end(0, 0, "not begun").await;
+            return Ok(None);
+        };
+        let run = Run {
+            operator: self,
+            executor,
+            record,
+            version,
+            work,
+            draining: self.0.shutdown.draining(),
+            touched: AffectedItems::default(),
+            succeeded: 0,
+            failed: 0,
+        };
+        Ok(Some((run, entry)))
+    }
+
+    /// The work of a job whose maker may still do it. One who may not has it paused.
+    async fn check_job(&self, record: &JobRecord) -> Result<Option<Work>, QueueError> {
+        let may = self.ensure_may_still(&record.maker, &role(&record.spec));
+        let refused = match may.and_then(|()| self.work(&record.spec)) {
+            Ok(work) => return Ok(Some(work)),
+            Err(refused) => refused,
+        };
+        let words = refused.message().to_owned();
+        if refused.code() == Code::PermissionDenied {
+            let now = self.0.clock.now();
+            let jobs = self.jobs();
+            let paused = jobs.change(&record.id, |record| {
+                if record.state.is_over() {
+                    return Err(());
+                }
+                record.executor = None;
+                record.set_state(JobState::Paused, &words, now);
+                Ok(())
+            });
+            let _ = paused.await;
+            tracing::warn!(job = record.id, "paused: {words}");
+        } else {
+            self.note_job(&record.id, &words).await?;
+        }
+        Ok(None)
+    }
+
+    /// Notes what a job waits for.
+    pub(super) async fn note_job(&self, id: &str, words: &str) -> Result<(), QueueError> {
+        let found = self.jobs().load(id).await?;
+        if let Some(Loaded {
+            mut record,
+            version,
+        }) = found
+            && !record.state.is_over()
+            && record.detail != words
+        {
+            record.set_state(record.state, words, self.0.clock.now());
+            // If somebody else changed it, it is noted next time.
+            self.jobs().replace(&record, version).await?;
+        }
+        Ok(())
+    }
+}
+
+fn is_to_run(record: &JobRecord) -> bool {
+    matches!(record.state, JobState::Waiting | JobState::Running)
+}
+
+/// The job as the audit log has it.
+fn described(record: &JobRecord) -> Value {
+    json!({
+        "job": record.id,
+        "spec": audited(&record.spec),
+        "cutOff": record.preview.cut_off,
+        "count": record.preview.count,
+        "reason": record.reason,
+    })
+}
