@@ -13,10 +13,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use dispatch::Registry;
 use event_model::SystemClock;
-use grpc::{Caller, MAX_MESSAGE, Target, TlsTarget};
+use grpc::{Caller, MAX_MESSAGE, Routes, Target, TlsTarget};
 use operator::Operator;
 use process::Shutdown;
 use proto::v1;
+use proto::v1::jobs_client::JobsClient;
 use proto::v1::operator_client::OperatorClient;
 use settings::OperatorSettings;
 use tokio::time::timeout;
@@ -39,6 +40,7 @@ type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, StdEr
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     client: OperatorClient<Wire>,
+    jobs: JobsClient<Wire>,
     place: String,
 }
 
@@ -47,6 +49,11 @@ impl Api {
     /// data/queue.db`.
     pub(crate) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The API of jobs, at the same place.
+    pub(crate) fn jobs(&self) -> JobsClient<Wire> {
+        self.jobs.clone()
     }
 }
 
@@ -157,8 +164,9 @@ async fn open_with(
     if let Some(sender) = sender {
         operator = operator.with_test_sender(sender);
     }
+    let services = Routes::new(operator.clone().service());
     let here = Here {
-        inner: operator.service(),
+        inner: services.add_service(operator.jobs_service()),
         caller: Caller::at_queue(whoami()),
     };
     let wire = BoxCloneSyncService::new(here.map_err(Into::into));
@@ -249,7 +257,8 @@ async fn ensure_answer(
 
 fn client(wire: Wire, place: String) -> Api {
     Api {
-        client: OperatorClient::new(wire).max_decoding_message_size(MAX_MESSAGE),
+        client: OperatorClient::new(wire.clone()).max_decoding_message_size(MAX_MESSAGE),
+        jobs: JobsClient::new(wire).max_decoding_message_size(MAX_MESSAGE),
         place,
     }
 }

@@ -147,6 +147,13 @@ enum Command {
         #[command(flatten)]
         args: commands::replay::Args,
     },
+    /// Bulk acts that a server works off: see, pause, resume and cancel them
+    Jobs {
+        #[command(flatten)]
+        common: CommonArgs,
+        #[command(subcommand)]
+        command: commands::jobs::Command,
+    },
     /// Find what Fluent logged and never came, and admit it
     Reconcile {
         #[command(flatten)]
@@ -262,6 +269,9 @@ impl Cli {
             }
             Command::Replay { common, args } => {
                 asked(|shutdown| commands::replay::run(common, args, shutdown))
+            }
+            Command::Jobs { common, command } => {
+                asked(|shutdown| commands::jobs::run(common, command, shutdown))
             }
             Command::Reconcile { common, args } => {
                 asked(|_| commands::reconcile::run(common, args))

@@ -177,15 +177,21 @@ pub(crate) fn confirm(what: &str, place: &str, yes: bool) -> anyhow::Result<()> 
     if !io::stdin().is_terminal() {
         bail!("{question} Say `--yes` to do it without being asked");
     }
-    print!("{question} [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
+    let answer = ask(&format!("{question} [y/N]"))?;
     if answer.trim().eq_ignore_ascii_case("y") {
         Ok(())
     } else {
         bail!("nothing was done")
     }
+}
+
+/// Asks, and returns the line that is typed.
+pub(crate) fn ask(question: &str) -> anyhow::Result<String> {
+    print!("{} ", shown(question));
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(answer)
 }
 
 /// Prints that one item was changed, and where.

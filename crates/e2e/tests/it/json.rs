@@ -36,7 +36,7 @@ const READS: [(&[&str], &str); 14] = [
 ];
 
 /// The commands that change something, in an order in which each has something to do.
-const CHANGES: [(&[&str], &str); 12] = [
+const CHANGES: [(&[&str], &str); 14] = [
     (
         &["replay", "--route", "all", "--from", "1h", "--dry-run"],
         "bulk-result",
@@ -57,6 +57,13 @@ const CHANGES: [(&[&str], &str); 12] = [
     (&["routes", "resume", "all"], "resumed"),
     (&["deliveries", "retry", "WAITS"], "retried"),
     (&["dead-letters", "redrive", "1"], "bulk-result"),
+    (
+        &[
+            "unrouted", "redrive", "--all", "--to", "all", "--detach", "--why", "a test", "--yes",
+        ],
+        "job",
+    ),
+    (&["jobs", "list"], "jobs"),
     (&["unrouted", "discard", "--all", "--yes"], "bulk-result"),
     (&["quarantine", "redrive", "--all", "--yes"], "bulk-result"),
     (&["quarantine", "discard", "--all", "--yes"], "bulk-result"),

@@ -3,9 +3,11 @@
 use anyhow::bail;
 use process::Shutdown;
 use proto::v1;
+use proto::v1::job_spec::Act;
 
 use crate::api::{self, Api};
 use crate::cli::CommonArgs;
+use crate::commands::jobs::{DetachArgs, detach};
 use crate::json::DeadLetter;
 use crate::when::{self, TimeArg};
 use crate::{output, progress};
@@ -48,11 +50,15 @@ pub(crate) enum Command {
         /// To this route instead of their own
         #[arg(long)]
         to: Option<String>,
+        #[command(flatten)]
+        job: DetachArgs,
     },
     /// Remove for good
     Discard {
         #[command(flatten)]
         selection: LetterArgs,
+        #[command(flatten)]
+        job: DetachArgs,
     },
 }
 
@@ -125,10 +131,40 @@ pub(crate) async fn run(
                 body,
             )
         }
-        Command::Redrive { selection, to } => {
+        Command::Redrive { selection, to, job } if job.is_job() => {
+            ensure_target(which, to.as_deref())?;
+            let act = Act::Redrive(v1::RedriveJob {
+                filter: Some(wire(which, selection.filter)),
+                to: to.unwrap_or_default(),
+            });
+            detach(
+                &common,
+                &api,
+                act,
+                &job,
+                ("Deliver", " again"),
+                selection.yes,
+            )
+            .await
+        }
+        Command::Discard { selection, job } if job.is_job() => {
+            let act = Act::Discard(v1::DiscardJob {
+                filter: Some(wire(which, selection.filter)),
+            });
+            detach(
+                &common,
+                &api,
+                act,
+                &job,
+                ("Remove", " for good"),
+                selection.yes,
+            )
+            .await
+        }
+        Command::Redrive { selection, to, .. } => {
             redrive(&common, &mut api, which, selection, to).await
         }
-        Command::Discard { selection } => {
+        Command::Discard { selection, .. } => {
             let selection = chosen(&mut api, which, selection, "Remove", " for good").await?;
             if selection.is_none() {
                 return progress::ended(
@@ -148,6 +184,13 @@ pub(crate) async fn run(
     }
 }
 
+fn ensure_target(which: LetterChoice, to: Option<&str>) -> anyhow::Result<()> {
+    if which == LetterChoice::Unrouted && to.is_none() {
+        bail!("no route matched it: say which one gets it with --to ROUTE");
+    }
+    Ok(())
+}
+
 async fn redrive(
     common: &CommonArgs,
     api: &mut Api,
@@ -155,9 +198,7 @@ async fn redrive(
     selection: LetterArgs,
     to: Option<String>,
 ) -> anyhow::Result<()> {
-    if which == LetterChoice::Unrouted && to.is_none() {
-        bail!("no route matched it: say which one gets it with --to ROUTE");
-    }
+    ensure_target(which, to.as_deref())?;
     let selection = chosen(api, which, selection, "Deliver", " again").await?;
     if selection.is_none() {
         return progress::ended(

@@ -11,6 +11,7 @@ pub(crate) mod events;
 #[cfg(test)]
 mod every_key;
 pub(crate) mod init;
+pub(crate) mod jobs;
 pub(crate) mod letters;
 pub(crate) mod logins;
 pub(crate) mod operate;

@@ -3,6 +3,7 @@
 
 mod changes;
 mod events;
+mod jobs;
 mod letters;
 mod local;
 mod routes;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub(crate) use self::changes::{AuditEntry, BulkResult, Resumed, Retried};
 pub(crate) use self::events::{Attempt, EventBody, EventHistory, SentTestEvent};
+pub(crate) use self::jobs::{Job, JobFailure, act};
 pub(crate) use self::letters::{DeadLetter, ExplainedWebhook, QuarantinedWebhook, RejectedWebhook};
 pub(crate) use self::local::{
     ClusterState, ClusterStream, DrainedSpool, IndexState, MadeCertificates, Reconciled,

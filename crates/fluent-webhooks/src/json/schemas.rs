@@ -11,9 +11,9 @@ mod tests {
 
     use crate::json::{
         Attempt, AuditEntry, BulkResult, ClusterState, DeadLetter, DrainedSpool, EventBody,
-        EventHistory, ExplainedWebhook, IndexState, MadeCertificates, Process, QuarantinedWebhook,
-        Reconciled, RejectedWebhook, Resumed, Retried, Route, RouteChange, SalvagedFile,
-        SentTestEvent, Spool, SpoolState, Status, VerifiedWebhook,
+        EventHistory, ExplainedWebhook, IndexState, Job, JobFailure, MadeCertificates, Process,
+        QuarantinedWebhook, Reconciled, RejectedWebhook, Resumed, Retried, Route, RouteChange,
+        SalvagedFile, SentTestEvent, Spool, SpoolState, Status, VerifiedWebhook,
     };
 
     fn of<T: JsonSchema>() -> Schema {
@@ -36,6 +36,9 @@ mod tests {
             ("events", of::<Vec<EventHistory>>()),
             ("explained-webhook", of::<ExplainedWebhook>()),
             ("index", of::<IndexState>()),
+            ("job", of::<Job>()),
+            ("job-failures", of::<Vec<JobFailure>>()),
+            ("jobs", of::<Vec<Job>>()),
             ("made-certificates", of::<MadeCertificates>()),
             ("processes", of::<Vec<Process>>()),
             ("quarantined-webhook", of::<QuarantinedWebhook>()),

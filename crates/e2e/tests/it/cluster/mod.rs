@@ -1,6 +1,7 @@
 //! Several services on real NATS servers.
 
 mod disks;
+mod jobs;
 mod partition;
 mod power;
 mod reconciling;
