@@ -23,6 +23,7 @@ impl Operator {
                 show(&health, window);
             }
             silence::show(self.stores().facts(), &mut silent).await;
+            metrics::JOBS_STUCK.set(self.stuck_jobs().await.len() as f64, []);
             // A failure is no problem: the next round tries again.
             let _ = forget_old_seen(self.stores().facts()).await;
             sleep(LOOK_EVERY).await;

@@ -13,7 +13,7 @@ use crate::{Operator, failure};
 const TOGETHER: usize = 500;
 
 /// The events to replay, and their route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ReplayPlan {
     route: String,
     matching: RouteFilter,
@@ -27,7 +27,28 @@ pub(crate) struct ReplayPlan {
 }
 
 impl ReplayPlan {
-    fn takes(&self, event: &Event) -> bool {
+    /// The route that gets the events.
+    pub(crate) fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// True if events that the route is done with are wanted, too.
+    pub(crate) fn again(&self) -> bool {
+        self.again
+    }
+
+    /// The events of the plan's time behind a position.
+    pub(crate) fn received_after(&self, after: Position) -> ReceivedQuery {
+        ReceivedQuery {
+            from: self.from,
+            until: self.until,
+            after,
+            limit: TOGETHER,
+        }
+    }
+
+    /// True if an event is wanted.
+    pub(crate) fn takes(&self, event: &Event) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
         };
@@ -99,12 +120,7 @@ impl Operator {
     ) -> Result<(), WorkError> {
         let mut after = Some(Position::START);
         while let Some(behind) = after {
-            let query = ReceivedQuery {
-                from: plan.from,
-                until: plan.until,
-                after: behind,
-                limit: TOGETHER,
-            };
+            let query = plan.received_after(behind);
             let page = self.stores().history().received(query).await?;
             after = page.next;
             let all = page.events.len();

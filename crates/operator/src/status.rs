@@ -105,6 +105,7 @@ impl Operator {
             spools: readable(facts::spools(stores.facts()).await, &mut unreadable),
             health: health(stores, &routes, tree).await,
             silent: silence::silent(stores.facts(), now).await,
+            stuck_jobs: self.stuck_jobs().await,
             dead_letters: sum(dead),
             unrouted: sum(unrouted),
             quarantined,

@@ -445,4 +445,18 @@ impl Stores for Embedded {
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
         self.beside.replay(route, events, again)
     }
+
+    fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
+        self.beside.number_replay(route)
+    }
+
+    fn replay_as<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+        number: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        self.beside.replay_as(route, events, again, number)
+    }
 }

@@ -91,6 +91,20 @@ pub trait Stores: FactAccess {
         events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>>;
+
+    /// Reserves a number for a replay to `route`, which is never given twice.
+    fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>>;
+
+    /// Replays as [`Stores::replay`] does, under a reserved number. An event that was handed over
+    /// under it before is not handed over again, and its result is
+    /// [`ReplayOutcome::HandedOver`]: so a replay that was cut off can be done once more.
+    fn replay_as<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+        number: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>>;
 }
 
 /// A pause of a route: its end and its reason.

@@ -379,6 +379,20 @@ impl Stores for Counting<'_> {
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
         self.queue.replay(route, events, again)
     }
+
+    fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
+        self.queue.number_replay(route)
+    }
+
+    fn replay_as<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+        number: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        self.queue.replay_as(route, events, again, number)
+    }
 }
 
 #[derive(Debug, Default)]

@@ -67,8 +67,8 @@ pub(crate) enum Command {
 /// How to make a job of a command.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct DetachArgs {
-    /// Make a job of it, with --all, and do not wait: a server works it off; see `jobs`
-    #[arg(long, requires = "all")]
+    /// Make a job of it, and do not wait: a server works it off; see `jobs`
+    #[arg(long)]
     detach: bool,
     /// Of a job: why it is done
     #[arg(long, value_name = "TEXT", requires = "detach")]

@@ -62,6 +62,18 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// True if a job is asked for, and numbers are given.
+    fn makes_job_of_numbers(&self) -> bool {
+        match self {
+            Self::Redrive { selection, job, .. } | Self::Discard { selection, job } => {
+                job.is_job() && !selection.all
+            }
+            Self::List { .. } | Self::Show { .. } => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Filter {
     /// Only of this route
@@ -108,6 +120,9 @@ pub(crate) async fn run(
     which: LetterChoice,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
+    if command.makes_job_of_numbers() {
+        bail!("--detach is for --all: a job is about what a filter leaves");
+    }
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
         Command::List {

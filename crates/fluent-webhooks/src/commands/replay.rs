@@ -2,9 +2,11 @@
 
 use process::Shutdown;
 use proto::v1;
+use proto::v1::job_spec::Act;
 
-use crate::api;
+use crate::api::{self, Api};
 use crate::cli::CommonArgs;
+use crate::commands::jobs::{DetachArgs, detach};
 use crate::when::{self, TimeArg};
 use crate::{output, progress};
 
@@ -37,10 +39,15 @@ pub(crate) struct Args {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    job: DetachArgs,
 }
 
 pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, &shutdown).await?;
+    if args.job.is_job() && !args.dry_run {
+        return replay_as_job(&common, &api, args).await;
+    }
     let request = v1::ReplayRequest {
         route: args.route.clone(),
         from: when::wire(Some(args.from)),
@@ -86,6 +93,21 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
         api.place(),
         &unknown(replayed.unknown),
     )
+}
+
+/// Leaves the replay to a server.
+async fn replay_as_job(common: &CommonArgs, api: &Api, args: Args) -> anyhow::Result<()> {
+    let how = format!(" to {} once more", args.route);
+    let act = Act::Replay(v1::ReplayJob {
+        route: args.route,
+        from: when::wire(Some(args.from)),
+        until: when::wire(Some(args.until.unwrap_or_else(TimeArg::now))),
+        event: args.event.unwrap_or_default(),
+        account: args.account.unwrap_or_default(),
+        reference: args.reference.unwrap_or_default(),
+        again: args.again,
+    });
+    detach(common, api, act, &args.job, ("Deliver", &how), args.yes).await
 }
 
 /// A sentence about the events that were left out, as it is not known whether they were

@@ -1,5 +1,6 @@
 //! The beginning of an executor's work on a job: may it be done, and is it ours?
 
+use proto::v1::job_spec::Act;
 use queue::QueueError;
 use serde_json::{Value, json};
 use telemetry::ErrorChain;
@@ -21,8 +22,9 @@ impl Operator {
             Ok(Some(run)) => run,
             Ok(None) => return,
             Err(error) => {
-                let error = ErrorChain(&error).to_string();
-                tracing::warn!(job = id, error, "a job can't be begun now");
+                // It is tried again soon, and said once.
+                let words = ErrorChain(&error).to_string();
+                let _ = self.note_job(id, &words).await;
                 return;
             }
         };
@@ -57,6 +59,7 @@ impl Operator {
             tracing::error!(job = id, "{words}: the job waits");
             return self.note_job(id, words).await.map(|()| None);
         };
+        let number = self.number_of(&record).await?;
         let now = self.0.clock.now();
         let begun = jobs.change(id, |record| {
             if !is_to_run(record) {
@@ -65,6 +68,9 @@ impl Operator {
             record.executor = Some(executor.clone());
             record.started_at.get_or_insert(now);
             record.step += 1;
+            if record.replay_number == 0 {
+                record.replay_number = number;
+            }
             record.set_state(JobState::Running, "", now);
             Ok(())
         });
@@ -79,9 +85,9 @@ impl Operator {
         let run = Run {
             operator: self,
             executor,
+            work: work.numbered(record.replay_number),
             record,
             version,
-            work,
             draining: self.0.shutdown.draining(),
             touched: AffectedItems::default(),
             succeeded: 0,
@@ -90,10 +96,21 @@ impl Operator {
         Ok(Some((run, entry)))
     }
 
+    /// The number of a replay, which is taken once for each job: what is done again after a crash
+    /// has the number that it had.
+    async fn number_of(&self, record: &JobRecord) -> Result<u32, QueueError> {
+        match &record.spec.act {
+            Some(Act::Replay(job)) if record.replay_number == 0 => {
+                self.stores().number_replay(&job.route).await
+            }
+            _ => Ok(record.replay_number),
+        }
+    }
+
     /// The work of a job whose maker may still do it. One who may not has it paused.
     async fn check_job(&self, record: &JobRecord) -> Result<Option<Work>, QueueError> {
         let may = self.ensure_may_still(&record.maker, &role(&record.spec));
-        let refused = match may.and_then(|()| self.work(&record.spec)) {
+        let refused = match may.and_then(|()| self.work(&record.spec, record.created_at)) {
             Ok(work) => return Ok(Some(work)),
             Err(refused) => refused,
         };
@@ -127,6 +144,7 @@ impl Operator {
             && !record.state.is_over()
             && record.detail != words
         {
+            tracing::warn!(job = id, "a job waits: {words}");
             record.set_state(record.state, words, self.0.clock.now());
             // If somebody else changed it, it is noted next time.
             self.jobs().replace(&record, version).await?;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use event_model::Timestamp;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -12,6 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use super::lease::{Lease, RENEWED_EVERY};
 use super::record::{Executor, JobState};
+use super::store::Loaded;
+use super::stuck::FAILED_LATELY;
 use crate::Operator;
 
 /// Interval at which jobs are looked for.
@@ -138,20 +141,32 @@ impl Operator {
     /// removed, and jobs that nobody has written to for long are kept for longer.
     async fn jobs_to_run(&self, running: &HashSet<String>) -> Result<Vec<String>, QueueError> {
         let jobs = self.jobs();
+        let open = jobs.open().await?;
+        if open.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = jobs.now().await?;
+        let is_older = |at: Timestamp, than: Duration| {
+            Duration::try_from(now.duration_since(at)).is_ok_and(|age| age > than)
+        };
         let mut found = Vec::new();
-        for (id, marked_at) in jobs.open().await? {
+        for (id, marked_at) in open {
             if running.contains(&id) {
                 continue;
             }
-            let age = jobs.now().await?.duration_since(marked_at);
-            let is_older = |than: Duration| Duration::try_from(age).is_ok_and(|age| age > than);
-            match jobs.load(&id).await? {
-                Some(job) if job.record.state.is_over() => jobs.close(&id).await?,
-                None if is_older(ORPHANED_AFTER) => jobs.close(&id).await?,
-                None => {}
-                Some(_) if is_older(KEPT_FOR) => jobs.keep(&id).await?,
-                Some(job) if job.record.state == JobState::Paused => {}
-                Some(job) => found.push((job.record.created_at, id)),
+            let Some(Loaded { record, .. }) = jobs.load(&id).await? else {
+                if is_older(marked_at, ORPHANED_AFTER) {
+                    jobs.close(&id).await?;
+                }
+                continue;
+            };
+            match record.state {
+                // It stays marked while `status` names it.
+                JobState::Failed if !is_older(record.updated_at, FAILED_LATELY) => {}
+                state if state.is_over() => jobs.close(&id).await?,
+                _ if is_older(marked_at, KEPT_FOR) => jobs.keep(&id).await?,
+                JobState::Paused => {}
+                _ => found.push((record.created_at, id)),
             }
         }
         found.sort();

@@ -19,6 +19,8 @@ pub(crate) enum ItemResult {
     Done,
     /// Left out: there was nothing to do, or somebody else did it.
     Skipped,
+    /// Left out: what became of it before is no longer kept.
+    Unknown,
     /// It stays as it was.
     Failed(String),
 }
@@ -56,7 +58,7 @@ impl ItemLog {
                 kept.failures += 1;
                 self.failed.push((id, shortened(why).to_owned()));
             }
-            ItemResult::Failed(_) | ItemResult::Skipped => {}
+            ItemResult::Failed(_) | ItemResult::Skipped | ItemResult::Unknown => {}
         }
     }
 

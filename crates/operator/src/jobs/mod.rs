@@ -23,6 +23,7 @@ mod saving;
 mod service;
 mod spec;
 mod store;
+mod stuck;
 mod wire;
 mod work;
 

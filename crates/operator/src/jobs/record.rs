@@ -42,6 +42,9 @@ pub(crate) struct JobRecord {
     pub(crate) executor: Option<Executor>,
     /// Number of changes by executors, by which one tells whether its change was stored.
     pub(crate) step: u64,
+    /// Of a replay: its number, 0 before it has one.
+    #[serde(default)]
+    pub(crate) replay_number: u32,
     /// The number up to which all items were claimed.
     pub(crate) after: u64,
     /// Items that an executor has begun, or is about to. After a crash some may be done.
@@ -107,6 +110,7 @@ impl JobCounts {
         match result {
             ItemResult::Done => self.succeeded += 1,
             ItemResult::Skipped => self.skipped += 1,
+            ItemResult::Unknown => self.unknown += 1,
             ItemResult::Failed(why) => {
                 self.failed += 1;
                 if self.first_error.is_empty() {
@@ -208,6 +212,7 @@ impl JobRecord {
             updated_at: now,
             executor: None,
             step: 0,
+            replay_number: 0,
             after: 0,
             claimed: Vec::new(),
             counts: JobCounts::default(),

@@ -65,7 +65,7 @@ impl Run<'_> {
             Err(Stop::Told) => self.record.state.as_str().to_owned(),
             Err(Stop::Lost) => "another process has it".to_owned(),
         };
-        if self.record.state.is_over() {
+        if self.record.state.is_over() && self.record.state != JobState::Failed {
             // Otherwise the next look at it does.
             let _ = self.jobs().close(&self.record.id).await;
         }
@@ -170,7 +170,7 @@ impl Run<'_> {
             match result {
                 ItemResult::Done => self.succeeded += 1,
                 ItemResult::Failed(_) => self.failed += 1,
-                ItemResult::Skipped => continue,
+                ItemResult::Skipped | ItemResult::Unknown => continue,
             }
             self.touched.note(*id, *result == ItemResult::Done);
         }
@@ -240,7 +240,6 @@ impl Run<'_> {
     /// the queue was there.
     async fn wait_for(&self, wait: &mut Duration, why: &QueueError) -> Result<(), Stop> {
         let words = ErrorChain(why).to_string();
-        tracing::warn!(job = self.record.id, error = words, "a job waits");
         loop {
             let slept = self.draining.run_until_cancelled(sleep(*wait)).await;
             slept.ok_or(Stop::Told)?;

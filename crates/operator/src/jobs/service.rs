@@ -34,7 +34,7 @@ impl v1::jobs_server::Jobs for Operator {
         request: Request<v1::PreviewJobRequest>,
     ) -> Answer<v1::PreviewJobResponse> {
         let spec = request.into_inner().spec.unwrap_or_default();
-        let work = self.work(&spec)?;
+        let work = self.work(&spec, self.0.clock.now())?;
         self.ensure_names(&spec).await?;
         let preview = self.preview(&work, None).await.map_err(failed)?;
         Ok(Response::new(preview))
@@ -47,7 +47,7 @@ impl v1::jobs_server::Jobs for Operator {
         let caller = Caller::of(request.extensions())?;
         let asked = check(request.get_ref())?;
         let spec = asked.spec.clone().unwrap_or_default();
-        let work = self.work(&spec)?;
+        let work = self.work(&spec, self.0.clock.now())?;
         caller.must(&role(&spec))?;
         self.ensure_names(&spec).await?;
         let named = request_name(&caller.name, &asked.request_id);

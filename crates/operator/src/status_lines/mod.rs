@@ -55,6 +55,7 @@ pub(crate) struct StatusFacts {
     pub(crate) health: Result<StoresHealth, QueueError>,
     /// Kinds of events that do not come any more.
     pub(crate) silent: Vec<SilentEvent>,
+    pub(crate) stuck_jobs: Vec<StuckJob>,
     pub(crate) dead_letters: u64,
     pub(crate) quarantined: u64,
     pub(crate) refused: u64,
@@ -72,6 +73,16 @@ pub(crate) struct SilentEvent {
     pub(crate) environment: String,
     pub(crate) name: String,
     pub(crate) last_at: Timestamp,
+}
+
+/// A job that does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StuckJob {
+    pub(crate) id: String,
+    pub(crate) state: &'static str,
+    /// Why, as far as it is known.
+    pub(crate) detail: String,
+    pub(crate) since: Timestamp,
 }
 
 /// One line of `status`.
@@ -460,6 +471,20 @@ impl Lines<'_> {
             self.say(
                 &alerts::SILENCE,
                 format!("`{name}` of {account} ({environment}) came on each of the last seven days at this time, and not today; the last one {last}"),
+            );
+        }
+        for job in &known.stuck_jobs {
+            let ago = self.ago(job.since);
+            let StuckJob {
+                id, state, detail, ..
+            } = job;
+            let why = match detail.as_str() {
+                "" => String::new(),
+                detail => format!(": {detail}"),
+            };
+            self.say(
+                &alerts::JOB_STUCK,
+                format!("job {id} is {state}, and last went on {ago}{why}; `fluent-webhooks jobs show {id}`"),
             );
         }
         for (alert, count, what, command) in [

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use event_model::SystemClock;
+use event_model::{Event, SystemClock, Timestamp};
 use fluent_operator::{Operator, ReadSettings};
 use grpc::{Caller, CallerService};
 use history_index::Index;
@@ -16,8 +16,8 @@ use proto::v1::jobs_client::JobsClient;
 use proto::v1::jobs_server::JobsServer;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, Disposition, Intake, Lifecycle, MatchFields, Outcome, Route,
-    Settlement, Source, StartPosition, Stores,
+    Attempt, Consumer, DeadReason, Disposition, Intake, Lifecycle, MatchFields, Outcome, Position,
+    ReceivedQuery, Route, Settlement, Source, StartPosition, Stores,
 };
 use settings::{Role, SettingsTree};
 use simulator::KeyPair;
@@ -155,13 +155,30 @@ fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}
         fs::read_to_string(self.audit_file()).unwrap_or_default()
     }
 
-    /// Makes so many dead letters of events of this name.
-    pub(crate) async fn bury(&mut self, name: &str, count: usize) {
+    /// Stores so many events of this name.
+    pub(crate) async fn publish(&mut self, name: &str, count: usize) {
         for _ in 0..count {
             self.published += 1;
             let event = event(name, &self.published.to_string());
             self.events.publish(event).await.unwrap();
         }
+    }
+
+    /// The events that were received, whenever that was.
+    pub(crate) async fn received(&self) -> Vec<(Position, Event)> {
+        let query = ReceivedQuery {
+            from: Timestamp::UNIX_EPOCH,
+            until: Timestamp::MAX,
+            after: Position::START,
+            limit: 1000,
+        };
+        let page = self.stores.history().received(query).await.unwrap();
+        page.events
+    }
+
+    /// Makes so many dead letters of events of this name.
+    pub(crate) async fn bury(&mut self, name: &str, count: usize) {
+        self.publish(name, count).await;
         let mut buried = 0;
         while buried < count {
             let next = timeout(PATIENCE, self.consumer.next(count - buried));
@@ -245,7 +262,10 @@ fn settlement(disposition: Disposition) -> Settlement {
     let attempt = Attempt {
         started_at: event_model::Clock::now(&SystemClock),
         took: Duration::from_millis(7),
-        outcome: Outcome::Permanent,
+        outcome: match disposition {
+            Disposition::Done => Outcome::Done,
+            _ => Outcome::Permanent,
+        },
         status: Some(422),
         detail: None,
     };

@@ -6,5 +6,6 @@ mod fixture;
 
 mod jobs;
 mod jobs_changed;
+mod jobs_replayed;
 mod jobs_taken_over;
 mod jobs_webhooks;

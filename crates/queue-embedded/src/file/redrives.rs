@@ -21,11 +21,41 @@ pub(crate) fn hand_over(
     now: i64,
 ) -> rusqlite::Result<()> {
     let place = take_place(sql, after_known(sql, id, route, position)?)?;
+    insert(sql, id, position, redrive_number(place), asks_match, now)
+}
+
+/// Delivers an event to a route once more, under a number that was taken for many events. Earlier
+/// versions counted otherwise: an event that has come further gets a number above that.
+pub(crate) fn hand_over_as(
+    sql: &Connection,
+    id: i64,
+    route: &str,
+    position: i64,
+    number: u32,
+    now: i64,
+) -> rusqlite::Result<()> {
+    let least = redrive_number(unsigned(after_known(sql, id, route, position)?));
+    insert(sql, id, position, number.max(least), false, now)
+}
+
+/// Takes a number for a replay that no other gets.
+pub(crate) fn take_number(sql: &Connection) -> rusqlite::Result<u32> {
+    take_place(sql, 1).map(redrive_number)
+}
+
+fn insert(
+    sql: &Connection,
+    id: i64,
+    position: i64,
+    number: u32,
+    asks_match: bool,
+    now: i64,
+) -> rusqlite::Result<()> {
     sql.prepare_cached(
         "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at, asks_match)
          VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?5)",
     )?
-    .execute(params![id, position, redrive_number(place), now, asks_match])
+    .execute(params![id, position, number, now, asks_match])
     .map(drop)
 }
 

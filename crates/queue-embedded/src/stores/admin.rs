@@ -13,7 +13,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{prefix, signed, unsigned};
 use sqlite_file::{beyond_a_checkpoint, reading};
 
+use crate::file::redrives::take_number;
 use crate::file::routes::{ask_again, set_pause};
+use crate::stores::attempts::ReplayTerms;
 use crate::stores::connections::{SqliteStores, sqlite_now, writing};
 use crate::stores::{attempts, quarantined, routes, same_ids};
 use crate::writing::retention::settled_up_to;
@@ -149,15 +151,42 @@ impl Stores for SqliteStores {
         events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        self.replay_numbered(route, events, again, None)
+    }
+
+    fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
         let route = route.to_owned();
-        let positions = events
-            .iter()
-            .map(|(position, _)| *position)
-            .collect::<Vec<_>>();
+        self.write(move |sql, _| {
+            id_of(sql, &route)?;
+            take_number(sql).map_err(writing)
+        })
+    }
+
+    fn replay_as<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+        number: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        self.replay_numbered(route, events, again, Some(number))
+    }
+}
+
+impl SqliteStores {
+    fn replay_numbered(
+        &self,
+        route: &str,
+        events: &[(Position, Event)],
+        again: bool,
+        number: Option<u32>,
+    ) -> BoxFuture<'static, Result<Vec<ReplayOutcome>, QueueError>> {
+        let route = route.to_owned();
+        let positions: Vec<_> = events.iter().map(|(position, _)| *position).collect();
+        let terms = ReplayTerms { again, number };
         self.write(move |sql, now| {
-            let replayed =
-                attempts::replay(sql, &route, &positions, again, now).map_err(writing)?;
-            replayed.ok_or_else(|| no_route(&route))
+            let replayed = attempts::replay(sql, &route, &positions, terms, now);
+            replayed.map_err(writing)?.ok_or_else(|| no_route(&route))
         })
     }
 }

@@ -12,7 +12,7 @@ use sqlite_file::rows::{
     EVENT, event, nanos, packed, position_at, signed, time, unknown, unsigned,
 };
 
-use crate::file::redrives::{hand_over, known_route};
+use crate::file::redrives::{hand_over, hand_over_as, known_route};
 
 /// Number of rows read at once.
 const PAGE: usize = 500;
@@ -163,12 +163,19 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
     Ok(page)
 }
 
+/// What is replayed, and under which number; without one each event gets one of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplayTerms {
+    pub(crate) again: bool,
+    pub(crate) number: Option<u32>,
+}
+
 /// Replays each event, and returns each result; `None` for a route without a position here.
 pub(crate) fn replay(
     sql: &Connection,
     route: &str,
     positions: &[Position],
-    again: bool,
+    terms: ReplayTerms,
     now: i64,
 ) -> rusqlite::Result<Option<Vec<ReplayOutcome>>> {
     let Some(id) = known_route(sql, route)? else {
@@ -176,11 +183,19 @@ pub(crate) fn replay(
     };
     let one = |position: &Position| {
         let position = packed(*position);
+        if let Some(number) = terms.number
+            && was_handed_over(sql, id, route, position, number)?
+        {
+            return Ok(ReplayOutcome::HandedOver);
+        }
         let stands = stands(sql, id, route, position)?;
         if stands == ReplayOutcome::HandedOver
-            || (again && matches!(stands, ReplayOutcome::Done | ReplayOutcome::Dead))
+            || (terms.again && matches!(stands, ReplayOutcome::Done | ReplayOutcome::Dead))
         {
-            hand_over(sql, id, route, position, false, now)?;
+            match terms.number {
+                Some(number) => hand_over_as(sql, id, route, position, number, now)?,
+                None => hand_over(sql, id, route, position, false, now)?,
+            }
             return Ok(ReplayOutcome::HandedOver);
         }
         Ok(stands)
@@ -190,6 +205,22 @@ pub(crate) fn replay(
         .map(one)
         .collect::<rusqlite::Result<_>>()
         .map(Some)
+}
+
+/// True if the route has the event under this number, or had it.
+fn was_handed_over(
+    sql: &Connection,
+    id: i64,
+    route: &str,
+    position: i64,
+    number: u32,
+) -> rusqlite::Result<bool> {
+    sql.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE route = ?1 AND position = ?3 AND redrive = ?4)
+            OR EXISTS (SELECT 1 FROM attempts WHERE position = ?3 AND route = ?2 AND redrive = ?4)
+            OR EXISTS (SELECT 1 FROM dead_letters WHERE position = ?3 AND route = ?2 AND redrive = ?4)",
+    )?
+    .query_row(params![id, route, position, number], |row| row.get(0))
 }
 
 /// State of an event on a route; `HandedOver` if nothing prevents a replay.

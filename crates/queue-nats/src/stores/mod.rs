@@ -123,6 +123,20 @@ impl Stores for JetStreamStores {
         events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
-        Box::pin(self.replay_all(route, events, again))
+        Box::pin(self.replay_all(route, events, again, None))
+    }
+
+    fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
+        Box::pin(replay::take_number(&self.0, route))
+    }
+
+    fn replay_as<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+        number: u32,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        Box::pin(self.replay_all(route, events, again, Some(number)))
     }
 }

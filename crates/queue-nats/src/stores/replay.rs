@@ -18,14 +18,14 @@ use crate::api;
 use crate::attempts::{AttemptRecord, NextState, latest};
 use crate::consuming::DeliveryState;
 use crate::message::{self, parsed};
-use crate::names::{EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, replay};
+use crate::names::{EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, due, replay};
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
 use crate::stores::forgotten::{HistoryHorizon, on_its_way};
 use crate::stores::indexing::catch_up;
 use crate::stores::routes::progress;
 use crate::stores::scan::{Scan, Stored};
-use crate::streams::{DEAD, Shard, event_at};
+use crate::streams::{DEAD, RETRIES, Shard, event_at};
 
 const REPLAYING: &str = "replaying";
 const NUMBERING: &str = "numbering the replay: may this user publish to fluent.dead.replays.>?";
@@ -179,6 +179,7 @@ impl JetStreamStores {
         route: &str,
         events: &[(Position, Event)],
         again: bool,
+        number: Option<u32>,
     ) -> Result<Vec<ReplayOutcome>, QueueError> {
         let why = "it needs an index, to know what the route is done with: set `queue.index`";
         let index = self
@@ -199,7 +200,8 @@ impl JetStreamStores {
             settled: progress(&self.0.link, &info, u64::MAX).await?.settled,
             again,
             forgotten: HistoryHorizon::look(&self.0.link).await?,
-            number: OnceCell::new(),
+            reserved: number,
+            number: OnceCell::new_with(number),
         };
         let one = |(position, event): &'_ (Position, Event)| {
             self.replay_one(&plan, index, *position, event.clone())
@@ -221,6 +223,13 @@ impl JetStreamStores {
             return Ok(ReplayOutcome::Gone);
         }
         let lines = lines(index, event.id(), &plan.route.name)?;
+        if let Some(number) = plan.reserved
+            && self
+                .was_handed_over(plan, &lines, position, &event, number)
+                .await?
+        {
+            return Ok(ReplayOutcome::HandedOver);
+        }
         if let Some(left_out) = self.left_out(plan, &lines, position, event.id()).await? {
             return Ok(left_out);
         }
@@ -234,6 +243,28 @@ impl JetStreamStores {
             .requeue(&event, &fresh, &plan.route.name, "replay")
             .await?;
         Ok(ReplayOutcome::HandedOver)
+    }
+
+    /// Whether an event was handed over under this number before: it was tried under it, or it
+    /// waits for its first attempt.
+    async fn was_handed_over(
+        &self,
+        plan: &ReplayScan<'_>,
+        lines: &[AttemptRecord],
+        position: Position,
+        event: &Event,
+        number: u32,
+    ) -> Result<bool, QueueError> {
+        if lines.iter().any(|line| line.redrive == number) {
+            return Ok(true);
+        }
+        let fresh = DeliveryState {
+            redrive: number,
+            ..DeliveryState::none(position)
+        };
+        let subject = due(&plan.route.name, &fresh.delivery(event));
+        let found = api::last_message(&self.0.link, RETRIES, &subject).await;
+        Ok(found.map_err(|error| error.of(REPLAYING))?.is_some())
     }
 
     /// Returns the reason for which an event is not published again; `None` if it is.
@@ -294,6 +325,8 @@ struct ReplayScan<'r> {
     settled: u64,
     again: bool,
     forgotten: Option<HistoryHorizon>,
+    /// The number that was reserved before, perhaps for a replay that was cut off.
+    reserved: Option<u32>,
     number: OnceCell<u32>,
 }
 
@@ -301,31 +334,31 @@ impl ReplayScan<'_> {
     /// The replay's number, taken when it publishes its first event.
     async fn number(&self, shared: &Shared) -> Result<u32, QueueError> {
         self.number
-            .get_or_try_init(|| self.take_number(shared))
+            .get_or_try_init(|| take_number(shared, &self.route.name))
             .await
             .copied()
     }
+}
 
-    /// Takes a number that is never given twice: a position in a stream. The history would not
-    /// do, since it forgets how often an event was sent again.
-    async fn take_number(&self, shared: &Shared) -> Result<u32, QueueError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            NATS_MESSAGE_ID,
-            format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
-        );
-        let placed = shared
-            .publisher
-            .put(replay(&self.route.name), headers, Bytes::new())
-            .await;
-        let placed = placed.map_err(|error| match error {
-            QueueError::Unavailable { .. } => QueueError::unavailable(NUMBERING, error),
-            other => other,
-        })?;
-        // If it stays, it is still no letter to any reader.
-        let _ = api::delete_message(&shared.link, DEAD, placed.sequence).await;
-        Ok(redrive_number(placed.sequence))
-    }
+/// Takes a number that is never given twice: a position in a stream. The history would not
+/// do, since it forgets how often an event was sent again.
+pub(crate) async fn take_number(shared: &Shared, route: &str) -> Result<u32, QueueError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        NATS_MESSAGE_ID,
+        format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+    );
+    let placed = shared
+        .publisher
+        .put(replay(route), headers, Bytes::new())
+        .await;
+    let placed = placed.map_err(|error| match error {
+        QueueError::Unavailable { .. } => QueueError::unavailable(NUMBERING, error),
+        other => other,
+    })?;
+    // If it stays, it is still no letter to any reader.
+    let _ = api::delete_message(&shared.link, DEAD, placed.sequence).await;
+    Ok(redrive_number(placed.sequence))
 }
 
 /// Returns the recorded attempts of an event on a route.

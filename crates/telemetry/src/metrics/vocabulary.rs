@@ -84,6 +84,9 @@ vocabulary! {
     QUEUE_USAGE: Gauge<1> = "fluent.queue.usage", "1", ["store"],
         "How full a store is of what nothing may remove yet. Shown by `serve` and `fluent-operator`.";
 
+    JOBS_STUCK: Gauge<0> = "fluent.jobs.stuck", "{job}", [],
+        "Jobs that failed within a day, that nobody has gone on with for 15 minutes, or that have been paused for a day. Shown by `serve` and `fluent-operator`.";
+
     ROUTE_BEHIND: Gauge<1> = "fluent.route.behind", "{event}", ["route"],
         "Events that the route has not looked at yet.";
     ROUTE_WAITING: Gauge<1> = "fluent.route.waiting", "{delivery}", ["route"],

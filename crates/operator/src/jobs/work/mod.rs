@@ -1,6 +1,7 @@
 //! The work of a job: which items it has, and what is done to each.
 
 mod letters;
+mod replayed;
 mod webhooks;
 
 use event_model::Timestamp;
@@ -13,6 +14,7 @@ use tonic::Status;
 use super::items::ItemResult;
 use crate::Operator;
 use crate::deliveries::{set, time};
+use crate::replay::ReplayPlan;
 
 /// Most items that are read and changed together. Between two pages a job is paused, cancelled
 /// or handed over.
@@ -33,6 +35,11 @@ pub(crate) enum Work {
     },
     RecheckQuarantined(ReceivedWithin),
     AdmitRefused(RefusedFilter),
+    Replay {
+        plan: Box<ReplayPlan>,
+        /// The number of the replay, 0 before it has one.
+        number: u32,
+    },
 }
 
 /// A time in which something was received.
@@ -48,6 +55,16 @@ pub(crate) struct RefusedFilter {
     account: Option<String>,
     reason: Option<String>,
     received: ReceivedWithin,
+}
+
+impl Work {
+    /// The work with the number of its replay.
+    pub(crate) fn numbered(self, number: u32) -> Self {
+        match self {
+            Self::Replay { plan, .. } => Self::Replay { plan, number },
+            other => other,
+        }
+    }
 }
 
 /// Some items, in order of their numbers.
@@ -85,13 +102,12 @@ fn received(
 }
 
 impl Operator {
-    /// What a spec asks for.
+    /// What the spec of a job that was made at this time asks for.
     ///
     /// # Errors
     /// If it is not valid.
-    pub(super) fn work(&self, spec: &v1::JobSpec) -> Result<Work, Status> {
-        let expected =
-            "spec: expected `redrive`, `discard`, `recheck_quarantined` or `admit_refused`";
+    pub(super) fn work(&self, spec: &v1::JobSpec, made_at: Timestamp) -> Result<Work, Status> {
+        let expected = "spec: expected `redrive`, `discard`, `replay`, `recheck_quarantined` or `admit_refused`";
         let act = spec.act.clone();
         match act.ok_or_else(|| Status::invalid_argument(expected))? {
             Act::Redrive(v1::RedriveJob { filter, to }) => Ok(Work::Redrive {
@@ -110,9 +126,19 @@ impl Operator {
                 account: set(job.account),
                 reason: set(job.reason),
             })),
-            Act::Replay(_) => Err(Status::unimplemented(format!(
-                "{expected}: this version replays only while the caller waits"
-            ))),
+            Act::Replay(job) => Ok(Work::Replay {
+                plan: Box::new(self.plan(v1::ReplayRequest {
+                    route: job.route,
+                    from: job.from,
+                    until: job.until.or(Some(grpc::timestamp(made_at))),
+                    event: job.event,
+                    account: job.account,
+                    reference: job.reference,
+                    again: job.again,
+                    dry_run: false,
+                })?),
+                number: 0,
+            }),
         }
     }
 
@@ -156,6 +182,7 @@ impl Operator {
                     .await
             }
             Work::AdmitRefused(filter) => self.page_of_refused(filter, after, up_to, limit).await,
+            Work::Replay { plan, .. } => self.page_of_received(plan, after, up_to, limit).await,
         }
     }
 
@@ -179,6 +206,7 @@ impl Operator {
             }
             Work::RecheckQuarantined(_) => self.try_quarantined(ids, may_be_done).await,
             Work::AdmitRefused(_) => self.try_refused(ids, may_be_done).await,
+            Work::Replay { plan, number } => self.try_replayed(plan, *number, ids).await,
         }
     }
 }
