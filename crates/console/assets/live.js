@@ -66,7 +66,7 @@
       });
     on("hello", () => say("Live."));
     on("beat", () => say("Live."));
-    on("attempts", attempts);
+    on("rows", add);
     on("overview", overview);
     on("behind", () => {
       rows = [];
@@ -83,7 +83,7 @@
     alive();
   }
 
-  function attempts(told) {
+  function add(told) {
     const fresh = told.rows.filter((row) => !known.has(row.key));
     for (const row of fresh) known.add(row.key);
     news += told.count - (told.rows.length - fresh.length);
@@ -106,7 +106,7 @@
     body.prepend(...made.content.querySelectorAll("tr"));
     for (const old of [...body.children].slice(200)) old.remove();
     const caption = body.parentElement.caption;
-    if (caption) caption.textContent = `${body.children.length} attempts`;
+    if (caption) caption.textContent = caption.textContent.replace(/^\d+ (\w+?)s?$/, `${body.children.length} $1s`);
     rows = [];
     news = 0;
     offer();

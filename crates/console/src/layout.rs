@@ -9,8 +9,9 @@ use crate::site::Site;
 use crate::text::shown;
 
 /// The pages in the bar. The audit log is for administrators.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("/", "Overview"),
+    ("/events", "Events"),
     ("/deliveries", "Deliveries"),
     ("/dead-letters", "Dead letters"),
     ("/unrouted", "Unrouted"),

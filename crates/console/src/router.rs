@@ -13,8 +13,8 @@ use settings::Role;
 use crate::api::{Api, JobsApi};
 use crate::live::{self, Live, Watcher};
 use crate::pages::{
-    audit, deliveries, event, export, jobs, letter_changes, letter_groups, letters, overview,
-    quarantine, refused, routes, search,
+    audit, deliveries, event, events, export, jobs, letter_changes, letter_groups, letters,
+    overview, quarantine, refused, routes, search,
 };
 use crate::params::{Params, segments};
 use crate::reply::{PageError, Reply};
@@ -57,7 +57,9 @@ async fn page(path: &[&str], visit: Visit) -> Result<Reply, PageError> {
         ["search"] => search::show(visit).await,
         ["deliveries"] => deliveries::show(visit).await,
         ["live", "deliveries"] => live::attempts(visit).await,
+        ["live", "events"] => live::events(visit).await,
         ["live", "overview"] => live::overview(visit).await,
+        ["events"] => events::list(visit).await,
         ["events", id] => event::show(visit, id).await,
         ["dead-letters"] => letters::list(visit, letters::View::Dead).await,
         ["dead-letters", "groups"] => letter_groups::show(visit).await,

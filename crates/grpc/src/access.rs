@@ -39,7 +39,7 @@ enum Needs {
 }
 
 /// Every method of the contract, with the role that it requires.
-const METHODS: [(&str, Needs); 35] = [
+const METHODS: [(&str, Needs); 36] = [
     ("Dispatcher/Dispatch", Needs::Dispatch),
     ("Subscriptions/Subscribe", Needs::SomeRoute),
     ("Operator/GetStatus", Needs::Read),
@@ -51,6 +51,7 @@ const METHODS: [(&str, Needs); 35] = [
     ("Operator/GetEventBody", Needs::Operate),
     ("Operator/ForgetRoute", Needs::Admin),
     ("Operator/ListDeliveries", Needs::Read),
+    ("Operator/ListEvents", Needs::Read),
     ("Operator/WatchDeliveries", Needs::Read),
     ("Operator/ShowEvents", Needs::Read),
     ("Operator/ListDeadLetters", Needs::Read),

@@ -13,6 +13,7 @@
 
 mod service;
 
+mod accepted;
 mod deliveries;
 mod events;
 mod jobs;

@@ -181,6 +181,16 @@ impl v1::operator_server::Operator for Operator {
         answer(self.deliveries(request).await)
     }
 
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Answer<v1::ListEventsResponse> {
+        let request = request.into_inner();
+        let filter = request.filter.clone().unwrap_or_default();
+        self.ensure_account(&filter.account).await?;
+        answer(self.accepted(request).await)
+    }
+
     type WatchDeliveriesStream = View<v1::WatchDeliveriesResponse>;
 
     async fn watch_deliveries(

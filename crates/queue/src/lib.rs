@@ -59,6 +59,7 @@
 //! ```
 //! Start reading at [`Intake`].
 
+mod accepted;
 mod attempts;
 mod delivery;
 mod error;
@@ -84,6 +85,7 @@ pub mod conformance;
 
 pub use condition::{Condition, ConditionError, ConditionSyntaxError};
 
+pub use crate::accepted::{AcceptedPage, AcceptedQuery};
 pub use crate::attempts::{
     AttemptPage, AttemptQuery, EndedAttempt, EventSummary, MAX_REF, cut, entity,
 };

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, FactAccess, Position, QueueError,
-    RejectedStore, RouteProcessStatus, StoresHealth,
+    AcceptedPage, AcceptedQuery, Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason,
+    FactAccess, Position, QueueError, RejectedStore, RouteProcessStatus, StoresHealth,
 };
 
 /// The stores of one queue. For commands, an adapter also opens them alone, beside a running
@@ -271,6 +271,9 @@ pub trait History: fmt::Debug + Send + Sync {
 
     /// The newest event that `reference` names, whole, found as by [`History::find`].
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>>;
+
+    /// Accepted events, the newest first.
+    fn accepted(&self, query: AcceptedQuery) -> BoxFuture<'_, Result<AcceptedPage, QueueError>>;
 
     /// Attempts that have ended, the newest first.
     fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>>;

@@ -307,6 +307,13 @@ impl History for Counting<'_> {
         self.queue.history().event(reference)
     }
 
+    fn accepted(
+        &self,
+        query: queue::AcceptedQuery,
+    ) -> BoxFuture<'_, Result<queue::AcceptedPage, QueueError>> {
+        self.queue.history().accepted(query)
+    }
+
     fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {
         self.queue.history().attempts(query)
     }

@@ -31,18 +31,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What a browser is told.
 #[derive(Serialize)]
-struct NewAttempts {
+pub(super) struct NewRows {
     /// How many; the rows may be fewer.
-    count: usize,
+    pub(super) count: usize,
     /// The newest first.
-    rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
 }
 
 #[derive(Serialize)]
-struct Row {
-    /// What no other attempt has, since one can be told twice.
-    key: String,
-    html: String,
+pub(super) struct Row {
+    /// What no other row has, since one can be told twice.
+    pub(super) key: String,
+    pub(super) html: String,
 }
 
 pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
@@ -82,7 +82,7 @@ pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
 
 /// The time up to which the viewer has everything: it says so when it comes back, and at first its
 /// page does.
-fn since(visit: &Visit) -> Result<Option<Timestamp>, PageError> {
+pub(super) fn since(visit: &Visit) -> Result<Option<Timestamp>, PageError> {
     let text = match visit.watcher.last_id.as_str() {
         "" => visit.params.get("from"),
         last => last,
@@ -154,9 +154,9 @@ fn of(attempts: &[v1::Attempt], at: Timestamp) -> Bytes {
         key: deliveries::key_of(attempt),
         html: deliveries::row_of(attempt).into_string(),
     });
-    let told = NewAttempts {
+    let told = NewRows {
         count: attempts.len(),
         rows: rows.collect(),
     };
-    frame::of("attempts", at, &told)
+    frame::of("rows", at, &told)
 }

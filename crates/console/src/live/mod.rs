@@ -11,6 +11,7 @@
 
 mod attempts;
 mod body;
+mod events;
 mod feed;
 mod frame;
 mod overview;
@@ -70,6 +71,11 @@ impl Live {
 /// Attempts that a filter leaves, as they end.
 pub(crate) async fn attempts(visit: Visit) -> Result<Reply, PageError> {
     attempts::open(visit).await
+}
+
+/// Events that a filter leaves, as they are accepted.
+pub(crate) async fn events(visit: Visit) -> Result<Reply, PageError> {
+    events::open(visit).await
 }
 
 /// The numbers of the overview.

@@ -7,7 +7,7 @@ use proto::v1;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{deliveries, letters};
+use super::{deliveries, events, letters};
 use crate::reply::{Download, PageError, Reply};
 use crate::router::Visit;
 use crate::text::shown;
@@ -43,6 +43,7 @@ pub(crate) async fn file(visit: Visit, name: &str) -> Result<Reply, PageError> {
     };
     let rows = match list {
         "deliveries" => attempts(&visit).await?,
+        "events" => accepted(&visit).await?,
         "dead-letters" => dead_letters(&visit, letters::View::Dead).await?,
         "unrouted" => dead_letters(&visit, letters::View::Unrouted).await?,
         "quarantine" => quarantined(&visit).await?,
@@ -117,6 +118,34 @@ async fn attempts(visit: &Visit) -> Result<Rows, PageError> {
                 json!(length.map(|length| length.as_secs_f64())),
             ),
             ("detail", json!(it.detail)),
+        ]
+    })
+    .await
+}
+
+async fn accepted(visit: &Visit) -> Result<Rows, PageError> {
+    let filter = events::filter_of(visit)?;
+    let api = visit.api.clone();
+    let page = |page_token| -> PageFuture<_> {
+        let mut api = api.clone();
+        let request = v1::ListEventsRequest {
+            filter: Some(filter.clone()),
+            page_size: TOGETHER,
+            page_token,
+        };
+        Box::pin(async move {
+            let page = api.list_events(request).await?.into_inner();
+            Ok((page.events, page.next_page_token))
+        })
+    };
+    read(page, |it: &v1::AcceptedEvent| {
+        vec![
+            ("receivedAt", time(it.received_at.as_ref())),
+            ("eventId", json!(it.id)),
+            ("event", json!(it.event)),
+            ("account", json!(it.account)),
+            ("entity", json!(it.entity)),
+            ("origin", json!(it.origin)),
         ]
     })
     .await

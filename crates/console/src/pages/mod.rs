@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod deliveries;
 pub(crate) mod event;
+pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod jobs;
 pub(crate) mod letter_changes;

@@ -84,7 +84,7 @@ impl Stream {
     fn attempts(&mut self, count: usize) -> (Vec<String>, String) {
         let mut keys = Vec::new();
         loop {
-            let told = self.next_of("attempts");
+            let told = self.next_of("rows");
             let data: serde_json::Value = serde_json::from_str(&told.data).unwrap();
             let rows = data["rows"].as_array().unwrap();
             assert_eq!(data["count"], rows.len());
@@ -124,7 +124,7 @@ async fn an_attempt_is_told_within_a_second_to_all_whose_filter_leaves_it() {
     assert_eq!(keys.len(), 1);
     console.publish(event("E", "HD_2")).await;
     console.bury(&mut *consumer, 1, "<b>no</b>").await;
-    let told = failed.next_of("attempts").data;
+    let told = failed.next_of("rows").data;
     assert!(told.contains("HD_2") && !told.contains("HD_1"), "{told}");
     assert!(
         told.contains("&lt;b&gt;no") && !told.contains("<b>"),
@@ -269,4 +269,32 @@ async fn no_page_of_another_site_reads_a_stream() {
         let refused = console.browser().say("GET", "/live/overview", &headers, "");
         assert_eq!(refused.status, 403, "{site}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_told_as_it_is_accepted_and_what_was_missed_too() {
+    let console = Fixture::open(OPEN);
+    let browser = console.browser();
+    let mut stream = Stream::open(&browser, "/live/events?event=E", "");
+    stream.next_of("hello");
+    console.publish(event("F", "HD_0")).await;
+    console.publish(event("E", "HD_1")).await;
+    let told = stream.next_of("rows");
+    assert!(
+        told.data.contains("HD_1") && !told.data.contains("HD_0"),
+        "{told:?}"
+    );
+    assert!(!told.data.contains("accountId"), "{told:?}");
+    drop(stream);
+    console.publish(event("E", "HD_2")).await;
+    let mut again = Stream::open(&browser, "/live/events?event=E", &told.id);
+    let missed = loop {
+        let told = again.next_of("rows").data;
+        if told.contains("HD_2") {
+            break told;
+        }
+    };
+    assert!(!missed.contains("HD_0"), "{missed}");
+    let refused = Stream::open(&browser, "/live/events?origin=x", "");
+    assert_eq!(refused.status, 400);
 }

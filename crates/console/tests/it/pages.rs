@@ -15,6 +15,7 @@ async fn every_page_says_where_one_is_and_an_empty_one_what_would_be_there() {
     let console = Fixture::open(OPEN);
     let pages = [
         ("/", "Overview", "No route has run yet"),
+        ("/events", "Events", "appears here at once"),
         ("/deliveries", "Deliveries", "appears here when it ends"),
         ("/dead-letters", "Dead letters", "redrives or discards it"),
         ("/unrouted", "Unrouted", "no route matches"),
@@ -252,6 +253,31 @@ async fn a_list_is_a_file_too_with_the_same_filter_and_no_body() {
     for none in ["nothing.csv", "deliveries.xml", "deliveries"] {
         assert_eq!(get(&format!("/export/{none}")).status, 404, "{none}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_events_are_listed_by_a_filter_page_by_page() {
+    let console = Fixture::open(OPEN);
+    for number in 0..60 {
+        let name = if number % 2 == 0 { "EVEN" } else { "ODD" };
+        console.publish(event(name, &format!("HD_{number}"))).await;
+    }
+    let all = pages(&console, "/events");
+    let rows = |page: &Answer| page.body.matches("<tr").count().saturating_sub(1);
+    let counts: Vec<_> = all.iter().map(rows).collect();
+    assert_eq!(counts, [50, 10]);
+    assert!(all[0].has("ORDER/HD_59") && all[1].has("ORDER/HD_0<"));
+    let even = console.browser().get("/events?event=EVEN&since=2h");
+    assert_eq!(rows(&even), 30);
+    assert!(!even.has("HD_1<"), "{even:?}");
+    let one = console.browser().get("/events?ref=HD_7");
+    assert_eq!(rows(&one), 1);
+    assert_eq!(console.browser().get("/events?origin=x").status, 400);
+    let file = console.browser().get("/export/events.jsonl?ref=HD_7").body;
+    assert!(
+        file.contains("ORDER/HD_7") && !file.contains("body"),
+        "{file}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

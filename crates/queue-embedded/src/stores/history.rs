@@ -3,8 +3,8 @@
 use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use queue::{
-    AttemptPage, AttemptQuery, DeadReason, EventStory, History, QueueError, ReceivedPage,
-    ReceivedQuery, StoryState, StoryStep,
+    AcceptedPage, AcceptedQuery, AttemptPage, AttemptQuery, DeadReason, EventStory, History,
+    PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, StoryState, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
 use sqlite_file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
@@ -32,6 +32,10 @@ impl History for SqliteStores {
         })
     }
 
+    fn accepted(&self, query: AcceptedQuery) -> BoxFuture<'_, Result<AcceptedPage, QueueError>> {
+        self.read(move |sql| accepted(sql, &query).map_err(reading))
+    }
+
     fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {
         self.read(move |sql| attempts::list(sql, &query).map_err(reading))
     }
@@ -49,6 +53,37 @@ impl History for SqliteStores {
                 .ok_or_else(|| QueueError::unavailable("asking since when all is kept", why))
         })
     }
+}
+
+/// Reads so many events from the end on, and takes those that match.
+fn accepted(sql: &Connection, query: &AcceptedQuery) -> rusqlite::Result<AcceptedPage> {
+    let text = format!(
+        "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
+         WHERE e.position < ?1 ORDER BY e.position DESC LIMIT ?2"
+    );
+    let before = query.before.map_or(i64::MAX, rows::signed);
+    let limit = i64::try_from(query.examined).unwrap_or(i64::MAX);
+    let mut statement = sql.prepare_cached(&text)?;
+    let mut found = statement.query(params![before, limit])?;
+    let mut page = AcceptedPage::default();
+    let mut bytes = 0;
+    let mut looked_at = 0;
+    while let Some(row) = found.next()? {
+        let place = unsigned(row.get(0)?);
+        looked_at += 1;
+        page.next = Some(place);
+        if let Ok(event) = event(row, 1)?
+            && query.matches(&event)
+        {
+            bytes += event.body().len();
+            page.events.push((place, event));
+        }
+        if page.events.len() >= query.limit || bytes >= PAGE_BYTES {
+            return Ok(page);
+        }
+    }
+    page.next = page.next.filter(|_| looked_at == query.examined);
+    Ok(page)
 }
 
 fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<EventStory>> {

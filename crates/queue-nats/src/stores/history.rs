@@ -10,8 +10,8 @@ use event_model::{Event, EventId, Timestamp};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{
-    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, Position, QueueError,
-    ReceivedKeys, ReceivedPage, ReceivedQuery, StoryState, StoryStep,
+    AcceptedPage, AcceptedQuery, AttemptPage, AttemptQuery, EventStory, History, HistoryIndex,
+    Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, StoryState, StoryStep,
 };
 
 use crate::api;
@@ -78,6 +78,10 @@ impl History for JetStreamStores {
                 None => Ok(None),
             }
         })
+    }
+
+    fn accepted(&self, query: AcceptedQuery) -> BoxFuture<'_, Result<AcceptedPage, QueueError>> {
+        Box::pin(async move { self.newest(&query).await })
     }
 
     fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {

@@ -1,5 +1,6 @@
 //! The stores of a cluster, each in a stream of its own.
 
+mod accepted;
 mod attempts;
 mod facts;
 mod forgotten;

@@ -72,6 +72,7 @@ async fn axe_finds_nothing_on_any_page() {
     let story = format!("/events/{}", ids[0]);
     let pages = [
         ("/", "overview"),
+        ("/events", "events"),
         ("/deliveries", "deliveries"),
         (
             "/deliveries?outcome=permanent&since=2h",

@@ -9,8 +9,8 @@ use crate::conformance::samples::{
     consumer, event, finish, nothing_before, one, publish, reference, route, settle,
 };
 use crate::{
-    DeadReason, Disposition, MatchFields, Outcome, Position, ReceivedQuery, ReplayOutcome,
-    StartPosition, StoryState,
+    AcceptedQuery, DeadReason, Disposition, MatchFields, Outcome, Position, ReceivedQuery,
+    ReplayOutcome, StartPosition, StoryState,
 };
 
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
@@ -222,4 +222,69 @@ pub(super) async fn a_shard_that_is_not_there_has_no_events(harness: &dyn Harnes
         .await
         .expect("replay");
     assert_eq!(replayed, [ReplayOutcome::Gone]);
+}
+
+/// Accepted events are listed from the newest on, and a place stays where it is.
+pub(super) async fn accepted_events_are_listed_newest_first(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let history = queue.stores().history();
+    for (name, reference) in [("E", "a"), ("F", "b"), ("E", "c"), ("E", "d")] {
+        let published = queue.intake().publish(event(name, reference)).await;
+        published.expect("publish");
+    }
+    let page = async |query: AcceptedQuery| {
+        let page = history.accepted(query).await.expect("accepted");
+        let events = page.events.iter();
+        let found: Vec<_> = events
+            .map(|(_, event)| event.fields().entity_ref.clone().unwrap_or_default())
+            .collect();
+        (found, page.next)
+    };
+    let all = AcceptedQuery {
+        limit: 10,
+        examined: 100,
+        ..AcceptedQuery::default()
+    };
+    assert_eq!(page(all.clone()).await.0, ["d", "c", "b", "a"]);
+    let (first, next) = page(AcceptedQuery {
+        limit: 2,
+        ..all.clone()
+    })
+    .await;
+    assert_eq!(first, ["d", "c"]);
+    publish(&queue, &["later"]).await;
+    let before = AcceptedQuery {
+        before: next,
+        ..all.clone()
+    };
+    assert_eq!(
+        page(before).await,
+        (vec!["b".to_owned(), "a".to_owned()], None)
+    );
+    let named = AcceptedQuery {
+        event: Some("F".to_owned()),
+        ..all.clone()
+    };
+    assert_eq!(page(named.clone()).await, (vec!["b".to_owned()], None));
+    let (none, next) = page(AcceptedQuery {
+        examined: 2,
+        ..named.clone()
+    })
+    .await;
+    assert_eq!(none, [""; 0]);
+    let rest = AcceptedQuery {
+        before: Some(next.expect("more may follow")),
+        ..named
+    };
+    assert_eq!(page(rest).await.0, ["b"]);
+    let of_one = AcceptedQuery {
+        reference: Some("c".to_owned()),
+        ..all.clone()
+    };
+    assert_eq!(page(of_one).await.0, ["c"]);
+    let long_ago = AcceptedQuery {
+        until: Timestamp::from_second(1).ok(),
+        ..all
+    };
+    assert_eq!(page(long_ago).await.0, [""; 0]);
 }

@@ -27,6 +27,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         attempts::a_place_stays_where_it_is_while_others_end,
         attempts::an_endless_ref_makes_no_endless_page,
         attempts::an_attempt_is_found_behind_many_others,
+        history::accepted_events_are_listed_newest_first,
         history::what_was_received_is_replayed_to_one_route,
         history::a_shard_that_is_not_there_has_no_events,
         routes::a_route_in_use_is_not_forgotten,

@@ -1,0 +1,78 @@
+//! Accepted events, the newest first: the stream is read from its end.
+
+use event_model::Event;
+use queue::{AcceptedPage, AcceptedQuery, PAGE_BYTES, QueueError};
+
+use crate::api;
+use crate::message;
+use crate::names::EVENTS_SUBJECT;
+use crate::stores::JetStreamStores;
+use crate::stores::scan::{Scan, Stored};
+use crate::streams::Shard;
+
+/// Messages read at once, at first and at most.
+const TOGETHER: u64 = 64;
+const MOST_TOGETHER: u64 = 1024;
+
+const READING: &str = "reading accepted events";
+
+impl JetStreamStores {
+    pub(crate) async fn newest(&self, query: &AcceptedQuery) -> Result<AcceptedPage, QueueError> {
+        let info = api::stream_info(&self.0.link, Shard::ONLY.events()).await;
+        let state = info.map_err(|error| error.of(READING))?.state;
+        let mut page = AcceptedPage::default();
+        let mut before = query.before.unwrap_or(u64::MAX);
+        before = before.min(state.last_sequence + 1);
+        let mut together = TOGETHER;
+        let mut left = query.examined as u64;
+        let mut bytes = 0;
+        while left > 0 && before > state.first_sequence {
+            let from = before.saturating_sub(together.min(left));
+            let from = from.max(state.first_sequence);
+            for (place, event) in self.accepted_between(from, before).await? {
+                page.next = Some(place);
+                if !query.matches(&event) {
+                    continue;
+                }
+                bytes += event.body().len();
+                page.events.push((place, event));
+                if page.events.len() >= query.limit || bytes >= PAGE_BYTES {
+                    page.next = page.next.filter(|next| *next > state.first_sequence);
+                    return Ok(page);
+                }
+            }
+            left = left.saturating_sub(before - from);
+            before = from;
+            together = (together * 2).min(MOST_TOGETHER);
+        }
+        page.next = Some(before).filter(|before| *before > state.first_sequence);
+        Ok(page)
+    }
+
+    /// The events of a part of the stream, the newest first. What can't be read is left out: the
+    /// routes report it.
+    async fn accepted_between(
+        &self,
+        from: u64,
+        before: u64,
+    ) -> Result<Vec<(u64, Event)>, QueueError> {
+        let scan = Scan {
+            stream: Shard::ONLY.events(),
+            subject: EVENTS_SUBJECT.to_owned(),
+            from,
+            since: None,
+            headers_only: false,
+        };
+        let mut read = Vec::new();
+        let look = |stored: Stored| {
+            if stored.sequence < before {
+                let event = message::event(&stored.headers, stored.body);
+                read.extend(event.ok().map(|event| (stored.sequence, event)));
+            }
+            stored.sequence + 1 < before
+        };
+        scan.each(&self.0.link, look).await?;
+        read.reverse();
+        Ok(read)
+    }
+}
