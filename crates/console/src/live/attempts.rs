@@ -8,7 +8,7 @@ use proto::v1;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use super::feed::Publisher;
+use super::topics::Publisher;
 use super::{frame, viewer};
 use crate::api::Api;
 use crate::pages::deliveries;
@@ -26,7 +26,7 @@ const MAX_MISSED: u32 = 500;
 /// may not be on it.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Interval at which a feed without anything new asks whether anybody looks.
+/// Interval at which a topic without anything new asks whether anybody looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What a browser is told.
@@ -67,7 +67,7 @@ pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
         until: None,
         ..filter.clone()
     };
-    let subscription = live.feeds.join(&about, |publisher| async move {
+    let subscription = live.topics.join(&about, |publisher| async move {
         follow(api, watched, &*clock, publisher).await;
     });
     let (api, clock) = (visit.api.clone(), visit.clock.clone());

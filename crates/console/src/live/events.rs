@@ -9,7 +9,7 @@ use proto::v1;
 use tokio::time::sleep;
 
 use super::attempts::{NewRows, Row, since};
-use super::feed::Publisher;
+use super::topics::Publisher;
 use super::{frame, viewer};
 use crate::api::Api;
 use crate::pages::events;
@@ -39,7 +39,7 @@ pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
     let live = visit.live.clone();
     let (api, clock) = (visit.api.clone(), visit.clock.clone());
     let watched = filter.clone();
-    let subscription = live.feeds.join(&about, |publisher| async move {
+    let subscription = live.topics.join(&about, |publisher| async move {
         follow(api, watched, &*clock, publisher).await;
     });
     let (mut api, clock) = (visit.api.clone(), visit.clock.clone());

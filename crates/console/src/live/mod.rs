@@ -2,20 +2,20 @@
 //! server-sent events.
 //!
 //! ```text
-//! operator ─▶ Feed, one for all who look at the same ─▶ viewer ─▶ LiveBody ─▶ EventSource
+//! operator ─▶ Topic, one for all who look at the same ─▶ viewer ─▶ LiveBody ─▶ EventSource
 //!                                                       who it is, again and again
 //! ```
 //!
-//! A feed works only while somebody looks. A viewer who does not read is let go, and one who comes
+//! A topic works only while somebody looks. A viewer who does not read is let go, and one who comes
 //! back says with `Last-Event-ID` what it has.
 
 mod attempts;
 mod body;
 mod events;
-mod feed;
 mod frame;
 mod overview;
 mod permits;
+mod topics;
 mod viewer;
 
 use std::fmt;
@@ -26,8 +26,8 @@ use process::Shutdown;
 
 pub(crate) use self::body::LiveBody;
 
-use self::feed::Feeds;
 use self::permits::Permits;
+use self::topics::Topics;
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 
@@ -53,7 +53,7 @@ impl fmt::Debug for Watcher {
 /// All that is live in one console. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Live {
-    feeds: Feeds,
+    topics: Topics,
     permits: Permits,
     shutdown: Shutdown,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn new(shutdown: Shutdown) -> Self {
         Self {
-            feeds: Feeds::new(shutdown.clone()),
+            topics: Topics::new(shutdown.clone()),
             permits: Permits::default(),
             shutdown,
         }

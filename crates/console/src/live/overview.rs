@@ -8,7 +8,7 @@ use proto::v1;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::feed::Publisher;
+use super::topics::Publisher;
 use super::{frame, viewer};
 use crate::api::Api;
 use crate::pages::overview;
@@ -35,7 +35,7 @@ pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
     visit.api.list_routes(v1::ListRoutesRequest {}).await?;
     let live = visit.live.clone();
     let (api, clock) = (visit.api.clone(), visit.clock.clone());
-    let subscription = live.feeds.join("/live/overview", |publisher| async move {
+    let subscription = live.topics.join("/live/overview", |publisher| async move {
         follow(api, &*clock, publisher).await;
     });
     let missed = async { Ok(None) };

@@ -8,8 +8,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, timeout};
 
-use super::feed::{FeedState, Subscription};
 use super::permits::Permit;
+use super::topics::{Subscription, TopicState};
 use super::{Live, LiveBody, Watcher, frame, too_many};
 use crate::reply::{PageError, Reply};
 
@@ -26,7 +26,7 @@ const STREAM: Duration = Duration::from_mins(8);
 /// Frames between here and the browser.
 const ON_THE_WAY: usize = 2;
 
-/// Answers with a stream: what was missed, and what the feed tells.
+/// Answers with a stream: what was missed, and what the topic tells.
 pub(super) fn answer(
     live: &Live,
     watcher: Watcher,
@@ -72,7 +72,7 @@ impl Viewer {
         if !self.tell(frame::hello()).await {
             return;
         }
-        // What happens from then on comes from the feed, and what was before is looked up.
+        // What happens from then on comes from the topic, and what was before is looked up.
         let Ok(Some(first)) = timeout(BEAT * 2, begun(&mut state)).await else {
             return;
         };
@@ -109,11 +109,11 @@ impl Viewer {
     }
 }
 
-/// Waits until the feed has begun, and returns what it has for who comes now.
-async fn begun(state: &mut watch::Receiver<FeedState>) -> Option<Option<Bytes>> {
-    let begun = state.wait_for(|state| matches!(state, FeedState::Runs(_)));
+/// Waits until the topic has begun, and returns what it has for who comes now.
+async fn begun(state: &mut watch::Receiver<TopicState>) -> Option<Option<Bytes>> {
+    let begun = state.wait_for(|state| matches!(state, TopicState::Runs(_)));
     match &*begun.await.ok()? {
-        FeedState::Runs(first) => Some(first.clone()),
-        FeedState::Begins => None,
+        TopicState::Runs(first) => Some(first.clone()),
+        TopicState::Begins => None,
     }
 }
