@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::mem;
 use std::time::Duration;
 
-use event_model::{EventId, Timestamp};
+use event_model::Timestamp;
 use proto::v1;
 use queue::{AttemptPage, AttemptQuery, EndedAttempt, Outcome};
 use tokio::time::sleep;
@@ -59,14 +59,34 @@ impl Operator {
         page.map_err(|error| failure::queue(&error))
     }
 
-    /// Sends attempts that end since then to the viewer, as they end, until it leaves.
+    /// The attempts that a viewer is not told of, as they were recorded before it came. What ended
+    /// before and is recorded later is told.
+    pub(crate) async fn recorded(&self, query: &AttemptQuery) -> Result<WatchStart, Status> {
+        let now = self.0.clock.now();
+        let since = now.checked_sub(OVERLAP).unwrap_or(Timestamp::MIN);
+        let query = AttemptQuery {
+            since: Some(since),
+            limit: TOGETHER,
+            ..query.clone()
+        };
+        let page = self.attempts(query).await?;
+        Ok(WatchStart {
+            since,
+            told: page.attempts.iter().map(key_of).collect(),
+        })
+    }
+
+    /// Sends attempts that are recorded since then to the viewer, until it leaves.
     pub(crate) async fn watch(
         &self,
         query: AttemptQuery,
-        mut since: Timestamp,
+        start: WatchStart,
         viewer: &Viewer<v1::WatchDeliveriesResponse>,
     ) -> Result<(), Status> {
-        let mut told: HashSet<(EventId, String, u32, u32)> = HashSet::new();
+        let WatchStart {
+            mut since,
+            mut told,
+        } = start;
         while !viewer.has_left() {
             // Taken before the read: sending takes as long as the viewer reads.
             let looked_at = self.0.clock.now();
@@ -77,20 +97,12 @@ impl Operator {
                     ..query.clone()
                 })
                 .await?;
-            let key = |it: &EndedAttempt| {
-                (
-                    it.id,
-                    it.step.route.clone(),
-                    it.step.redrive,
-                    it.step.attempt,
-                )
-            };
-            let all: HashSet<_> = page.attempts.iter().map(key).collect();
+            let all: HashSet<_> = page.attempts.iter().map(key_of).collect();
             let new = page
                 .attempts
                 .iter()
                 .rev()
-                .filter(|it| !told.contains(&key(it)));
+                .filter(|it| !told.contains(&key_of(it)));
             let mut attempts: Vec<_> = new.map(attempt).collect();
             told = all;
             // Only what is sent stays in memory while the viewer reads.
@@ -109,6 +121,14 @@ impl Operator {
         }
         Ok(())
     }
+}
+
+/// Where a viewer of attempts begins.
+#[derive(Debug)]
+pub(crate) struct WatchStart {
+    since: Timestamp,
+    /// What was recorded before, as [`key_of`] has it.
+    told: HashSet<String>,
 }
 
 /// Where a page of attempts begins.

@@ -203,12 +203,12 @@ impl v1::operator_server::Operator for Operator {
         let query = deliveries::watched(filter)?;
         let (viewer, view) = self.0.viewers.enter()?;
         let operator = self.clone();
-        // Who has the answer is told of everything from then on.
-        let since = self.0.clock.now();
+        // Who has the answer is told of everything that is recorded from then on.
+        let start = self.recorded(&query).await?;
         let draining = self.0.shutdown.draining();
         self.0.shutdown.spawn(async move {
             let watching = draining
-                .run_until_cancelled(operator.watch(query, since, &viewer))
+                .run_until_cancelled(operator.watch(query, start, &viewer))
                 .await;
             match watching {
                 Some(Ok(())) => {}

@@ -89,9 +89,14 @@ async fn read(
 
 /// Tells of events as they come, for as long as anybody looks.
 async fn follow(mut api: Api, filter: v1::EventFilter, clock: &dyn Clock, publisher: Publisher) {
-    let mut told: HashSet<String> = HashSet::new();
     let began = clock.now();
-    let mut since = began;
+    let mut since = began.checked_sub(OVERLAP).unwrap_or(began);
+    // What is stored by now, whoever comes looks up. What comes later is told, though it may have
+    // been received before.
+    let Ok((stored, _)) = read(&mut api, &filter, since).await else {
+        return;
+    };
+    let mut told: HashSet<String> = stored.into_iter().map(|event| event.id).collect();
     publisher.runs(None);
     while !publisher.is_over() {
         let looked_at = clock.now();
@@ -104,8 +109,7 @@ async fn follow(mut api: Api, filter: v1::EventFilter, clock: &dyn Clock, publis
             publisher.tell(of(&new, looked_at));
         }
         told = found.into_iter().map(|event| event.id).collect();
-        let overlap = looked_at.checked_sub(OVERLAP).unwrap_or(looked_at);
-        since = overlap.max(began);
+        since = looked_at.checked_sub(OVERLAP).unwrap_or(looked_at);
         sleep(LOOK_EVERY).await;
     }
 }
