@@ -28,7 +28,7 @@ use crate::publishing::Publisher;
 use crate::retention::Retention;
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
-use crate::stream_monitor::StreamMonitor;
+use crate::stream_monitor::{StreamMonitor, shifted};
 use crate::verification::Verification;
 use crate::{cluster, retention, route_status};
 
@@ -305,13 +305,13 @@ impl Source for JetStream {
     ) -> BoxFuture<'a, Result<Claim, QueueError>> {
         async move {
             // By the servers' clock, since each process has its own.
-            let monitor = &self.shared.monitor;
-            let now_until = (monitor.servers_time(now), monitor.servers_time(until));
+            let skew = self.shared.monitor.skew();
+            let now_until = (shifted(now, skew), shifted(until, skew));
             let claim = same_id::claim(&self.beside, key, route, id, now_until).await?;
             Ok(match claim {
                 Claim::Attempted { other, until } => Claim::Attempted {
                     other,
-                    until: monitor.local_time(until),
+                    until: shifted(until, -skew),
                 },
                 claim => claim,
             })

@@ -102,6 +102,13 @@ impl StreamMonitor {
         Timestamp::from_nanosecond(at.as_nanosecond() - i128::from(ahead)).unwrap_or(at)
     }
 
+    /// Returns by how many nanoseconds the servers' clock is ahead of ours, if the two differ by
+    /// more than measuring is off; 0 otherwise.
+    pub(crate) fn skew(&self) -> i64 {
+        let ahead = self.servers_clock().map(|clock| clock.ahead);
+        ahead.filter(|ahead| is_skewed(*ahead)).unwrap_or(0)
+    }
+
     /// Returns by how many milliseconds our clock is ahead of the servers'.
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
         self.servers_clock().map(|clock| -clock.ahead / 1_000_000)
@@ -309,9 +316,17 @@ impl StreamMonitor {
     }
 }
 
+fn is_skewed(ahead: i64) -> bool {
+    Duration::from_nanos(ahead.unsigned_abs()) > SKEWED
+}
+
+/// Returns the time by a clock that is so many nanoseconds ahead.
+pub(crate) fn shifted(at: Timestamp, ahead: i64) -> Timestamp {
+    Timestamp::from_nanosecond(at.as_nanosecond() + i128::from(ahead)).unwrap_or(at)
+}
+
 /// Logs once that the clocks differ, and once that they no longer do.
 fn say_skew(known: Option<i64>, ahead: i64) {
-    let is_skewed = |ahead: i64| Duration::from_nanos(ahead.unsigned_abs()) > SKEWED;
     let ahead_ms = ahead / 1_000_000;
     match (known.is_some_and(is_skewed), is_skewed(ahead)) {
         (false, true) => {
