@@ -21,6 +21,7 @@ use crate::breaker::{Breaker, BreakerAttempt};
 use crate::delivery_telemetry::{self, DeliveryInfo, DeliveryTelemetry};
 use crate::heartbeat::Heartbeat;
 use crate::isolation::{Isolation, NotProvenAlone, RunPermit};
+use crate::note_retry::NoteRetry;
 use crate::notify::OutcomeHooks;
 use crate::policy::{AttemptResult, RetryInput, SkipReason};
 use crate::reconciled_dedup::ReconciledDedup;
@@ -36,6 +37,7 @@ pub(crate) struct AttemptRunner {
     pub(crate) then: OutcomeHooks,
     pub(crate) dedup: Option<ReconciledDedup>,
     pub(crate) same_id: Option<SameId>,
+    pub(crate) notes: NoteRetry,
     pub(crate) isolation: Isolation,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -22,6 +22,7 @@ mod fluent_clients;
 mod heartbeat;
 mod isolation;
 mod login_ledger;
+mod note_retry;
 mod notify;
 mod process_resources;
 mod rate_limit;

@@ -14,6 +14,7 @@ use crate::attempt::AttemptRunner;
 use crate::breaker::{Breaker, BreakerAttempt, FetchQuota};
 use crate::capacity::Capacity;
 use crate::isolation::Isolation;
+use crate::note_retry::NoteRetry;
 use crate::rate_limit::RateLimiter;
 use crate::route_status::{RegisteredRoute, StatusRegistry};
 use crate::{OpenRoute, OpenedRoutes};
@@ -61,6 +62,7 @@ pub(crate) async fn run(
         then: then.clone(),
         dedup,
         same_id,
+        notes: NoteRetry::new(shutdown.hard_stop()),
         isolation,
         breaker,
         clock,
@@ -76,6 +78,7 @@ pub(crate) async fn run(
             let quota = attempting.breaker.ready().await;
             // What is handed out while a suspect runs alone could not begin.
             attempting.isolation.opened().await;
+            attempting.notes.written().await;
             let next = match quota {
                 FetchQuota::AsEver => consumer.next(places.len()),
                 FetchQuota::ForAProbe => {
@@ -89,6 +92,7 @@ pub(crate) async fn run(
                 // loop asks again.
                 () = capacity.exceeded(&free) => Ok(Vec::new()),
                 () = attempting.isolation.closed() => Ok(Vec::new()),
+                () = attempting.notes.blocked() => Ok(Vec::new()),
             };
             (deliveries, places)
         };

@@ -12,8 +12,8 @@ use queue::{QueueError, Source};
 use settings::{OnSameId, RouteSettings};
 use telemetry::ErrorChain;
 
+use crate::note_retry::NoteRetry;
 use crate::policy::{AttemptResult, SkipReason};
-use crate::reconciled_dedup::retry_note;
 
 /// Time by which a claim outlasts its attempt: until the delivery is noted, on a machine whose
 /// clock is somewhat behind.
@@ -113,12 +113,12 @@ impl SameId {
 
     /// Notes that the destination has the event. The settlement waits for that, since without it
     /// another event of the same id would be delivered too.
-    pub(crate) async fn delivered(&self, event: &Event) {
+    pub(crate) async fn delivered(&self, event: &Event, notes: &NoteRetry) {
         let note = || {
             self.source
                 .note_same_id_delivered(event.fluent_key(), &self.route, event.id())
         };
-        if let Err(error) = retry_note(note).await {
+        if let Err(error) = notes.write(note).await {
             tracing::error!(event.id = %event.id(), route = self.route, error = %ErrorChain(&error), "delivered, and not noted: another event of its Fluent id would be delivered too");
         }
     }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::attempt::AttemptRunner;
 use crate::breaker::Breaker;
 use crate::isolation::Isolation;
+use crate::note_retry::NoteRetry;
 use crate::notify::OutcomeHooks;
 
 /// Lease of the deliveries in these tests.
@@ -435,6 +436,7 @@ pub(crate) fn attempting(
         then: OutcomeHooks::default(),
         dedup: None,
         same_id: None,
+        notes: NoteRetry::new(hard_stop.clone()),
         isolation: isolation.clone(),
         breaker,
         clock: Arc::new(TestClock),

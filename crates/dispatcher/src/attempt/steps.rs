@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::AttemptRunner;
 use crate::breaker::BreakerAttempt;
 use crate::explain::without_excerpt;
+use crate::note_retry::NoteRetry;
 use crate::notify::notify;
 use crate::policy::{AttemptResult, RetryInput, SkipReason};
 use crate::reconciled_dedup::ReconciledDedup;
@@ -39,12 +40,12 @@ impl<'o> DuplicateChecks<'o> {
 
     /// Notes that the destination has the event, and so needs no other like it. The settlement
     /// waits for that.
-    async fn delivered(&self, event: &Event) {
+    async fn delivered(&self, event: &Event, notes: &NoteRetry) {
         if let Some(dedup) = self.dedup {
-            dedup.note_delivered(event).await;
+            dedup.note_delivered(event, notes).await;
         }
         if let Some(same_id) = self.same_id {
-            same_id.delivered(event).await;
+            same_id.delivered(event, notes).await;
         }
     }
 }
@@ -76,7 +77,7 @@ impl AttemptRunner {
             Ok((others, granted)) => {
                 let ended = self.dispatch_with_deadline(event, &cx).await;
                 match &ended {
-                    AttemptResult::Answered(Ok(_)) => others.delivered(event).await,
+                    AttemptResult::Answered(Ok(_)) => others.delivered(event, &self.notes).await,
                     _ => failed = others.same_id.zip(granted),
                 }
                 ended

@@ -3,7 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dispatch::{DispatchError, Done};
-use queue::{Disposition, Settlement};
+use event_model::{EventId, FluentKey};
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use queue::same_id::{Claim, GrantedClaim, decide_claim};
+use queue::{
+    Consumer, Disposition, QueueError, ReconciledPair, Route, Settlement, Source, StatusSource,
+};
+use settings::OnSameId;
 use tokio::time::sleep;
 
 use super::*;
@@ -342,4 +349,99 @@ async fn an_expression_that_was_asked_is_not_asked_again() {
         };
         assert_eq!(settled.disposition, expected, "{matched:?}");
     }
+}
+
+/// A queue that has no room to note what was delivered.
+#[derive(Debug)]
+struct FullSource;
+
+impl Source for FullSource {
+    fn subscribe(&self, _: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
+        ready(Err(QueueError::Closed)).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn show_status(&self, _: StatusSource) {}
+
+    fn reconciled_duplicate<'a>(
+        &'a self,
+        _: FluentKey,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ReconciledPair>, QueueError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn same_id_delivered<'a>(
+        &'a self,
+        _: FluentKey,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<EventId>, QueueError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn claim_same_id<'a>(
+        &'a self,
+        _: FluentKey,
+        _: &'a str,
+        id: EventId,
+        now_until: (Timestamp, Timestamp),
+    ) -> BoxFuture<'a, Result<Claim, QueueError>> {
+        ready(Ok(decide_claim(None, id, now_until).0)).boxed()
+    }
+
+    fn release_same_id<'a>(
+        &'a self,
+        _: FluentKey,
+        _: &'a str,
+        _: EventId,
+        _: GrantedClaim,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn note_same_id_delivered<'a>(
+        &'a self,
+        _: FluentKey,
+        _: &'a str,
+        _: EventId,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        ready(Err(QueueError::Full)).boxed()
+    }
+
+    fn note_delivered<'a>(
+        &'a self,
+        _: FluentKey,
+        _: &'a str,
+        _: EventId,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        ready(Err(QueueError::Full)).boxed()
+    }
+}
+
+/// Its destination has it: given back, it would be delivered once more.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_waits_for_its_note_is_settled_as_done_when_the_process_stops() {
+    let lease = FakeLease::default();
+    let hard_stop = CancellationToken::new();
+    let done = ScriptedDispatcher::done_after(Duration::ZERO);
+    let mut attempting = attempting(done, &Isolation::default(), &hard_stop);
+    attempting.settings.same_id = OnSameId::Skip;
+    let source: Arc<dyn Source> = Arc::new(FullSource);
+    attempting.same_id = SameId::of(&attempting.settings, &source);
+    let stops = async {
+        sleep(Duration::from_hours(1)).await;
+        assert!(
+            lease.fate(|fate| fate.settled.is_empty()),
+            "it waits for its note"
+        );
+        hard_stop.cancel();
+    };
+    tokio::join!(attempt(&attempting, &lease, 0), stops);
+    let settled = lease
+        .fate(|fate| fate.settled.pop())
+        .expect("it is settled");
+    assert_eq!(settled.disposition, Disposition::Done);
 }
