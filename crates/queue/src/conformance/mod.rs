@@ -4,47 +4,42 @@
 //! an intake alone, as a spool is, hands its [`IntakeHarness`]es to [`intake::all`] and
 //! [`lifecycle::all`]. Times are real and leases short; each check has a store of its own.
 //!
-//! ```no_run
+//! ```
 //! use fluent_queue::conformance::{self, Harness, Queue};
-//! use futures::future::BoxFuture;
+//! use futures::future::{BoxFuture, FutureExt, ready};
 //!
-//! /// A server of its own, with one store of ours.
+//! /// One store of ours, by the function that opens it.
 //! #[derive(Debug)]
-//! struct Server;
-//!
-//! impl Server {
-//!     fn queue(&self) -> Queue {
-//!         // Queue::new(Arc::new(MyQueue::open(self)), Arc::new(MyStores::open(self)))
-//!         # unimplemented!()
-//!     }
+//! struct Store {
+//!     /// `|| Queue::new(Arc::new(MyQueue::open(..)), Arc::new(MyStores::open(..)))`
+//!     open: fn() -> Queue,
+//!     /// The same, with the shortest retention there is.
+//!     open_forgetful: fn() -> Queue,
 //! }
 //!
-//! impl Harness for Server {
+//! impl Harness for Store {
 //!     fn open(&self) -> BoxFuture<'_, Queue> {
-//!         Box::pin(async { self.queue() })
+//!         ready((self.open)()).boxed()
 //!     }
 //!
 //!     fn open_forgetful(&self) -> BoxFuture<'_, Queue> {
-//!         // With the shortest retention there is.
-//!         Box::pin(async { self.queue() })
+//!         ready((self.open_forgetful)()).boxed()
 //!     }
 //!
 //!     fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue> {
 //!         // Nothing of it may be closed in an orderly way.
-//!         Box::pin(async move {
-//!             std::mem::forget(queue);
-//!             self.queue()
-//!         })
+//!         std::mem::forget(queue);
+//!         self.open()
 //!     }
 //!
 //!     fn forget_attempts(&self) -> BoxFuture<'_, ()> {
-//!         Box::pin(async {})
+//!         ready(()).boxed()
 //!     }
 //! }
 //!
-//! // In a test of the adapter:
-//! async fn keeps_every_promise() {
-//!     conformance::all(async || Box::new(Server) as Box<dyn Harness>).await;
+//! /// A test of the adapter: each check gets a store of its own.
+//! async fn keeps_every_promise(new_store: fn() -> Store) {
+//!     conformance::all(async || Box::new(new_store()) as Box<dyn Harness>).await;
 //! }
 //! ```
 
