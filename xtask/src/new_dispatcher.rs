@@ -1,6 +1,7 @@
 //! `cargo xtask new-dispatcher`: a crate for one more kind of destination, ready to build.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -75,6 +76,8 @@ pub(crate) fn make(root: &Path, name: &str) -> anyhow::Result<()> {
         fs::write(&path, filled(template, name))
             .with_context(|| format!("writing {}", path.display()))?;
     }
+    // What is published has the licence with it.
+    symlink("../../LICENSE", folder.join("LICENSE")).context("linking the licence")?;
     let layers = root.join("layers.toml");
     let text = fs::read_to_string(&layers).context("reading layers.toml")?;
     fs::write(&layers, with_layer(&text, name)?).context("writing layers.toml")
@@ -146,6 +149,12 @@ mod tests {
         assert!(
             made.contains("fluent_dispatch_ship_it::ShipItDispatcher"),
             "{made}"
+        );
+        let licence = folder.path().join("crates/dispatch-ship-it/LICENSE");
+        assert_eq!(
+            fs::read_link(licence).unwrap(),
+            Path::new("../../LICENSE"),
+            "what is published has its licence with it"
         );
         let layers = fs::read_to_string(folder.path().join("layers.toml")).unwrap();
         assert_eq!(

@@ -76,6 +76,15 @@ fn what_is_published_has_a_name_of_its_own_and_says_what_it_is() {
 }
 
 #[test]
+fn what_is_published_has_the_licence_with_it() {
+    let licence = fs::read(root().join("LICENSE")).unwrap();
+    for package in published() {
+        let its = fs::read(folder(&package).join("LICENSE")).unwrap_or_default();
+        assert!(its == licence, "{}: link ../../LICENSE", package.name);
+    }
+}
+
+#[test]
 fn what_is_published_needs_exactly_our_own_version_and_nothing_unpublished() {
     for package in published() {
         let ours = package.dependencies.iter().filter(|it| it.path.is_some());
