@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,9 +98,18 @@ impl Gateway {
     }
 }
 
+/// What is answered until the other side closes, or resets, the connection. One that it leaves open
+/// is no answer.
 fn answer(mut stream: TcpStream) -> String {
     let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
+    let read = stream.read_to_string(&mut answer);
+    let is_open = |error: &std::io::Error| {
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    };
+    assert!(
+        !read.as_ref().is_err_and(is_open),
+        "the connection stays open after {answer:?}"
+    );
     answer
 }
 

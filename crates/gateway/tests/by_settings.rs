@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -121,7 +121,14 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
             .unwrap();
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
         let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
+        let read = stream.read_to_string(&mut answer);
+        let is_open = |error: &std::io::Error| {
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+        };
+        assert!(
+            !read.as_ref().is_err_and(is_open),
+            "the connection stays open after {answer:?}"
+        );
         answer
     }
 

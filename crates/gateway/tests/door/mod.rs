@@ -1,6 +1,6 @@
 //! A gateway's webhook port within the test.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,8 +102,17 @@ impl Door {
 }
 
 /// Everything that the other side sends until it closes.
+/// What is answered until the other side closes, or resets, the connection. One that it leaves open
+/// is no answer.
 pub(crate) fn answer(mut stream: TcpStream) -> String {
     let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
+    let read = stream.read_to_string(&mut answer);
+    let is_open = |error: &std::io::Error| {
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    };
+    assert!(
+        !read.as_ref().is_err_and(is_open),
+        "the connection stays open after {answer:?}"
+    );
     answer
 }
