@@ -1,7 +1,5 @@
 //! From a signed webhook to its endpoint.
 
-use std::time::Duration;
-
 use serde_json::json;
 use simulator::{Events, Retry, Shape};
 
@@ -186,7 +184,7 @@ async fn a_hanging_route_delays_no_other() {
     assert_eq!(hangs.len(), 2, "no more than its places");
     // What hangs is given up at the end of patience: the service stops.
     pipeline.signal(rustix::process::Signal::TERM);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("it is stopping", || !pipeline.is_ready()).await;
     pipeline.signal(rustix::process::Signal::TERM);
     assert_eq!(pipeline.wait(), Some(0));
 }

@@ -262,6 +262,7 @@ async fn what_a_new_match_applies_to_is_counted() {
             .status
             .success()
     );
+    // From then on nothing begins: the time is the promise.
     tokio::time::sleep(queue::PAUSES_WITHIN).await;
     for number in 0..3 {
         pipeline.accept(&signed(&format!("M_{number}"), "")).await;
@@ -293,6 +294,7 @@ async fn on_a_cluster_it_is_counted_too() {
             .status
             .success()
     );
+    // From then on nothing begins: the time is the promise.
     tokio::time::sleep(queue::PAUSES_WITHIN).await;
     let sender =
         simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();

@@ -84,6 +84,7 @@ async fn endpoints_that_are_endless_trickle_reset_or_say_nothing_are_bounded() {
         {}
     })
     .await;
+    // An endpoint that is slow, or silent for longer than any attempt, is what this is about.
     let trickling_headers = raw(async |mut stream: TcpStream| {
         while stream.write_all(b"H").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;

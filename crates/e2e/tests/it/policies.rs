@@ -119,20 +119,23 @@ fn state(found: &Value, route: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_route_holds_its_events_until_it_is_resumed() {
     let sink = Sink::open().await;
-    let mut pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    let other = Sink::open().await;
+    let routes = sink.route("all", "match: {}") + &other.route("other", "match: {}");
+    let mut pipeline = Pipeline::start(&routes);
     assert!(
         pipeline
             .command(&["routes", "pause", "all"])
             .status
             .success()
     );
+    // From then on nothing begins: the time is the promise.
     tokio::time::sleep(PAUSES_WITHIN).await;
     pipeline.accept(&signed("E", "P_1")).await;
     assert!(state(&pipeline.json(&["routes", "list"]), "all"));
     assert_eq!(pipeline.stop(), Some(0));
     pipeline.run();
     pipeline.accept(&signed("E", "P_2")).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until("a route that is not paused has both", || other.len() == 2).await;
     assert_eq!(sink.len(), 0, "also after a restart");
     assert!(
         pipeline
@@ -153,14 +156,16 @@ async fn a_paused_route_holds_its_events_until_it_is_resumed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_the_operator_pauses_every_dispatcher() {
     let sink = Sink::open().await;
+    let other = Sink::open().await;
     let plan = Plan {
         servers: 1,
         gateways: 1,
-        ..Plan::new(sink.route("all", "match: {}"))
+        ..Plan::new(sink.route("all", "match: {}") + &other.route("other", "match: {}"))
     };
     let deployment = Deployment::start(plan);
     let paused = deployment.command("operator", &["routes", "pause", "all"]);
     assert!(paused.status.success(), "{paused:?}");
+    // From then on nothing begins: the time is the promise.
     tokio::time::sleep(PAUSES_WITHIN).await;
     let sender =
         simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
@@ -174,7 +179,7 @@ async fn on_a_cluster_the_operator_pauses_every_dispatcher() {
         200
     );
     assert!(state(&deployment.json(&["routes", "list"]), "all"));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until("a route that is not paused has it", || other.len() == 1).await;
     assert_eq!(sink.len(), 0);
     assert!(
         deployment

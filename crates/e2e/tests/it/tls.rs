@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::pipeline::{Pipeline, may_open, signed};
+use crate::pipeline::{Pipeline, may_open, signed, until};
 
 /// Writes a certificate for this address, and returns it.
 fn renew(folder: &Path) -> reqwest::Certificate {
@@ -121,8 +121,14 @@ async fn a_certificate_is_shown_and_read_again_when_it_changes() {
 
     // A file half written changes nothing.
     fs::write(folder.join("webhook.pem"), "-----BEGIN").unwrap();
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(send(&pipeline, &first).await, Some(200));
+    until("it was read again", || {
+        pipeline
+            .log()
+            .contains("can't be read: the one before stays")
+    })
+    .await;
+    // A client that was here before would resume its session.
+    assert_eq!(send(&pipeline, &client(&first_shown)).await, Some(200));
     let second = client(&renew(&folder));
     let began = Instant::now();
     while send(&pipeline, &second).await != Some(200) {
@@ -133,7 +139,6 @@ async fn a_certificate_is_shown_and_read_again_when_it_changes() {
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // A client that was here before would resume its session.
     assert_eq!(
         send(&pipeline, &client(&first_shown)).await,
         None,

@@ -223,7 +223,10 @@ async fn what_only_the_spool_had_survives_it() {
     deployment.servers.kill_all();
     deployment.gateways[0].restart();
     let load = Load::start(&deployment.urls(), 4);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until("the spool has many", Duration::from_secs(60), || {
+        load.accepted() >= 300
+    })
+    .await;
     deployment.gateways[0].kill();
     let ledger = load.stop().await;
     std::fs::copy(path("disk.img"), path("copy.img")).unwrap();

@@ -139,6 +139,7 @@ async fn cut_under_load(cuts: usize, is_lazy: bool) -> Option<Cut> {
     for cut in 0..cuts {
         let before = load.accepted();
         until("many are accepted", || load.accepted() >= before + 100).await;
+        // At any moment between two groups, or within one.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(0..50))).await;
         pipeline.kill();
         let now = &images[cut % 2];

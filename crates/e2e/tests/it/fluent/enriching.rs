@@ -122,6 +122,7 @@ async fn a_burst_about_one_order_asks_once() {
             .status
             .success()
     );
+    // From then on nothing begins: the time is the promise.
     tokio::time::sleep(queue::PAUSES_WITHIN).await;
     let order = fluent.world().place_order();
     for number in 0..20 {

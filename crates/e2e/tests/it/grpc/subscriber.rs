@@ -1,7 +1,6 @@
 //! A handler that asks for events, as one in another language would.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use proto::v1;
 use proto::v1::subscribe_request::settle::Outcome;
@@ -74,13 +73,6 @@ impl Subscriber {
                 None => return Ok(None),
             }
         }
-    }
-
-    /// Whether nothing comes for a moment.
-    pub(crate) async fn is_quiet(&mut self) -> bool {
-        timeout(Duration::from_millis(700), self.next())
-            .await
-            .is_err()
     }
 
     pub(crate) async fn settle(&self, number: u64, outcome: Outcome) {

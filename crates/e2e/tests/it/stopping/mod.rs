@@ -68,7 +68,8 @@ async fn a_request_that_is_under_way_is_answered() {
     stream.write_all(&signed.body[..10]).unwrap();
     pipeline.signal(Signal::TERM);
     until("it says that it is stopping", || !pipeline.is_ready()).await;
-    // Longer than the port may be shut before the end.
+    // A sender that is slow for longer than the port may be shut before the end: the wait is what
+    // the test is about.
     tokio::time::sleep(Duration::from_secs(2)).await;
     stream.write_all(&signed.body[10..]).unwrap();
     let mut answer = String::new();
@@ -95,7 +96,7 @@ async fn readiness_goes_first_and_what_comes_meanwhile_is_accepted() {
     let mut pipeline = noticing(&sink, "15s");
     pipeline.signal(Signal::TERM);
     until("it says that it is not ready", || !pipeline.is_ready()).await;
-    // A load balancer that has not noticed yet: new connections, a second later.
+    // A load balancer that has not noticed yet: new connections, for half a second.
     for number in 0..5 {
         let sender = Sender::new(pipeline.url(), Retry::Never).unwrap();
         let answer = sender
