@@ -190,34 +190,62 @@ async fn a_body_takes_more_than_reading_and_a_route_its_own_role() {
     assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
-/// The services that reflection tells of.
-async fn services(channel: &Channel, token: &str) -> Vec<String> {
-    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-    let asked = tonic_reflection::pb::v1::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
+/// Asks for reflection by one version of its protocol, with its usual client: the services, and
+/// the files with their dependencies that define the operator's.
+macro_rules! reflection {
+    ($version:ident, $channel:expr, $token:expr) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+        let ask = async |what: MessageRequest| {
+            let asked = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(what),
+            };
+            let mut request = tonic::Request::new(tokio_stream::once(asked));
+            let bearer = format!("Bearer {}", $token).parse().unwrap();
+            request.metadata_mut().insert("authorization", bearer);
+            let mut client = ServerReflectionClient::new($channel.clone());
+            let answers = client.server_reflection_info(request).await;
+            let answer = answers.unwrap().into_inner().message().await.unwrap();
+            answer.unwrap().message_response.unwrap()
+        };
+        let services = match ask(MessageRequest::ListServices(String::new())).await {
+            MessageResponse::ListServicesResponse(listed) => listed.service,
+            other => panic!("{other:?}"),
+        };
+        let services: Vec<String> = services.into_iter().map(|it| it.name).collect();
+        let symbol = MessageRequest::FileContainingSymbol(OPERATOR.to_owned());
+        let files = match ask(symbol).await {
+            MessageResponse::FileDescriptorResponse(files) => files.file_descriptor_proto,
+            other => panic!("{other:?}"),
+        };
+        (services, files)
+    }};
+}
+
+const OPERATOR: &str = "fluent.webhooks.v1.Operator";
+
+/// What reflection says by either version of its protocol.
+fn ensure_reflected((services, files): (Vec<String>, Vec<Vec<u8>>)) {
+    for service in [
+        "grpc.health.v1.Health",
+        OPERATOR,
+        "fluent.webhooks.v1.Subscriptions",
+    ] {
+        assert!(
+            services.iter().any(|it| it == service),
+            "{service}: {services:?}"
+        );
+    }
+    // A file's own name and its methods are texts in its descriptor.
+    let has = |text: &str| {
+        files
+            .iter()
+            .any(|file| file.windows(text.len()).any(|part| part == text.as_bytes()))
     };
-    let mut request = tonic::Request::new(tokio_stream::once(asked));
-    request
-        .metadata_mut()
-        .insert("authorization", format!("Bearer {token}").parse().unwrap());
-    let mut client = ServerReflectionClient::new(channel.clone());
-    let mut answers = client
-        .server_reflection_info(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let answer = answers.message().await.unwrap().unwrap().message_response;
-    let Some(MessageResponse::ListServicesResponse(listed)) = answer else {
-        panic!("{answer:?}")
-    };
-    listed
-        .service
-        .into_iter()
-        .map(|service| service.name)
-        .collect()
+    assert!(has("fluent/webhooks/v1/operator.proto") && has("ListDeadLetters"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,23 +277,32 @@ async fn health_and_reflection_are_there() {
     tokio::time::timeout(PATIENCE, serving)
         .await
         .expect("it is serving");
+    // A load balancer may also watch, and is told the present state at once.
+    let mut request = tonic::Request::new(asked.clone());
+    let bearer = format!("Bearer {}", token("read")).parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    let mut watched = health.watch(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status, 1);
+    let unknown = tonic_health::pb::HealthCheckRequest {
+        service: "another.Service".to_owned(),
+    };
+    let unknown = health.check(unknown).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
     // Who may call anything may ask what there is.
     let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     assert_eq!(
         call_path(&channel, reflection, None).await,
         Code::Unauthenticated
     );
-    let listed = services(&channel, &token("read")).await;
-    for service in [
-        "grpc.health.v1.Health",
-        "fluent.webhooks.v1.Operator",
-        "fluent.webhooks.v1.Subscriptions",
-    ] {
-        assert!(
-            listed.iter().any(|it| it == service),
-            "{service}: {listed:?}"
-        );
-    }
+    let token_read = token("read");
+    ensure_reflected(reflection!(v1, channel, token_read));
+    // What most clients of today ask for.
+    let reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+    assert_eq!(
+        call_path(&channel, reflection, None).await,
+        Code::Unauthenticated
+    );
+    ensure_reflected(reflection!(v1alpha, channel, token_read));
     assert_eq!(
         call_path(&channel, "/another.Service/Method", Some(&token("admin"))).await,
         Code::Unimplemented
