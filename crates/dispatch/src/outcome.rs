@@ -36,11 +36,6 @@ impl DeliveryOutcome {
         }
     }
 
-    /// Whether the answer is JSON, and more than `null` or a string.
-    pub fn has_readable_answer(&self) -> bool {
-        !matches!(self.answer, ExactValue::Null | ExactValue::Text(_))
-    }
-
     /// Makes the outcome of a delivery that became a dead letter for this reason.
     pub fn dead_letter(reason: &str) -> Self {
         Self {

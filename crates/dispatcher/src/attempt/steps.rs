@@ -180,19 +180,16 @@ impl AttemptRunner {
             .map(ResponseCapture::take)
             .unwrap_or_default();
         let told = DeliveryOutcome::done(done.status, &answer);
-        let has_readable_answer = told.has_readable_answer();
         let telling = notify(whom, event, cx, told);
         match AssertUnwindSafe(telling).catch_unwind().await {
             Ok(Ok(())) => AttemptResult::Answered(Ok(done)),
-            // This answer can't be used for the notification. The destination has the event all
-            // the same, and would get it again from a dead letter.
-            Ok(Err(error @ DispatchError::Permanent { status: None, .. }))
-                if !has_readable_answer =>
-            {
+            // Nobody refused: the notification can't be made of this answer. The destination has the
+            // event all the same, and would get it again from a dead letter.
+            Ok(Err(error @ DispatchError::Permanent { status: None, .. })) => {
                 let id = event.id();
                 let route = &self.settings.name;
                 let why = without_excerpt(&error);
-                tracing::error!(event.id = %id, route, error = why, "delivered, and nobody was told: the answer can't be read");
+                tracing::error!(event.id = %id, route, error = why, "delivered, and nobody was told: its answer is not what the notification needs");
                 AttemptResult::Answered(Ok(with_notification_failure(done, &why)))
             }
             Ok(Err(error)) => AttemptResult::NotificationFailed(error),

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dispatch::{DispatchError, Done};
-use event_model::{EventId, FluentKey};
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
+use event_model::{Event, EventId, FluentKey};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::same_id::{Claim, GrantedClaim, decide_claim};
@@ -237,14 +237,34 @@ async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
     assert!(!lease.fate(|fate| fate.is_given_back));
 }
 
-/// Delivers to a destination that answers nothing, and notifies one that answers `told`.
-async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Settlement {
+/// A destination that answers this.
+#[derive(Debug)]
+struct Answering(&'static [u8]);
+
+impl Dispatcher for Answering {
+    const KIND: &'static str = "answering";
+    type Settings = serde_json::Value;
+
+    async fn open(_: serde_json::Value, _: &OpenContext) -> Result<Self, BoxError> {
+        Err("a test makes it".into())
+    }
+
+    async fn dispatch(&self, _: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        assert!(cx.answered(self.0));
+        Ok(Done::with_status(200).remarking("its answer broke off"))
+    }
+}
+
+/// Delivers to a destination with this answer, and notifies one that answers `told`.
+async fn told_by(
+    answer: &'static [u8],
+    told: impl Fn() -> DispatchError + Send + Sync + 'static,
+) -> Settlement {
     let isolation = Isolation::default();
     let lease = FakeLease::default();
-    let destination = ScriptedDispatcher::new(|_| async {
-        Ok(Done::with_status(200).remarking("its answer broke off"))
-    });
-    let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
+    let no = ScriptedDispatcher::done_after(Duration::ZERO);
+    let mut attempting = attempting(no, &isolation, &CancellationToken::new());
+    attempting.dispatcher = AnyDispatcher::of(Answering(answer));
     attempting.then.on_success = Some(AnyDispatcher::of(ScriptedDispatcher::new(move |_| {
         let told = told();
         async { Err(told) }
@@ -255,16 +275,31 @@ async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Se
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_of_which_nothing_can_be_told_does_not_undo_the_delivery() {
-    let settled = told_by(|| DispatchError::permanent("filling in a template", "line 1")).await;
-    assert_eq!(
-        (settled.disposition, settled.attempt.status),
-        (Disposition::Done, Some(200))
-    );
-    let detail = settled.attempt.detail.unwrap();
-    assert!(
-        detail.starts_with("its answer broke off; delivered, and nobody was told"),
-        "{detail}"
-    );
+    // Also one that is JSON, and has not what is told.
+    for answer in [
+        "",
+        "<html>",
+        "\"text\"",
+        "null",
+        "5",
+        "true",
+        "[]",
+        "{}",
+        r#"{"id": 7}"#,
+    ] {
+        let cant_be_made = || DispatchError::permanent("filling in a template", "line 1");
+        let settled = told_by(answer.as_bytes(), cant_be_made).await;
+        assert_eq!(
+            (settled.disposition, settled.attempt.status),
+            (Disposition::Done, Some(200)),
+            "{answer}"
+        );
+        let detail = settled.attempt.detail.unwrap();
+        assert!(
+            detail.starts_with("its answer broke off; delivered, and nobody was told"),
+            "{answer}: {detail}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +310,7 @@ async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
         source: "no".into(),
     };
     assert_eq!(
-        told_by(refuses).await.disposition,
+        told_by(b"{}", refuses).await.disposition,
         Disposition::Dead(DeadReason::Permanent)
     );
 }
