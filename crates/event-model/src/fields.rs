@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -169,14 +168,14 @@ impl<'de> Visitor<'de> for Object<'_> {
         // Keys and values are read as raw text: half a surrogate pair and 1e400 are valid JSON,
         // odd but not broken.
         while let Some(key) = map.next_key::<&RawValue>()? {
-            let key = text_of(key).unwrap_or_default();
+            let key = id_text(key).unwrap_or_default();
             match self.read.fields.slot(&key) {
                 None => {
                     map.next_value::<IgnoredAny>()?;
                     self.note_lookalike(&key);
                 }
                 Some((index, slot)) => {
-                    let value = text_of(map.next_value()?);
+                    let value = id_text(map.next_value()?);
                     if key == "accountId" {
                         self.read.accounts.extend(value.clone());
                     }
@@ -218,66 +217,30 @@ fn is_alike(name: &str, key: &str) -> bool {
     name.chars().flat_map(char::to_lowercase).eq(folded())
 }
 
-fn text_of(json: &RawValue) -> Option<String> {
+/// Returns the text of an id: a string, or a number as it is written, since a reader of 64 bits
+/// would round it, or drop the zeros at its end. `None` for anything else, also for a number with
+/// an exponent that no reader holds.
+///
+/// ```
+/// # use fluent_event_model::id_text;
+/// # let raw = |json: &'static str| serde_json::from_str(json);
+/// assert_eq!(id_text(raw("\"34\"")?).as_deref(), Some("34"));
+/// assert_eq!(id_text(raw("9405511899560000000001")?).as_deref(), Some("9405511899560000000001"));
+/// assert_eq!(id_text(raw("[34]")?), None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+pub fn id_text(json: &RawValue) -> Option<String> {
     let written = json.get();
-    // An id with any number of digits, which would be rounded beyond 64 bits.
-    if written.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(written.to_owned());
-    }
-    serde_json::from_str::<Text>(json.get()).ok()?.0
-}
-
-/// A string, or a number as its text; `None` for anything else.
-struct Text(Option<String>);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_any(TextVisitor).map(Self)
+    match written.as_bytes() {
+        [b'-' | b'0'..=b'9', ..] => is_id(written).then(|| written.to_owned()),
+        [b'"', ..] => serde_json::from_str(written).ok(),
+        _ => None,
     }
 }
 
-struct TextVisitor;
-
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(text.to_owned()))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Some(number.to_string()))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Some(number.to_string()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Some(number.to_string()))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
+fn is_id(number: &str) -> bool {
+    let has_digits_alone = number.bytes().all(|byte| byte.is_ascii_digit());
+    has_digits_alone || number.parse().is_ok_and(f64::is_finite)
 }
 
 #[cfg(test)]

@@ -21,6 +21,26 @@ fn numbers_are_taken_as_their_text() {
     );
     assert_eq!(read.fields.retailer.as_deref(), Some("34"));
     assert_eq!(read.fields.entity_id.as_deref(), Some("9007199254740993"));
+    for written in [
+        "1.10",
+        "-5",
+        "1e3",
+        "0.0",
+        "34.0",
+        "-1234567890123456789012345",
+    ] {
+        let body = format!(
+            r#"{{"id":{written},"name":"n","accountId":"A","retailerId":"1","entityRef":{written},"rootEntityId": {written} }}"#
+        );
+        let fields = check(&body, None).fields;
+        for text in [
+            &fields.fluent_event_id,
+            &fields.entity_ref,
+            &fields.root_entity_id,
+        ] {
+            assert_eq!(text.as_deref(), Some(written), "{body}");
+        }
+    }
 }
 
 #[test]
