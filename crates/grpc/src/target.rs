@@ -15,6 +15,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// Most bytes of an answer's metadata. The call of a longer answer ends as failed, whatever its
+/// status is.
+const MAX_HEADERS: u32 = 128 << 10;
+
 /// The address of a server, with the TLS settings to reach it.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -120,6 +124,7 @@ impl Target {
         let endpoint = Endpoint::from(uri)
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
+            .http2_max_header_list_size(MAX_HEADERS)
             .http2_keep_alive_interval(ASK_EVERY)
             .keep_alive_timeout(ANSWER_WITHIN);
         match self.is_plain() {

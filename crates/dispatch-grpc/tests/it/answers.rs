@@ -332,6 +332,19 @@ async fn words_beside_a_status_that_make_no_sense_change_nothing_about_it() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ok_is_done_however_much_metadata_is_beside_it() {
+    for kilobytes in [8, 20, 100] {
+        let much: &'static str = "x".repeat(kilobytes << 10).leak();
+        let headers: &'static [_] = Box::leak(Box::new([("x-much", much)]));
+        for (headers, beside) in [(headers, "x"), (&[], much)] {
+            let end = End::Says("0", [("x-a", beside), ("x-b", "x")]);
+            let answer = ended(headers, end).await;
+            assert_eq!(answer.unwrap(), Done::with_status(202), "{kilobytes} kB");
+        }
+    }
+}
+
 /// Starts a handler behind HTTP/2 that refuses every `n`th call before it looks at it.
 async fn refusing(every: usize) -> (Process, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
