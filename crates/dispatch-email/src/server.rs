@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dispatch::{BoxError, OpenContext};
-use dispatch_kit::Secret;
+use dispatch_kit::{Secret, without_bom};
 use lettre::address::Envelope;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -207,7 +207,7 @@ impl Tls {
         let builder = match &settings.ca {
             Some(ca) => {
                 let pem = fs::read(cx.resolve(ca)).map_err(|error| format!("server.ca: {error}"))?;
-                builder.with_root_certificates(authorities(&pem)?)
+                builder.with_root_certificates(authorities(without_bom(&pem))?)
             }
             None => builder.with_platform_verifier().map_err(|error| {
                 format!("server: {error}: name a file of authorities by server.ca, or the machine's by SSL_CERT_FILE")

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dispatch::{BoxError, OpenContext};
+use dispatch_kit::without_bom;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -40,7 +41,9 @@ pub(crate) fn client_config(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, BoxError> {
-    fs::read(path).map_err(|error| format!("tls: reading {}: {error}", path.display()).into())
+    let read = fs::read(path);
+    let read = read.map_err(|error| format!("tls: reading {}: {error}", path.display()))?;
+    Ok(without_bom(&read).to_vec())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BoxError> {

@@ -122,6 +122,28 @@ async fn both_sides_show_who_they_are() {
     }
 }
 
+/// A mark before the first of two certificates hides that one alone.
+#[tokio::test]
+async fn a_byte_order_mark_before_a_certificate_changes_nothing() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make(folder.path());
+    make(other.path());
+    let port = endpoint(folder.path()).await;
+    let read = |folder: &Path, name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let both = read(folder.path(), "ca.pem") + &read(other.path(), "ca.pem");
+    fs::write(folder.path().join("both.pem"), both).unwrap();
+    for name in ["ca.pem", "both.pem", "client.pem", "client.key"] {
+        let marked = format!("\u{feff}{}", read(folder.path(), name));
+        fs::write(folder.path().join(format!("marked-{name}")), marked).unwrap();
+    }
+    for ca in ["marked-ca.pem", "marked-both.pem"] {
+        let tls =
+            json!({ "ca": ca, "certificate": "marked-client.pem", "key": "marked-client.key" });
+        let answer = dispatch(folder.path(), port, tls).await;
+        assert_eq!(answer.unwrap(), Done::with_status(200), "{ca}");
+    }
+}
+
 /// Environment variable with the settings to open, for when the test runs itself again without
 /// the machine's certificates.
 const AGAIN: &str = "OPEN_WITHOUT_AUTHORITIES";

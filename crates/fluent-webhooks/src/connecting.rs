@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_platform_verifier::BuilderVerifierExt;
+use settings::read_pem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -178,9 +179,9 @@ fn client_config(args: &ServerArgs) -> anyhow::Result<ClientConfig> {
     };
     let mut config = match args.certificate.as_ref().zip(args.key.as_ref()) {
         Some((certificate, key)) => {
-            let chain =
-                CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?
+            let (chain, key) = (read_pem(certificate)?, read_pem(key)?);
+            let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>()?;
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key)?)?
         }
         None => builder.with_no_client_auth(),
     };
@@ -190,7 +191,7 @@ fn client_config(args: &ServerArgs) -> anyhow::Result<ClientConfig> {
 
 fn roots(ca: &Path) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca)? {
+    for certificate in CertificateDer::pem_slice_iter(&read_pem(ca)?) {
         roots.add(certificate?)?;
     }
     Ok(roots)

@@ -151,7 +151,7 @@ impl Target {
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, TargetError> {
-    std::fs::read(&path).map_err(|error| TargetError::File(path, error))
+    settings::read_pem(&path).map_err(|error| TargetError::File(path, error))
 }
 
 /// The value of `authorization` for this token.

@@ -149,7 +149,7 @@ fn first_line(secret: &SecretFile) -> anyhow::Result<String> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+    settings::read_pem(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// A name that tells the processes of a service apart.

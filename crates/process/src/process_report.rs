@@ -346,7 +346,7 @@ fn usage(found: &StatVfs) -> Option<(u64, u64)> {
 
 /// The ends of the certificates in a PEM file.
 fn ends(file: &Path) -> Vec<Timestamp> {
-    let pem = std::fs::read(file).unwrap_or_default();
+    let pem = settings::read_pem(file).unwrap_or_default();
     let ends = CertificateDer::pem_slice_iter(&pem).filter_map(|certificate| {
         let certificate = certificate.ok()?;
         let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;

@@ -1,7 +1,6 @@
 //! TLS on a port of ours, for installations where nothing before us ends it. The certificate is
 //! read again when its files change: renewing needs no restart.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -158,6 +157,5 @@ fn chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let read: io::Result<_> = std::fs::read(path);
-    read.with_context(|| format!("reading {}", path.display()))
+    settings::read_pem(path).with_context(|| format!("reading {}", path.display()))
 }

@@ -39,6 +39,7 @@
 mod tree;
 
 mod overrides;
+mod pem;
 mod yaml;
 mod yaml_message;
 
@@ -83,6 +84,7 @@ pub use crate::mistakes::Section;
 pub use crate::operator_settings::{
     CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings,
 };
+pub use crate::pem::read_pem;
 pub use crate::plaintext::is_this_machine;
 pub use crate::policies::{BreakerSettings, RateSettings};
 pub use crate::queue_settings::{
