@@ -25,6 +25,7 @@ impl Recipients {
             return Err(format!("to: expected 1 to {MOST} addresses").into());
         }
         let parse = |source: String| {
+            ensure_address(&source)?;
             Template::parse(source, "text/plain")
                 .map_err(|error| BoxError::from(format!("to: {error}")))
         };
@@ -40,6 +41,16 @@ impl Recipients {
             .iter()
             .map(|template| one_address(&template.fill(view)?))
             .collect()
+    }
+}
+
+/// Refuses a text that is no address, and that no event fills in: every mail would be a dead
+/// letter.
+fn ensure_address(text: &str) -> Result<(), BoxError> {
+    let is_filled_in = ["{{", "{%", "{#"].iter().any(|begin| text.contains(begin));
+    match is_filled_in || one_address(text).is_ok() {
+        true => Ok(()),
+        false => Err("to: expected addresses, such as shop@example.com or \"Shop\" <shop@example.com>, with a comma between two".into()),
     }
 }
 
@@ -105,5 +116,29 @@ mod tests {
             ["{{ event.a | replace(',', '') }}"]
         );
         assert_eq!(parts("{% if a %}a@x.y, b@x.y{% endif %}").len(), 1);
+    }
+
+    #[test]
+    fn what_no_event_fills_in_is_an_address() {
+        let open = |to: &str| Recipients::open(ToSettings::One(to.to_owned())).map(drop);
+        for good in [
+            "a@x.y",
+            "Shop <a@x.y>, \"Doe, Jane\" <j@x.y>",
+            "{{ event.a }}, c@x.y",
+            "Shop <{{ event.a }}>",
+            "{% if event.a %}{{ event.a }}{% endif %}",
+        ] {
+            assert!(open(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "shop.example.com",
+            "a@x.y b@x.y",
+            "a@",
+            "a@x.y,",
+            "{{ event.a }}, shop",
+        ] {
+            let said = open(bad).unwrap_err().to_string();
+            assert!(said.contains("such as shop@example.com"), "{bad}: {said}");
+        }
     }
 }

@@ -76,6 +76,10 @@ impl MailServer {
             Security::None => (25, Protection::Nothing),
         };
         let login = match (user, password) {
+            // RFC 4616, section 2: NUL ends a name; SASLprep forbids the others.
+            (Some(user), _) if user.chars().any(char::is_control) => {
+                return Err("server.user: expected a name without control characters".into());
+            }
             (Some(user), Some(file)) => {
                 let password = Secret::open(file, cx)?.get().map_err(Box::new)?;
                 Some(Login {

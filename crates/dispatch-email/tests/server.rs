@@ -202,11 +202,18 @@ async fn an_address_nobody_has_is_final_and_a_busy_server_is_not() {
         let said = format!("{error} {}", std::error::Error::source(&error).unwrap());
         assert!(!said.contains("example.com"), "{said}");
     }
+    for to in ["", "not an address", "a@b.c\r\nBcc: x@y.z"] {
+        let refused = server.dispatcher(to, insecure()).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("expected addresses"),
+            "{refused}"
+        );
+    }
     for to in [
-        "",
-        "not an address",
-        "a@b.c\r\nBcc: x@y.z",
         "{{ event.attributes.nothing }}",
+        "{{ '' }}",
+        "{{ 'not an address' }}",
+        "{{ 'a@b.c\\r\\nBcc: x@y.z' }}",
     ] {
         let error = dispatch(&server.dispatcher(to, insecure()).await.unwrap())
             .await

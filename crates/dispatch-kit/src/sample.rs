@@ -89,6 +89,9 @@ pub(crate) fn texts(template: &Template) -> Vec<String> {
         .collect()
 }
 
+/// Ends of the content types that have a JSON in each line.
+const LINES: [&str; 4] = ["ndjson", "jsonl", "jsonlines", "json-lines"];
+
 /// Fails if a template for JSON makes none.
 pub(crate) fn check(template: &Template, content_type: &str) -> Result<(), BoxError> {
     let kind = content_type
@@ -99,7 +102,7 @@ pub(crate) fn check(template: &Template, content_type: &str) -> Result<(), BoxEr
         .to_ascii_lowercase();
     let parted_by = match &*kind {
         _ if kind.ends_with("json-seq") => Some('\u{1e}'),
-        _ if kind.ends_with("ndjson") || kind.ends_with("jsonl") => Some('\n'),
+        _ if LINES.iter().any(|end| kind.ends_with(end)) => Some('\n'),
         _ if kind.ends_with("json") => None,
         _ => return Ok(()),
     };
@@ -174,12 +177,19 @@ mod tests {
         ] {
             checked(good, "application/json", true);
         }
-        checked(
-            "{{ event.entityRef }}\n{{ event.name }}\n",
-            "application/x-ndjson",
-            true,
-        );
-        checked("{{ event.entityRef }}\nx\n", "application/x-ndjson", false);
+        for lines in [
+            "x-ndjson",
+            "jsonl",
+            "x-jsonlines",
+            "json-lines; charset=utf-8",
+        ] {
+            let lines = format!("application/{lines}");
+            checked("{{ event.entityRef }}\n{{ event.name }}\n", &lines, true);
+            checked(r#"{"ref": {{ event.entityRef }}}"#, &lines, true);
+            checked(r#"{"ref": "{{ event.entityRef }}"}"#, &lines, false);
+            checked("{{ event.entityRef }}\nx\n", &lines, false);
+        }
+        checked("\u{1e}{{ event.name }}\n", "application/json-seq", true);
     }
 
     #[test]

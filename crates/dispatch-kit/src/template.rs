@@ -180,6 +180,9 @@ pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxErr
     Ok(template)
 }
 
+/// Ends of the content types whose templates write JSON, one or many.
+const JSON: [&str; 5] = ["json", "json-seq", "jsonl", "jsonlines", "json-lines"];
+
 fn escape(content_type: &str) -> AutoEscape {
     let kind = content_type
         .split(';')
@@ -188,7 +191,7 @@ fn escape(content_type: &str) -> AutoEscape {
         .trim()
         .to_ascii_lowercase();
     match kind {
-        _ if kind.ends_with("json") || kind.ends_with("json-seq") => AutoEscape::Json,
+        _ if JSON.iter().any(|end| kind.ends_with(end)) => AutoEscape::Json,
         _ if kind.ends_with("html") || kind.ends_with("xml") => AutoEscape::Html,
         _ => AutoEscape::None,
     }
