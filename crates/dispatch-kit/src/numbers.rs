@@ -196,12 +196,45 @@ pub(crate) fn write(
     }
     match digits.written(value) {
         Some(Written::Text { text, .. }) => out.write_str(text).map_err(Error::from),
-        Some(Written::Either) => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "numbers that are too near",
-        )),
+        Some(Written::Either) => Err(too_near()),
+        None if matches!(value.kind(), ValueKind::Seq | ValueKind::Map) => {
+            let mut text = String::new();
+            write_nested(&mut text, value, &digits)?;
+            escape_formatter(out, state, &Value::from(text))
+        }
         None => escape_formatter(out, state, value),
     }
+}
+
+fn too_near() -> Error {
+    Error::new(ErrorKind::InvalidOperation, "numbers that are too near")
+}
+
+/// Writes a value within a list or table, which the engine writes as Python does.
+fn write_nested(out: &mut String, value: &Value, digits: &Digits) -> Result<(), Error> {
+    match (digits.written(value), value.kind()) {
+        (Some(Written::Text { text, .. }), _) => out.push_str(text),
+        (Some(Written::Either), _) => return Err(too_near()),
+        (None, ValueKind::Seq) => {
+            out.push('[');
+            for (index, item) in value.try_iter()?.enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                write_nested(out, &item, digits)?;
+            }
+            out.push(']');
+        }
+        (None, ValueKind::Map) => {
+            out.push('{');
+            for (index, key) in value.try_iter()?.enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                out.push_str(&format!("{key:?}: "));
+                write_nested(out, &value.get_item(&key)?, digits)?;
+            }
+            out.push('}');
+        }
+        (None, _) => out.push_str(&format!("{value:?}")),
+    }
+    Ok(())
 }
 
 /// The filter `tojson`: like the engine's, with the digits of numbers.

@@ -67,6 +67,23 @@ const NUMBERS: [&str; 16] = [
 ];
 
 #[test]
+fn a_list_in_a_text_has_its_numbers_as_they_came() {
+    let long = NUMBERS[13];
+    let list = format!(r#"{{"l":[1.10,[1e3,{{"k":{long}}}],"a<",true,null,7]}}"#);
+    let plain = format!("[1.10, [1e3, {{'k': {long}}}], 'a<', True, None, 7]");
+    let filled = |kind| filled("{{ event.attributes.l }}", kind, &list).unwrap();
+    assert_eq!(filled("text/plain"), plain);
+    let escaped = plain.replace('<', "&lt;").replace('\'', "&#x27;");
+    assert_eq!(filled("text/html"), escaped);
+    let without = r#"{"l":[1,"a",{"k":null}]}"#;
+    assert_eq!(
+        self::filled("{{ event.attributes.l }}", "text/plain", without).unwrap(),
+        "[1, 'a', {'k': None}]",
+        "as the engine writes it"
+    );
+}
+
+#[test]
 fn a_number_is_written_as_it_came() {
     for number in NUMBERS {
         for (content_type, template, expected) in [
