@@ -9,11 +9,14 @@ use event_model::EventId;
 use queue::{
     BoxError, HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log, Position, QueueError,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use sqlite_file::rows::{packed, position, prefix};
-use sqlite_file::{beside, digest, lock, prefixes};
+use sqlite_file::{FileOrigin, beside, digest, lock, prefixes};
 
 const INDEXING: &str = "working with the index of events";
+
+/// The number by which SQLite's own part of the file says that it is an index of ours: `FLWI`.
+const OURS: i32 = 0x464C_5749;
 
 /// Version of the format. An index of another version is built again.
 const FORMAT: i64 = 2;
@@ -38,14 +41,15 @@ pub struct Index(Mutex<Connection>);
 
 impl Index {
     /// Opens the index, or creates it. An index that is damaged, or of another format, is removed
-    /// and created again: everything in it can be read from the queue again.
+    /// and created again: everything in it can be read from the queue again. A damaged file that may
+    /// be another program's is kept beside it, as `….damaged`.
     pub fn open(path: &Path) -> Result<Self, QueueError> {
         if let Some(folder) = path.parent() {
             private_files::create_folder(folder)
                 .map_err(|error| QueueError::unavailable(INDEXING, error))?;
         }
         let opened = match open(path) {
-            Err(error) if error.asks_for_new() && is_sqlites(path) => begin_anew(path),
+            Err(error) if error.asks_for_new() => begin_anew(path),
             opened => opened,
         };
         opened.map(|sql| Self(Mutex::new(sql))).map_err(failed)
@@ -76,7 +80,9 @@ fn failed(error: impl Into<BoxError>) -> QueueError {
 /// Reason why an index can't be opened.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
-    #[error("it is another program's SQLite file, and was left as it is")]
+    #[error(
+        "it is no index of this program, and was left as it is: expected a path where there is none yet"
+    )]
     Foreign,
     #[error("it has format {0}, and this program works with {FORMAT}")]
     AnotherFormat(i64),
@@ -104,12 +110,19 @@ impl OpenError {
 }
 
 fn open(path: &Path) -> Result<Connection, OpenError> {
+    // Looked at before anything is changed, its rights included.
+    let origin = FileOrigin::of(path);
+    match origin {
+        FileOrigin::Nobody | FileOrigin::Sqlite { application: OURS } => {}
+        FileOrigin::Sqlite { .. } => refuse_readable(path)?,
+        FileOrigin::Other => return Err(OpenError::Foreign),
+    }
     private_files::prepare(path)?;
     let sql = Connection::open(path)?;
     sql.busy_timeout(std::time::Duration::from_secs(10))?;
-    let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables > 0 && !sql.table_exists(None, "logs")? {
-        return Err(OpenError::Foreign);
+    if origin == FileOrigin::Nobody {
+        // Before there is a log: a crash must not leave a file that is not known as ours.
+        sql.pragma_update(None, "application_id", OURS)?;
     }
     sql.pragma_update(None, "journal_mode", "WAL")?;
     // A lost write is read again from the queue, but a damaged file must not happen: NORMAL is
@@ -125,14 +138,18 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
     Ok(sql)
 }
 
-/// Whether the file was made by SQLite, or is empty: no other file is removed.
-fn is_sqlites(path: &Path) -> bool {
-    let mut begin = [0; 16];
-    let read = std::fs::File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut begin));
-    read.is_ok_and(|read| read == 0 || begin == *b"SQLite format 3\0")
+/// Fails for a file without our number: as damaged, or as another program's, if it can be read.
+fn refuse_readable(path: &Path) -> Result<(), OpenError> {
+    let sql = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    sql.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Err(OpenError::Foreign)
 }
 
 fn begin_anew(path: &Path) -> Result<Connection, OpenError> {
+    if FileOrigin::of(path) != (FileOrigin::Sqlite { application: OURS }) {
+        // Whose it was can't be told any more.
+        std::fs::rename(path, beside(path, ".damaged"))?;
+    }
     tracing::warn!(file = %path.display(), "the index of events can't be used: it is made anew");
     for suffix in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(beside(path, suffix));
@@ -278,6 +295,8 @@ impl HistoryIndex for Index {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use event_model::Environment;
 
     use super::*;
@@ -365,6 +384,7 @@ mod tests {
             Index::open(&path).unwrap().known(Log::Attempts).unwrap(),
             IndexProgress::default()
         );
+        assert!(folder.path().join("index.db.damaged").exists());
         let another = folder.path().join("operator.yml");
         std::fs::write(
             &another,
@@ -381,13 +401,20 @@ mod tests {
         for version in [0, FORMAT + 1] {
             let sql = Connection::open(&customers).unwrap();
             sql.execute_batch(&format!(
-                "CREATE TABLE IF NOT EXISTS customers (name); PRAGMA user_version = {version}"
+                "CREATE TABLE IF NOT EXISTS customers (name); PRAGMA user_version = {version};
+                 CREATE TABLE IF NOT EXISTS logs (log TEXT PRIMARY KEY, life TEXT, last INTEGER)"
             ))
             .unwrap();
             drop(sql);
+            let rights = std::fs::Permissions::from_mode(0o644);
+            std::fs::set_permissions(&customers, rights).unwrap();
             let before = std::fs::read(&customers).unwrap();
-            assert!(Index::open(&customers).is_err());
-            assert_eq!(std::fs::read(&customers).unwrap(), before);
+            for _ in 0..2 {
+                assert!(Index::open(&customers).is_err());
+                assert_eq!(std::fs::read(&customers).unwrap(), before);
+            }
+            let rights = std::fs::metadata(&customers).unwrap().permissions();
+            assert_eq!(rights.mode() & 0o777, 0o644);
         }
     }
 
@@ -419,8 +446,7 @@ mod tests {
             .unwrap()
             .map(Result::unwrap)
         {
-            let mode =
-                std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+            let mode = entry.metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
         }
         drop(index);

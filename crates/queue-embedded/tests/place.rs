@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -183,12 +183,29 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
         "named.db",
         "PRAGMA application_id = 77; CREATE TABLE meta (key, value)",
     );
+    make(
+        "browser.db",
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value); INSERT INTO meta VALUES ('format', 8)",
+    );
     fs::write(path("key.pem"), "-----BEGIN PRIVATE KEY-----\n").unwrap();
     fs::write(path("notes.txt"), "x").unwrap();
+    for file in fs::read_dir(folder.path()).unwrap() {
+        fs::set_permissions(file.unwrap().path(), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let listed = || {
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let before_all = listed();
     for name in [
         "customers.db",
         "walled.db",
         "named.db",
+        "browser.db",
         "key.pem",
         "notes.txt",
     ] {
@@ -199,11 +216,10 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
             assert!(matches!(said, OpenError::Foreign { .. }), "{name}: {said}");
         }
         assert_eq!(fs::read(path(name)).unwrap(), before, "{name}");
+        let rights = fs::metadata(path(name)).unwrap().permissions();
+        assert_eq!(rights.mode() & 0o777, 0o644, "{name}");
     }
-    let left = fs::read_dir(folder.path())
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    assert!(!left.into_iter().any(|name| name.contains("damaged")));
+    assert_eq!(listed(), before_all);
     // An empty file may become ours.
     fs::write(path("empty.db"), "").unwrap();
     assert!(open(&path("empty.db")).is_ok());

@@ -2,12 +2,13 @@
 //! in its place before any caller is told that something is safe in it.
 
 use std::fs::{self, File, Metadata, TryLockError};
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{OpenError, io_error};
+use crate::kind::OURS;
+use crate::origin::FileOrigin;
 use crate::paths::beside;
 
 /// Locks on a file, for as long as it is served. Must be dropped after every connection to the
@@ -122,21 +123,13 @@ pub(crate) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
 /// A file that is damaged from its first bytes on is told from another program's by the files
 /// beside it: we leave a lock there.
 pub(crate) fn foreign(path: &Path) -> Option<&'static str> {
-    let mut begin = [0; 72];
-    let length = File::open(path)
-        .and_then(|mut file| io::Read::read(&mut file, &mut begin))
-        .unwrap_or(0);
-    let is_sqlites = begin.starts_with(b"SQLite format 3\0");
-    let own: [u8; 4] = begin[68..72].try_into().unwrap_or_default();
     let left_beside = [".lock", ".untrusted", ".setting-aside"]
         .iter()
         .any(|end| beside(path, end).exists());
-    match (length, is_sqlites) {
-        (0, _) => None,
-        // Bytes 68 to 71 are the program's own, by SQLite's `magic.txt`.
-        (_, true) if own != [0; 4] => Some("another program's SQLite file"),
-        (_, true) => None,
-        (_, false) if left_beside => None,
-        (_, false) => Some("no SQLite file"),
+    match FileOrigin::of(path) {
+        FileOrigin::Nobody | FileOrigin::Sqlite { application: OURS } => None,
+        FileOrigin::Sqlite { .. } => Some("another program's SQLite file"),
+        FileOrigin::Other if left_beside => None,
+        FileOrigin::Other => Some("no SQLite file"),
     }
 }

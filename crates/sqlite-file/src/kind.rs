@@ -4,6 +4,9 @@ use rusqlite::Connection;
 
 use crate::connection::{meta, set_meta};
 
+/// The number by which SQLite's own part of a file says that it is ours: `FLWH`.
+pub(crate) const OURS: i32 = 0x464C_5748;
+
 /// A kind of file.
 #[derive(Debug)]
 pub struct FileKind {
@@ -30,6 +33,11 @@ pub(crate) fn prepare(
     kind: &FileKind,
     follows: Option<i64>,
 ) -> rusqlite::Result<i64> {
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages == 0 {
+        // Before there is a log: a crash must not leave a file that is not known as ours.
+        connection.pragma_update(None, "application_id", OURS)?;
+    }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     debug_assert_eq!(mode, "wal");
     if connection.table_exists(None, "meta")? {
