@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::store::DamagedSpool;
 use event_model::{Clock, Timestamp};
 use queue::{QueueError, SpoolWatermark, Upstream};
+use sqlite_file::FileLocation;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,7 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub(crate) struct SpoolReporter {
     pub(crate) id: String,
     pub(crate) path: PathBuf,
+    pub(crate) place: Arc<FileLocation>,
     pub(crate) queue: Arc<dyn Upstream>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -68,6 +70,10 @@ impl SpoolReporter {
         let looked = looking
             .await
             .map_err(|error| QueueError::unavailable("looking into the spool", error))?;
+        if !self.place.is_there() {
+            let why = "its file was removed, renamed or replaced while it was served";
+            return Err(QueueError::unavailable("looking into the spool", why));
+        }
         let (sent_up_to, is_empty) = match looked? {
             // Files that are being salvaged may have events of any time.
             _ if !damaged_files(&self.path).is_empty() => (Timestamp::UNIX_EPOCH, false),

@@ -107,6 +107,7 @@ impl Spooled {
         let reporting = SpoolReporter {
             id,
             path,
+            place: spool.location(),
             queue: Arc::clone(&queue),
             clock: Arc::clone(&clock),
         };
@@ -258,10 +259,14 @@ impl Lifecycle for Spooled {
     fn health(&self) -> BoxFuture<'_, QueueHealth> {
         let is_reachable = self.queue.has_room() && !self.is_away.load(Ordering::Relaxed);
         let path = self.options.path.clone();
-        let looking = tokio::task::spawn_blocking(move || crate::store::spool_backlog(&path));
+        let place = self.spool.location();
+        let looking = tokio::task::spawn_blocking(move || {
+            let found = crate::store::spool_backlog(&path);
+            found.ok().filter(|_| place.is_there())
+        });
         async move {
             let health = self.queue.health().await;
-            let found = looking.await.ok().and_then(Result::ok);
+            let found = looking.await.ok().flatten();
             let bytes = self.spool.bytes();
             let spool = found.map(|(unsent, oldest_unsent)| SpoolHealth {
                 unsent,

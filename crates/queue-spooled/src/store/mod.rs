@@ -23,8 +23,8 @@ use queue::{Position, Quarantined, QueueError, Receipt};
 use rusqlite::Connection;
 use sqlite_file::rows::nanos;
 use sqlite_file::{
-    Failure, FileStatus, HeldFile, Inbox, Messages, OpenError, OpenedFile, Writer, inbox, lock,
-    meta, quarantine, used_bytes,
+    Failure, FileLocation, FileStatus, HeldFile, Inbox, Messages, OpenError, OpenedFile, Writer,
+    inbox, lock, meta, quarantine, used_bytes,
 };
 use tokio::sync::oneshot;
 
@@ -47,7 +47,7 @@ pub struct Spool<W: Send + 'static> {
     thread: Mutex<Option<JoinHandle<()>>>,
     id: String,
     set_aside: Option<PathBuf>,
-    _held: HeldFile,
+    held: HeldFile,
 }
 
 /// Sender of the queue's receipt to whoever waits for it.
@@ -122,8 +122,14 @@ impl<W: Send + 'static> Spool<W> {
             thread,
             id,
             set_aside,
-            _held: held,
+            held,
         })
+    }
+
+    /// Where the file must be found: what is read by its path may be of another that took its
+    /// place.
+    pub(crate) fn location(&self) -> Arc<FileLocation> {
+        Arc::clone(self.held.location())
     }
 
     /// The id of the file for its whole life, wherever it is moved.

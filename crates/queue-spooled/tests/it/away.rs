@@ -84,6 +84,30 @@ async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
     next.close().await;
 }
 
+/// What another file holds must not be told of the one that is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_replaced_says_nothing_of_what_waits() {
+    let mut world = World::new().await;
+    let spooled = world.spooled(KEEP).await;
+    publish(&spooled, &events("B", 3)).await;
+    world.wait_until_acknowledged().await;
+    let empty = world.folder.path().join("empty.db");
+    fluent_queue_spooled::backup(&world.spool(), &empty).unwrap();
+    world.servers.kill_all();
+    publish(&spooled, &events("A", 10)).await;
+    let waits = spooled.health().await.spool.unwrap();
+    assert_eq!(waits.unsent, 10);
+    let away = world.folder.path().join("away.db");
+    std::fs::rename(world.spool(), &away).unwrap();
+    std::fs::copy(&empty, world.spool()).unwrap();
+    assert!(spooled.health().await.spool.is_none());
+    world.servers.start_all().unwrap();
+    spooled.close().await;
+    let queue = world.queue().await;
+    let marks = queue::facts::spools(queue.stores().facts()).await.unwrap();
+    assert!(!marks.iter().any(|(_, mark)| mark.is_closed), "{marks:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_whose_gateway_is_gone_is_drained() {
     let mut world = World::new().await;
