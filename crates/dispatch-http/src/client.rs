@@ -187,6 +187,7 @@ async fn exchange(
     *request.headers_mut() = headers;
     let exchange = Exchange {
         connection: capture_connection(&mut request),
+        asked: std::time::Instant::now(),
         begun: Arc::default(),
     };
     let request = request.map(|()| RequestBody {
@@ -205,6 +206,7 @@ async fn exchange(
 #[derive(Clone, Debug)]
 struct Exchange {
     connection: CaptureConnection,
+    asked: std::time::Instant,
     /// What is noted of the connection, and the request's number on it, from its beginning.
     begun: Arc<OnceLock<(StatusTap, u32)>>,
 }
@@ -240,7 +242,7 @@ impl Exchange {
     fn is_unanswered_reuse(&self) -> bool {
         self.begun
             .get()
-            .is_some_and(|(tap, number)| tap.is_unanswered_reuse(*number))
+            .is_some_and(|(tap, number)| tap.is_unanswered_reuse(*number, self.asked))
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::StatusCode;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -17,8 +18,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const STATUS_LINE: usize = 13;
 
 /// The beginning of the answer to the latest request on a connection.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StatusTap(Arc<Mutex<StatusSeen>>);
+#[derive(Clone, Debug)]
+pub(crate) struct StatusTap {
+    seen: Arc<Mutex<StatusSeen>>,
+    made: Instant,
+}
 
 #[derive(Debug, Default)]
 struct StatusSeen {
@@ -100,8 +104,16 @@ impl Head {
 }
 
 impl StatusTap {
+    /// Of a connection that was made now.
+    fn new() -> Self {
+        Self {
+            seen: Arc::default(),
+            made: Instant::now(),
+        }
+    }
+
     fn seen(&self) -> MutexGuard<'_, StatusSeen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that another request begins, before its first byte is written. Returns its number.
@@ -124,11 +136,13 @@ impl StatusTap {
         }
     }
 
-    /// Whether a request, the latest, was sent on a connection that had served others, and
-    /// nothing was answered: the endpoint closed the connection as the request went out.
-    pub(crate) fn is_unanswered_reuse(&self, request: u32) -> bool {
+    /// Whether a request, the latest and made at `asked`, was sent on a connection that was there
+    /// before it, and nothing was answered: the endpoint closed the connection as the request went
+    /// out. Such a connection may have served nobody yet, if the request for which it was made took
+    /// another.
+    pub(crate) fn is_unanswered_reuse(&self, request: u32, asked: Instant) -> bool {
         let seen = self.seen();
-        seen.requests == request && request > 1 && !seen.has_bytes
+        seen.requests == request && (request > 1 || self.made < asked) && !seen.has_bytes
     }
 
     fn reads(&self, bytes: &[u8]) {
@@ -154,7 +168,7 @@ impl<S> TappedStream<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
-            tap: StatusTap::default(),
+            tap: StatusTap::new(),
         }
     }
 }
@@ -210,13 +224,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TappedStream<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[track_caller]
     fn check(bytes: &str, expected: Option<u16>) {
         // In pieces of any size.
         for size in [1, 2, 7, 1000] {
-            let tap = StatusTap::default();
+            let tap = StatusTap::new();
             let request = tap.begin();
             bytes
                 .as_bytes()
@@ -254,18 +270,21 @@ mod tests {
     }
 
     #[test]
-    fn only_a_connection_that_served_others_can_have_closed_before_the_request() {
-        let tap = StatusTap::default();
+    fn only_a_connection_that_was_there_before_the_request_can_have_closed_before_it() {
+        let before = Instant::now();
+        let tap = StatusTap::new();
         let first = tap.begin();
-        assert!(!tap.is_unanswered_reuse(first), "a new one");
+        assert!(!tap.is_unanswered_reuse(first, before), "made for it");
+        let later = tap.made + Duration::from_nanos(1);
+        assert!(tap.is_unanswered_reuse(first, later), "made for another");
         tap.reads(b"HTTP/1.1 200 OK\r\n\r\n");
         let second = tap.begin();
-        assert!(tap.is_unanswered_reuse(second) && tap.status(second).is_none());
+        assert!(tap.is_unanswered_reuse(second, before) && tap.status(second).is_none());
         assert!(
-            !tap.is_unanswered_reuse(first) && tap.status(first).is_none(),
+            !tap.is_unanswered_reuse(first, later) && tap.status(first).is_none(),
             "it is the latest's"
         );
         tap.reads(b"H");
-        assert!(!tap.is_unanswered_reuse(second));
+        assert!(!tap.is_unanswered_reuse(second, before));
     }
 }
