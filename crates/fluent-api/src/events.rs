@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::client::{Client, RequiredPart, under};
@@ -103,7 +102,7 @@ pub struct EventRecord {
     pub account_id: String,
     /// Retailer of the event.
     #[serde(default)]
-    pub retailer_id: Option<Value>,
+    pub retailer_id: Option<Box<RawValue>>,
     /// Type of the record, such as `ORCHESTRATION`.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
@@ -116,9 +115,9 @@ pub struct EventRecord {
     /// Status of the event, such as `SUCCESS`.
     #[serde(default)]
     pub event_status: Option<String>,
-    /// Attributes, as a list of name, type and value.
+    /// Attributes, as a list of name, type and value, with every number as it is written.
     #[serde(default)]
-    pub attributes: Option<Value>,
+    pub attributes: Option<Box<RawValue>>,
     /// Time at which it was written, in Fluent's format.
     #[serde(default)]
     pub generated_on: Option<String>,
@@ -133,13 +132,13 @@ pub struct EventContext {
     /// Type of the entity.
     pub entity_type: Option<String>,
     /// Id of the entity.
-    pub entity_id: Option<Value>,
+    pub entity_id: Option<Box<RawValue>>,
     /// Ref of the entity.
     pub entity_ref: Option<String>,
     /// Type of the root entity.
     pub root_entity_type: Option<String>,
     /// Id of the root entity.
-    pub root_entity_id: Option<Value>,
+    pub root_entity_id: Option<Box<RawValue>>,
     /// Ref of the root entity.
     pub root_entity_ref: Option<String>,
 }

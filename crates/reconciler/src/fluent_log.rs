@@ -325,7 +325,7 @@ fn names(record: &EventRecord, word: &str) -> bool {
         || record
             .attributes
             .as_ref()
-            .is_some_and(|said| has_it(&said.to_string()))
+            .is_some_and(|said| has_it(said.get()))
 }
 
 /// Returns when Fluent wrote the record.

@@ -27,6 +27,7 @@ mod service;
 
 mod admission;
 mod fluent_log;
+mod one_form;
 mod received;
 mod record;
 mod window;

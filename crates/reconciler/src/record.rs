@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use event_model::{
     Account, Accounts, AdmissionError, Environment, Event, Evidence, FluentKey, Headers, Inbound,
-    KeyId, Proof, Timestamp, TraceParent, Verified,
+    KeyId, Proof, Timestamp, TraceParent, Verified, id_text,
 };
 use fluent_api::EventRecord;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use settings::SealingKey;
+
+use crate::one_form::one_form;
 
 /// Statuses of an event in Fluent's log.
 const PENDING: &str = "PENDING";
@@ -33,7 +35,7 @@ struct Body<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_type: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attributes: Option<&'r Value>,
+    attributes: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     root_entity_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +93,7 @@ impl<'a> AccountContext<'a> {
     /// Whether a webhook of it should have been received, as far as that can be told: not for a
     /// retailer that is not listed, nor if no workflow ran for it, or has yet to.
     pub(crate) fn should_have_come(&self, record: &EventRecord) -> bool {
-        let retailer = record.retailer_id.as_ref().and_then(text);
+        let retailer = record.retailer_id.as_deref().and_then(id_text);
         let serves =
             |retailers: &Vec<String>| retailer.is_none_or(|retailer| retailers.contains(&retailer));
         let has_run = !matches!(record.event_status.as_deref(), Some(SCHEDULED | NO_MATCH));
@@ -143,18 +145,16 @@ pub(crate) fn has_failed(record: &EventRecord) -> bool {
 
 fn body(record: &EventRecord) -> Vec<u8> {
     let context = &record.context;
-    let is_something =
-        |value: &&Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
     let body = Body {
         id: &record.id,
         name: &record.name,
         account_id: &record.account_id,
-        retailer_id: record.retailer_id.as_ref().and_then(text),
-        entity_id: context.entity_id.as_ref().and_then(text),
+        retailer_id: record.retailer_id.as_deref().and_then(id_text),
+        entity_id: context.entity_id.as_deref().and_then(id_text),
         entity_ref: context.entity_ref.as_deref(),
         entity_type: context.entity_type.as_deref(),
-        attributes: record.attributes.as_ref().filter(is_something),
-        root_entity_id: context.root_entity_id.as_ref().and_then(text),
+        attributes: (record.attributes.as_deref().map(one_form)).filter(|all| all.get() != "[]"),
+        root_entity_id: context.root_entity_id.as_deref().and_then(id_text),
         root_entity_type: context.root_entity_type.as_deref(),
         root_entity_ref: context.root_entity_ref.as_deref(),
     };
@@ -162,18 +162,10 @@ fn body(record: &EventRecord) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use event_model::Origin;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -207,6 +199,25 @@ mod tests {
         );
         let expected = r#"{"id":"e-1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34","entityId":"17","entityRef":"HD_1","entityType":"ORDER","rootEntityType":"ORDER"}"#;
         assert_eq!(event.body(), expected);
+    }
+
+    #[test]
+    fn numbers_are_told_as_the_log_has_them() {
+        let exact = r#"[{"name":"n","type":"FLOAT","value":[1.10,1e3,-0.0,1e999,9405511899560000000001,{"a":0.30,"z":1}]}]"#;
+        let mut record = record("ACME", &json!(34));
+        let spaced = exact.replace(r#""a":0.30,"z":1"#, r#" "z": 1, "a": 0.30 "#);
+        record.attributes = Some(RawValue::from_string(spaced).unwrap());
+        record.context.entity_id =
+            Some(RawValue::from_string("9405511899560000000001".to_owned()).unwrap());
+        let body = String::from_utf8(made(&record).unwrap().body().to_vec()).unwrap();
+        assert!(
+            body.contains(&format!(r#""attributes":{exact},"#)),
+            "{body}"
+        );
+        assert!(
+            body.contains(r#""entityId":"9405511899560000000001","#),
+            "{body}"
+        );
     }
 
     #[test]
