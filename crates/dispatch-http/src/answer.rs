@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client::{Answer, SendError};
 use crate::outcome::Statuses;
+use http_client::{Answer, SendError};
 
 /// Bytes of a response's body that are read so that its connection can be used again; if the body
 /// is longer or slower, the connection is closed.

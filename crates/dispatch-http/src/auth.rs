@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
 use crate::settings::AuthSettings;
+use http_client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
 
 const ACTION: &str = "getting a token for the endpoint";
 

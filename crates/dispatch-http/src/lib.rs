@@ -10,20 +10,17 @@
 //!
 //! Fluent's signature is never passed on: whoever holds it could replay it.
 //! Redirects are not followed, no proxy is taken from the environment, and
-//! only addresses that [`addresses`] allows are connected to.
+//! only addresses that [`http_client::addresses`] allows are connected to.
 //!
 //! Start reading at [`HttpDispatcher`].
 
-pub mod addresses;
 mod answer;
 mod auth;
 mod body;
-mod client;
 mod headers;
 mod outcome;
 mod settings;
 mod sign;
-mod status_tap;
 mod tls;
 
 use std::time::Duration;
@@ -35,11 +32,11 @@ use dispatch::{
 use dispatch_kit::View;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
+use http_client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
 use tokio::time::Instant;
 
 use crate::auth::Auth;
 use crate::body::{Bodies, RequestBody};
-use crate::client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
 use crate::headers::{ExtraHeaders, add_ours};
 use crate::outcome::{Statuses, from_error};
 use crate::settings::{Format, MethodSettings};

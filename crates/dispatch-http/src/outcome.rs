@@ -6,8 +6,8 @@ use dispatch::{BoxError, DispatchError, Done, Excerpt};
 use http::StatusCode;
 use http::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 
-use crate::client::SendError;
 use crate::settings::StatusSettings;
+use http_client::SendError;
 
 const ACTION: &str = "posting to the endpoint";
 

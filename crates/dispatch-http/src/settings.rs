@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error};
 use serde_json::Value;
 use url::Url;
 
-use crate::addresses::check_literal;
+use http_client::addresses::check_literal;
 
 /// Longest wait for an endpoint: an attempt takes one of the route's permits.
 const MAX_TIMEOUT: Duration = Duration::from_mins(5);

@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use reqwest::header::RETRY_AFTER;
-use reqwest::redirect::Policy;
-use reqwest::{RequestBuilder, Response, StatusCode};
+use http::StatusCode;
+use http::header::{HeaderMap, RETRY_AFTER};
+use http_client::{HttpClient, machine_tls};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -18,6 +18,7 @@ use crate::error::{AFTER_LIMIT, ApiError};
 use crate::ledger::LoginLedger;
 use crate::login::{Credentials, Login};
 use crate::login_guard::{LoginGuard, LoginName};
+use crate::request::{FluentAnswer, Request};
 
 /// Error code of Fluent's rate limit, which comes with status 200 too.
 const RATE_LIMIT: &str = "C0011E";
@@ -97,16 +98,13 @@ pub(crate) enum RequiredPart {
     Status,
 }
 
-/// Most headers of an answer that are read.
-const MAX_HEADERS: usize = 512;
-
 /// The client of one account; clones share its login and its limits.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    http: reqwest::Client,
+    http: HttpClient,
     base: Url,
     login: Login,
     limits: Limits,
@@ -117,8 +115,10 @@ struct Inner {
 }
 
 impl Client {
-    /// Makes a client, which connects with the first request. Fails if `base` is not a URL that
-    /// can be used.
+    /// Makes a client, which connects with the first request.
+    ///
+    /// # Errors
+    /// If the authorities of this machine are needed for TLS and can't be read.
     pub fn new(options: Options) -> Result<Self, ApiError> {
         let Options {
             base,
@@ -128,22 +128,15 @@ impl Client {
             limits,
             ledger,
         } = options;
-        // A redirect would send the token elsewhere.
-        let http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .timeout(limits.timeout)
-            .http1_max_headers(MAX_HEADERS)
-            .http1_ignore_invalid_headers_in_responses(true)
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .http1_allow_spaces_after_header_name_in_responses(true)
-            .build()?;
+        let tls = machine_tls(base.scheme() == "https").map_err(ApiError::NotConnected)?;
+        // Fluent's address is in the settings, and may be in a network of one's own.
+        let http = HttpClient::new(tls, true);
         let name = LoginName::new(&account, &environment, base.as_str(), &credentials.username);
         // A little longer than the request may take, since its end has to be recorded.
         let guard = LoginGuard::new(ledger, name, limits.timeout + WRITING);
         let login = Login::new(
             http.clone(),
-            under(&base, "oauth/token"),
+            (under(&base, "oauth/token"), limits.timeout),
             &account,
             credentials,
             guard,
@@ -191,7 +184,7 @@ impl Client {
     pub(crate) async fn ask(
         &self,
         needed: RequiredPart,
-        request: impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
+        request: impl Fn(&Url) -> Result<Request, ApiError>,
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
         if let Some(wait) = self.pause() {
@@ -220,22 +213,22 @@ impl Client {
     async fn answer(
         &self,
         needed: RequiredPart,
-        request: &impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
+        request: &impl Fn(&Url) -> Result<Request, ApiError>,
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
         for is_last in [false, true] {
             let token = inner.login.token().await?;
-            let answer = request(&inner.http, &inner.base)
-                .bearer_auth(&token)
-                .send()
+            let request = request(&inner.base)?.authorized(&token)?;
+            let answer = request
+                .send(&inner.http, inner.limits.timeout, LONGEST)
                 .await?;
-            if answer.status() == StatusCode::UNAUTHORIZED {
+            if answer.status == StatusCode::UNAUTHORIZED {
                 inner.login.forget(&token, is_last).await;
                 if !is_last {
                     continue;
                 }
             }
-            return understood(answer, needed).await;
+            return understood(answer, needed);
         }
         Err(ApiError::Login {
             status: StatusCode::UNAUTHORIZED.as_u16(),
@@ -260,9 +253,9 @@ impl Client {
     }
 }
 
-async fn understood(answer: Response, needed: RequiredPart) -> Result<Bytes, ApiError> {
-    let status = answer.status();
-    let wait = asked_to_wait(&answer);
+fn understood(answer: FluentAnswer, needed: RequiredPart) -> Result<Bytes, ApiError> {
+    let status = answer.status;
+    let wait = asked_to_wait(&answer.headers);
     if status == StatusCode::UNAUTHORIZED {
         return Err(ApiError::Login {
             status: status.as_u16(),
@@ -273,7 +266,7 @@ async fn understood(answer: Response, needed: RequiredPart) -> Result<Bytes, Api
             wait: wait.unwrap_or(AFTER_LIMIT),
         });
     }
-    let body = match (read(answer, LONGEST).await, needed) {
+    let body = match (answer.body, needed) {
         // Fluent has done it: another request would do it twice.
         (Err(_), RequiredPart::Status) if status.is_success() => return Ok(Bytes::new()),
         (body, _) => body?,
@@ -288,8 +281,8 @@ async fn understood(answer: Response, needed: RequiredPart) -> Result<Bytes, Api
     }
 }
 
-pub(crate) fn asked_to_wait(answer: &Response) -> Option<Duration> {
-    asked_in_seconds(answer.headers().get(RETRY_AFTER)?.to_str().ok()?)
+pub(crate) fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
+    asked_in_seconds(headers.get(RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// Reads a number of seconds, also with the fractions and the huge values that some servers
@@ -321,22 +314,6 @@ pub(crate) fn code_in(body: &[u8]) -> Option<String> {
         .errors
         .into_iter()
         .find_map(|error| error.extensions.and_then(|more| more.code).or(error.code))
-}
-
-/// Reads an answer to its end, within `most` bytes.
-pub(crate) async fn read(mut answer: Response, most: usize) -> Result<Bytes, ApiError> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = answer.chunk().await? {
-        if body.len() + chunk.len() > most {
-            return Err(ApiError::TooLong(most));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    // A byte order mark is no part of the text.
-    if body.starts_with("\u{feff}".as_bytes()) {
-        body.advance("\u{feff}".len());
-    }
-    Ok(body.freeze())
 }
 
 /// Returns the URL of a path of the API: the base may have a path of its own.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http_client::SendError;
+
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -170,18 +172,11 @@ fn is_code(code: &str) -> bool {
         && bytes[5] == b'E'
 }
 
-impl From<reqwest::Error> for ApiError {
-    fn from(error: reqwest::Error) -> Self {
-        if error.is_timeout() {
-            return Self::TimedOut;
-        }
-        let is_connect = error.is_connect();
-        // Its address may contain what was asked for.
-        let error = Box::new(error.without_url());
-        if is_connect {
-            Self::NotConnected(error)
-        } else {
-            Self::Unreachable(error)
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Connect(_) | SendError::ConnectTimeout => Self::NotConnected(error.into()),
+            _ => Self::Unreachable(error.into()),
         }
     }
 }

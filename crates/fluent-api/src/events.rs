@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::client::{Client, RequiredPart, under};
 use crate::error::ApiError;
+use crate::request::Request;
 
 const EVENT: &str = "api/v4.1/event";
 
@@ -186,8 +187,8 @@ impl Client {
             Mode::Async => format!("{EVENT}/async"),
             Mode::Sync => format!("{EVENT}/sync"),
         };
-        self.ask(RequiredPart::Status, |http, base| {
-            http.post(under(base, &path)).json(event)
+        self.ask(RequiredPart::Status, |base| {
+            Request::post_json(under(base, &path), event)
         })
         .await
         .map(drop)
@@ -197,8 +198,8 @@ impl Client {
     pub async fn events(&self, query: &EventQuery) -> Result<EventPage, ApiError> {
         let parameters = query.parameters();
         let answer = self
-            .ask(RequiredPart::Body, |http, base| {
-                http.get(under(base, EVENT)).query(&parameters)
+            .ask(RequiredPart::Body, |base| {
+                Ok(Request::get(under(base, EVENT), &parameters))
             })
             .await?;
         serde_json::from_slice(&answer)

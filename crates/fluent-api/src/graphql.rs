@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Client, RequiredPart, code_in, under};
 use crate::error::ApiError;
+use crate::request::Request;
 
 /// Longest query, in bytes: Fluent accepts 2 MB, with the variables.
 const LONGEST: usize = 1 << 20;
@@ -156,8 +157,8 @@ impl Client {
     ) -> Result<ExactJson, ApiError> {
         let body = json!({ "query": &*query.text, "variables": variables });
         let answer = self
-            .ask(RequiredPart::Body, |http, base| {
-                http.post(under(base, "graphql")).json(&body)
+            .ask(RequiredPart::Body, |base| {
+                Request::post_json(under(base, "graphql"), &body)
             })
             .await?;
         if answer.len() > LONGEST_ANSWER {

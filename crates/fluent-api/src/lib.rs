@@ -59,6 +59,7 @@ mod ledger;
 mod login;
 mod login_guard;
 mod login_record;
+mod request;
 
 pub use crate::accounts::Accounts;
 pub use crate::client::{Client, Limits, Options};

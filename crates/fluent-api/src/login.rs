@@ -4,18 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Response, StatusCode};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+use http_client::HttpClient;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::client::{asked_to_wait, read};
+use crate::client::asked_to_wait;
 use crate::error::{AFTER_LIMIT, ApiError, BoxError};
 use crate::login_guard::{LoginGuard, Secrets};
 use crate::login_record::TryResult;
+use crate::request::Request;
 
 /// Time before the end of a token at which it is renewed.
 const EARLY: Duration = Duration::from_secs(60);
@@ -30,7 +32,7 @@ const LONGEST_LIFE: Duration = Duration::from_hours(24 * 30);
 const REST: Duration = Duration::from_secs(10);
 
 /// Field that names the account in the login at Fluent, as its authentication page has it.
-const ACCOUNT: &str = "fluent.account";
+const ACCOUNT: HeaderName = HeaderName::from_static("fluent.account");
 
 /// Most bytes of an answer with a token.
 const LONGEST: usize = 64 << 10;
@@ -65,8 +67,10 @@ pub(crate) struct Login(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    http: Client,
+    http: HttpClient,
     url: Url,
+    /// Longest time of one request.
+    timeout: Duration,
     account: String,
     credentials: Credentials,
     guard: LoginGuard,
@@ -143,8 +147,8 @@ impl Answer {
 
 impl Login {
     pub(crate) fn new(
-        http: Client,
-        url: Url,
+        http: HttpClient,
+        (url, timeout): (Url, Duration),
         account: &str,
         credentials: Credentials,
         guard: LoginGuard,
@@ -154,6 +158,7 @@ impl Login {
         Self(Arc::new(Inner {
             http,
             url,
+            timeout,
             account,
             credentials,
             guard,
@@ -285,22 +290,18 @@ impl Inner {
             ("client_id", &*self.credentials.client_id),
             ("client_secret", client_secret),
         ];
-        let request = self
-            .http
-            .post(self.url.clone())
-            .header(ACCOUNT, &self.account);
+        let request = Request::post_form(self.url.clone(), &[form, &client].concat())
+            .with(ACCOUNT, &self.account)?;
         // A token's lifetime begins where it is made, and its way here may be long.
         let asked_at = Instant::now();
-        let answer = request.form(&[form, &client].concat()).send().await?;
-        match answer.status() {
-            StatusCode::OK => {
-                understood(&read(answer, LONGEST).await?).map(|it| it.renewed(asked_at))
-            }
+        let answer = request.send(&self.http, self.timeout, LONGEST).await?;
+        match answer.status {
+            StatusCode::OK => understood(&answer.body?).map(|it| it.renewed(asked_at)),
             StatusCode::TOO_MANY_REQUESTS => Err(ApiError::RateLimited {
-                wait: asked_to_wait(&answer).unwrap_or(AFTER_LIMIT),
+                wait: asked_to_wait(&answer.headers).unwrap_or(AFTER_LIMIT),
             }),
             status if status.is_server_error() => {
-                let body = read(answer, LONGEST).await.unwrap_or_default();
+                let body = answer.body.unwrap_or_default();
                 match is_single_sign_on_refusal(&body) {
                     true => Err(ApiError::Login {
                         status: status.as_u16(),
@@ -312,9 +313,9 @@ impl Inner {
                 }
             }
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => Err(ApiError::Login {
-                status: answer.status().as_u16(),
+                status: answer.status.as_u16(),
             }),
-            StatusCode::FORBIDDEN if is_json(&answer) => Err(ApiError::Login {
+            StatusCode::FORBIDDEN if is_json(&answer.headers) => Err(ApiError::Login {
                 status: StatusCode::FORBIDDEN.as_u16(),
             }),
             // A page of something in between, or a wrong address: nobody has checked the
@@ -327,9 +328,8 @@ impl Inner {
     }
 }
 
-fn is_json(answer: &Response) -> bool {
-    let kind = answer
-        .headers()
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind.contains("json"))
@@ -349,7 +349,6 @@ fn result_of(answer: &Result<NewToken, ApiError>) -> TryResult {
 }
 
 fn understood(body: &[u8]) -> Result<Answer, ApiError> {
-    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     serde_json::from_slice(body).map_err(|_| ApiError::Unreadable("expected a token"))
 }
 
@@ -405,13 +404,6 @@ mod tests {
                 "{given}"
             );
         }
-        let text = "\u{feff}{\"access_token\": \"t\", \"expires_in\": 1e30}";
-        assert_eq!(
-            understood(text.as_bytes())
-                .unwrap_or_else(|_| panic!("no token"))
-                .access_token,
-            "t"
-        );
     }
 
     #[test]

@@ -114,6 +114,34 @@ async fn an_event_that_was_answered_with_success_is_posted() {
             "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n".to_owned(),
         ),
         (
+            "no length",
+            "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\nok".to_owned(),
+        ),
+        (
+            "two lengths",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nok".to_owned(),
+        ),
+        (
+            "too many headers",
+            format!("HTTP/1.1 200 OK\r\n{}\r\n", many.repeat(5)),
+        ),
+        (
+            "a header of a megabyte",
+            format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(1 << 20)),
+        ),
+        (
+            "a head that breaks off",
+            "HTTP/1.1 200 OK\r\nx: ".to_owned(),
+        ),
+        (
+            "a head that trickles",
+            "HTTP/1.1 201 Created\r\nx: trickle".to_owned(),
+        ),
+        (
+            "malformed headers",
+            "HTTP/1.1 204 X\r\n\u{0}: \r\nno colon\r\n\r\n".to_owned(),
+        ),
+        (
             "no JSON",
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{{".to_owned(),
         ),
@@ -121,6 +149,54 @@ async fn an_event_that_was_answered_with_success_is_posted() {
         let posted = post(LOGIN, &answer).await;
         assert!(posted.is_ok(), "{what}: {posted:?}");
     }
+}
+
+/// Fluent closes a kept connection just as the second request comes, without an answer.
+#[tokio::test]
+async fn what_a_closing_connection_never_answered_is_asked_once_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/", listener.local_addr().unwrap());
+    let posted = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&posted);
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let mut request = vec![0; 1 << 14];
+                for is_answered in [true, false] {
+                    let Ok(read @ 1..) = stream.read(&mut request).await else {
+                        return;
+                    };
+                    let is_login =
+                        String::from_utf8_lossy(&request[..read]).contains("/oauth/token");
+                    counted.fetch_add(usize::from(!is_login), Ordering::Relaxed);
+                    let body = if is_login { LOGIN } else { "" };
+                    let length = body.len();
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+                    if is_login || is_answered {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                    if is_login {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let password = Arc::new(|| Ok("secret".to_owned()));
+    let client = client_at(&base, password, limits(), ledger());
+    for _ in 0..4 {
+        client
+            .post_event(&NewEvent::default(), Mode::Async)
+            .await
+            .unwrap();
+    }
+    assert!(
+        posted.load(Ordering::Relaxed) > 4,
+        "no connection was used again"
+    );
 }
 
 #[tokio::test]

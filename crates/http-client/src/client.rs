@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dispatch::BoxError;
 use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -23,6 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 use url::Url;
 
+use crate::BoxError;
 use crate::addresses::{CheckedResolver, System};
 use crate::status_tap::{StatusTap, TappedStream};
 
@@ -42,7 +42,7 @@ const MAX_HEAD: usize = 128 << 10;
 
 /// Sends requests over connections that are used again.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpClient {
+pub struct HttpClient {
     pooled: Client<Connector, RequestBody>,
     /// Client that makes a connection for each request.
     unpooled: Client<Connector, RequestBody>,
@@ -50,16 +50,20 @@ pub(crate) struct HttpClient {
 
 /// A request to send.
 #[derive(Clone, Debug)]
-pub(crate) struct RequestParts {
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct RequestParts {
+    /// Its method.
+    pub method: Method,
+    /// Its URL: see [`uri_of`].
+    pub uri: Uri,
+    /// Its headers, those of [`usual_headers`] included.
+    pub headers: HeaderMap,
+    /// Its body; its length is sent with it.
+    pub body: Bytes,
 }
 
 /// An answer whose status is known.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// Its head was read.
     Readable(Response<Incoming>),
     /// Only its status was read.
@@ -68,13 +72,18 @@ pub(crate) enum Answer {
 
 /// Reason for which a request has no answer, or none that can be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SendError {
+#[non_exhaustive]
+pub enum SendError {
+    /// No connection was made.
     #[error("no connection")]
     Connect(#[source] BoxError),
+    /// No connection was made in time.
     #[error("no connection in time")]
     ConnectTimeout,
+    /// The connection broke, or what came on it is no answer.
     #[error("the connection broke off, or what came on it is no answer")]
     Broken(#[source] ClientError),
+    /// A status came, and no end of the headers behind it.
     #[error("its headers did not end in time")]
     Endless,
 }
@@ -91,7 +100,7 @@ impl SendError {
     }
 
     /// Names the kind of error in one word, for traces.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Connect(_) => "no-connection",
             Self::ConnectTimeout | Self::Endless => "timeout",
@@ -101,7 +110,8 @@ impl SendError {
 }
 
 impl Answer {
-    pub(crate) fn status(&self) -> StatusCode {
+    /// Returns its status.
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::Readable(response) => response.status(),
             Self::StatusOnly(status, _) => *status,
@@ -110,7 +120,9 @@ impl Answer {
 }
 
 impl HttpClient {
-    pub(crate) fn new(tls: ClientConfig, allow_private: bool) -> Self {
+    /// Makes a client with these settings of TLS. Without `allow_private` it connects to no name
+    /// that resolves into a private network.
+    pub fn new(tls: ClientConfig, allow_private: bool) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(CheckedResolver {
             allow_private,
             resolver: System,
@@ -143,11 +155,7 @@ impl HttpClient {
     ///
     /// A status that came before `deadline` is an answer; without one this never returns, and the
     /// caller has to end it.
-    pub(crate) async fn send(
-        &self,
-        asked: RequestParts,
-        deadline: Instant,
-    ) -> Result<Answer, SendError> {
+    pub async fn send(&self, asked: RequestParts, deadline: Instant) -> Result<Answer, SendError> {
         let (answer, exchange) = exchange(&self.pooled, asked.clone(), deadline).await;
         if matches!(answer, Err(SendError::Broken(_))) && exchange.is_unanswered_reuse() {
             let (answer, exchange) = self::exchange(&self.unpooled, asked, deadline).await;
@@ -286,7 +294,7 @@ impl Body for RequestBody {
 const USUAL_HEADERS: usize = 24;
 
 /// What every request has, unless the settings say otherwise.
-pub(crate) fn usual_headers() -> HeaderMap {
+pub fn usual_headers() -> HeaderMap {
     let agent = HeaderValue::from_static(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")));
     let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
@@ -295,7 +303,7 @@ pub(crate) fn usual_headers() -> HeaderMap {
 }
 
 /// Converts a URL for a request.
-pub(crate) fn uri_of(url: &Url) -> Result<Uri, BoxError> {
+pub fn uri_of(url: &Url) -> Result<Uri, BoxError> {
     // The reason is left out: the URL may hold a secret.
     url.as_str()
         .parse()

@@ -11,10 +11,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::vec;
 
-use dispatch::BoxError;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 use url::{Host, Url};
+
+use crate::BoxError;
 
 /// Metadata services of the large clouds outside the link-local range:
 /// Alibaba, Azure, Oracle, and over IPv6 Google and all of Amazon's.
