@@ -314,7 +314,7 @@ impl ReceiveState {
         let (inbound, evidence) = verified.into_parts();
         let headers = inbound.headers.clone();
         let body = to_keep(malformed, inbound, evidence);
-        self.within_time(|| quarantine::keep(&self.ports, &body, &headers))
+        self.within_time(|| quarantine::keep(&self.ports, &body, &headers, trace))
             .await?;
         metrics::QUARANTINED.add(1, [malformed.code().into()]);
         if self.ports.senders.refusals.has_room_for_genuine() {

@@ -19,6 +19,7 @@ use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
+use crate::quarantine::SpooledOverflow;
 use crate::{
     Bounds, Ports, RefusedAccounts, RejectedCapture, SeenEventsRecorder, Senders,
     request_telemetry, router, serve,
@@ -140,6 +141,11 @@ pub async fn start(
     let bounds = bounds(settings.body_limit)?;
     intake.on_forwarded(Arc::new(request_telemetry::forwarded));
     let mut ports = ports(settings, Arc::clone(intake));
+    intake.on_quarantine_full(Arc::new(SpooledOverflow {
+        accounts: Arc::clone(&ports.accounts),
+        signatures: settings.signatures.clone(),
+        refusals: ports.senders.refusals.clone(),
+    }));
     ports.rejected = RejectedCapture::start(intake, &ports.accounts, shutdown);
     let refused = ports.refused.clone();
     let senders = ports.senders.clone();

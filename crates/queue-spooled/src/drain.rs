@@ -9,7 +9,8 @@ use event_model::{Clock, Timestamp};
 use queue::{QueueError, Upstream};
 
 use crate::confirm::PresenceCheck;
-use crate::forward::{forward_kept_bodies, settled};
+use crate::forward::settled;
+use crate::forward_bodies::{BodyForwarder, OverflowHook};
 use crate::salvage::{damaged_files, salvage};
 use crate::store::File;
 use sqlite_file::OpenError;
@@ -60,7 +61,13 @@ pub async fn drain(
         sent: send_unsent(&spool, &*queue).await?,
         ..DrainReport::default()
     };
-    drained.quarantined = forward_kept_bodies(&spool, &*queue).await?;
+    let forwarder = BodyForwarder {
+        spool: Arc::clone(&spool),
+        queue: Arc::clone(&queue),
+        // Nobody here knows how they came: a full quarantine is told to whoever drains.
+        overflow: Arc::new(OverflowHook::new()),
+    };
+    drained.quarantined = forwarder.forward_all().await?;
     let horizon = queue.horizon().await?;
     let confirming = PresenceCheck {
         spool: Arc::clone(&spool),

@@ -27,12 +27,9 @@ const WAITING_BYTES: usize = 8 << 20;
 /// Largest number of events sent together.
 const GROUP: usize = 256;
 
-/// Number of bodies that are not events, forwarded at a time.
-const BODIES: usize = 256;
-
 /// First and longest delay after the queue did not accept something.
 const AGAIN: Duration = Duration::from_millis(50);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
+pub(crate) const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// The callback for events whose sender did not wait for the queue, once it is set.
 pub(crate) type ForwardedHook = OnceLock<OnForwarded>;
@@ -316,45 +313,4 @@ pub(crate) async fn settled(
     }
     tracing::warn!(event.id = %event.id(), position = %receipt.position, "the queue knows an event that it has lost: given again");
     queue.republish(event.clone().republished()).await
-}
-
-/// Forwards bodies that are not events, until `closing`.
-pub(crate) async fn forward_bodies(
-    spool: Arc<File>,
-    queue: Arc<dyn Upstream>,
-    kept: Arc<Notify>,
-    closing: CancellationToken,
-) {
-    let forward = async {
-        loop {
-            if let Err(error) = forward_kept_bodies(&spool, &*queue).await {
-                tracing::debug!(%error, "quarantined bodies wait in the spool");
-            }
-            // There are few of them, so the failed ones are simply tried again.
-            let _ = tokio::time::timeout(AGAIN_MAX, kept.notified()).await;
-        }
-    };
-    closing.run_until_cancelled(forward).await;
-}
-
-pub(crate) async fn forward_kept_bodies(
-    spool: &File,
-    queue: &dyn Upstream,
-) -> Result<u64, QueueError> {
-    let mut count = 0;
-    let mut failed = None;
-    for body in spool.bodies(BODIES).await? {
-        let id = body.id;
-        match queue.quarantine(body).await {
-            Ok(()) => {
-                spool.remove_body(id).await?;
-                count += 1;
-            }
-            // A body that is refused must not keep back the others.
-            Err(error) => {
-                failed.get_or_insert(error);
-            }
-        }
-    }
-    failed.map_or(Ok(count), Err)
 }

@@ -19,6 +19,7 @@ mod spooled;
 mod confirm;
 mod drain;
 mod forward;
+mod forward_bodies;
 mod options;
 mod report;
 mod salvage;

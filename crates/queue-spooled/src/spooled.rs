@@ -12,8 +12,8 @@ use event_model::{Clock, Event, SteadyClock};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Intake, Lifecycle, OnForwarded, Position, Quarantined, QueueError, QueueHealth, Receipt,
-    RejectedWebhook, SpoolHealth, Upstream,
+    Intake, Lifecycle, OnForwarded, Position, QuarantineOverflow, Quarantined, QueueError,
+    QueueHealth, Receipt, RejectedWebhook, SpoolHealth, Upstream,
 };
 use sqlite_file::OpenError;
 use tokio::sync::oneshot;
@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::confirm::{self, PresenceCheck};
-use crate::forward::{ForwardedHook, Lane, Lanes, forward_bodies, settled};
+use crate::forward::{ForwardedHook, Lane, Lanes, settled};
+use crate::forward_bodies::{BodyForwarder, OverflowHook};
 use crate::options::Options;
 use crate::report::{SpoolReporter, salvage_whole};
 use crate::salvage::damaged_files;
@@ -44,6 +45,7 @@ pub struct Spooled {
     is_away: Arc<AtomicBool>,
     lanes: Arc<Lanes>,
     told: Arc<ForwardedHook>,
+    overflow: Arc<OverflowHook>,
     options: Options,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -121,12 +123,13 @@ impl Spooled {
         };
         tasks.spawn(confirm::run(confirming, closing.clone()));
         let bodies = Arc::new(tokio::sync::Notify::new());
-        tasks.spawn(forward_bodies(
-            Arc::clone(&spool),
-            Arc::clone(&queue),
-            Arc::clone(&bodies),
-            closing.clone(),
-        ));
+        let overflow = Arc::new(OverflowHook::new());
+        let forwarder = BodyForwarder {
+            spool: Arc::clone(&spool),
+            queue: Arc::clone(&queue),
+            overflow: Arc::clone(&overflow),
+        };
+        tasks.spawn(forwarder.run(Arc::clone(&bodies), closing.clone()));
         // A damaged file still has events that were acknowledged: of the process before, or of
         // one before that which did not finish its salvage.
         for path in damaged_files(&options.path) {
@@ -146,6 +149,7 @@ impl Spooled {
             is_away,
             lanes,
             told,
+            overflow,
             options,
             closing,
             tasks,
@@ -246,6 +250,11 @@ impl Intake for Spooled {
 
     fn on_forwarded(&self, heard: OnForwarded) {
         let _ = self.told.set(heard);
+    }
+
+    fn on_quarantine_full(&self, overflow: Arc<dyn QuarantineOverflow>) {
+        let _ = self.overflow.set(overflow);
+        self.bodies.notify_one();
     }
 }
 

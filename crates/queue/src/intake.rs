@@ -46,12 +46,28 @@ pub trait Intake: fmt::Debug + Send + Sync {
     fn on_forwarded(&self, heard: OnForwarded) {
         drop(heard);
     }
+
+    /// Sets the way of bodies that were acknowledged to their sender, and for which the quarantine
+    /// turns out to have no room. Only a spool has such bodies: without one, `quarantine` says so.
+    fn on_quarantine_full(&self, overflow: Arc<dyn QuarantineOverflow>) {
+        drop(overflow);
+    }
 }
 
 const _: fn(&dyn Intake) = |_| {};
 
 /// Callback for an event that came to the queue by way of a spool.
 pub type OnForwarded = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// The way of a genuine body that has no room in the quarantine: into the store of rejected
+/// webhooks. Whoever accepted the body knows how it came.
+pub trait QuarantineOverflow: Send + Sync {
+    /// The body as a rejected webhook, which can be verified again.
+    fn rejected(&self, body: &Quarantined) -> RejectedWebhook;
+
+    /// Tells people of a body that was stored this way. Must not block.
+    fn stored(&self);
+}
 
 /// Proof that an event is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]

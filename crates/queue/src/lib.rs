@@ -97,8 +97,8 @@ pub use crate::error::{BoxError, QueueError};
 pub use crate::facts::{Fact, FactAccess, FactStore, MARKED_FOR, ReconciledPair, SpoolWatermark};
 pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};
 pub use crate::index::{HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log};
-pub use crate::intake::{Intake, OnForwarded, Receipt};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadPage, DeadQuery, PAGE_BYTES};
+pub use crate::intake::{Intake, OnForwarded, QuarantineOverflow, Receipt};
 pub use crate::lifecycle::{Lifecycle, QueueHealth, SpoolHealth};
 pub use crate::position::{Position, PositionError};
 pub use crate::rejected::{

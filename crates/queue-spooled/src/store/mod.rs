@@ -273,9 +273,10 @@ impl<W: Send + 'static> Spool<W> {
             .await
     }
 
-    /// Bodies that are not events, in order.
-    pub async fn bodies(&self, limit: usize) -> Result<Vec<Quarantined>, QueueError> {
-        self.look(move |sql| quarantine::list(sql, 0, limit)).await
+    /// Bodies that are not events and come after the body `after`, in order.
+    pub async fn bodies(&self, after: u64, limit: usize) -> Result<Vec<Quarantined>, QueueError> {
+        self.look(move |sql| quarantine::list(sql, after, limit))
+            .await
     }
 
     /// Numbers of rows in each state.

@@ -6,4 +6,5 @@ mod clock;
 mod conformance;
 mod forgetful;
 mod full;
+mod overflow;
 mod world;
