@@ -44,6 +44,27 @@ pub enum StoredVerdict {
     Forged(Forgery),
     /// The named key is not among ours, so nothing is known of the event: it waits for the key.
     KeyUnknown,
+    /// The named key is ours and signed the event, and is listed here under another region's name
+    /// in the same environment: it waits until the names agree.
+    KeyMisnamed,
+    /// The signature is good, and of an algorithm that is not enabled here: it waits until that is.
+    AlgorithmDisabled,
+}
+
+impl StoredVerdict {
+    /// The reason why the event waits for other settings; `None` if it does not wait.
+    pub fn waits_because(self) -> Option<&'static str> {
+        match self {
+            Self::Verified | Self::Forged(_) => None,
+            Self::KeyUnknown => Some("it names a key that is not among ours"),
+            Self::KeyMisnamed => {
+                Some("its key is listed here under another region's name than the gateway's")
+            }
+            Self::AlgorithmDisabled => {
+                Some("its signature is of an algorithm that webhook.signatures does not have here")
+            }
+        }
+    }
 }
 
 /// Evidence that a stored event is not genuine. Says nothing of its content.
@@ -55,12 +76,9 @@ pub enum Forgery {
     /// The key did not make this signature over these bytes.
     #[error("its signature is not by the key that it names")]
     WrongSignature,
-    /// The key is listed under another region or environment than the event says.
-    #[error("its key is listed under another name than it says")]
-    WrongName,
-    /// The account is listed for other keys only.
-    #[error("its account is not one of its key")]
-    WrongAccount,
+    /// The key signs for the other environment than the event says.
+    #[error("its key is listed for another environment than it says")]
+    WrongEnvironment,
     /// The event is stored under another subject, id or route than its bytes have.
     #[error("it is stored under a subject that is not its own")]
     WrongSubject,

@@ -64,14 +64,24 @@ impl Verification {
         }
     }
 
-    /// Whether it is genuine.
-    pub(crate) fn verify(&self, event: &Event) -> StoredVerdict {
+    /// Whether anything is verified.
+    pub(crate) fn is_on(&self) -> bool {
+        self.verifier.is_some()
+    }
+
+    /// Whether it is genuine; counts nothing.
+    pub(crate) fn judge(&self, event: &Event) -> StoredVerdict {
         let verdict = self
             .verifier
             .as_ref()
             .map(|verifier| verifier.verify(event));
-        let verdict = verdict.unwrap_or(StoredVerdict::Verified);
-        if verdict == StoredVerdict::KeyUnknown {
+        verdict.unwrap_or(StoredVerdict::Verified)
+    }
+
+    /// Whether a delivery is genuine. Counts one that waits.
+    pub(crate) fn verify(&self, event: &Event) -> StoredVerdict {
+        let verdict = self.judge(event);
+        if verdict.waits_because().is_some() {
             self.key_unknown.fetch_add(1, Ordering::Relaxed);
         }
         verdict

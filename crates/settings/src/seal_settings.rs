@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use event_model::{Accounts, StoredVerifier};
+use event_model::StoredVerifier;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use verifier::{Reverifier, SealKeys, SealingKey};
@@ -45,12 +45,8 @@ impl SettingsTree {
             let why = "a dispatcher on JetStream verifies again what it takes out of the streams: expected the keys that its gateways have, or `reverify: false` under fluent-connect.queue to believe whoever can write there";
             return Err(self.invalid(&KEYS, why));
         }
-        let has_accounts = self.at(&["fluent-connect", "accounts"]).is_some();
-        let accounts = match has_accounts {
-            true => self.accounts(&self.key_names())?.0,
-            false => Accounts::default(),
-        };
-        Ok(Arc::new(Reverifier::new(ring, accounts, self.seal_keys()?)))
+        let enabled = self.signature_algorithms()?;
+        Ok(Arc::new(Reverifier::new(ring, enabled, self.seal_keys()?)))
     }
 
     /// The key that seals reconciled events.

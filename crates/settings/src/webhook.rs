@@ -73,7 +73,7 @@ pub(crate) struct WebhookSettings {
     /// Path of the webhook endpoint.
     path: String,
     /// Algorithms of signatures that are accepted: `sha512`, and `md5` only if a proxy removes the
-    /// other header.
+    /// other header. The same for gateways and dispatchers: what is stored is verified again.
     #[schemars(with = "Vec<String>")]
     signatures: Vec<Algorithm>,
     /// Names of the signature headers, if a proxy renames them.
@@ -221,6 +221,11 @@ impl SettingsTree {
             account_names,
             keys: Arc::new(keys),
         })
+    }
+
+    /// The algorithms of signatures that are accepted, on arrival and of what is stored.
+    pub(crate) fn signature_algorithms(&self) -> Result<Vec<Algorithm>, SettingsError> {
+        Ok(self.webhook()?.0.signatures)
     }
 
     /// The section of the port for webhooks, checked.

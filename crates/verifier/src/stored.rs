@@ -4,29 +4,35 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{
-    Accounts, Algorithm, Event, EventId, FluentKey, Forgery, Proof, StoredVerdict, StoredVerifier,
+    Algorithm, Event, EventId, FluentKey, Forgery, KeyName, Proof, StoredVerdict, StoredVerifier,
 };
 
 use crate::{KeyRing, SealKeys};
 
 /// Verifies signatures by the ring, retired keys included, and our own seals.
 ///
-/// An event whose key is not in the ring is not a forgery: a gateway may have got a new key
-/// before this process did. A process without any key can't tell anything about events.
+/// A forgery is only what the known key did not sign, or what it signed in the other environment.
+/// What depends on this process's settings waits: a gateway may have got a new key before this
+/// process did, and a ring may have the right key under another region's name. The list of accounts
+/// is not asked: it was, when the event came.
 #[derive(Debug)]
 pub struct Reverifier {
     ring: Arc<KeyRing>,
-    accounts: Accounts,
+    enabled: Vec<Algorithm>,
     seals: SealKeys,
 }
 
 impl Reverifier {
-    /// Makes a verifier with these keys. Of `accounts` only the binding to keys counts: an
-    /// account that is no longer listed was listed when the event came.
-    pub fn new(ring: Arc<KeyRing>, accounts: Accounts, seals: SealKeys) -> Self {
+    /// Makes a verifier with these keys. Signatures of an algorithm that is not among `enabled`
+    /// wait until it is: it may have been taken out of use while events were stored.
+    pub fn new(
+        ring: Arc<KeyRing>,
+        enabled: impl IntoIterator<Item = Algorithm>,
+        seals: SealKeys,
+    ) -> Self {
         Self {
             ring,
-            accounts,
+            enabled: enabled.into_iter().collect(),
             seals,
         }
     }
@@ -38,20 +44,36 @@ impl Reverifier {
             return StoredVerdict::Forged(Forgery::Unsigned);
         }
         let Some(digest) = stored.key.digest() else {
-            let signer =
-                self.ring
-                    .signer_named(stored.key.name(), algorithm, &stored.body, &signature);
-            return signer.map_or(StoredVerdict::KeyUnknown, |_| self.bound(event));
+            let name = stored.key.name();
+            let signer = self
+                .ring
+                .signer_named(name, algorithm, &stored.body, &signature);
+            return match signer {
+                Some(_) => self.signed_by(name, event, algorithm),
+                None => StoredVerdict::KeyUnknown,
+            };
         };
         let Some(key) = self.ring.with_digest(digest) else {
             return StoredVerdict::KeyUnknown;
         };
-        if key.id.name() != stored.key.name() {
-            return StoredVerdict::Forged(Forgery::WrongName);
-        }
         match key.pkcs1(algorithm).accepts(&stored.body, &signature) {
-            true => self.bound(event),
+            true => self.signed_by(key.id.name(), event, algorithm),
             false => StoredVerdict::Forged(Forgery::WrongSignature),
+        }
+    }
+
+    /// The verdict on a good signature by a key that is listed under `name`.
+    fn signed_by(&self, name: &KeyName, event: &Event, algorithm: Algorithm) -> StoredVerdict {
+        let claimed = event.stored().key.name();
+        if name.environment() != claimed.environment() {
+            return StoredVerdict::Forged(Forgery::WrongEnvironment);
+        }
+        if name != claimed {
+            return StoredVerdict::KeyMisnamed;
+        }
+        match self.enabled.contains(&algorithm) {
+            true => StoredVerdict::Verified,
+            false => StoredVerdict::AlgorithmDisabled,
         }
     }
 
@@ -65,21 +87,8 @@ impl Reverifier {
             .event_is_sealed(digest, event.environment(), event.id(), &stored.signature)
         {
             None => StoredVerdict::KeyUnknown,
-            Some(true) => self.bound(event),
+            Some(true) => StoredVerdict::Verified,
             Some(false) => StoredVerdict::Forged(Forgery::WrongSignature),
-        }
-    }
-
-    fn bound(&self, event: &Event) -> StoredVerdict {
-        let listed = self.accounts.named(event.account());
-        let is_bound = listed.is_empty()
-            || listed
-                .iter()
-                .any(|account| account.key == *event.stored().key.name());
-        if is_bound {
-            StoredVerdict::Verified
-        } else {
-            StoredVerdict::Forged(Forgery::WrongAccount)
         }
     }
 }

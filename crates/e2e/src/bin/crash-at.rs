@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use event_model::{Accounts, SystemClock, Timestamp};
+use event_model::{Algorithm, SystemClock, Timestamp};
 use queue::{
     Attempt, Consumer, DeadQuery, DeadReason, Delivery, Disposition, Lifecycle, Outcome, Route,
     RouteFilter, Settlement, Source, StartPosition, Stores,
@@ -83,7 +83,7 @@ async fn open(store: &str, verifies: bool) -> anyhow::Result<Queue> {
                 let seals = SealKeys::default();
                 options.key_retry = Duration::from_secs(1);
                 options.verifier =
-                    Some(Arc::new(Reverifier::new(ring, Accounts::default(), seals)));
+                    Some(Arc::new(Reverifier::new(ring, [Algorithm::Sha512], seals)));
             }
             let queue = Arc::new(queue_nats::JetStream::open(options, clock).await?);
             Ok(Queue {

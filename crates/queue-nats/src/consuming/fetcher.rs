@@ -401,7 +401,7 @@ impl Fetcher {
                 self.unknown_keys = 0;
                 self.redelivered.push_back(*taken);
             }
-            Decoded::KeyUnknown(taken) => self.key_unknown(*taken),
+            Decoded::Unverifiable(taken, why) => self.key_unknown(*taken, why),
             Decoded::NotForUs(reply) => self.not_for_us.push(reply),
             Decoded::Nothing => {}
         }

@@ -18,14 +18,14 @@ const SAID_EVERY: Duration = Duration::from_mins(1);
 impl Fetcher {
     /// Puts a delivery away until its key may be known. If nothing but such deliveries come,
     /// probably the keys here are wrong, and the rest is better left in the stream.
-    pub(super) fn key_unknown(&mut self, taken: PendingDelivery) {
+    pub(super) fn key_unknown(&mut self, taken: PendingDelivery, why: &str) {
         if self.key_said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
             let route = &self.route.name;
             let key = taken.key();
             tracing::error!(
                 route,
                 key,
-                "a delivery names a key that is not among ours: it waits, and goes on when this process has that key"
+                "a delivery waits, since {why}: it goes on when this process's settings have that"
             );
             self.key_said = Some(Instant::now());
         }

@@ -69,8 +69,8 @@ pub(crate) enum Decoded {
     Delivery(Box<PendingDelivery>),
     /// The server has sent it before: what became of that has to be looked up.
     Redelivery(Box<PendingDelivery>),
-    /// Its key is not known here: it waits until it is.
-    KeyUnknown(Box<PendingDelivery>),
+    /// It can't be verified by the settings here, for this reason: it waits until it can.
+    Unverifiable(Box<PendingDelivery>, &'static str),
     /// The route does not match it; it is settled on this subject.
     NotForUs(Subject),
     /// It was dealt with.
@@ -152,10 +152,10 @@ impl RouteConsumer {
             epoch_number: life,
             matched,
         });
-        match disposition {
-            StoredVerdict::KeyUnknown => Decoded::KeyUnknown(taken),
-            _ if delivered > 1 => Decoded::Redelivery(taken),
-            _ => Decoded::Delivery(taken),
+        match disposition.waits_because() {
+            Some(why) => Decoded::Unverifiable(taken, why),
+            None if delivered > 1 => Decoded::Redelivery(taken),
+            None => Decoded::Delivery(taken),
         }
     }
 

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use event_model::{
-    Account, Accounts, Clock, Event, EventId, Headers, Inbound, KeyName, StoredVerifier,
-    SystemClock,
+    Account, Accounts, Algorithm, Clock, Event, EventId, FluentKey, Headers, Inbound, KeyName,
+    StoredVerifier, SystemClock, Timestamp,
 };
 use fluent_queue_nats::{JetStream, Options};
 use nats_server::Cluster as Servers;
 use queue::facts::{reconciled_pair, set_reconciled};
-use queue::{DeadQuery, DeadReason, Disposition, Intake, Lifecycle, Route, Source, Upstream};
+use queue::{
+    DeadQuery, DeadReason, Disposition, Intake, Lifecycle, Position, ReceivedQuery, Route, Source,
+    Upstream,
+};
 use simulator::KeyPair;
 use verifier::{
     KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures, Verifier,
@@ -67,7 +70,7 @@ impl Key {
 fn believing(keys: &[&Key], retired: &[&Key], seals: SealKeys) -> Arc<dyn StoredVerifier> {
     let public = |keys: &[&Key]| keys.iter().map(|key| key.public()).collect::<Vec<_>>();
     let ring = Arc::new(KeyRing::with_retired(public(keys), public(retired)).unwrap());
-    Arc::new(Reverifier::new(ring, Accounts::default(), seals))
+    Arc::new(Reverifier::new(ring, [Algorithm::Sha512], seals))
 }
 
 /// Opens a dispatcher's queue that verifies again by these keys.
@@ -359,22 +362,77 @@ async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ring_with_the_key_under_another_regions_name_costs_no_event() {
+    const EVENTS: usize = 2_000;
+    let (_servers, options) = world().await;
+    let key = Key::new("sydney_sandbox");
+    let misnamed = Key("dublin_sandbox".parse().unwrap(), key.1.clone());
+    let gateway = open(&options).await;
+    let before = dispatcher(&options, &[&misnamed], &[]).await;
+    let everything = Route {
+        lease: Duration::from_secs(30),
+        ..route(&[])
+    };
+    let mut consumer = before.subscribe(everything.clone()).await.unwrap();
+    let events: Vec<Event> = (0..EVENTS)
+        .map(|number| key.event(&format!("E{number}")))
+        .collect();
+    for some in events.chunks(500) {
+        assert!(gateway.publish_many(some).await.error.is_none());
+    }
+    while before.health().await.key_unknown < 300 {
+        let more = tokio::time::timeout(WAIT, consumer.next(64)).await;
+        assert!(
+            more.is_err(),
+            "{:?}",
+            more.map(|next| next.map(|found| found.len()))
+        );
+    }
+    assert_eq!(before.health().await.forged, 0);
+    assert_eq!(quarantined(&before).await, Vec::<String>::new());
+    drop(consumer);
+    before.close().await;
+    let after = dispatcher(&options, &[&key], &[]).await;
+    let mut consumer = after.subscribe(everything).await.unwrap();
+    assert_eq!(names(&mut *consumer, EVENTS).await.len(), EVENTS);
+    assert_eq!(quarantined(&after).await, Vec::<String>::new());
+    after.close().await;
+    gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_of_a_disabled_algorithm_is_not_delivered() {
+    let (servers, options) = world().await;
+    let key = Key::new("sydney_sandbox");
+    let queue = dispatcher(&options, &[&key], &[]).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    let event = key.event("weak");
+    let body = String::from_utf8(event.body().to_vec()).unwrap();
+    let md5 = key.1.sign(body).unwrap().md5;
+    write(&servers, &event, |headers, _| {
+        headers.insert("fluent-algorithm", "md5");
+        headers.insert("fluent-signature", md5);
+    })
+    .await;
+    queue.publish(key.event("good")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["good"]));
+    while queue.health().await.key_unknown < 2 {
+        let more = tokio::time::timeout(WAIT, consumer.next(1)).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+    queue.publish(key.event("next")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["next"]));
+    assert_eq!(quarantined(&queue).await, Vec::<String>::new());
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_passed_over_by_mistake_is_delivered_once_it_is_released() {
     let (_servers, options) = world().await;
     let key = Key::new("sydney_sandbox");
-    // The account stands under another region's key here.
-    let elsewhere = Account {
-        name: "ACME".to_owned(),
-        key: "dublin_sandbox".parse().unwrap(),
-        retailers: None,
-    };
-    let ring = Arc::new(KeyRing::new([key.public()]).unwrap());
-    let verifier = Reverifier::new(ring, Accounts::new([elsewhere]), SealKeys::default());
-    let mistaken = open(&Options {
-        verifier: Some(Arc::new(verifier)),
-        ..options.clone()
-    })
-    .await;
+    // The ring has the key as production's here.
+    let production = Key("sydney_production".parse().unwrap(), key.1.clone());
+    let mistaken = dispatcher(&options, &[&production], &[]).await;
     let event = key.event("E");
     let mut consumer = mistaken.subscribe(route(&[])).await.unwrap();
     mistaken.publish(event.clone()).await.unwrap();

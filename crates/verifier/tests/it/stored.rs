@@ -66,7 +66,7 @@ impl World {
     }
 
     fn verdict(&self, ring: Arc<KeyRing>, event: &Event) -> StoredVerdict {
-        Reverifier::new(ring, self.accounts.clone(), SealKeys::default()).verify(event)
+        Reverifier::new(ring, [Algorithm::Sha512], SealKeys::default()).verify(event)
     }
 
     fn own_ring(&self) -> Arc<KeyRing> {
@@ -91,9 +91,6 @@ fn what_a_gateway_admitted_is_verified_in_use_and_retired() {
     let next = KeyPair::generate(1024).unwrap();
     let exchanged = ring(&[(&world.name, &next)], &[(&world.name, &world.pair)]);
     assert_eq!(world.verdict(exchanged, &event), StoredVerdict::Verified);
-    // A dispatcher that lists no accounts agrees: the allow-list is checked on arrival.
-    let verifier = Reverifier::new(world.own_ring(), Accounts::default(), SealKeys::default());
-    assert_eq!(verifier.verify(&event), StoredVerdict::Verified);
 }
 
 #[test]
@@ -191,7 +188,11 @@ fn what_is_not_as_it_was_signed_is_forged() {
         key: Arc::new(KeyId::new(production, digest)),
         ..stored()
     };
-    check("a sandbox body as production's", moved, Forgery::WrongName);
+    check(
+        "a sandbox body as production's",
+        moved,
+        Forgery::WrongEnvironment,
+    );
     let api = StoredEvent {
         proof: Proof::Api,
         ..stored()
@@ -210,22 +211,65 @@ fn what_is_not_as_it_was_signed_is_forged() {
 }
 
 #[test]
-fn an_account_that_is_listed_for_other_keys_alone_is_not_this_keys() {
+fn a_key_that_is_listed_under_another_regions_name_is_no_forgery() {
     let world = World::new();
-    let elsewhere = Account {
-        name: "ACME".to_owned(),
-        key: "dublin_sandbox".parse().unwrap(),
-        retailers: None,
-    };
-    let verifier = Reverifier::new(
-        world.own_ring(),
-        Accounts::new([elsewhere]),
-        SealKeys::default(),
-    );
+    let dublin: KeyName = "dublin_sandbox".parse().unwrap();
+    for misnamed in [
+        ring(&[(&dublin, &world.pair)], &[]),
+        ring(&[], &[(&dublin, &world.pair)]),
+    ] {
+        assert_eq!(
+            world.verdict(Arc::clone(&misnamed), &world.admitted()),
+            StoredVerdict::KeyMisnamed
+        );
+        // What that key did not sign is one, whatever its name.
+        let event = world.admitted();
+        let altered = StoredEvent {
+            body: BODY.replace("34", "35").into(),
+            ..event.stored().clone()
+        };
+        assert_eq!(
+            world.verdict(misnamed, &written(altered)),
+            StoredVerdict::Forged(Forgery::WrongSignature)
+        );
+    }
+    let production: KeyName = "dublin_production".parse().unwrap();
     assert_eq!(
-        verifier.verify(&world.admitted()),
-        StoredVerdict::Forged(Forgery::WrongAccount)
+        world.verdict(ring(&[(&production, &world.pair)], &[]), &world.admitted()),
+        StoredVerdict::Forged(Forgery::WrongEnvironment),
+        "the ring says that production's key signed it"
     );
+}
+
+#[test]
+fn a_signature_of_an_algorithm_that_is_not_enabled_waits() {
+    let world = World::new();
+    let event = world.admitted();
+    let md5 = StoredEvent {
+        proof: Proof::Signed(Algorithm::Md5),
+        signature: world.pair.sign(BODY).unwrap().md5,
+        ..event.stored().clone()
+    };
+    let any_key = StoredEvent {
+        key: Arc::new(KeyId::any_named(world.name.clone())),
+        ..md5.clone()
+    };
+    for stored in [md5, any_key] {
+        let by = |enabled: &[Algorithm]| {
+            let verifier = Reverifier::new(
+                world.own_ring(),
+                enabled.iter().copied(),
+                SealKeys::default(),
+            );
+            verifier.verify(&written(stored.clone()))
+        };
+        assert_eq!(by(&[Algorithm::Sha512]), StoredVerdict::AlgorithmDisabled);
+        assert_eq!(by(&[Algorithm::Md5]), StoredVerdict::Verified);
+        assert_eq!(
+            by(&[Algorithm::Sha512, Algorithm::Md5]),
+            StoredVerdict::Verified
+        );
+    }
 }
 
 fn reconciled(accounts: &Accounts, evidence: Evidence) -> Event {
@@ -250,7 +294,7 @@ fn what_was_reconciled_is_believed_for_its_seal() {
     );
     let by = |public: &[&str], event: &Event| {
         let seals = SealKeys::parse(public.iter().copied()).unwrap();
-        Reverifier::new(world.own_ring(), world.accounts.clone(), seals).verify(event)
+        Reverifier::new(world.own_ring(), [Algorithm::Sha512], seals).verify(event)
     };
     assert_eq!(
         by(&[&other.public, &pair.public], &event),
@@ -290,7 +334,7 @@ fn a_mark_of_what_was_reconciled_is_believed_for_its_seal() {
     let id = event.id();
     let seal = sealing.reconciled(key, id);
     let seals = SealKeys::parse([&*pair.public]).unwrap();
-    let verifier = Reverifier::new(world.own_ring(), world.accounts.clone(), seals);
+    let verifier = Reverifier::new(world.own_ring(), [Algorithm::Sha512], seals);
     assert!(verifier.has_reconciled(key, id, &seal));
     let another = event_model::EventId::of(event_model::Environment::Production, BODY.as_bytes());
     assert!(!verifier.has_reconciled(key, another, &seal));

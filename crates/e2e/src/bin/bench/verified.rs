@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use event_model::{
-    Account, Accounts, Event, Headers, Inbound, KeyName, StoredVerdict, StoredVerifier, Timestamp,
+    Account, Accounts, Algorithm, Event, Headers, Inbound, KeyName, StoredVerdict, StoredVerifier,
+    Timestamp,
 };
 use simulator::Events;
 use verifier::{KeyRing, PublicKey, Reverifier, SealKeys, Signatures, Verifier, WebhookVerifier};
@@ -43,7 +44,7 @@ pub(crate) fn again(signed: &SignedInput, count: usize) -> anyhow::Result<Row> {
         Ok(Event::admit(verified, &accounts, None).map_err(|(refusal, _)| refusal)?)
     });
     let events = events.collect::<anyhow::Result<Vec<_>>>()?;
-    let again = Reverifier::new(ring, accounts, SealKeys::default());
+    let again = Reverifier::new(ring, [Algorithm::Sha512], SealKeys::default());
     let began = Instant::now();
     let before = cpu::own();
     for event in events.iter().cycle().take(count) {
