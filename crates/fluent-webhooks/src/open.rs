@@ -33,6 +33,12 @@ pub(crate) async fn stores(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     Ok(queues::open_stores(&queue, false, Arc::new(SystemClock)).await?)
 }
 
+/// Opens the stores so that what came is verified as a dispatcher does.
+pub(crate) async fn verifying_stores(tree: &SettingsTree) -> anyhow::Result<Arc<dyn Stores>> {
+    let queue = tree.queue_to_deliver()?;
+    Ok(queues::open_stores(&queue, false, Arc::new(SystemClock)).await?)
+}
+
 /// Opens the stores with the index by which a cluster's events are found.
 pub(crate) async fn stores_with_index(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     let queue = tree(config)?.queue()?;

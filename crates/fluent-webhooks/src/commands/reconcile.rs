@@ -48,7 +48,7 @@ pub(crate) async fn run(common: CommonArgs, args: Args) -> anyhow::Result<()> {
     }
     let tree = open::tree(&common.config)?;
     let reconciling = ReconcilerTask::required(&tree)?;
-    let stores = open::stores(&common.config).await?;
+    let stores = open::verifying_stores(&tree).await?;
     if !common.json {
         reconciling
             .routes

@@ -17,7 +17,7 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
         StopTimes::DELIVERING,
         &[
             Section::Gateway,
-            Section::Queue,
+            Section::QueueToDeliver,
             Section::Apis,
             Section::Routes,
             Section::Reconcile,
@@ -39,7 +39,8 @@ struct Plan {
 
 impl Plan {
     fn read(tree: SettingsTree) -> anyhow::Result<Self> {
-        let queue = tree.queue()?;
+        // What came is verified as a dispatcher does.
+        let queue = tree.queue_to_deliver()?;
         let reconciling = ReconcilerTask::required(&tree)?;
         // Reads the logins, too.
         ProcessResources::by(&tree)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::Info;
-use event_model::{Event, EventId, Timestamp};
+use event_model::{Event, EventId, FluentKey, Timestamp};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{
@@ -97,6 +97,13 @@ impl History for JetStreamStores {
         query: ReceivedQuery,
     ) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
         Box::pin(async move { self.received_keys_in(&query).await })
+    }
+
+    fn genuine_keys(
+        &self,
+        keys: Vec<(Position, FluentKey)>,
+    ) -> BoxFuture<'_, Result<Vec<FluentKey>, QueueError>> {
+        Box::pin(async move { self.genuine_keys_of(&keys).await })
     }
 
     fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::Info;
-use event_model::{Bytes, Event, EventId, FluentKey, Timestamp};
+use event_model::{Bytes, Event, EventId, FluentKey, StoredVerdict, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
 use queue::{
     HistoryIndex, PAGE_BYTES, Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery,
@@ -93,6 +93,48 @@ impl JetStreamStores {
         }
         keys.sort_unstable_by_key(|(position, _)| *position);
         Ok(ReceivedKeys { keys, next })
+    }
+
+    /// Reads the messages that these keys were found on, and returns the keys of those that verify
+    /// and are of that event: anybody who may publish can name any key in a header.
+    pub(crate) async fn genuine_keys_of(
+        &self,
+        keys: &[(Position, FluentKey)],
+    ) -> Result<Vec<FluentKey>, QueueError> {
+        let read: Vec<_> = keys
+            .iter()
+            .map(|(position, key)| self.is_genuine(*position, *key).boxed())
+            .collect();
+        let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
+        let genuine: Vec<bool> = read.into_iter().collect::<Result<_, _>>()?;
+        let count = genuine.iter().filter(|is_genuine| !**is_genuine).count();
+        if count > 0 {
+            tracing::error!(
+                count,
+                "messages in the stream of events name events of Fluent's and do not verify: they do not count as received"
+            );
+        }
+        let pairs = keys.iter().zip(genuine);
+        Ok(pairs
+            .filter_map(|((_, key), is_genuine)| is_genuine.then_some(*key))
+            .collect())
+    }
+
+    async fn is_genuine(&self, position: Position, key: FluentKey) -> Result<bool, QueueError> {
+        if !self.0.verification.is_on() {
+            return Ok(true);
+        }
+        let found = event_at(&self.0.link, position).await;
+        let Some(found) = found.map_err(|error| error.of(LOOKING))? else {
+            // It was removed since its key was read, which only settled events are.
+            return Ok(true);
+        };
+        let Ok(event) = message::event(&found.headers, found.payload) else {
+            return Ok(false);
+        };
+        let is_in_place = event.subject() == *found.subject;
+        let verdict = self.0.verification.judge(&event);
+        Ok(is_in_place && event.fluent_key() == key && verdict == StoredVerdict::Verified)
     }
 
     /// Finds the events that were received in a time, with the keys by which Fluent knows them if

@@ -453,6 +453,44 @@ async fn what_was_passed_over_by_mistake_is_delivered_once_it_is_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_header_makes_no_event_received_that_never_came() {
+    let (servers, options) = world().await;
+    let key = Key::new("sydney_sandbox");
+    let queue = dispatcher(&options, &[&key], &[]).await;
+    let came = key.event("came");
+    let missing = key.event("missing").fluent_key();
+    queue.publish(came.clone()).await.unwrap();
+    // Another genuine event that names the missing one's key, and one that is not genuine at all.
+    write(&servers, &key.event("other"), |headers, _| {
+        headers.insert("fluent-log-key", missing.to_string())
+    })
+    .await;
+    write(&servers, &key.event("missing"), |headers, _| {
+        headers.insert("fluent-log-key", missing.to_string());
+        headers.insert("fluent-signature", "AAAA");
+    })
+    .await;
+    // And one that a route of an earlier version would read for its body.
+    write(&servers, &key.event("missing"), |headers, _| {
+        headers.insert("fluent-signature", "AAAA")
+    })
+    .await;
+    let history = queue.stores().history();
+    let query = ReceivedQuery {
+        from: Timestamp::UNIX_EPOCH,
+        until: Timestamp::MAX,
+        after: Position::START,
+        limit: 10,
+    };
+    let named = history.received_keys(query).await.unwrap().keys;
+    let names = |key: FluentKey| named.iter().filter(|(_, named)| *named == key).count();
+    assert_eq!((names(missing), names(came.fluent_key())), (3, 1));
+    let genuine = history.genuine_keys(named).await.unwrap();
+    assert_eq!(genuine, [came.fluent_key()]);
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mark_that_would_keep_a_delivery_back_is_believed_for_its_seal() {
     let (_servers, options) = world().await;
     let key = Key::new("sydney_sandbox");
