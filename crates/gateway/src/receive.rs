@@ -143,6 +143,9 @@ impl ReceiveState {
         let state = request_telemetry::carried(request.headers(), watch.trace());
         let held = self.budget.begin(client.source);
         let place = peer.map(|peer| &peer.place);
+        if let Some(place) = place {
+            place.receive_from(client.source);
+        }
         let body = read_body(request.into_body(), &held, place, &self.bounds).await?;
         let inbound = Inbound {
             body,

@@ -4,7 +4,7 @@
 
 mod door;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -124,6 +124,44 @@ async fn idle_and_slow_connections_keep_no_webhook_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn slow_bodies_through_a_trusted_proxy_keep_no_webhook_out() {
+    const CONNECTIONS: usize = 64;
+    for clients in [1, CONNECTIONS] {
+        let bounds = Bounds {
+            connections: CONNECTIONS,
+            body_within: Duration::from_hours(1),
+            ..Bounds::new(1 << 20)
+        };
+        let door = Door::with(bounds, trusting(AddressFrom::XForwardedFor)).await;
+        let slow: Vec<TcpStream> = (0..CONNECTIONS)
+            .map(|number| {
+                let client = 66 + number % clients;
+                let mut stream = door.connect();
+                // 100 asks for its body: then the request has begun.
+                write!(
+                    stream,
+                    "POST {PATH} HTTP/1.1\r\nhost: t\r\nx-forwarded-for: 192.0.2.{client}\r\nexpect: 100-continue\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n"
+                )
+                .unwrap();
+                let mut said = [0; 12];
+                stream.read_exact(&mut said).unwrap();
+                assert_eq!(&said, b"HTTP/1.1 100");
+                stream.write_all(b"{").unwrap();
+                stream
+            })
+            .collect();
+        for number in 0..10 {
+            let said = door.send(number, "x-forwarded-for: 192.0.2.1\r\n");
+            assert!(
+                said.starts_with("HTTP/1.1 200"),
+                "{clients} clients: {said}"
+            );
+        }
+        drop(slow);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_refused_is_closed_and_a_trusted_proxy_is_not() {
     let request = "GET / HTTP/1.1\r\nhost: t\r\n\r\n";
     let door = Door::open().await;
@@ -226,7 +264,7 @@ async fn a_proxy_is_told_that_a_connection_ends_with_a_body_that_nobody_reads() 
         let mut stream = door.connect();
         stream.write_all(request.as_bytes()).unwrap();
         let mut said = [0; 512];
-        let length = std::io::Read::read(&mut stream, &mut said).unwrap();
+        let length = stream.read(&mut said).unwrap();
         let said = String::from_utf8_lossy(&said[..length]);
         assert!(said.starts_with("HTTP/1.1 40"), "{said}");
         assert_eq!(

@@ -47,9 +47,13 @@ struct Table {
 
 #[derive(Debug)]
 struct Connection {
+    /// The source that it counts for: the peer's, or that of the client whose request it carries.
     source: ClientNetwork,
-    /// True for a trusted proxy: any number of clients may be behind it.
+    peer: ClientNetwork,
+    /// True for a trusted proxy's connection while it carries no known client's request: any number
+    /// of clients may be behind it.
     is_trusted: bool,
+    is_proxys: bool,
     stage: ConnectionStage,
     since: u64,
     gave_way: CancellationToken,
@@ -148,7 +152,8 @@ impl Table {
     /// The connection that gives way to a new one. If the new source has too many, one of its own
     /// that waits. Otherwise, in this order: the one that waits longest of unproven sources; one
     /// that sends a request and whose source yields; the one that waits longest of all, if the
-    /// new one is proven or of a trusted proxy, or if no permits are reserved.
+    /// new one is proven or of a trusted proxy, or if no permits are reserved; and for a trusted
+    /// proxy, which may carry anybody's request, the one of an unproven source that sends longest.
     fn gives_way(&self, to: ClientNetwork, is_trusted: bool, denied: ShareDenied) -> Option<u64> {
         let its_own = |id: &u64| {
             self.connections
@@ -169,12 +174,18 @@ impl Table {
             .copied()
             .find(|id| self.is_unproven(*id));
         let first = first.or_else(|| self.receiving.values().copied().find(yields));
-        first.or_else(|| {
+        let first = first.or_else(|| {
             self.waiting
                 .values()
                 .copied()
                 .next()
                 .filter(|_| may_displace || self.reserved == 0)
+        });
+        first.or_else(|| {
+            self.receiving
+                .values()
+                .copied()
+                .find(|id| is_trusted && self.is_unproven(*id))
         })
     }
 
@@ -216,7 +227,9 @@ impl Table {
         self.shares.add(source, 1);
         let connection = Connection {
             source,
+            peer: source,
             is_trusted,
+            is_proxys: is_trusted,
             stage: ConnectionStage::Waiting,
             since: id,
             gave_way,
@@ -245,11 +258,35 @@ impl Table {
         };
         self.waiting.remove(&connection.since);
         self.receiving.remove(&connection.since);
-        (connection.stage, connection.since) = (stage, since);
+        connection.stage = stage;
+        connection.since = since;
+        if stage == ConnectionStage::Waiting && connection.is_proxys {
+            connection.is_trusted = true;
+            let peer = connection.peer;
+            self.move_share(id, peer);
+        }
         match stage {
             ConnectionStage::Waiting => drop(self.waiting.insert(since, id)),
             ConnectionStage::Receiving => drop(self.receiving.insert(since, id)),
             ConnectionStage::Working => {}
+        }
+    }
+
+    /// Counts a proxy's connection for the client whose request it carries.
+    fn receive_from(&mut self, id: u64, client: ClientNetwork) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.is_proxys
+        {
+            connection.is_trusted = false;
+            self.move_share(id, client);
+        }
+    }
+
+    fn move_share(&mut self, id: u64, to: ClientNetwork) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let from = std::mem::replace(&mut connection.source, to);
+            self.shares.remove(from, 1);
+            self.shares.add(to, 1);
         }
     }
 
@@ -264,6 +301,12 @@ impl ConnectionPermit {
     /// Enters a stage.
     pub fn enter(&self, stage: ConnectionStage) {
         self.0.places.lock().enter(self.0.id, stage);
+    }
+
+    /// Counts the connection for this client until it waits again, since a trusted proxy has said
+    /// whose request it carries. Does nothing for a peer that is no trusted proxy.
+    pub fn receive_from(&self, client: ClientNetwork) {
+        self.0.places.lock().receive_from(self.0.id, client);
     }
 
     /// True if more than half of the permits of its port are in use.
@@ -383,6 +426,50 @@ mod tests {
             .for_each(|place| place.enter(ConnectionStage::Receiving));
         assert!(places.take(source(2), false).is_ok());
         assert!(slow[0].evicted().is_cancelled());
+    }
+
+    #[test]
+    fn slow_bodies_through_a_proxy_give_way_as_those_of_their_clients() {
+        let proven = ProvenSources::default();
+        proven.note(source(1));
+        let places = ConnectionPermits::new(4, 0, proven);
+        let proxy = source(9);
+        let carrying = |clients: &[u8]| -> Vec<ConnectionPermit> {
+            let one = |client: &u8| {
+                let place = places.take(proxy, true).unwrap();
+                place.enter(ConnectionStage::Receiving);
+                place.receive_from(source(*client));
+                place
+            };
+            clients.iter().map(one).collect()
+        };
+        let of_one = carrying(&[1, 66, 66, 66]);
+        let next = places.take(proxy, true).unwrap();
+        let evicted = |places: &[ConnectionPermit]| -> Vec<bool> {
+            let each = places.iter();
+            each.map(|place| place.evicted().is_cancelled()).collect()
+        };
+        assert_eq!(evicted(&of_one), [false, true, false, false]);
+        drop(of_one);
+        drop(next);
+        // Each of another client: none has more than its share, and one that proved itself stays.
+        let of_many = carrying(&[1, 66, 67, 68]);
+        let next = places.take(proxy, true).unwrap();
+        assert_eq!(evicted(&of_many), [false, true, false, false]);
+        // Once answered, the connection is the proxy's own again.
+        of_many[3].enter(ConnectionStage::Waiting);
+        drop(next);
+        let stranger = places.take(source(5), false).unwrap();
+        stranger.enter(ConnectionStage::Working);
+        assert!(!of_many[3].evicted().is_cancelled());
+        drop(of_many);
+        drop(stranger);
+        assert_eq!(places.used(), 0);
+        assert!(
+            carrying(&[1, 2, 3, 4])
+                .iter()
+                .all(|place| !place.evicted().is_cancelled())
+        );
     }
 
     #[test]
