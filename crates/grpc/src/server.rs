@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use process::{Certificate, ClientNetwork, ConnectionPermits, Readiness, Shutdown};
+use process::{Certificate, ClientNetwork, ConnectionPermits, ProcessLimits, Readiness, Shutdown};
 use settings::OperatorSettings;
 use telemetry::ErrorChain;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,12 +28,16 @@ pub const MAX_MESSAGE: usize = 17 << 20;
 /// Most connections at once. Beyond it, one without an admitted call gives way.
 const MAX_CONNECTIONS: usize = 512;
 
-/// Connections among these that are reserved for addresses of which a call was admitted lately.
-const RESERVED_FOR_KNOWN: usize = MAX_CONNECTIONS / 8;
+/// The eighths of the descriptors beside webhooks' that this listener may take: the limits of this
+/// process may allow fewer connections.
+const EIGHTHS: u64 = 2;
 
-/// Most connections at once without an admitted call. It bounds what strangers can occupy,
-/// together with the bound on calls below.
-const MAX_UNKNOWN_CONNECTIONS: usize = 128;
+/// The part of the connections that is reserved for addresses of which a call was admitted lately.
+const RESERVED_FOR_KNOWN: usize = 8;
+
+/// The part that may be without an admitted call. It bounds what strangers can occupy, together
+/// with the bound on calls below.
+const FOR_UNKNOWN: usize = 4;
 
 /// Most calls at once on one connection. A client's library makes further calls wait.
 const MAX_CONCURRENT_CALLS: u32 = 128;
@@ -186,9 +190,10 @@ async fn accept(
     callers: Callers,
     accepted: mpsc::Sender<Socket>,
 ) {
-    let places =
-        ConnectionPermits::new(MAX_CONNECTIONS, RESERVED_FOR_KNOWN, callers.proven.clone())
-            .with_most_waiting(MAX_UNKNOWN_CONNECTIONS);
+    let most = ProcessLimits::read().connections_beside(MAX_CONNECTIONS, EIGHTHS);
+    let reserved = most / RESERVED_FOR_KNOWN;
+    let places = ConnectionPermits::new(most, reserved, callers.proven.clone())
+        .with_most_waiting(most / FOR_UNKNOWN);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,

@@ -11,6 +11,9 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// number of whole pages.
 const NO_LIMIT: u64 = 1 << 60;
 
+/// Fewest descriptors that connections for webhooks leave for everything else.
+const FEWEST_OTHER_DESCRIPTORS: u64 = 64;
+
 /// The most that a process can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessLimits {
@@ -32,6 +35,17 @@ impl ProcessLimits {
             memory: [group, machine].into_iter().flatten().min(),
             descriptors: getrlimit(Resource::Nofile).current,
         }
+    }
+
+    /// The most connections of a listener that is not for webhooks: `usual`, or so many eighths of
+    /// the quarter of descriptors that webhooks leave to others. All such listeners together take
+    /// half of it: the other half is for files, and for connections that this process opens.
+    pub fn connections_beside(self, usual: usize, eighths: u64) -> usize {
+        let Some(descriptors) = self.descriptors else {
+            return usual;
+        };
+        let others = (descriptors / 4).max(FEWEST_OTHER_DESCRIPTORS);
+        usize::try_from(others * eighths / 8).map_or(usual, |places| places.min(usual))
     }
 }
 
@@ -126,5 +140,27 @@ mod tests {
             Some(2 << 20)
         );
         assert!(ProcessLimits::read().memory.is_some());
+    }
+
+    #[test]
+    fn listeners_beside_webhooks_leave_half_of_the_other_descriptors() {
+        let with = |descriptors| ProcessLimits {
+            memory: None,
+            descriptors,
+        };
+        // Health, metrics and gRPC, where webhooks may have three quarters.
+        for (descriptors, health, grpc) in [
+            (128, 8, 16),
+            (256, 8, 16),
+            (1024, 32, 64),
+            (4096, 128, 256),
+            (20_000, 256, 512),
+        ] {
+            let limits = with(Some(descriptors));
+            let places = [(256, 1), (512, 2)];
+            let places = places.map(|(usual, eighths)| limits.connections_beside(usual, eighths));
+            assert_eq!(places, [health, grpc], "{descriptors}");
+        }
+        assert_eq!(with(None).connections_beside(256, 1), 256);
     }
 }

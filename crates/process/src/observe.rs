@@ -12,7 +12,7 @@ use telemetry::{Collector, Options, Protocol, Sampling};
 
 use crate::pages::{Page, Pages};
 use crate::process_report::{AddToReport, ProcessReporter, ReportSources};
-use crate::{Readiness, Shutdown, gauges, host_name};
+use crate::{ProcessLimits, Readiness, Shutdown, gauges, host_name};
 
 /// The settings for health, metrics, traces and reports.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ async fn serve(
     what: &str,
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
-    let pages = Pages::bind(address, page);
+    let pages = Pages::bind(address, page, ProcessLimits::read());
     let pages = pages.with_context(|| format!("listening on {address} for {what}"))?;
     let address = pages.address()?;
     shutdown.spawn_detached(pages.serve(shutdown.clone()));

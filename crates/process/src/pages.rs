@@ -19,7 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ClientNetwork, ConnectionPermit, ConnectionPermits, ConnectionStage, ProvenSources, Shutdown,
+    ClientNetwork, ConnectionPermit, ConnectionPermits, ConnectionStage, ProcessLimits,
+    ProvenSources, Shutdown,
 };
 
 /// Longest life of a connection.
@@ -31,6 +32,10 @@ const ASKED_WITHIN: Duration = Duration::from_secs(1);
 /// Most connections at once. Beyond it, the one that has been silent for the longest time gives
 /// way: a new question needs an answer, or a working process is taken for a dead one.
 const PLACES: usize = 256;
+
+/// The part of the descriptors beside webhooks' that each listener may take: the limits of this
+/// process may allow fewer connections.
+const EIGHTHS: u64 = 1;
 
 /// Pause when no connection can be accepted, as all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
@@ -84,6 +89,7 @@ pub(crate) struct Pages {
     listener: TcpListener,
     page: Page,
     times: Times,
+    places: usize,
 }
 
 /// How long a client may take.
@@ -94,8 +100,12 @@ struct Times {
 }
 
 impl Pages {
-    /// Binds the address.
-    pub(crate) fn bind(address: SocketAddr, page: Page) -> std::io::Result<Self> {
+    /// Binds the address, for as many connections as these limits allow.
+    pub(crate) fn bind(
+        address: SocketAddr,
+        page: Page,
+        limits: ProcessLimits,
+    ) -> std::io::Result<Self> {
         let times = Times {
             connection: CONNECTION,
             asked_within: ASKED_WITHIN,
@@ -104,6 +114,7 @@ impl Pages {
             listener: crate::listen(address)?,
             page,
             times,
+            places: limits.connections_beside(PLACES, EIGHTHS),
         })
     }
 
@@ -114,7 +125,7 @@ impl Pages {
 
     /// Serves until the process ends, so that it can answer "not ready" while it drains.
     pub(crate) async fn serve(self, shutdown: Shutdown) {
-        let places = ConnectionPermits::new(PLACES, 0, ProvenSources::default());
+        let places = ConnectionPermits::new(self.places, 0, ProvenSources::default());
         loop {
             let Ok((stream, address)) = self.listener.accept().await else {
                 tokio::time::sleep(REST).await;
@@ -185,7 +196,7 @@ fn shown(scrape: &Scrape) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{ErrorKind, Read, Write};
 
     use super::*;
 
@@ -205,13 +216,17 @@ mod tests {
     }
 
     async fn listening(times: Times) -> SocketAddr {
+        listening_within(times, ProcessLimits::read()).await
+    }
+
+    async fn listening_within(times: Times, limits: ProcessLimits) -> SocketAddr {
         let shutdown = Shutdown::manual(Duration::from_secs(1));
         let readiness = Readiness::new(&shutdown);
         readiness.set(true);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let pages = Pages {
             times,
-            ..Pages::bind(address, Page::Health(readiness)).unwrap()
+            ..Pages::bind(address, Page::Health(readiness), limits).unwrap()
         };
         let address = pages.address().unwrap();
         shutdown.spawn_detached(pages.serve(shutdown.clone()));
@@ -245,6 +260,39 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_clients_take_no_more_descriptors_than_are_their_listeners() {
+        let times = Times {
+            connection: HOUR,
+            asked_within: HOUR,
+        };
+        let limits = ProcessLimits {
+            memory: None,
+            descriptors: Some(256),
+        };
+        let address = listening_within(times, limits).await;
+        let mut silent: Vec<_> = (0..64)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let answer = ask(address, "GET /readyz HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        // Each that was accepted before it and has no place by now is closed: the first ones.
+        for stream in &mut silent[..56] {
+            let wait = Some(Duration::from_secs(60));
+            stream.set_read_timeout(wait).unwrap();
+            let end = stream.read(&mut [0]);
+            let is_reset = |error: &std::io::Error| error.kind() == ErrorKind::ConnectionReset;
+            assert!(
+                end.as_ref().map_or_else(is_reset, |length| *length == 0),
+                "{end:?}"
+            );
+        }
+        let last = silent.last_mut().unwrap();
+        last.set_nonblocking(true).unwrap();
+        let waits = last.read(&mut [0]).unwrap_err();
+        assert_eq!(waits.kind(), ErrorKind::WouldBlock);
     }
 
     #[tokio::test(flavor = "multi_thread")]
