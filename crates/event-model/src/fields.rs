@@ -146,8 +146,23 @@ impl Fields {
 /// Visitor of the outermost object. The fields it has read survive an error further on.
 struct Object<'r> {
     read: &'r mut Read,
-    seen: u16,
+    seen: u32,
 }
+
+/// Fields of Fluent's that we don't read, and that conditions, templates and handlers may.
+const UNREAD: [&str; 8] = [
+    "attributes",
+    "errorLogs",
+    "flexType",
+    "flexVersion",
+    "meta",
+    "scheduledOn",
+    "source",
+    "trailLogs",
+];
+
+// One bit for each.
+const _: () = assert!(Fields::NAMES.len() + UNREAD.len() <= u32::BITS as usize);
 
 impl<'de> DeserializeSeed<'de> for Object<'_> {
     type Value = ();
@@ -189,10 +204,10 @@ impl<'de> Visitor<'de> for Object<'_> {
 }
 
 impl Object<'_> {
-    /// Records a key that some readers take for a field of ours: another spelling of it in
-    /// capitals, or `attributes`, which conditions and templates read.
+    /// Records a key that some readers take for a field of Fluent's: one that we don't read, or
+    /// another spelling of any in capitals.
     fn note_lookalike(&mut self, key: &str) {
-        let names = Fields::NAMES.iter().chain(&["attributes"]);
+        let names = Fields::NAMES.iter().chain(&UNREAD);
         if let Some(index) = names.into_iter().position(|name| is_alike(name, key)) {
             self.note(index);
         }

@@ -1,6 +1,7 @@
 //! Tests of the fields that are read from a body.
 
 use super::*;
+use crate::KNOWN_FIELDS;
 
 #[track_caller]
 fn check(body: &str, malformed: Option<Malformed>) -> Read {
@@ -162,6 +163,24 @@ fn attributes_twice_and_capitals_that_other_readers_overlook_are_malformed() {
     ] {
         check(&with(once), None);
     }
+}
+
+#[test]
+fn every_known_field_twice_is_malformed() {
+    // These two are ours: what a condition reads under them is not of the body.
+    let ours = ["environment", "origin"];
+    for name in KNOWN_FIELDS.iter().filter(|name| !ours.contains(name)) {
+        let twice = [name.to_string(), name.to_uppercase()].map(|second| {
+            let own = r#""id":"a","name":"n","accountId":"A","retailerId":"1""#;
+            format!(r#"{{{own},"{name}":1,"{second}":2}}"#)
+        });
+        for body in twice {
+            check(&body, Some(Malformed::Repeated));
+        }
+    }
+    let with =
+        |rest: &str| format!(r#"{{"id":"a","name":"n","accountId":"A","retailerId":"1"{rest}}}"#);
+    check(&with(r#","meta":{},"source":"s","flexType":"f""#), None);
 }
 
 #[test]
