@@ -10,7 +10,7 @@ use async_nats::{Message, Subject, Subscriber};
 use event_model::Timestamp;
 use futures::{FutureExt, StreamExt};
 use queue::{Position, QueueError, Route};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -41,11 +41,6 @@ const UNPAUSED_FOR: Duration = Duration::from_secs(1);
 /// Number of ticks without a message after which the server is asked for a consumer's state.
 const QUIET_TICKS: u32 = 3;
 
-/// Number of deliveries in a row with unknown keys after which only a few are requested, and
-/// seldom.
-pub(super) const MANY_UNKNOWN: usize = BATCH / 2;
-const PROBE: usize = 16;
-
 /// Longest wait for any step: ticks come sooner.
 const UNTIL_TICK: Duration = Duration::from_mins(1);
 
@@ -67,8 +62,9 @@ pub(crate) struct Fetcher {
     pub(super) unwanted: Option<Instant>,
     /// Time at which the server last said that the route is not paused.
     pub(super) unpaused: Instant,
-    /// Number of the latest deliveries in a row that named an unknown key.
-    pub(super) unknown_keys: usize,
+    /// Permits to put deliveries away until their key may be known: they are bounded like those in
+    /// hand.
+    pub(super) put_away: Arc<Semaphore>,
     pub(super) key_said: Option<Instant>,
     /// Messages that the route does not match.
     pub(super) not_for_us: Vec<Subject>,
@@ -139,7 +135,7 @@ impl Fetcher {
             looking: CancellationToken::new(),
             unwanted: None,
             unpaused: Instant::now(),
-            unknown_keys: 0,
+            put_away: Arc::new(Semaphore::new(BATCH)),
             key_said: None,
             not_for_us: Vec::new(),
             is_superseded: false,
@@ -228,10 +224,11 @@ impl Fetcher {
             .unwanted
             .filter(|_| holds)
             .map(|since| since + self.unwanted_for());
-        let again = self
-            .is_wanted()
-            .then(|| self.events.not_before().max(self.retries.not_before()));
-        let again = again.filter(|at| *at > Instant::now());
+        let again = [self.events.not_before(), self.retries.not_before()];
+        let again = again
+            .into_iter()
+            .filter(|at| *at > Instant::now() && self.is_wanted())
+            .min();
         let new_until = self.want.as_ref().and_then(FetchRequest::only_new_until);
         let due = [
             unwanted,
@@ -333,12 +330,7 @@ impl Fetcher {
             .filter(|taken| !is_for_new || taken.is_new())
             .count();
         let in_hand = waiting + self.lookups.len() + self.redelivered.len();
-        let most = if self.unknown_keys < MANY_UNKNOWN {
-            BATCH
-        } else {
-            PROBE
-        };
-        let wanted = want.permits.min(most).saturating_sub(in_hand);
+        let wanted = want.permits.min(BATCH).saturating_sub(in_hand);
         let link = self.link();
         let events = (!self.is_superseded).then_some(&mut self.events);
         let retries = (!is_for_new).then_some(&mut self.retries);
@@ -394,16 +386,24 @@ impl Fetcher {
         }
         match self.taking.decode(stream, message).await {
             Decoded::Delivery(taken) => {
-                self.unknown_keys = 0;
+                self.source(stream).note_known();
                 self.waiting.push_back(*taken);
             }
             Decoded::Redelivery(taken) => {
-                self.unknown_keys = 0;
+                self.source(stream).note_known();
                 self.redelivered.push_back(*taken);
             }
-            Decoded::Unverifiable(taken, why) => self.key_unknown(*taken, why),
+            Decoded::Unverifiable(taken, why) => self.key_unknown(*taken, why).await,
             Decoded::NotForUs(reply) => self.not_for_us.push(reply),
             Decoded::Nothing => {}
+        }
+    }
+
+    /// Returns the consumer on this stream.
+    pub(super) fn source(&mut self, stream: StreamName) -> &mut PullConsumer {
+        match stream == self.events.stream {
+            true => &mut self.events,
+            false => &mut self.retries,
         }
     }
 

@@ -6,19 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subject;
+use event_model::StoredVerdict;
 use queue::QueueError;
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::consuming::fetcher::{Fetcher, MANY_UNKNOWN};
+use crate::api;
+use crate::consuming::fetcher::Fetcher;
 use crate::consuming::route_consumer::{PendingDelivery, RedeliveryLookup};
+use crate::message;
+use crate::names::EVENTS_SUBJECT;
 
 /// Interval at which an unknown key is logged.
 const SAID_EVERY: Duration = Duration::from_mins(1);
 
 impl Fetcher {
-    /// Puts a delivery away until its key may be known. If nothing but such deliveries come,
-    /// probably the keys here are wrong, and the rest is better left in the stream.
-    pub(super) fn key_unknown(&mut self, taken: PendingDelivery, why: &str) {
+    /// Puts a delivery away until its key may be known. If nothing but such deliveries come in a
+    /// stream, probably the keys here are wrong, and the rest of it is better left there.
+    pub(super) async fn key_unknown(&mut self, taken: PendingDelivery, why: &str) {
         if self.key_said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
             let route = &self.route.name;
             let key = taken.key();
@@ -29,14 +34,34 @@ impl Fetcher {
             );
             self.key_said = Some(Instant::now());
         }
-        self.unknown_keys += 1;
-        if self.unknown_keys >= MANY_UNKNOWN {
-            let until = Instant::now() + self.taking.shared.verification.retry();
-            self.events.rest(until);
-            self.retries.rest(until);
+        let stream = taken.stream();
+        if self.source(stream).note_unknown() {
+            match stream == self.events.stream && self.newest_is_known().await {
+                true => self.events.note_known(),
+                false => {
+                    let until = Instant::now() + self.taking.shared.verification.retry();
+                    self.source(stream).rest(until);
+                }
+            }
         }
-        let waiting = Arc::clone(&self.taking).wait_for_key(taken);
-        self.taking.shared.tasks.spawn(waiting);
+        // This semaphore is never closed.
+        let permit = Arc::clone(&self.put_away).acquire_owned().await;
+        let taking = Arc::clone(&self.taking);
+        self.taking.shared.tasks.spawn(async move {
+            taking.wait_for_key(taken).await;
+            drop(permit);
+        });
+    }
+
+    /// Whether the newest event can be verified: then many of another key only stand before it.
+    async fn newest_is_known(&self) -> bool {
+        let newest = json!({ "last_by_subj": EVENTS_SUBJECT });
+        let found = api::get_message(&self.link(), self.events.stream, &newest).await;
+        let Ok(Some(found)) = found else { return false };
+        let event = message::event(&found.headers, found.payload);
+        event.is_ok_and(|event| {
+            self.taking.shared.verification.judge(&event) == StoredVerdict::Verified
+        })
     }
 
     /// Gives back whatever is held, and ends.
@@ -72,7 +97,7 @@ impl Fetcher {
         futures::future::join_all(back).await;
         if self.link().is_connected()
             && let Ok(info) =
-                crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
+                api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
         {
             self.note_floor(&info, true);
         }

@@ -19,6 +19,7 @@ mod pull_consumer;
 mod route_consumer;
 mod settlement_blocks;
 mod takeover;
+mod unknown_keys;
 
 pub(crate) use crate::consuming::conflict::Conflicts;
 pub(crate) use crate::consuming::consumer::NatsConsumer;

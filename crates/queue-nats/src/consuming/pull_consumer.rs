@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::connect::NatsConnection;
+use crate::consuming::unknown_keys::UnknownKeys;
 use crate::failure::failed;
 use crate::streams::StreamName;
 
@@ -61,6 +62,9 @@ pub(crate) struct PullConsumer {
     heard: Instant,
     /// Earliest time of the next request: a server that refused one would refuse another.
     not_before: Instant,
+    /// Time until which it is left alone, since nothing in it can be verified.
+    rests_until: Instant,
+    keys: UnknownKeys,
 }
 
 impl PullConsumer {
@@ -82,6 +86,8 @@ impl PullConsumer {
             asked_for: BRIEF,
             heard: now,
             not_before: now,
+            rests_until: now,
+            keys: UnknownKeys::default(),
         })
     }
 
@@ -92,9 +98,10 @@ impl PullConsumer {
         link: &NatsConnection,
         wanted: usize,
     ) -> Result<(), QueueError> {
+        let wanted = wanted.min(self.keys.most());
         if !link.is_connected()
             || self.outstanding * 2 >= wanted
-            || Instant::now() < self.not_before
+            || Instant::now() < self.not_before()
         {
             return Ok(());
         }
@@ -186,14 +193,27 @@ impl PullConsumer {
         self.outstanding > 0
     }
 
-    /// Requests nothing before `until`.
+    /// Notes that a delivery of this stream was verified: it is not left alone any longer.
+    pub(crate) fn note_known(&mut self) {
+        self.keys.note_known();
+        self.rests_until = Instant::now();
+    }
+
+    /// Notes a delivery that could not be verified. Returns whether nothing of this stream can be,
+    /// and it is not left alone yet.
+    pub(crate) fn note_unknown(&mut self) -> bool {
+        self.keys.note_unknown();
+        self.keys.are_all() && self.rests_until <= Instant::now()
+    }
+
+    /// Requests nothing before `until`, unless a delivery is verified meanwhile.
     pub(crate) fn rest(&mut self, until: Instant) {
-        self.not_before = self.not_before.max(until);
+        self.rests_until = until;
     }
 
     /// Returns the earliest time of the next request.
     pub(crate) fn not_before(&self) -> Instant {
-        self.not_before
+        self.not_before.max(self.rests_until)
     }
 
     /// Begins again with another inbox: answers to earlier requests reach nobody. Returns the

@@ -401,6 +401,42 @@ async fn a_ring_with_the_key_under_another_regions_name_costs_no_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_of_another_key_are_handed_out_beside_thousands_that_wait_for_theirs() {
+    const UNKNOWN: usize = 2_000;
+    let (_servers, options) = world().await;
+    let known = Key::new("sydney_sandbox");
+    let unknown = Key::new("dublin_sandbox");
+    let gateway = open(&options).await;
+    let verifier = Some(believing(&[&known], &[], SealKeys::default()));
+    // As by default: what waits is left alone for that long.
+    let queue = open(&Options {
+        verifier,
+        key_retry: Duration::from_secs(15),
+        ..options.clone()
+    })
+    .await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    let events: Vec<Event> = (0..UNKNOWN)
+        .map(|number| unknown.event(&format!("U{number}")))
+        .collect();
+    for some in events.chunks(500) {
+        assert!(gateway.publish_many(some).await.error.is_none());
+    }
+    // In the stream they stand before it at first, and come again as retries later.
+    for number in 0..20 {
+        let name = format!("K{number}");
+        gateway.publish(known.event(&name)).await.unwrap();
+        let handed_out = tokio::time::timeout(Duration::from_secs(8), names(&mut *consumer, 1));
+        assert_eq!(handed_out.await.expect("it waits"), set(&[&name]));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(queue.health().await.key_unknown > UNKNOWN as u64);
+    assert_eq!(quarantined(&queue).await, Vec::<String>::new());
+    queue.close().await;
+    gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signature_of_a_disabled_algorithm_is_not_delivered() {
     let (servers, options) = world().await;
     let key = Key::new("sydney_sandbox");
