@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use event_model::{AccountClaim, Accounts, Inbound};
 use process::Shutdown;
-use queue::{Intake, RejectedWebhook};
+use queue::{Intake, LineSampler, RejectedWebhook};
 use telemetry::ErrorChain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
@@ -110,6 +110,7 @@ impl RejectedCapture {
 }
 
 async fn run(mut inbox: mpsc::Receiver<Waiting>, intake: Arc<dyn Intake>, accounts: Arc<Accounts>) {
+    let lines = LineSampler::default();
     while let Some(first) = inbox.recv().await {
         let mut length = first.inbound.body.len();
         let mut some = vec![first];
@@ -121,7 +122,7 @@ async fn run(mut inbox: mpsc::Receiver<Waiting>, intake: Arc<dyn Intake>, accoun
         }
         futures::future::join_all(
             some.into_iter()
-                .map(|waiting| hold(&*intake, &accounts, waiting)),
+                .map(|waiting| hold(&*intake, &accounts, waiting, &lines)),
         )
         .await;
         // At a stop nothing more comes, and nobody is kept waiting.
@@ -136,7 +137,7 @@ fn rest_after(length: usize) -> Duration {
     Duration::from_secs_f64(length as f64 / f64::from(BYTES_A_SECOND)).max(PAUSE)
 }
 
-async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting) {
+async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting, lines: &LineSampler) {
     let Waiting {
         inbound,
         reason,
@@ -158,16 +159,26 @@ async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting) {
         reason: reason.to_owned(),
         account,
     };
-    if let Err(error) = intake.capture_rejected(webhook).await {
-        tracing::warn!(reason, error = %ErrorChain(&error), "a refused webhook is not held");
+    // Where none can be held, as many fail as are refused, and the log may be on the full disk.
+    if let Err(error) = intake.capture_rejected(webhook).await
+        && let Some(left_out) = lines.admit()
+    {
+        tracing::warn!(reason, error = %ErrorChain(&error), left_out, "a refused webhook is not held; left out: lines like this since the last");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use event_model::{Account, Clock, Environment, Headers, KeyName, SystemClock};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use event_model::{Account, Clock, Environment, Event, Headers, KeyName, SystemClock};
+    use futures::FutureExt;
+    use futures::future::{BoxFuture, ready};
+    use queue::{Quarantined, QueueError, Receipt};
     use queue_embedded::{Embedded, Options};
     use tokio::time::timeout;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Level, Metadata, Subscriber};
 
     use super::*;
 
@@ -223,6 +234,81 @@ mod tests {
             held < WAITING_BYTES / LARGEST,
             "{held}: the flood is not what it waited for"
         );
+    }
+
+    /// An intake whose disk is full.
+    #[derive(Debug)]
+    struct Full;
+
+    impl Intake for Full {
+        fn publish(&self, _: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+            ready(Err(QueueError::Full)).boxed()
+        }
+
+        fn quarantine(&self, _: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+            ready(Err(QueueError::Full)).boxed()
+        }
+
+        fn capture_rejected(&self, _: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+            ready(Err(QueueError::Full)).boxed()
+        }
+
+        fn has_room(&self) -> bool {
+            false
+        }
+    }
+
+    /// Counts the warnings that are logged on this thread.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_refused_webhooks_have_one_line() {
+        let lines = Lines::default();
+        let _counting = tracing::subscriber::set_default(lines.clone());
+        let key = KeyName::new("sydney", Environment::Sandbox);
+        let accounts = [Account {
+            name: "ACME".to_owned(),
+            key,
+            retailers: None,
+        }];
+        let shutdown = Shutdown::manual(Duration::from_secs(1));
+        let intake: Arc<dyn Intake> = Arc::new(Full);
+        let accounts = Arc::new(Accounts::new(accounts));
+        let rejected = RejectedCapture::start(&intake, &accounts, &shutdown);
+        for number in 0..WAITING {
+            rejected.capture(webhook(number, 100), "signature-mismatch", false);
+        }
+        let unproven = &rejected.0.as_ref().unwrap().unproven;
+        let is_done = async {
+            while unproven.bytes.available_permits() < WAITING_BYTES {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_mins(1), is_done).await.unwrap();
+        assert_eq!(lines.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use event_model::{Event, Forgery, StoredVerdict, StoredVerifier, Timestamp};
+use queue::LineSampler;
 use queue::facts::reconciled_of;
 
 use crate::consuming::DeliveryState;
@@ -26,6 +27,9 @@ pub(crate) struct Verification {
     retry: Duration,
     forged: AtomicU64,
     key_unknown: AtomicU64,
+    /// Whoever can write to the streams can cause these lines at will, once for each route.
+    pub(crate) forged_lines: LineSampler,
+    pub(crate) damaged_lines: LineSampler,
 }
 
 /// A stored message, as it was found.
@@ -44,6 +48,8 @@ impl Verification {
             retry,
             forged: AtomicU64::new(0),
             key_unknown: AtomicU64::new(0),
+            forged_lines: LineSampler::default(),
+            damaged_lines: LineSampler::default(),
         }
     }
 

@@ -69,6 +69,7 @@ mod index;
 mod intake;
 mod letters;
 mod lifecycle;
+mod line_sampler;
 mod position;
 pub mod processes;
 mod rejected;
@@ -100,6 +101,7 @@ pub use crate::index::{HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent
 pub use crate::letters::{DeadLetter, DeadLetters, DeadPage, DeadQuery, PAGE_BYTES};
 pub use crate::intake::{Intake, OnForwarded, QuarantineOverflow, Receipt};
 pub use crate::lifecycle::{Lifecycle, QueueHealth, SpoolHealth};
+pub use crate::line_sampler::LineSampler;
 pub use crate::position::{Position, PositionError};
 pub use crate::rejected::{
     REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook,

@@ -97,7 +97,9 @@ impl RouteConsumer {
                 let Some(place) = self.place_to_keep(&reply).await else {
                     return Decoded::Nothing;
                 };
-                tracing::error!(route = &*self.route, %stream, sequence, %why, "a stored message is damaged: kept apart");
+                if let Some(left_out) = self.shared.verification.damaged_lines.admit() {
+                    tracing::error!(route = &*self.route, %stream, sequence, %why, left_out, "a stored message is damaged: kept apart");
+                }
                 let shared = Arc::clone(&self.shared);
                 self.shared.tasks.spawn(async move {
                     keep_damaged(&shared, &headers, message.payload, why, &reply).await;
@@ -130,7 +132,9 @@ impl RouteConsumer {
             let Some(place) = self.place_to_keep(&reply).await else {
                 return Decoded::Nothing;
             };
-            tracing::error!(route = &*self.route, %stream, sequence, event.id = %event.id(), %why, "a stored message is not genuine: kept apart, and not delivered");
+            if let Some(left_out) = self.shared.verification.forged_lines.admit() {
+                tracing::error!(route = &*self.route, %stream, sequence, event.id = %event.id(), %why, left_out, "a stored message is not genuine: kept apart, and not delivered");
+            }
             self.shared.verification.count_forged();
             let shared = Arc::clone(&self.shared);
             self.shared.tasks.spawn(async move {

@@ -29,8 +29,12 @@ impl FactStore for JetStreamStores {
             };
             if forged {
                 self.0.verification.count_forged();
+                let Some(left_out) = self.0.verification.forged_lines.admit() else {
+                    return Ok(None);
+                };
                 tracing::error!(
                     mark = name,
+                    left_out,
                     "a mark that would keep a delivery back has no good seal: it is not believed"
                 );
             }

@@ -14,6 +14,7 @@ mod full;
 mod held;
 mod indexed;
 mod joining;
+mod log_lines;
 mod lost_positions;
 mod probing;
 mod proxy;

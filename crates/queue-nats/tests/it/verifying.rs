@@ -29,10 +29,10 @@ const WAIT: Duration = Duration::from_millis(300);
 
 /// A key under a name.
 #[derive(Clone)]
-struct Key(KeyName, KeyPair);
+pub(crate) struct Key(KeyName, KeyPair);
 
 impl Key {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self(name.parse().unwrap(), KeyPair::generate(1024).unwrap())
     }
 
@@ -44,7 +44,7 @@ impl Key {
     }
 
     /// Returns a webhook as a gateway with this key admits it.
-    fn event(&self, name: &str) -> Event {
+    pub(crate) fn event(&self, name: &str) -> Event {
         let body =
             format!(r#"{{"id":"{name}","name":"{name}","accountId":"ACME","retailerId":"1"}}"#);
         let signed = self.1.sign(body).unwrap();
@@ -74,7 +74,11 @@ fn believing(keys: &[&Key], retired: &[&Key], seals: SealKeys) -> Arc<dyn Stored
 }
 
 /// Opens a dispatcher's queue that verifies again by these keys.
-async fn dispatcher(options: &Options, keys: &[&Key], retired: &[&Key]) -> Arc<JetStream> {
+pub(crate) async fn dispatcher(
+    options: &Options,
+    keys: &[&Key],
+    retired: &[&Key],
+) -> Arc<JetStream> {
     let verifier = Some(believing(keys, retired, SealKeys::default()));
     open(&Options {
         verifier,
@@ -89,7 +93,11 @@ async fn stranger(servers: &Servers) -> async_nats::jetstream::Context {
 }
 
 /// Writes a message as a gateway writes an event, after `alter` has changed it.
-async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderMap, &mut String)) {
+pub(crate) async fn write(
+    servers: &Servers,
+    event: &Event,
+    alter: impl FnOnce(&mut HeaderMap, &mut String),
+) {
     write_as(&stranger(servers).await, event, alter).await;
 }
 
@@ -122,7 +130,7 @@ async fn write_as(
     sent.unwrap().await.unwrap();
 }
 
-async fn quarantined(queue: &JetStream) -> Vec<String> {
+pub(crate) async fn quarantined(queue: &JetStream) -> Vec<String> {
     let bodies = queue.stores().quarantine().list(0, 100).await.unwrap();
     bodies.into_iter().map(|body| body.reason).collect()
 }
