@@ -19,6 +19,7 @@ mod byte_budget;
 mod client_address;
 mod connection;
 mod framing;
+mod known_senders;
 mod listen;
 mod main_sender;
 mod proxy_protocol;

@@ -21,7 +21,7 @@ use verifier::WebhookVerifier;
 
 use crate::quarantine::SpooledOverflow;
 use crate::{
-    Bounds, Ports, RefusedAccounts, RejectedCapture, SeenEventsRecorder, Senders,
+    Bounds, Ports, RefusedAccounts, RejectedCapture, SeenEventsRecorder, Senders, known_senders,
     request_telemetry, router, serve,
 };
 
@@ -151,6 +151,7 @@ pub async fn start(
     let senders = ports.senders.clone();
     senders.refusals.start(shutdown);
     let reported = senders.clone();
+    known_senders::keep(senders.proven.clone(), Arc::clone(&facts), shutdown);
     ports
         .seen
         .keep(&process::process_id("gateway", config), facts, shutdown);

@@ -25,6 +25,14 @@ impl ClientNetwork {
     pub const NOBODY: Self = Self(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
 }
 
+impl ClientNetwork {
+    /// The network of such a text as [`ClientNetwork`] is displayed as.
+    pub fn named(text: &str) -> Option<Self> {
+        let address = text.strip_suffix("/64").unwrap_or(text);
+        Some(Self::from(address.parse::<IpAddr>().ok()?))
+    }
+}
+
 impl From<IpAddr> for ClientNetwork {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -55,19 +63,61 @@ impl fmt::Debug for ClientNetwork {
 /// The proven sources: those that sent a valid signature or token in the last ten minutes. Clones
 /// share them.
 #[derive(Clone, Debug, Default)]
-pub struct ProvenSources(Arc<Mutex<HashMap<ClientNetwork, Instant>>>);
+pub struct ProvenSources(Arc<Mutex<HashMap<ClientNetwork, Proof>>>);
+
+/// A source's latest proof.
+#[derive(Clone, Copy, Debug)]
+struct Proof {
+    noted: Instant,
+    /// Its age when it was noted.
+    age_then: Duration,
+}
+
+impl Proof {
+    fn age(self) -> Duration {
+        self.noted.elapsed().saturating_add(self.age_then)
+    }
+}
 
 impl ProvenSources {
     /// Notes that this source sent a proof just now.
     pub fn note(&self, source: ClientNetwork) {
         let mut proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= MOST_PROVEN && !proven.contains_key(&source) {
-            proven.retain(|_, at| at.elapsed() < PROVEN_FOR);
+            proven.retain(|_, proof| proof.age() < PROVEN_FOR);
             if proven.len() >= MOST_PROVEN {
                 return;
             }
         }
-        proven.insert(source, Instant::now());
+        let proof = Proof {
+            noted: Instant::now(),
+            age_then: Duration::ZERO,
+        };
+        proven.insert(source, proof);
+    }
+
+    /// Makes a source known that sent a proof so long ago, as a record says. It does not count as
+    /// proven by that.
+    pub fn remember(&self, source: ClientNetwork, age: Duration) {
+        let mut proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let proof = Proof {
+            noted: Instant::now(),
+            age_then: age.max(PROVEN_FOR),
+        };
+        let is_newer = proven
+            .get(&source)
+            .is_none_or(|known| proof.age() < known.age());
+        let has_room = proven.len() < MOST_PROVEN || proven.contains_key(&source);
+        if age < KNOWN_FOR && is_newer && has_room {
+            proven.insert(source, proof);
+        }
+    }
+
+    /// The sources that sent a proof in the last day, with its age.
+    pub fn known(&self) -> Vec<(ClientNetwork, Duration)> {
+        let proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let aged = proven.iter().map(|(source, proof)| (*source, proof.age()));
+        aged.filter(|(_, age)| *age < KNOWN_FOR).collect()
     }
 
     /// True if the source sent a proof in the last ten minutes.
@@ -83,7 +133,7 @@ impl ProvenSources {
 
     fn has_within(&self, source: ClientNetwork, time: Duration) -> bool {
         let proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        proven.get(&source).is_some_and(|at| at.elapsed() < time)
+        proven.get(&source).is_some_and(|proof| proof.age() < time)
     }
 }
 

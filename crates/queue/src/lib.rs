@@ -67,6 +67,7 @@ pub mod facts;
 mod health;
 mod index;
 mod intake;
+pub mod known_senders;
 mod letters;
 mod lifecycle;
 mod line_sampler;
