@@ -66,6 +66,11 @@ impl From<queue::QueueError> for WorkError {
 }
 
 impl ProgressReporter {
+    /// Notes something that was done by its number, for the audit log; the caller counts it.
+    pub(crate) fn note_done(&mut self, id: u64) {
+        self.touched.note(id, true);
+    }
+
     /// Counts the result for this id.
     pub(crate) fn count<E: std::fmt::Display>(&mut self, id: u64, answer: &Result<(), E>) {
         self.touched.note(id, answer.is_ok());

@@ -138,9 +138,14 @@ impl Operator {
                         .await?
                 }
             };
-            for became in replayed {
+            for ((position, _), became) in taken.iter().zip(replayed) {
                 match became {
-                    ReplayOutcome::HandedOver => progress.counts.succeeded += 1,
+                    ReplayOutcome::HandedOver => {
+                        progress.counts.succeeded += 1;
+                        if !plan.dry_run {
+                            progress.note_done(position.sequence());
+                        }
+                    }
                     ReplayOutcome::Unknown => progress.counts.unknown += 1,
                     _ => progress.counts.skipped += 1,
                 }

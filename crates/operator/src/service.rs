@@ -5,6 +5,7 @@ use proto::v1;
 use queue::DeadQuery;
 use serde_json::{Value, json};
 use settings::Role;
+use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use crate::audit::{AffectedItems, OpenEntry, named_ids};
@@ -479,10 +480,15 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::ListAuditRequest>,
     ) -> Answer<v1::ListAuditResponse> {
         let limit = pages::size(request.get_ref().page_size, 50);
-        let entries = self.0.audit.newest(limit);
+        let audit = self.0.audit.clone();
+        let entries = spawn_blocking(move || audit.newest(limit)).await;
         let entries = entries
+            .map_err(std::io::Error::other)
+            .and_then(|entries| entries)
             .map_err(|error| Status::unavailable(format!("reading the audit log: {error}")))?;
-        Ok(Response::new(v1::ListAuditResponse { entries }))
+        Ok(Response::new(v1::ListAuditResponse {
+            entries: pages::fitting(entries),
+        }))
     }
 }
 

@@ -12,8 +12,8 @@ const MAX_BYTES: u64 = 16 << 20;
 /// `operate` must not be able to fill the disk of the queue.
 pub const OLD_AUDIT_LOGS: u32 = 7;
 
-/// Most bytes that are read back for people.
-const LOOK_BACK: u64 = 4 << 20;
+/// Bytes that are read at a time, from the end of a file to its begin.
+const CHUNK: u64 = 256 << 10;
 
 /// The files of the log.
 #[derive(Clone, Debug)]
@@ -96,35 +96,80 @@ impl LogFile {
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         let mut found = Vec::new();
-        let mut left = LOOK_BACK;
         let files = std::iter::once(self.path.clone())
             .chain((1..=OLD_AUDIT_LOGS).map(|number| self.older(number)));
         for path in files {
-            let Some(bytes) = end_of(&path, left)? else {
+            let Some(mut lines) = LinesBack::open(&path)? else {
                 break;
             };
-            left -= bytes.len() as u64;
-            // A line that is cut at the beginning of the bytes can't be read, and is left out.
-            let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(&read);
-            found.extend(lines.take(limit - found.len()));
-            if left == 0 || found.len() >= limit {
-                break;
+            while found.len() < limit
+                && let Some(line) = lines.previous()?
+            {
+                found.extend(read(&line));
             }
         }
         Ok(found)
     }
 }
 
-/// The last bytes of a file; `None` if it does not exist.
-fn end_of(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(file.metadata()?.len().saturating_sub(most)))?;
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+/// Reads a file's lines from the last to the first, so that no number of long lines at its end
+/// hides those before them.
+#[derive(Debug)]
+struct LinesBack {
+    file: File,
+    /// Everything before it is to be read yet.
+    begin: u64,
+    /// What was read and not returned.
+    rest: Vec<u8>,
+}
+
+impl LinesBack {
+    /// `None` if the file does not exist.
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let begin = file.metadata()?.len();
+        Ok(Some(Self {
+            file,
+            begin,
+            rest: Vec::new(),
+        }))
+    }
+
+    /// Returns the line before those that were returned; `None` at the begin of the file.
+    fn previous(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut searched = self.rest.len();
+        loop {
+            let end = self.rest[..searched]
+                .iter()
+                .rposition(|byte| *byte == b'\n');
+            if let Some(end) = end {
+                let line = self.rest.split_off(end + 1);
+                self.rest.truncate(end);
+                return Ok(Some(line));
+            }
+            if self.begin == 0 {
+                let first = std::mem::take(&mut self.rest);
+                return Ok((!first.is_empty()).then_some(first));
+            }
+            searched = self.read_chunk()?;
+        }
+    }
+
+    /// Puts the bytes before `rest` in front of it, and returns their number.
+    fn read_chunk(&mut self) -> io::Result<usize> {
+        let length = self.begin.min(CHUNK);
+        self.begin -= length;
+        self.file.seek(SeekFrom::Start(self.begin))?;
+        let mut bytes = Vec::new();
+        (&self.file).take(length).read_to_end(&mut bytes)?;
+        let read = bytes.len();
+        bytes.append(&mut self.rest);
+        self.rest = bytes;
+        Ok(read)
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +203,26 @@ mod tests {
             "across files: {}",
             all.len()
         );
+    }
+
+    #[test]
+    fn long_lines_hide_nothing_before_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = LogFile::new(folder.path().join("audit.jsonl"));
+        log.append(b"1\n").unwrap();
+        let long = [vec![b'x'; 600 << 10], vec![b'\n']].concat();
+        for _ in 0..12 {
+            log.append(&long).unwrap();
+        }
+        log.append(b"2\n3\n").unwrap();
+        for _ in 0..20 {
+            log.append(&long).unwrap();
+        }
+        assert!(log.older(1).exists(), "it was put away meanwhile");
+        log.append(b"4\n").unwrap();
+        assert_eq!(log.newest(10, number).unwrap(), [4, 3, 2, 1]);
+        assert_eq!(log.newest(2, number).unwrap(), [4, 3]);
+        assert!(log.newest(0, number).unwrap().is_empty());
     }
 
     #[test]

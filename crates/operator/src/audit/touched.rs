@@ -2,21 +2,47 @@
 
 use std::fmt::Write;
 
-/// Most ranges of one line: as many as ids may be named in a call, so that the line has each of
-/// them. Ids that a filter selects mostly follow each other.
+/// Most ranges of what was changed: as many as ids may be named in a call, so that the line has
+/// each of them. Ids that a filter selects mostly follow each other.
 const MAX_RANGES: usize = 10_000;
 
+/// Most ranges of what a caller has only named: with invented ids of twenty digits, a few hundred
+/// calls would push everything else out of the log.
+const FEW: usize = 100;
+
 /// Ids as `1-3, 7`, in the order in which they were added.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ranges {
     ranges: Vec<(u64, u64)>,
+    most: usize,
     /// The number of ids beyond the bound.
     more: u64,
 }
 
+impl Default for Ranges {
+    fn default() -> Self {
+        Self::of_at_most(MAX_RANGES)
+    }
+}
+
 impl Ranges {
+    fn of_at_most(most: usize) -> Self {
+        Self {
+            ranges: Vec::new(),
+            most,
+            more: 0,
+        }
+    }
+
+    /// The first of these ids, and the number of the others.
+    pub(crate) fn few(ids: impl IntoIterator<Item = u64>) -> Self {
+        let mut ranges = Self::of_at_most(FEW);
+        ids.into_iter().for_each(|id| ranges.add(id));
+        ranges
+    }
+
     pub(crate) fn add(&mut self, id: u64) {
-        let is_full = self.ranges.len() >= MAX_RANGES;
+        let is_full = self.ranges.len() >= self.most;
         match self.ranges.last_mut() {
             Some((_, last)) if last.checked_add(1) == Some(id) => *last = id,
             _ if is_full => self.more += 1,
@@ -68,11 +94,20 @@ impl FromIterator<u64> for Ranges {
     }
 }
 
-/// Ids of successes and of failures.
-#[derive(Clone, Debug, Default)]
+/// Ids of successes, and the first ones of failures: what failed was not changed, and may not exist.
+#[derive(Clone, Debug)]
 pub(crate) struct AffectedItems {
     pub(crate) done: Ranges,
     pub(crate) failed: Ranges,
+}
+
+impl Default for AffectedItems {
+    fn default() -> Self {
+        Self {
+            done: Ranges::default(),
+            failed: Ranges::few([]),
+        }
+    }
 }
 
 impl AffectedItems {
@@ -96,6 +131,21 @@ mod tests {
         assert_eq!(text(&[]), "");
         assert_eq!(text(&[1, 2, 3, 7, 9, 10]), "1-3, 7, 9-10");
         assert_eq!(text(&[3, 2, 2, u64::MAX]), "3, 2, 2, 18446744073709551615");
+    }
+
+    #[test]
+    fn what_only_failed_has_a_few_ids_and_a_count() {
+        let mut ids = AffectedItems::default();
+        for id in 0..10_000_u64 {
+            ids.note(u64::MAX - id * 2, false);
+            ids.note(id * 2, true);
+        }
+        let failed = ids.failed.text();
+        assert!(
+            failed.len() < 4 << 10 && failed.ends_with(", and 9900 more"),
+            "{failed}"
+        );
+        assert_eq!(ids.done.text().split(", ").count(), 10_000);
     }
 
     #[test]

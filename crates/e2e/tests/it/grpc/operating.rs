@@ -296,6 +296,12 @@ async fn a_time_is_replayed_to_one_route_and_not_what_it_is_done_with() {
         ..request.clone()
     };
     assert_eq!(last!(api.replay(one)).succeeded, 1);
+    let audit = pipeline.json(&["audit"]);
+    assert_eq!(
+        (&audit[0]["affectedIds"], &audit[0]["affected"]),
+        (&json!("3"), &json!(1)),
+        "its position"
+    );
     until("one came again, to one route", || sink.len() == 12).await;
     let last = sink.requests().pop().unwrap();
     assert_eq!(
