@@ -42,6 +42,9 @@ const HONEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// A false signature as long as one with a key of 1024 bits, in base64.
 const FORGED: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5ejAxMjM0NTY3ODlBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWmFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6MDEyMzQ1Njc4OUFCQ0Q=";
 
+/// The begin of a ClientHello of 512 bytes, by RFC 8446 4.1.2.
+const HALF_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03half a random value";
+
 /// Runs all attacks, from one address and from fifty.
 pub(crate) fn measure(
     report: &mut Report,
@@ -86,19 +89,26 @@ enum Kind {
     Kept { connections: usize },
     /// Headers that are sent a byte at a time.
     SlowHeader { connections: usize },
+    /// TLS handshakes that stop amid the first message. Here the port has no TLS, as behind a
+    /// proxy: they are bytes that are no HTTP, and are refused as fast as they come.
+    HalfTls { connections: usize },
     /// Bodies that are sent a byte at a time.
     SlowBody { connections: usize },
     /// Whole requests of this length, as fast as they are answered.
     Forged { connections: usize, length: usize },
 }
 
-const ATTACKS: [(&str, Kind); 7] = [
+const ATTACKS: [(&str, Kind); 8] = [
     (
         "34 bodies but for a byte",
         Kind::AlmostWhole { connections: 34 },
     ),
     ("4,096 kept connections", Kind::Kept { connections: 4096 }),
     ("2,000 slow headers", Kind::SlowHeader { connections: 2000 }),
+    (
+        "4,000 half TLS handshakes",
+        Kind::HalfTls { connections: 4000 },
+    ),
     ("1,000 slow bodies", Kind::SlowBody { connections: 1000 }),
     (
         "small forgeries",
@@ -289,6 +299,7 @@ impl Kind {
             Self::AlmostWhole { connections }
             | Self::Kept { connections }
             | Self::SlowHeader { connections }
+            | Self::HalfTls { connections }
             | Self::SlowBody { connections }
             | Self::Forged { connections, .. } => connections,
         }
@@ -325,6 +336,7 @@ impl Kind {
                     .await?;
                 drip(stream).await?;
             }
+            Self::HalfTls { .. } => stream.write_all(HALF_HELLO).await?,
             Self::SlowBody { .. } => {
                 stream.write_all(head(1_000_000).as_bytes()).await?;
                 drip(stream).await?;
