@@ -153,7 +153,12 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
         page_size: PAGE_SIZE,
         page_token: visit.params.get("page").to_owned(),
     };
+    let state = request.state.clone();
     let found = visit.jobs.list_jobs(request).await?.into_inner();
+    let options: Vec<_> = Some(("--state", &*state))
+        .into_iter()
+        .filter(|(_, state)| !state.is_empty())
+        .collect();
     let main = html! {
         @if found.jobs.is_empty() {
             (nothing("No job is kept", "Redriving or discarding all that a filter leaves can be made a job: see Dead letters. It goes on when its maker has left, and is kept here for 30 days after its end."))
@@ -161,7 +166,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
             (table_of(&found.jobs))
         }
         (next_page(PATH, &["state"], &visit.params, &found.next_page_token, "Older ones"))
-        (same_by(&["jobs", "list"], &[]))
+        (same_by(&["jobs", "list"], &options))
     };
     Ok(Reply::Page("Jobs", main))
 }
@@ -196,7 +201,7 @@ fn act_of(job: &v1::Job) -> &'static str {
 
 fn progress_of(job: &v1::Job) -> String {
     let counts = job.progress.clone().unwrap_or_default();
-    let done = counts.succeeded + counts.failed + counts.skipped;
+    let done = counts.succeeded + counts.failed + counts.skipped + counts.unknown;
     match counts.failed {
         0 => format!("{done} of {}", counts.total),
         failed => format!("{done} of {}, {failed} failed", counts.total),
@@ -235,7 +240,7 @@ pub(crate) async fn show(mut visit: Visit, id: &str) -> Result<Reply, PageError>
 
 fn facts(job: &v1::Job) -> Markup {
     let counts = job.progress.clone().unwrap_or_default();
-    let done = counts.succeeded + counts.failed + counts.skipped;
+    let done = counts.succeeded + counts.failed + counts.skipped + counts.unknown;
     html! {
         dl {
             dt { "Job" } dd { code { (shown(&job.id)) } ": " (act_of(job)) }

@@ -11,7 +11,7 @@ use super::rights::role;
 use super::run::Run;
 use super::spec::audited;
 use super::store::Loaded;
-use super::work::Work;
+use super::work::{Work, may_pass};
 use crate::Operator;
 use crate::audit::{AffectedItems, OpenEntry};
 
@@ -48,6 +48,15 @@ impl Operator {
         let Some(work) = self.check_job(&record).await? else {
             return Ok(None);
         };
+        // Before the audit log has a line of it: it may be tried for long.
+        let number = match self.number_of(&record).await {
+            Ok(number) => number,
+            Err(error) if may_pass(&error) => return Err(error),
+            Err(error) => {
+                let words = ErrorChain(&error).to_string();
+                return self.fail_job(id, &words).await;
+            }
+        };
         let Ok(entry) = self
             .0
             .audit
@@ -59,7 +68,6 @@ impl Operator {
             tracing::error!(job = id, "{words}: the job waits");
             return self.note_job(id, words).await.map(|()| None);
         };
-        let number = self.number_of(&record).await?;
         let now = self.0.clock.now();
         let begun = jobs.change(id, |record| {
             if !is_to_run(record) {
@@ -130,6 +138,24 @@ impl Operator {
             tracing::warn!(job = record.id, "paused: {words}");
         } else {
             self.note_job(&record.id, &words).await?;
+        }
+        Ok(None)
+    }
+
+    /// Ends a job that can never begin.
+    async fn fail_job<T>(&self, id: &str, words: &str) -> Result<Option<T>, QueueError> {
+        let now = self.0.clock.now();
+        let jobs = self.jobs();
+        let ended = jobs.change(id, |record| {
+            if record.state.is_over() {
+                return Err(());
+            }
+            record.executor = None;
+            record.set_state(JobState::Failed, words, now);
+            Ok(())
+        });
+        if ended.await.is_ok() {
+            tracing::error!(job = id, "failed: {words}");
         }
         Ok(None)
     }

@@ -54,9 +54,20 @@ impl v1::jobs_server::Jobs for Operator {
         if let Some(job) = self.known_job(&named, &asked).await? {
             return Ok(Response::new(created(&job, true)));
         }
-        self.ensure_place().await?;
-        let preview = self.preview(&work, asked.cut_off).await.map_err(failed)?;
-        ensure_expected(&asked, &preview)?;
+        let counting = async {
+            self.ensure_place().await?;
+            let preview = self.preview(&work, asked.cut_off).await.map_err(failed)?;
+            ensure_expected(&asked, &preview)?;
+            Ok(preview)
+        };
+        let preview = match counting.await {
+            Ok(preview) => preview,
+            // The same form may have made it meanwhile, and less is left to count.
+            Err(refused) => match self.known_job(&named, &asked).await? {
+                Some(job) => return Ok(Response::new(created(&job, true))),
+                None => return Err(refused),
+            },
+        };
         let job = NewJob {
             request: named,
             preview,

@@ -207,7 +207,7 @@ pub(crate) fn replay(
         .map(Some)
 }
 
-/// True if the route has the event under this number, or had it.
+/// True if the route has the event under this number or a later one, or had it.
 fn was_handed_over(
     sql: &Connection,
     id: i64,
@@ -216,9 +216,9 @@ fn was_handed_over(
     number: u32,
 ) -> rusqlite::Result<bool> {
     sql.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE route = ?1 AND position = ?3 AND redrive = ?4)
-            OR EXISTS (SELECT 1 FROM attempts WHERE position = ?3 AND route = ?2 AND redrive = ?4)
-            OR EXISTS (SELECT 1 FROM dead_letters WHERE position = ?3 AND route = ?2 AND redrive = ?4)",
+        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE route = ?1 AND position = ?3 AND redrive >= ?4)
+            OR EXISTS (SELECT 1 FROM attempts WHERE position = ?3 AND route = ?2 AND redrive >= ?4)
+            OR EXISTS (SELECT 1 FROM dead_letters WHERE position = ?3 AND route = ?2 AND redrive >= ?4)",
     )?
     .query_row(params![id, route, position, number], |row| row.get(0))
 }

@@ -287,7 +287,7 @@ impl JetStreamStores {
         Ok(ReplayOutcome::HandedOver)
     }
 
-    /// Whether an event was handed over under this number before: it was tried under it, or it
+    /// Whether an event was handed over under this number before, or a later one: it was tried, or it
     /// waits for its first attempt.
     async fn was_handed_over(
         &self,
@@ -297,7 +297,7 @@ impl JetStreamStores {
         event: &Event,
         number: u32,
     ) -> Result<bool, QueueError> {
-        if lines.iter().any(|line| line.redrive == number) {
+        if lines.iter().any(|line| line.redrive >= number) {
             return Ok(true);
         }
         let fresh = DeliveryState {

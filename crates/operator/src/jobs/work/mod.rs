@@ -142,7 +142,8 @@ impl Operator {
         }
     }
 
-    /// Counts the items up to `cut_off`, or those that are there now.
+    /// Counts the items up to `cut_off`, or those that are there now. The cut-off of the preview is
+    /// the last of them: what a caller asks for may lie behind what comes later.
     pub(super) async fn preview(
         &self,
         work: &Work,
@@ -161,7 +162,6 @@ impl Operator {
             preview.samples.extend(page.items.into_iter().take(wanted));
             after = page.next;
         }
-        preview.cut_off = cut_off.unwrap_or(preview.cut_off);
         Ok(preview)
     }
 
