@@ -79,7 +79,7 @@ impl SettingsTestSender {
             status: attempt.status.map(u32::from),
             detail: attempt.detail.unwrap_or_default(),
             answer,
-            took: Some(grpc::duration(attempt.took)),
+            duration: Some(grpc::duration(attempt.took)),
             body: event.body().to_vec(),
             mismatches,
         })

@@ -33,8 +33,8 @@ pub(crate) fn request(
 /// Says what came of it; an event that the destination did not take is an error.
 pub(crate) fn tell(common: &CommonArgs, sent: &v1::SendTestEventResponse) -> anyhow::Result<()> {
     let answer = String::from_utf8_lossy(&sent.answer);
-    let took = sent.took.unwrap_or_default();
-    let seconds = took.seconds as f64 + f64::from(took.nanos) / 1e9;
+    let duration = sent.duration.unwrap_or_default();
+    let seconds = duration.seconds as f64 + f64::from(duration.nanos) / 1e9;
     if common.json {
         output::json(&SentTestEvent::from(sent))?;
     } else {

@@ -197,7 +197,7 @@ impl From<&v1::SendTestEventResponse> for SentTestEvent {
             outcome: sent.outcome.clone(),
             status: sent.status,
             detail: text(&sent.detail),
-            duration_seconds: Seconds::of(sent.took.as_ref()),
+            duration_seconds: Seconds::of(sent.duration.as_ref()),
             answer: text(&String::from_utf8_lossy(&sent.answer)),
             answer_bytes: sent.answer.len(),
             body: String::from_utf8_lossy(&sent.body).into_owned(),

@@ -1148,7 +1148,7 @@ pub struct SendTestEventResponse {
     pub answer: ::prost::alloc::vec::Vec<u8>,
     /// From the beginning to the answer.
     #[prost(message, optional, tag = "6")]
-    pub took: ::core::option::Option<::prost_types::Duration>,
+    pub duration: ::core::option::Option<::prost_types::Duration>,
     /// The event that was sent.
     #[prost(bytes = "vec", tag = "7")]
     pub body: ::prost::alloc::vec::Vec<u8>,
