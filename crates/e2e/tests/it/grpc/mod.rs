@@ -4,6 +4,7 @@ mod commands;
 mod elsewhere;
 pub(crate) mod languages;
 mod operating;
+mod page_sizes;
 mod pages;
 mod refused;
 mod remote;
