@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use dispatch::{
     BoxError, Context, DispatchError, Dispatcher, Done, Event, InvalidSetting, OpenContext,
-    Preview, Role,
+    OpenErrors, Preview, Role,
 };
 use dispatch_kit::{Template, View, read_template};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
@@ -74,18 +74,34 @@ impl Dispatcher for EmailDispatcher {
             let template = Template::parse(source.clone(), "text/plain");
             template.map_err(|error| InvalidSetting::new(source, format!("{name}: {error}")))
         };
-        Ok(Self {
-            server: MailServer::open(&server, cx)?,
-            from: from
-                .parse()
-                .map_err(|_| "from: expected an address, such as Shop <shop@example.com>")?,
-            to: Recipients::open(to)?,
-            subject: one_line(plain("subject", subject)?)?,
-            text: read_template(&cx.resolve(&text), "text/plain")?,
-            html: html
-                .map(|html| read_template(&cx.resolve(&html), "text/html"))
-                .transpose()?,
-        })
+        let mut errors = OpenErrors::default();
+        let server = errors.check(MailServer::open(&server, cx));
+        let from = from.parse().map_err(|_| {
+            let why = "from: expected an address, such as Shop <shop@example.com>";
+            InvalidSetting::new(from, why)
+        });
+        let from = errors.check(from);
+        let to = errors.check(Recipients::open(to));
+        let subject = plain("subject", subject)
+            .map_err(BoxError::from)
+            .and_then(one_line);
+        let subject = errors.check(subject);
+        let text = errors.check(read_template(&cx.resolve(&text), "text/plain"));
+        let html = html.map(|html| read_template(&cx.resolve(&html), "text/html"));
+        let html = errors.check(html.transpose());
+        match (server, from, to, subject, text, html) {
+            (Some(server), Some(from), Some(to), Some(subject), Some(text), Some(html)) => {
+                Ok(Self {
+                    server,
+                    from,
+                    to,
+                    subject,
+                    text,
+                    html,
+                })
+            }
+            _ => Err(errors.into_error()),
+        }
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use dispatch::{
     BoxError, Context, DispatchError, Dispatcher, Done, Event, InvalidSetting, MASKED, OpenContext,
-    Preview, Role,
+    OpenErrors, Preview, Role,
 };
 use dispatch_kit::{Template, View, read_template};
 use fluent_api::{Accounts, ApiError, Mode, NewEvent};
@@ -86,27 +86,39 @@ impl Dispatcher for FluentDispatcher {
             let template = Template::parse(text.clone(), "text/plain");
             template.map_err(|error| InvalidSetting::new(text, format!("{key}: {error}")))
         };
+        let mut errors = OpenErrors::default();
+        let accounts = errors.check(
+            accounts.ok_or("it posts to Fluent's API: expected `api` in one of the accounts"),
+        );
+        let name = errors.check(plain("event", settings.event));
         let entity = match (settings.entity_type, settings.entity_ref) {
-            (None, None) => None,
+            (None, None) => Some(None),
             (Some(kind), Some(name)) => {
-                Some((plain("entity-type", kind)?, plain("entity-ref", name)?))
+                let kind = errors.check(plain("entity-type", kind));
+                let name = errors.check(plain("entity-ref", name));
+                kind.zip(name).map(Some)
             }
-            _ => return Err("expected entity-type and entity-ref together, or neither".into()),
+            _ => errors.check(Err(
+                "expected entity-type and entity-ref together, or neither",
+            )),
         };
         let file = settings
             .attributes
             .map(|file| attributes(&cx.resolve(&file)));
-        Ok(Self {
-            accounts: accounts
-                .ok_or("it posts to Fluent's API: expected `api` in one of the accounts")?,
-            name: plain("event", settings.event)?,
-            entity,
-            attributes: file.transpose()?,
-            mode: match settings.mode {
-                ModeSettings::Async => Mode::Async,
-                ModeSettings::Sync => Mode::Sync,
-            },
-        })
+        let attributes = errors.check(file.transpose());
+        match (accounts, name, entity, attributes) {
+            (Some(accounts), Some(name), Some(entity), Some(attributes)) => Ok(Self {
+                accounts,
+                name,
+                entity,
+                attributes,
+                mode: match settings.mode {
+                    ModeSettings::Async => Mode::Async,
+                    ModeSettings::Sync => Mode::Sync,
+                },
+            }),
+            _ => Err(errors.into_error()),
+        }
     }
 
     /// Long enough that Fluent's own limits apply: cut off before, an event would be posted

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use dispatch::{BoxError, Context, DispatchError, Event, InvalidSetting, OpenContext, TraceParent};
+use dispatch::{
+    BoxError, Context, DispatchError, Event, InvalidSetting, OpenContext, OpenErrors, TraceParent,
+};
 use dispatch_kit::{Secret, Template, View};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -55,6 +57,37 @@ enum HeaderSource {
     Secret(Secret),
 }
 
+/// Reads the name of a header that settings may have. `taken` has those before it.
+fn header_name(name: &str, taken: &mut BTreeSet<String>) -> Result<HeaderName, BoxError> {
+    let wrong = |why: &str| InvalidSetting::new(name, format!("headers: `{name}` {why}"));
+    let parsed = HeaderName::try_from(name).map_err(|_| wrong("can't be one"))?;
+    let read = as_read(&parsed);
+    if RESERVED.contains(&&*read) || read.starts_with("ce-") {
+        return Err(wrong("is not for settings").into());
+    }
+    if !taken.insert(read) {
+        return Err(wrong("is there twice, in other letters").into());
+    }
+    Ok(parsed)
+}
+
+impl HeaderSource {
+    fn open(name: &str, value: HeaderSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        let file = match value {
+            HeaderSettings::Template(text) => return Ok(Self::Template(template(name, text)?)),
+            HeaderSettings::Secret(file) => file,
+        };
+        let secret = Secret::open(&file, cx)?;
+        let is_fit = secret.get().ok().and_then(|text| fit(&text)).is_some();
+        if !is_fit {
+            let file = file.file.display().to_string();
+            let why = "headers: a secret that no header can have";
+            return Err(InvalidSetting::new(file, why).into());
+        }
+        Ok(Self::Secret(secret))
+    }
+}
+
 impl ExtraHeaders {
     pub(crate) fn open(
         settings: BTreeMap<String, HeaderSettings>,
@@ -64,38 +97,17 @@ impl ExtraHeaders {
             return Err(format!("headers: expected {MOST} at most").into());
         }
         let mut taken = BTreeSet::new();
-        let open = |(name, value): (String, HeaderSettings)| {
-            let parsed = HeaderName::try_from(&name)
-                .map_err(|_| format!("headers: `{name}` can't be one"))?;
-            let read = as_read(&parsed);
-            if RESERVED.contains(&&*read) || read.starts_with("ce-") {
-                return Err(format!("headers: `{name}` is not for settings").into());
-            }
-            if !taken.insert(read) {
-                return Err(format!("headers: `{name}` is there twice, in other letters").into());
-            }
-            let source = match value {
-                HeaderSettings::Template(text) => HeaderSource::Template(template(&name, text)?),
-                HeaderSettings::Secret(file) => {
-                    let secret = Secret::open(&file, cx)?;
-                    secret
-                        .get()
-                        .ok()
-                        .and_then(|text| fit(&text))
-                        .ok_or_else(|| {
-                            let file = file.file.display().to_string();
-                            InvalidSetting::new(file, "headers: a secret that no header can have")
-                        })?;
-                    HeaderSource::Secret(secret)
-                }
-            };
-            Ok::<_, BoxError>((parsed, source))
-        };
-        settings
-            .into_iter()
-            .map(open)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let mut errors = OpenErrors::default();
+        let mut opened = Vec::new();
+        for (name, value) in settings {
+            let header = header_name(&name, &mut taken)
+                .and_then(|parsed| Ok((parsed, HeaderSource::open(&name, value, cx)?)));
+            opened.extend(errors.check(header));
+        }
+        match errors.is_empty() {
+            true => Ok(Self(opened)),
+            false => Err(errors.into_error()),
+        }
     }
 
     /// Whether a view of the event is needed.

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use dispatch::{
     Attributes, BoxError, CallSpan, Context, DispatchError, Dispatcher, Done, Event, MASKED,
-    OpenContext, Preview, Role, TraceParent,
+    OpenContext, OpenErrors, Preview, Role, TraceParent,
 };
 use dispatch_kit::View;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -68,35 +68,45 @@ impl Dispatcher for HttpDispatcher {
     type Settings = HttpSettings;
 
     async fn open(settings: HttpSettings, cx: &OpenContext) -> Result<Self, BoxError> {
-        settings.ensure_protected_credentials()?;
-        let is_tls_needed = settings.needs_tls();
-        let HttpSettings {
-            url,
-            timeout,
-            allow_private,
-            method,
-            format,
-            ..
-        } = settings;
-        Ok(Self {
-            client: HttpClient::new(
-                tls::client_config(&settings.tls, is_tls_needed, cx)?,
-                allow_private,
-            ),
-            method: match method {
-                MethodSettings::Post => Method::POST,
-                MethodSettings::Put => Method::PUT,
-                MethodSettings::Patch => Method::PATCH,
-            },
-            uri: uri_of(&url.into_inner())?,
-            timeout: timeout.into_inner(),
-            format,
-            bodies: Bodies::open(format, settings.template, cx)?,
-            extra: ExtraHeaders::open(settings.headers, cx)?,
-            auth: settings.auth.map(|auth| Auth::open(auth, cx)).transpose()?,
-            signer: Signer::open(&settings.sign, cx)?,
-            statuses: Statuses::new(&settings.statuses, settings.error_body_bytes)?,
-        })
+        let mut errors = OpenErrors::default();
+        errors.check(settings.ensure_protected_credentials());
+        let tls = tls::client_config(&settings.tls, settings.needs_tls(), cx);
+        let tls = errors.check(tls);
+        let uri = errors.check(uri_of(&settings.url.into_inner()));
+        let bodies = errors.check(Bodies::open(settings.format, settings.template, cx));
+        let extra = errors.check(ExtraHeaders::open(settings.headers, cx));
+        let auth = settings.auth.map(|auth| Auth::open(auth, cx)).transpose();
+        let auth = errors.check(auth);
+        let signer = errors.check(Signer::open(&settings.sign, cx));
+        let statuses = Statuses::new(&settings.statuses, settings.error_body_bytes);
+        let statuses = errors.check(statuses);
+        match (tls, uri, bodies, extra, auth, signer, statuses) {
+            (
+                Some(tls),
+                Some(uri),
+                Some(bodies),
+                Some(extra),
+                Some(auth),
+                Some(signer),
+                Some(statuses),
+            ) if errors.is_empty() => Ok(Self {
+                client: HttpClient::new(tls, settings.allow_private),
+                method: match settings.method {
+                    MethodSettings::Post => Method::POST,
+                    MethodSettings::Put => Method::PUT,
+                    MethodSettings::Patch => Method::PATCH,
+                },
+                uri,
+                timeout: settings.timeout.into_inner(),
+                format: settings.format,
+                bodies,
+                extra,
+                auth,
+                signer,
+                statuses,
+            }),
+            _ => Err(errors.into_error()),
+        }
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {

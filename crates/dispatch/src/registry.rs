@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 use tokio::sync::watch;
 
-use crate::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Preview};
+use crate::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, OpenErrors, Preview};
 
 /// Every kind of dispatcher that a binary was built with.
 #[derive(Clone, Default)]
@@ -51,6 +51,19 @@ pub enum RegistryError {
     /// Opening the dispatcher failed.
     #[error("opening the dispatcher `{0}`")]
     Open(&'static str, #[source] BoxError),
+}
+
+impl RegistryError {
+    /// Returns one error for each thing that keeps the dispatcher from opening.
+    pub fn into_each(self) -> Vec<Self> {
+        match self {
+            Self::Open(kind, source) => {
+                let each = OpenErrors::each(source).into_iter();
+                each.map(|source| Self::Open(kind, source)).collect()
+            }
+            other => vec![other],
+        }
+    }
 }
 
 impl Registry {

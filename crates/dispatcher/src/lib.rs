@@ -49,6 +49,7 @@ use std::time::Duration;
 use anyhow::Context;
 use dispatch::{
     AnyDispatcher, BoxError, Dispatcher, Extensions, InvalidSetting, OpenContext, Registry,
+    RegistryError,
 };
 use dispatch_grpc::Remote;
 use enrichment::Enrichment;
@@ -144,7 +145,7 @@ async fn open_route(
 ) -> Result<OpenedRoutes, Vec<BoxError>> {
     let enrichment = Enrichment::open(route.enrich.as_ref(), route.entity_check, cx);
     let dispatcher = registry.open(&route.dispatcher, route.table.clone(), cx);
-    let dispatcher = dispatcher.await.map_err(BoxError::from);
+    let dispatcher = dispatcher.await.map_err(each);
     let on_success = open_hook(route.on_success.as_ref(), cx, registry).await;
     let on_dead_letter = open_hook(route.on_dead_letter.as_ref(), cx, registry).await;
     match (enrichment, dispatcher, on_success, on_dead_letter) {
@@ -157,22 +158,28 @@ async fn open_route(
             },
         }),
         (enrichment, dispatcher, on_success, on_dead_letter) => Err([
-            enrichment.err(),
+            enrichment.err().map(|error| vec![error]),
             dispatcher.err(),
             on_success.err(),
             on_dead_letter.err(),
         ]
         .into_iter()
         .flatten()
+        .flatten()
         .collect()),
     }
+}
+
+/// One error for each thing that keeps a dispatcher from opening.
+fn each(error: RegistryError) -> Vec<BoxError> {
+    error.into_each().into_iter().map(BoxError::from).collect()
 }
 
 async fn open_hook(
     listed: Option<&OutcomeHookSettings>,
     cx: &OpenContext,
     registry: &Registry,
-) -> Result<Option<AnyDispatcher>, BoxError> {
+) -> Result<Option<AnyDispatcher>, Vec<BoxError>> {
     let Some(listed) = listed else {
         return Ok(None);
     };
@@ -182,10 +189,10 @@ async fn open_hook(
             "`{}` can't be told of outcomes: expected one with templates",
             listed.dispatcher
         );
-        return Err(InvalidSetting::new(&*listed.dispatcher, why).into());
+        return Err(vec![InvalidSetting::new(&*listed.dispatcher, why).into()]);
     }
     let opened = registry.open(&listed.dispatcher, listed.table.clone(), cx);
-    Ok(Some(opened.await?))
+    opened.await.map(Some).map_err(each)
 }
 
 /// A part of a route that can't be run, with the reason.
@@ -195,6 +202,15 @@ pub struct NotOpened {
     pub route: String,
     /// Error of its dispatcher, or of its enrichment.
     pub source: BoxError,
+}
+
+impl NotOpened {
+    /// The error with the place in the settings of what is to blame.
+    fn located(&self, tree: &SettingsTree) -> SettingsError {
+        let written = InvalidSetting::among(&*self.source).map(InvalidSetting::written);
+        let why = ErrorChain(&*self.source).to_string();
+        tree.wrong_route(&self.route, written, &why)
+    }
 }
 
 /// Routes that can't be run.
@@ -215,12 +231,18 @@ pub fn located(tree: &SettingsTree, error: anyhow::Error) -> anyhow::Error {
     let Some(RoutesNotOpened(failed)) = error.downcast_ref() else {
         return error;
     };
-    let each = failed.iter().map(|failed| {
-        let written = InvalidSetting::among(&*failed.source).map(InvalidSetting::written);
-        let why = ErrorChain(&*failed.source).to_string();
-        tree.wrong_route(&failed.route, written, &why)
-    });
+    let each = failed.iter().map(|failed| failed.located(tree));
     SettingsError::of_all(each).map_or(error, anyhow::Error::from)
+}
+
+/// Finds the values that keep routes from opening, without what no value is to blame for.
+pub fn invalid_values(tree: &SettingsTree, error: &anyhow::Error) -> Vec<SettingsError> {
+    let failed = error.downcast_ref().map(|RoutesNotOpened(failed)| failed);
+    let failed = failed.into_iter().flatten();
+    failed
+        .filter(|failed| InvalidSetting::among(&*failed.source).is_some())
+        .map(|failed| failed.located(tree))
+        .collect()
 }
 
 /// Opens every selected route's dispatcher, then joins every selected route, so that a route that

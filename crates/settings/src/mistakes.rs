@@ -4,11 +4,14 @@
 //! settings, and the section is read again, until it is right or nothing is left of it.
 
 use dispatch::Registry;
+use serde_json::Value;
 
 use crate::error::SettingsError;
 use crate::route_list::HOOKS;
+use crate::routes::{RouteSettings, Routes};
+use crate::schema::table_schema;
 use crate::section::nearest;
-use crate::tree::{Node, SettingsTree};
+use crate::tree::{Data, Node, SettingsTree};
 
 /// Most mistakes that are looked for in one part of the settings.
 const MAX_FOUND: usize = 100;
@@ -72,6 +75,48 @@ impl SettingsTree {
         }
         SettingsError::of_all(found).map_or_else(Vec::new, SettingsError::into_each)
     }
+
+    /// The routes in which something is wrong, as they would be without it. Opening them shows
+    /// what else is wrong; but an error that is not about a value that is there may come from what
+    /// was taken out.
+    pub fn mended_routes(&self, registry: &Registry) -> Routes {
+        let indices = 0..self.route_count();
+        Routes(
+            indices
+                .filter(|index| self.readable_route(*index, registry).is_err())
+                .filter_map(|index| self.mended_route(index, registry))
+                .collect(),
+        )
+    }
+
+    fn mended_route(&self, index: usize, registry: &Registry) -> Option<RouteSettings> {
+        let mut tree = self.clone();
+        for _ in 0..MAX_FOUND {
+            let keys = match tree.readable_route(index, registry) {
+                Ok(route) => return Some(route),
+                Err(SettingsError::Invalid { keys, .. }) => keys,
+                Err(_) => return None,
+            };
+            let is_mended = match example(&keys, registry) {
+                Some(example) => tree.root.set(&keys, example),
+                None => tree.root.remove(&keys),
+            };
+            if !is_mended {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+/// The example of a key in the table of a route's dispatcher, for a value that the table may not
+/// be without.
+fn example(keys: &[String], registry: &Registry) -> Option<Value> {
+    let [.., kind, key] = keys else { return None };
+    let path: Vec<_> = keys[..keys.len() - 1].iter().map(String::as_str).collect();
+    let mut schema = table_schema(registry, kind, &path);
+    let example = schema.pointer_mut(&format!("/properties/{key}/examples/0"))?;
+    Some(example.take())
 }
 
 impl Search {
@@ -195,6 +240,36 @@ fn is_consequence(keys: &[String], removed: &[Vec<String>], tree: &SettingsTree)
 }
 
 impl Node {
+    /// Sets the value at `keys`, in a table that is there. Returns whether it is.
+    fn set(&mut self, keys: &[String], value: Value) -> bool {
+        let Data::Map(entries) = &mut self.data else {
+            return self.set_in_list(keys, value);
+        };
+        let Some((key, rest)) = keys.split_first() else {
+            return false;
+        };
+        let found = entries.iter_mut().find(|(name, ..)| name == key);
+        match found {
+            Some((.., node)) if rest.is_empty() => {
+                node.data = Data::Scalar(value);
+                true
+            }
+            Some((.., node)) => node.set(rest, value),
+            None => false,
+        }
+    }
+
+    fn set_in_list(&mut self, keys: &[String], value: Value) -> bool {
+        match (&mut self.data, keys.split_first()) {
+            (Data::List(nodes), Some((index, rest))) => index
+                .parse()
+                .ok()
+                .and_then(|index: usize| nodes.get_mut(index))
+                .is_some_and(|node| node.set(rest, value)),
+            _ => false,
+        }
+    }
+
     /// Removes the value at `keys`; if there is none, the table that lacks it. Returns whether
     /// something was removed.
     fn remove(&mut self, keys: &[String]) -> bool {

@@ -35,20 +35,26 @@ impl SettingsTree {
 
     /// The routes in which nothing is wrong, whatever the others are.
     pub fn readable_routes(&self, registry: &Registry) -> Routes {
-        let known = |index: &usize| {
-            self.check_tables(*index, registry, true)
-                .and_then(|()| self.route_at(*index, registry))
-                .ok()
-        };
+        let indices = 0..self.route_count();
         Routes(
-            (0..self.route_count())
-                .filter_map(|index| known(&index))
+            indices
+                .filter_map(|index| self.readable_route(index, registry).ok())
                 .collect(),
         )
     }
 
+    /// Reads one route, with the tables of its dispatchers as far as these are in the registry.
+    pub(crate) fn readable_route(
+        &self,
+        index: usize,
+        registry: &Registry,
+    ) -> Result<RouteSettings, SettingsError> {
+        self.check_tables(index, registry, true)?;
+        self.route_at(index, registry)
+    }
+
     /// The error for a route that names something outside the settings which is missing or not
-    /// valid. `written` is the value that names it, as it is in the settings.
+    /// valid. `written` is the value that names it, or a key, as it is in the settings.
     pub fn wrong_route(&self, name: &str, written: Option<&str>, why: &str) -> SettingsError {
         let routes = self.value_at(&PATH);
         let is_it = |route: &Value| route.get("name").and_then(Value::as_str) == Some(name);
@@ -61,7 +67,9 @@ impl SettingsTree {
         let route = self.at(&[PATH[0], PATH[1], &index]);
         let folder = self.folder();
         let found = written.and_then(|written| {
-            route?.path_to(&|text| text == written || folder.join(text) == Path::new(written))
+            let is_it = |text: &str| text == written || folder.join(text) == Path::new(written);
+            let route = route?;
+            route.path_to(&is_it).or_else(|| route.path_to_key(written))
         });
         path.extend(found.into_iter().flatten());
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -248,5 +256,19 @@ impl Node {
                 .iter()
                 .find_map(|(key, _, node)| below(key.clone(), node)),
         }
+    }
+
+    /// The keys that lead to the first key of this name.
+    fn path_to_key(&self, name: &str) -> Option<Vec<String>> {
+        let Data::Map(entries) = &self.data else {
+            return None;
+        };
+        entries.iter().find_map(|(key, _, node)| {
+            let below = match key == name {
+                true => Vec::new(),
+                false => node.path_to_key(name)?,
+            };
+            Some([vec![key.clone()], below].concat())
+        })
     }
 }

@@ -122,7 +122,6 @@ pub(crate) async fn valid_tree(
     let settings = process::unchecked_tree(config)?;
     let tree = settings.unchecked();
     let mut found = tree.mistakes(&sections(registry, partly));
-    let readable = tree.readable_routes(registry);
     // Without its logins, what a route asks Fluent can't be opened: that is said already.
     if let Ok(resources) = ProcessResources::by(tree) {
         let is_ours =
@@ -141,6 +140,10 @@ pub(crate) async fn valid_tree(
     match SettingsError::of_all(found) {
         Some(error) => Err(error.into()),
         None => process::tree(config),
+        // What is wrong in a table hides what opening it would show.
+        if let Err(error) = opening(tree.mended_routes(registry)).await {
+            found.extend(dispatcher::invalid_values(tree, &error));
+        }
     }
 }
 
@@ -205,6 +208,71 @@ mod tests {
     fn a_retired_key_is_named_with_what_it_is_still_for() {
         let servers = "kind: jetstream, servers: [\"nats://127.0.0.1:4222\"]";
         let asked = retired(&format!("{{ {servers} }}"));
+    /// The lines of what is wrong with one route to an HTTP endpoint.
+    async fn wrong_with(http: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let key = simulator::KeyPair::generate(1024)
+            .unwrap()
+            .public_base64()
+            .unwrap();
+        let text = format!(
+            "fluent-connect:\n  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]\n  queue: {{}}\n  \
+             routes: [{{ name: r, match: {{}}, dispatcher: http, http: {http} }}]\n\
+             fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: {key:?} }} }}\n"
+        );
+        let path = folder.path().join("application.yml");
+        std::fs::write(&path, text).unwrap();
+        let registry = Registry::new().with::<dispatch_http::HttpDispatcher>();
+        match valid_tree(&path, false, &registry).await {
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                let errors = error.downcast::<SettingsError>().unwrap().into_each();
+                errors.iter().map(ToString::to_string).collect()
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn each_mistake_of_one_dispatcher_is_found_in_one_run() {
+        let well = "url: \"http://127.0.0.1:9/\"";
+        assert_eq!(wrong_with(&format!("{{ {well} }}")).await, [""; 0]);
+        let nowhere = "url: nowhere";
+        for (http, expected) in [
+            // What only opening shows.
+            (
+                format!(
+                    "{{ {well}, headers: {{ host: a, x-b: \"{{{{ event.\", x-c: {{ file: absent }} }} }}"
+                ),
+                &["headers: `host`", "x-b", "absent"][..],
+            ),
+            (
+                format!(
+                    "{{ {well}, template: {{ file: gone.json }}, auth: {{ bearer: {{ file: absent }} }} }}"
+                ),
+                &["gone.json", "absent"],
+            ),
+            // What reading the table shows, beside it.
+            (
+                format!("{{ {nowhere}, timeout: never, headers: {{ host: a }} }}"),
+                &["http.url", "http.timeout", "headers: `host`"],
+            ),
+            // Nothing that is only a consequence.
+            (
+                "{ url: \"https://a.example/\", tls: { certificate: 7, key: k.pem } }".to_owned(),
+                &["http.tls.certificate"],
+            ),
+        ] {
+            let found = wrong_with(&http).await;
+            assert_eq!(found.len(), expected.len(), "{http}: {found:#?}");
+            for part in expected {
+                assert!(
+                    found.iter().any(|line| line.contains(part)),
+                    "{part} of {http}: {found:#?}"
+                );
+            }
+        }
+    }
+
         assert_eq!(asked.len(), 1, "{asked:?}");
         assert_eq!(asked[0].0, "sydney_sandbox");
         assert!(asked[0].1.contains("proves what is stored"), "{asked:?}");
