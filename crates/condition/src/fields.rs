@@ -3,7 +3,7 @@
 
 use cel::IdedExpr;
 use cel::common::ast::{Expr, LiteralValue, SourceInfo};
-use event_model::{Event, ExactValue, misspelt_field};
+use event_model::{Event, ExactValue, KNOWN_FIELDS, misspelt_field};
 
 use crate::bounds::misread;
 use crate::names::EVENT;
@@ -129,6 +129,29 @@ pub(crate) fn check(text: &str, paths: &[FieldPath]) -> Result<(), ConditionSynt
         })
         .collect();
     Err(misread(text, first.offset, messages.join(" And: ")))
+}
+
+/// The fields of the event that are not known, without those that the expression asks for by
+/// `has`, in order.
+pub(crate) fn unknown<'p>(text: &str, paths: &'p [FieldPath]) -> Vec<&'p str> {
+    let mut found: Vec<&str> = Vec::new();
+    let of_event = paths.iter().filter(|path| path.is_of_event);
+    for field in of_event.filter_map(|path| path.keys.get(1)) {
+        let is_known = KNOWN_FIELDS.contains(&field.as_str());
+        if !is_known && !found.contains(&field.as_str()) && !is_asked_for(text, field) {
+            found.push(field);
+        }
+    }
+    found
+}
+
+/// Whether the expression has `has(event.field)`, or `has` of a field below it.
+fn is_asked_for(text: &str, field: &str) -> bool {
+    let words: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let asked = format!("has({EVENT}.{field}");
+    words
+        .match_indices(&asked)
+        .any(|(at, _)| words[at + asked.len()..].starts_with([')', '.', '[']))
 }
 
 /// The error for a field called `key` that could not be read of `event`. Names it only where the

@@ -110,6 +110,12 @@ impl Condition {
         fields::check(&self.text, &self.read.fields)
     }
 
+    /// Returns the fields of the event that are like no known one, each once. An event may have
+    /// them all the same: whoever asks `has(event.field)` first knows that.
+    pub fn unknown_fields(&self) -> Vec<&str> {
+        fields::unknown(&self.text, &self.read.fields)
+    }
+
     /// The expression.
     pub fn text(&self) -> &str {
         &self.text

@@ -467,6 +467,25 @@ fn a_misspelt_field_is_found_without_an_event() {
 }
 
 #[test]
+fn a_field_that_is_like_none_is_found_unless_the_expression_asks_whether_it_is_there() {
+    for (text, expected) in [
+        ("event.foo == 'x' && event.name == 'E'", &["foo"][..]),
+        (
+            "event['foo'].bar == 'x' || event.foo.baz > 1 || event.other",
+            &["foo", "other"],
+        ),
+        ("event.attributes.foo == 'x'", &[]),
+        ("has(event.foo) && event.foo == 'x'", &[]),
+        ("has( event.foo.bar ) && event.foo.bar == 'x'", &[]),
+        ("has(event.foobar) && event.foo == 'x'", &["foo"]),
+        ("event.lines.exists(event, event.foo == 'x')", &["lines"]),
+    ] {
+        let condition = Condition::parse(text).unwrap();
+        assert_eq!(condition.unknown_fields(), expected, "{text}");
+    }
+}
+
+#[test]
 fn a_mistake_in_the_syntax_says_what_to_write() {
     for (text, expected) in [
         ("event.name = 'E'", "write `==`"),

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::Origin;
+use event_model::{KNOWN_FIELDS, Origin};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use verifier::SealingKey;
@@ -211,8 +211,14 @@ impl SettingsTree {
 impl Routes {
     /// Warnings about routes that are valid and may surprise, for the start and for `check`.
     pub fn warnings(&self) -> Vec<String> {
-        let of_route =
-            |route: &RouteSettings| [route.listed_twice(), route.not_in_the_log()].concat();
+        let of_route = |route: &RouteSettings| {
+            [
+                route.listed_twice(),
+                route.not_in_the_log(),
+                route.unknown_fields(),
+            ]
+            .concat()
+        };
         self.0.iter().flat_map(of_route).collect()
     }
 }
@@ -247,6 +253,24 @@ impl RouteSettings {
         vec![format!(
             "`match` of route {name} lists {repeated} more than once: once is enough"
         )]
+    }
+
+    /// Warnings about fields in `when` that Fluent's events do not have: each event that lacks one
+    /// becomes a dead letter of the route.
+    fn unknown_fields(&self) -> Vec<String> {
+        let fields = self
+            .terms
+            .when
+            .iter()
+            .flat_map(|when| when.unknown_fields());
+        let name = &self.name;
+        let known = KNOWN_FIELDS.join(", ");
+        let warning = |field: &str| {
+            format!(
+                "`when` of route {name} asks for event.{field}, which is no field of Fluent's events: {known}; if your rules add it, ask has(event.{field}) first, or events without it become dead letters"
+            )
+        };
+        fields.map(warning).collect()
     }
 
     /// Warnings about fields that the route matches on and that Fluent's log does not have.

@@ -1,4 +1,4 @@
-//! Tests of values that a match lists twice.
+//! Tests of what is warned of in a match.
 
 use queue::RouteFilter;
 
@@ -30,4 +30,19 @@ fn a_value_that_is_listed_twice_counts_once_and_check_says_so() {
         twice.warnings(),
         ["`match` of route r lists `event: B`, `retailer: 1` more than once: once is enough"]
     );
+}
+
+#[test]
+fn a_field_that_events_do_not_have_is_warned_of_with_those_that_they_have() {
+    let warned = route("{ when: \"event.foo == 'x'\" }").warnings();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    for part in [
+        "route r asks for event.foo",
+        "entityStatus",
+        "has(event.foo)",
+    ] {
+        assert!(warned[0].contains(part), "{part}: {warned:?}");
+    }
+    let guarded = route("{ when: \"has(event.foo) && event.foo == 'x'\" }");
+    assert_eq!(guarded.warnings(), [""; 0]);
 }
