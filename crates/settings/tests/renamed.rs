@@ -8,7 +8,7 @@ use dispatch::Registry;
 use fluent_settings::{SettingsError, SettingsTree};
 
 /// Each a whole `fluent-connect`, the old key in it, and the new one.
-const OLD: [(&str, &str, &str); 22] = [
+const OLD: [(&str, &str, &str); 23] = [
     ("routes: [ { R, breaker: { of: 50 } } ]", "of", "samples"),
     (
         "routes: [ { R, breaker: { rest: 1s } } ]",
@@ -66,6 +66,11 @@ const OLD: [(&str, &str, &str); 22] = [
         "retry",
     ),
     (
+        "routes: [ { S, subscription: { longest: 1m } } ]",
+        "longest",
+        "max-duration",
+    ),
+    (
         "accounts: [ { A, api: { at-once: 2 } } ]",
         "at-once",
         "concurrency",
@@ -101,6 +106,7 @@ const OLD: [(&str, &str, &str); 22] = [
 fn refused(connect: &str) -> String {
     let connect = connect
         .replace("{ R, ", "{ name: r, match: {}, dispatcher: http, ")
+        .replace("{ S, ", "{ name: r, match: {}, dispatcher: subscription, ")
         .replace(
             "{ A, ",
             "{ name: ACME, region: sydney, environment: sandbox, ",
@@ -114,7 +120,9 @@ fn refused(connect: &str) -> String {
         Ok(tree) => tree,
         Err(error) => return error.to_string(),
     };
-    let registry = Registry::new().with::<dispatch_http::HttpDispatcher>();
+    let registry = Registry::new()
+        .with::<dispatch_http::HttpDispatcher>()
+        .with::<subscriptions::SubscriptionDispatcher>();
     let routes = tree.routes(Some(&registry));
     let reconcile = routes
         .as_ref()
