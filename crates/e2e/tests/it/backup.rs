@@ -138,3 +138,28 @@ fn a_backup_of_nothing_says_so_and_leaves_no_folder() {
     assert!(said.contains("there is no queue at "), "{said}");
     assert!(!backup.exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_fails_half_way_leaves_nothing_that_could_be_taken_for_one() {
+    let sink = Sink::open().await;
+    let pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    pipeline.accept(&signed("E", "KEPT")).await;
+    // The queue is copied first; then a folder is where the audit log should be.
+    fs::create_dir(pipeline.data.join("audit.jsonl")).unwrap();
+    let backups = pipeline.folder.path().join("backups");
+    let backup = backups.join("today");
+    let failed = pipeline.command(&["backup", backup.to_str().unwrap()]);
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    assert!(said.contains("audit.jsonl"), "{said}");
+    assert!(!backups.exists(), "the folders are gone that it has made");
+
+    // A folder that was there stays, as it was.
+    fs::create_dir_all(&backup).unwrap();
+    let failed = pipeline.command(&["backup", backup.to_str().unwrap()]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(fs::read_dir(&backup).unwrap().count(), 0);
+    fs::remove_dir(pipeline.data.join("audit.jsonl")).unwrap();
+    let made = pipeline.command(&["backup", backup.to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+}

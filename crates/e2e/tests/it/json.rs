@@ -36,7 +36,8 @@ const READS: [(&[&str], &str); 14] = [
 ];
 
 /// The commands that change something, in an order in which each has something to do.
-const CHANGES: [(&[&str], &str); 14] = [
+const CHANGES: [(&[&str], &str); 15] = [
+    (&["routes", "send-test", "all"], "sent-test-event"),
     (
         &["replay", "--route", "all", "--from", "1h", "--dry-run"],
         "bulk-result",
@@ -72,8 +73,11 @@ const CHANGES: [(&[&str], &str); 14] = [
 ];
 
 /// The commands that work on the settings, the queue and the files of this machine.
-const LOCAL: [(&[&str], &str); 4] = [
+const LOCAL: [(&[&str], &str); 7] = [
     (&["processes", "list"], "processes"),
+    (&["check"], "checked-settings"),
+    (&["routes", "test", "--event", "BODY"], "tested-routes"),
+    (&["backup", "FOLDER"], "backup"),
     (&["check", "--against"], "route-changes"),
     (&["spool", "list"], "spools"),
     (
@@ -95,7 +99,7 @@ fn schema(name: &str) -> Value {
 }
 
 /// Panics unless the output is as the schema and the rules say.
-fn check(what: &str, printed: &Value, name: &str) {
+pub(crate) fn check(what: &str, printed: &Value, name: &str) {
     let validator = jsonschema::options()
         .should_validate_formats(true)
         .build(&schema(name))
@@ -211,15 +215,14 @@ async fn json_is_one_contract_here_and_at_a_server() {
     );
     let body = pipeline.folder.path().join("body.json");
     fs::write(&body, signed("E", "V").body).unwrap();
+    let backup = pipeline.folder.path().join("backup");
     for (args, name) in LOCAL {
         let args: Vec<_> = args
             .iter()
-            .map(|arg| {
-                if *arg == "BODY" {
-                    body.to_str().unwrap()
-                } else {
-                    arg
-                }
+            .map(|arg| match *arg {
+                "BODY" => body.to_str().unwrap(),
+                "FOLDER" => backup.to_str().unwrap(),
+                arg => arg,
             })
             .collect();
         let here = json(&command(&beside, &[&args[..], &["--json"]].concat()));
@@ -254,4 +257,35 @@ async fn tail_prints_a_line_of_json_for_each_attempt() {
     check("tail", &line, "attempt");
     tail.kill().unwrap();
     tail.wait().unwrap();
+}
+
+/// Every schema of `docs/json` is met by an output, in this folder's tests.
+#[test]
+fn every_schema_meets_an_output() {
+    let tests = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it"));
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json");
+    for schema in fs::read_dir(schemas).unwrap() {
+        let file = schema.unwrap().file_name().into_string().unwrap();
+        let name = file.strip_suffix(".schema.json").unwrap();
+        // As the last argument of `check`, or the last word of a line of the tables above.
+        let is_met = tests
+            .iter()
+            .any(|text| text.contains(&format!("\"{name}\")")))
+            || tests
+                .iter()
+                .any(|text| text.contains(&format!("\"{name}\",\n    )")));
+        assert!(is_met, "no output is compared with {file}");
+    }
+}
+
+/// The texts of the tests.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.path() {
+            path if path.is_dir() => found.extend(sources(&path)),
+            path => found.push(fs::read_to_string(path).unwrap()),
+        }
+    }
+    found
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::json;
 use crate::pipeline::{Pipeline, free_ports, http, signed, until};
 use crate::sink::{Sink, status};
 
@@ -60,6 +61,7 @@ async fn a_test_of_routes_says_what_would_be_sent_without_secrets_and_sends_noth
     let pipeline = with_templates(&sink);
     let file = event_file(&pipeline, "OrderStatusChange");
     let found = pipeline.json(&["routes", "test", "--event", &file]);
+    json::check("routes test", &found, "tested-routes");
     let sends = &found[0]["sends"];
     assert_eq!(
         sends["target"],

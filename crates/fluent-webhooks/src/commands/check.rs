@@ -8,7 +8,6 @@ use console::ConsoleServer;
 use dispatch::Registry;
 use dispatcher::{ProcessResources, RouteSelection};
 use grpc::GrpcServer;
-use serde_json::json;
 use settings::{QueueSettings, RouteSettings, Routes, Section, SettingsError, SettingsTree};
 use verifier::KeyRing;
 
@@ -18,6 +17,7 @@ use self::description::{
 
 use crate::cli::CommonArgs;
 use crate::commands::logins;
+use crate::json::{CheckedSettings, RetiredKey};
 use crate::output;
 
 pub(crate) async fn run(
@@ -52,24 +52,27 @@ pub(crate) async fn run(
         .as_ref()
         .map(ConsoleServer::check)
         .transpose()?;
-    if common.json && online {
-        return logins::run(common, &tree).await;
-    }
     if common.json {
-        return output::json(&json!({
-            "config": common.config,
-            "valid": true,
-            "listen": gateway.listen.to_string(),
-            "path": gateway.path,
-            "accounts": gateway.account_names,
-            "retired_keys": retired_keys(&gateway.keys, &queue)
+        let logins = match online {
+            true => Some(logins::try_each(&tree).await?),
+            false => None,
+        };
+        output::json(&CheckedSettings {
+            config: common.config.display().to_string(),
+            valid: true,
+            listen: gateway.listen.to_string(),
+            path: gateway.path.clone(),
+            accounts: gateway.account_names.clone(),
+            retired_keys: retired_keys(&gateway.keys, &queue)
                 .into_iter()
-                .map(|(name, detail)| json!({ "name": name, "detail": detail }))
-                .collect::<Vec<_>>(),
-            "routes": routes.0.iter().map(|route| &route.name).collect::<Vec<_>>(),
-            "reconciled": reconcile.map(|reconcile| reconcile.event_names),
-            "warnings": warnings,
-        }));
+                .map(|(name, detail)| RetiredKey { name, detail })
+                .collect(),
+            routes: routes.0.iter().map(|route| route.name.clone()).collect(),
+            reconciled: reconcile.map(|reconcile| reconcile.event_names),
+            warnings,
+            logins: logins.as_deref().map(logins::described),
+        })?;
+        return logins.as_deref().map_or(Ok(()), logins::ensure_accepted);
     }
     output::line(format!(
         "{} is valid. This would run:\n",
@@ -88,7 +91,7 @@ pub(crate) async fn run(
         .iter()
         .for_each(|warning| output::line(format!("warning: {warning}")));
     if online {
-        logins::run(common, &tree).await
+        logins::run(&tree).await
     } else {
         Ok(())
     }
@@ -124,26 +127,27 @@ pub(crate) async fn valid_tree(
     let mut found = tree.mistakes(&sections(registry, partly));
     // Without its logins, what a route asks Fluent can't be opened: that is said already.
     if let Ok(resources) = ProcessResources::by(tree) {
-        let is_ours =
-            |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
-        let ours = Routes(readable.0.iter().filter(is_ours).cloned().collect());
-        let everything = RouteSelection::everything();
-        let folder = tree.folder();
-        let shared = &resources.shared;
-        let opened =
-            dispatcher::open_dispatchers(&ours, &everything, &folder, shared, registry).await;
-        if let Err(error) = opened {
+        let opening = async |routes: Routes| {
+            let is_ours =
+                |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
+            let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
+            let everything = RouteSelection::everything();
+            let folder = tree.folder();
+            let shared = &resources.shared;
+            dispatcher::open_dispatchers(&ours, &everything, &folder, shared, registry).await
+        };
+        if let Err(error) = opening(tree.readable_routes(registry)).await {
             let error = dispatcher::located(tree, error).downcast::<SettingsError>()?;
             found.extend(error.into_each());
+        }
+        // What is wrong in a table hides what opening it would show.
+        if let Err(error) = opening(tree.mended_routes(registry)).await {
+            found.extend(dispatcher::invalid_values(tree, &error));
         }
     }
     match SettingsError::of_all(found) {
         Some(error) => Err(error.into()),
         None => process::tree(config),
-        // What is wrong in a table hides what opening it would show.
-        if let Err(error) = opening(tree.mended_routes(registry)).await {
-            found.extend(dispatcher::invalid_values(tree, &error));
-        }
     }
 }
 
@@ -204,10 +208,6 @@ mod tests {
         retired_keys(&tree.keys().unwrap(), &tree.queue().unwrap())
     }
 
-    #[test]
-    fn a_retired_key_is_named_with_what_it_is_still_for() {
-        let servers = "kind: jetstream, servers: [\"nats://127.0.0.1:4222\"]";
-        let asked = retired(&format!("{{ {servers} }}"));
     /// The lines of what is wrong with one route to an HTTP endpoint.
     async fn wrong_with(http: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
@@ -273,6 +273,10 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_retired_key_is_named_with_what_it_is_still_for() {
+        let servers = "kind: jetstream, servers: [\"nats://127.0.0.1:4222\"]";
+        let asked = retired(&format!("{{ {servers} }}"));
         assert_eq!(asked.len(), 1, "{asked:?}");
         assert_eq!(asked[0].0, "sydney_sandbox");
         assert!(asked[0].1.contains("proves what is stored"), "{asked:?}");

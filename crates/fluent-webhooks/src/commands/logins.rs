@@ -8,61 +8,89 @@ use event_model::SystemClock;
 use fluent_api::{Accounts, ApiError};
 use queue::Stores;
 use queues::OpenedQueue;
-use serde_json::json;
 use settings::{QueueSettings, SettingsTree};
 
-use crate::cli::CommonArgs;
+use crate::json::TriedLogin;
 use crate::output;
 
-pub(crate) async fn run(common: &CommonArgs, tree: &SettingsTree) -> anyhow::Result<()> {
+/// The answer of Fluent to one account's login.
+pub(super) struct Answer {
+    account: String,
+    environment: &'static str,
+    accepted: Result<Duration, ApiError>,
+}
+
+/// Tries each login once, and says what Fluent answered.
+pub(super) async fn run(tree: &SettingsTree) -> anyhow::Result<()> {
+    let answers = try_each(tree).await?;
+    if answers.is_empty() {
+        output::line("\nNo account has `api`: there is no login at Fluent to try");
+        return Ok(());
+    }
+    let row = |answer: &Answer| {
+        vec![
+            answer.account.clone(),
+            answer.environment.to_owned(),
+            in_words(&answer.accepted),
+        ]
+    };
+    output::line("\nLogins at Fluent, each tried once:");
+    output::table(
+        &["account", "environment", "what Fluent answered"],
+        answers.iter().map(row).collect(),
+        "  none",
+    );
+    ensure_accepted(&answers)
+}
+
+/// Tries the login of each account that has one.
+pub(super) async fn try_each(tree: &SettingsTree) -> anyhow::Result<Vec<Answer>> {
     let accounts = tree.apis()?;
     if accounts.is_empty() {
-        if !common.json {
-            output::line("\nNo account has `api`: there is no login at Fluent to try");
-        }
-        return Ok(());
+        return Ok(Vec::new());
     }
     let counting = Counting::open(tree).await?;
     let apis = counting.accounts(tree)?;
-    let mut rows = Vec::new();
-    let mut shown = Vec::new();
-    let mut refused = 0;
+    let mut answers = Vec::new();
     for account in accounts {
         let environment = account.environment.as_str();
         let client = apis
             .of(&account.name, environment)
             .context("an account without its client")?;
-        let answer = client.log_in().await;
-        refused += usize::from(answer.is_err());
-        shown.push(json!({
-            "account": account.name,
-            "environment": environment,
-            "accepted": answer.is_ok(),
-            "error": answer.as_ref().err().map(ToString::to_string),
-        }));
-        rows.push(vec![account.name, environment.to_owned(), in_words(answer)]);
+        answers.push(Answer {
+            accepted: client.log_in().await,
+            account: account.name,
+            environment,
+        });
     }
     counting.close().await;
-    match common.json {
-        true => output::json(&json!({ "logins": shown }))?,
-        false => {
-            output::line("\nLogins at Fluent, each tried once:");
-            output::table(
-                &["account", "environment", "what Fluent answered"],
-                rows,
-                "  none",
-            );
-        }
-    }
-    if refused > 0 {
-        bail!(
-            "{refused} login(s) do not work. After two refusals nobody tries a login for 16 minutes, since Fluent locks its user at five; a changed secret is tried at once"
-        );
-    }
-    Ok(())
+    Ok(answers)
 }
 
-fn in_words(answer: Result<Duration, ApiError>) -> String {
+/// The answers as `--json` has them.
+pub(super) fn described(answers: &[Answer]) -> Vec<TriedLogin> {
+    let answers = answers.iter();
+    let tried = answers.map(|answer| TriedLogin {
+        account: answer.account.clone(),
+        environment: answer.environment.to_owned(),
+        accepted: answer.accepted.is_ok(),
+        error: answer.accepted.as_ref().err().map(ToString::to_string),
+    });
+    tried.collect()
+}
+
+/// Fails if a login was refused.
+pub(super) fn ensure_accepted(answers: &[Answer]) -> anyhow::Result<()> {
+    let refused = answers.iter().filter(|answer| answer.accepted.is_err());
+    match refused.count() {
+        0 => Ok(()),
+        refused => bail!(
+            "{refused} login(s) do not work. After two refusals nobody tries a login for 16 minutes, since Fluent locks its user at five; a changed secret is tried at once"
+        ),
+    }
+}
+
+fn in_words(answer: &Result<Duration, ApiError>) -> String {
     match answer {
         Ok(lasts) => format!(
             "accepted; its token is used for {} minutes",
@@ -71,7 +99,7 @@ fn in_words(answer: Result<Duration, ApiError>) -> String {
         Err(error @ (ApiError::LoginRests { .. } | ApiError::LoginBusy)) => {
             format!("not tried: {error}")
         }
-        Err(error) => telemetry::ErrorChain(&error).to_string(),
+        Err(error) => telemetry::ErrorChain(error).to_string(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! What `--json` prints, as types. `docs/json.md` has the rules that they follow, and
 //! `docs/json` a schema for each command, which is generated from them.
 
+mod backup;
 mod changes;
+mod checked;
 mod events;
 mod jobs;
 mod letters;
@@ -17,7 +19,9 @@ use queue::Position;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
+pub(crate) use self::backup::{BackedUpAudit, BackedUpQueue, BackedUpSpool, Backup};
 pub(crate) use self::changes::{AuditEntry, BulkResult, Resumed, Retried};
+pub(crate) use self::checked::{CheckedSettings, RetiredKey, SentPreview, TestedRoute, TriedLogin};
 pub(crate) use self::events::{Attempt, EventBody, EventHistory, SentTestEvent};
 pub(crate) use self::jobs::{Job, JobFailure, act};
 pub(crate) use self::letters::{DeadLetter, ExplainedWebhook, QuarantinedWebhook, RejectedWebhook};

@@ -10,10 +10,11 @@ mod tests {
     use schemars::{JsonSchema, Schema};
 
     use crate::json::{
-        Attempt, AuditEntry, BulkResult, ClusterState, DeadLetter, DrainedSpool, EventBody,
-        EventHistory, ExplainedWebhook, IndexState, Job, JobFailure, MadeCertificates, Process,
-        QuarantinedWebhook, Reconciled, RejectedWebhook, Resumed, Retried, Route, RouteChange,
-        SalvagedFile, SentTestEvent, Spool, SpoolState, Status, VerifiedWebhook,
+        Attempt, AuditEntry, Backup, BulkResult, CheckedSettings, ClusterState, DeadLetter,
+        DrainedSpool, EventBody, EventHistory, ExplainedWebhook, IndexState, Job, JobFailure,
+        MadeCertificates, Process, QuarantinedWebhook, Reconciled, RejectedWebhook, Resumed,
+        Retried, Route, RouteChange, SalvagedFile, SentTestEvent, Spool, SpoolState, Status,
+        TestedRoute, VerifiedWebhook,
     };
 
     fn of<T: JsonSchema>() -> Schema {
@@ -27,7 +28,9 @@ mod tests {
             ("attempt", of::<Attempt>()),
             ("attempts", of::<Vec<Attempt>>()),
             ("audit", of::<Vec<AuditEntry>>()),
+            ("backup", of::<Backup>()),
             ("bulk-result", of::<BulkResult>()),
+            ("checked-settings", of::<CheckedSettings>()),
             ("cluster", of::<ClusterState>()),
             ("dead-letter", of::<DeadLetter>()),
             ("dead-letters", of::<Vec<DeadLetter>>()),
@@ -54,6 +57,7 @@ mod tests {
             ("spool-state", of::<SpoolState>()),
             ("spools", of::<Vec<Spool>>()),
             ("status", of::<Status>()),
+            ("tested-routes", of::<Vec<TestedRoute>>()),
             ("verified-webhook", of::<VerifiedWebhook>()),
         ]
     }

@@ -1,10 +1,12 @@
 //! Each stage a process of its own, each any number of times.
 
+use std::fs;
 use std::time::Duration;
 
 use e2e::deployment::{Deployment, Plan, until};
 use simulator::{Retry, Sender};
 
+use crate::json;
 use crate::pipeline::signed;
 use crate::sink::{Sink, status};
 
@@ -146,6 +148,9 @@ async fn the_same_body_sent_to_two_gateways_at_once_is_stored_once() {
     until("each arrived", PATIENCE, || sink.counts().len() == 20).await;
     let stored = deployment.command("admin", &["cluster", "check", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&stored.stdout).unwrap();
+    json::check("cluster check", &report, "cluster");
+    let indexed = deployment.json(&["events", "index"]);
+    json::check("events index", &indexed, "index");
     assert_eq!(report["streams"][0]["messages"], 20, "{report}");
     assert!(
         sink.counts().values().all(|count| *count == 1),
@@ -209,8 +214,8 @@ async fn a_gateway_goes_on_with_a_stream_that_drifted_and_says_so() {
     let sink = Sink::open().await;
     let deployment =
         Deployment::start(one_server(sink.route("all", "match: {}, start: beginning")));
-    let text = std::fs::read_to_string(deployment.folder.path().join("admin.yml")).unwrap();
-    std::fs::write(
+    let text = fs::read_to_string(deployment.folder.path().join("admin.yml")).unwrap();
+    fs::write(
         deployment.folder.path().join("larger.yml"),
         text.replace("1GiB", "2GiB"),
     )
@@ -254,7 +259,7 @@ async fn one_settings_file_serves_both_stages() {
     let mut deployment =
         Deployment::prepare(one_server(sink.route("all", "match: {}, start: beginning")));
     deployment.make_streams();
-    let read = |name: &str| std::fs::read_to_string(deployment.folder.path().join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(deployment.folder.path().join(name)).unwrap();
     let gateway = read("gateway-0.yml");
     let dispatcher = read("dispatcher-0.yml");
     // One user who may do both, one port for the health of each: from the environment.
@@ -262,8 +267,8 @@ async fn one_settings_file_serves_both_stages() {
     // With the keys, which both have.
     let routes = dispatcher.split_once("  routes:").unwrap().1;
     let both = format!("{connect}  routes:{routes}");
-    std::fs::write(deployment.folder.path().join("gateway-0.yml"), &both).unwrap();
-    std::fs::write(deployment.folder.path().join("dispatcher-0.yml"), &both).unwrap();
+    fs::write(deployment.folder.path().join("gateway-0.yml"), &both).unwrap();
+    fs::write(deployment.folder.path().join("dispatcher-0.yml"), &both).unwrap();
     let password = deployment.folder.path().join("dispatcher-password");
     let health = dispatcher
         .lines()
@@ -312,6 +317,7 @@ async fn a_volume_whose_gateway_is_gone_is_looked_into_and_emptied() {
     let spool = deployment.spool(0);
     let path = spool.to_str().unwrap();
     let state = deployment.json(&["spool", "status", "--path", path]);
+    json::check("spool status", &state, "spool-state");
     assert_eq!(
         (&state["unsent"], &state["unconfirmed"]),
         (&5.into(), &0.into()),
@@ -319,6 +325,7 @@ async fn a_volume_whose_gateway_is_gone_is_looked_into_and_emptied() {
     );
     deployment.servers.start_all().unwrap();
     let drained = deployment.json(&["spool", "drain", "--path", path]);
+    json::check("spool drain", &drained, "drained-spool");
     assert_eq!(
         (&drained["sent"], &drained["left"]),
         (&5.into(), &0.into()),
@@ -326,6 +333,60 @@ async fn a_volume_whose_gateway_is_gone_is_looked_into_and_emptied() {
     );
     deployment.dispatchers[0].restart();
     until("each arrived", PATIENCE, || sink.counts().len() == 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_spool_is_the_way_back_to_what_only_it_had() {
+    let sink = Sink::open().await;
+    let mut deployment =
+        Deployment::prepare(one_server(sink.route("all", "match: {}, start: beginning")));
+    deployment.make_streams();
+    deployment.servers.kill_all();
+    deployment.gateways[0].restart();
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();
+    let send = async |reference: &str| {
+        let sent = sender.send(&signed("E", reference)).await;
+        assert_eq!(sent.answer.unwrap().status, 200);
+    };
+    for number in 0..5 {
+        send(&format!("BEFORE_{number}")).await;
+    }
+    let backup = deployment.folder.path().join("backup");
+    let to = backup.to_str().unwrap();
+    let made = deployment.command("gateway-0", &["backup", to, "--json"]);
+    assert!(made.status.success(), "{made:?}");
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    json::check("backup", &made, "backup");
+    assert_eq!(
+        (&made["spool"]["unsent"], &made["queue"]),
+        (&5.into(), &serde_json::Value::Null),
+        "{made}"
+    );
+    // The gateway goes on beside it; then its disk is lost.
+    send("AFTER").await;
+    deployment.gateways[0].kill();
+    let spool = deployment.spool(0);
+    let data = spool.parent().unwrap();
+    fs::remove_dir_all(data).unwrap();
+    fs::create_dir(data).unwrap();
+    for file in fs::read_dir(&backup).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), data.join(file.file_name())).unwrap();
+    }
+    deployment.servers.start_all().unwrap();
+    deployment.gateways[0].restart();
+    deployment.dispatchers[0].restart();
+    until("what the backup had arrived", PATIENCE, || {
+        sink.counts().len() == 5
+    })
+    .await;
+    let subjects = sink.requests();
+    let is_before = |subject: &str| subject.starts_with("ORDER/BEFORE_");
+    assert!(
+        subjects
+            .iter()
+            .all(|request| is_before(request.header("ce-subject"))),
+        "and nothing else"
+    );
 }
 
 /// A port that accepts and never answers: what a collector does that hangs.

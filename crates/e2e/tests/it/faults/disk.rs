@@ -6,6 +6,7 @@ use std::process::Command;
 
 use simulator::Retry;
 
+use crate::json;
 use crate::pipeline::{Pipeline, signed, until};
 use crate::sink::Sink;
 
@@ -234,6 +235,7 @@ async fn a_damaged_file_is_set_aside_whole_and_what_can_be_read_is_salvaged() {
     assert!(!busy.status.success(), "not beside a running service");
     assert_eq!(pipeline.stop(), Some(0));
     let salvaged = pipeline.json(&["salvage", aside[0].to_str().unwrap()]);
+    json::check("salvage", &salvaged, "salvaged-file");
     assert_eq!(
         (&salvaged["events"], &salvaged["lost"]),
         (&20.into(), &0.into()),

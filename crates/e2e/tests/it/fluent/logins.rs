@@ -8,6 +8,7 @@ use e2e::deployment::{Deployment, Plan};
 use simulator::api::{Fluent, LOGIN, World};
 
 use crate::fluent::{ENRICH, PICKUP, fluent, happens, pipeline, template_route};
+use crate::json;
 use crate::pipeline::{Pipeline, until};
 use crate::sink::Sink;
 
@@ -49,6 +50,7 @@ async fn a_crash_loop_and_commands_with_a_wrong_password_try_it_twice() {
     fluent.behave(|behaviour| behaviour.password = LOGIN);
     set_secret(&pipeline, &format!("{LOGIN}\n"));
     let same = pipeline.json(&["check", "--online"]);
+    json::check("check --online", &same, "checked-settings");
     assert_eq!(
         same["logins"][0]["accepted"], false,
         "the same secret rests: {same}"
@@ -70,6 +72,7 @@ async fn a_crash_loop_and_commands_with_a_wrong_password_try_it_twice() {
     );
     assert_eq!(fluent.calls().without_account, 0);
     let checked = pipeline.json(&["check", "--online"]);
+    json::check("check --online", &checked, "checked-settings");
     assert_eq!(checked["logins"][0]["accepted"], true, "{checked}");
 }
 

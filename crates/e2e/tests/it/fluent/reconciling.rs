@@ -10,6 +10,7 @@ use simulator::api::{Fluent, Sending};
 
 use crate::SANDBOX;
 use crate::fluent::{dead, fluent, pipeline_with};
+use crate::json;
 use crate::pipeline::{Pipeline, until};
 use crate::sink::{Sink, status};
 
@@ -86,6 +87,7 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
     until("what came is delivered", || sink.len() == 120).await;
 
     let found = pipeline.json(&[&ALL[..], &["--dry-run", "--limit", "1000"]].concat());
+    json::check("reconcile", &found, "reconciled");
     let missing = found["missing"].as_array().unwrap();
     let ids: Vec<_> = missing
         .iter()

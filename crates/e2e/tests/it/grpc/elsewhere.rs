@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 
+use crate::json;
 use crate::pipeline::{Pipeline, free_ports};
 use crate::sink::Sink;
 
@@ -47,8 +48,10 @@ fn says(folder: &Path, args: &[&str]) -> String {
 }
 
 fn make(folder: &Path, args: &[&str]) {
-    let made = run(folder, &[&["certificate"], args].concat());
+    let made = run(folder, &[&["certificate", "--json"], args].concat());
     assert!(made.status.success(), "{made:?}");
+    let printed = serde_json::from_slice(&made.stdout).unwrap();
+    json::check("certificate", &printed, "made-certificates");
 }
 
 #[tokio::test(flavor = "multi_thread")]
