@@ -107,19 +107,24 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
 
     /// Posts a body with these headers, and returns the answer.
     fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> String {
+        let length = body.len().to_string();
+        self.send(&[headers, &[("content-length", &length)]].concat(), body)
+    }
+
+    /// Sends these headers and these bytes, and returns the answer.
+    fn send(&self, headers: &[(&str, &str)], bytes: &[u8]) -> String {
         let headers: String = headers
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"))
             .collect();
         let head = format!(
-            "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
-            body.len()
+            "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}\r\n"
         );
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
-        let _ = stream.write_all(&[head.as_bytes(), body].concat());
+        let _ = stream.write_all(&[head.as_bytes(), bytes].concat());
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
         let is_open = |error: &std::io::Error| {
@@ -214,6 +219,16 @@ async fn a_body_may_have_2_mib_and_no_byte_more() {
             says,
         );
     }
+    // Neither guard stands in for the other: a length that is announced, and none at all.
+    let larger = of((2 << 20) + 1);
+    let signature = ("fluent-signature", &*larger.sha512);
+    let length = larger.body.len();
+    let announced = gateway.send(&[signature, ("content-length", &length.to_string())], b"");
+    assert!(announced.starts_with("HTTP/1.1 413"), "{announced}");
+    let head = format!("{length:x}\r\n");
+    let chunk = [head.as_bytes(), &larger.body, b"\r\n0\r\n\r\n"].concat();
+    let chunked = gateway.send(&[signature, ("transfer-encoding", "chunked")], &chunk);
+    assert!(chunked.starts_with("HTTP/1.1 413"), "{chunked}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
