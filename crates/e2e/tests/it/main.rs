@@ -39,6 +39,7 @@ mod same_id;
 mod samples;
 mod send_test;
 mod settings;
+mod settings_secrets;
 mod status;
 mod stopping;
 mod tls;

@@ -4,6 +4,7 @@
 mod asking;
 mod enriching;
 mod logins;
+mod reconciled_late;
 mod reconciling;
 mod telling;
 

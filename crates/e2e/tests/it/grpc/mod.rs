@@ -1,5 +1,6 @@
 //! Handlers in other processes and languages, and people at the operator's API.
 
+mod audited;
 mod commands;
 mod elsewhere;
 pub(crate) mod languages;
@@ -11,3 +12,4 @@ mod remote;
 mod roles;
 mod subscriber;
 mod subscriptions;
+mod watching;

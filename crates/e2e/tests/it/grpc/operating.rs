@@ -1,8 +1,7 @@
-//! Looking and repeating: pages, filters, replay, what is written down.
+//! Looking and repeating: pages, filters, replay.
 
 use std::net::SocketAddr;
 
-use event_model::Timestamp;
 use proto::v1;
 use proto::v1::operator_client::OperatorClient;
 use serde_json::json;
@@ -11,9 +10,9 @@ use tonic::transport::Endpoint;
 use crate::pipeline::{Pipeline, signed, until};
 use crate::sink::{Sink, status};
 
-type Api = OperatorClient<tonic::transport::Channel>;
+pub(super) type Api = OperatorClient<tonic::transport::Channel>;
 
-async fn api(grpc: SocketAddr) -> Api {
+pub(super) async fn api(grpc: SocketAddr) -> Api {
     OperatorClient::new(
         Endpoint::from_shared(format!("http://{grpc}"))
             .unwrap()
@@ -35,7 +34,9 @@ macro_rules! last {
     }};
 }
 
-async fn with_letters(count: usize) -> (Pipeline, Api, Sink) {
+pub(super) use last;
+
+pub(super) async fn with_letters(count: usize) -> (Pipeline, Api, Sink) {
     let sink = Sink::answering(|_, before| status(if before == 0 { 422 } else { 200 })).await;
     let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&sink.route("all", "match: {}"));
     pipeline.run();
@@ -341,152 +342,6 @@ async fn a_time_is_replayed_to_one_route_and_not_what_it_is_done_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_written_down_is_not_done() {
-    let (pipeline, mut api, _sink) = with_letters(1).await;
-    // A folder where the log should be.
-    let audit = pipeline.folder.path().join("data/audit.jsonl");
-    std::fs::create_dir_all(&audit).unwrap();
-    let paused = api
-        .pause_route(v1::PauseRouteRequest {
-            route: "all".to_owned(),
-            ..Default::default()
-        })
-        .await;
-    let said = paused.unwrap_err().message().to_owned();
-    assert!(
-        said.contains("nothing was done") && said.contains("operator.audit"),
-        "{said}"
-    );
-    assert_eq!(pipeline.json(&["routes", "list"])[0]["paused"], false);
-    let letter = api
-        .get_dead_letter(v1::GetDeadLetterRequest {
-            id: 1,
-            include_body: true,
-        })
-        .await;
-    assert!(
-        letter.unwrap_err().message().contains("operator.audit"),
-        "a body is not shown unseen"
-    );
-    api.get_dead_letter(v1::GetDeadLetterRequest {
-        id: 1,
-        include_body: false,
-    })
-    .await
-    .unwrap();
-    let body = api
-        .get_quarantined(v1::GetQuarantinedRequest {
-            id: 1,
-            include_body: true,
-        })
-        .await;
-    assert!(body.unwrap_err().message().contains("operator.audit"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_audit_says_what_was_touched_however_much_was_asked_for() {
-    let (pipeline, mut api, _sink) = with_letters(3).await;
-    let invented = 1000..1400;
-    let ids = std::iter::once(2).chain(invented).collect();
-    let selection = Some(v1::DeadLetterSelection { ids, filter: None });
-    let counts = last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection }));
-    assert_eq!((counts.succeeded, counts.failed), (1, 400));
-    let ended = &pipeline.json(&["audit"])[0];
-    assert_eq!(
-        (&ended["affectedIds"], &ended["failedIds"]),
-        (&json!("2"), &json!("1000-1399"))
-    );
-    assert_eq!(ended["request"]["selection"]["ids"], "2, 1000-1399");
-
-    let filter = Some(v1::DeadLetterFilter {
-        reference: "no".repeat(5000),
-        ..Default::default()
-    });
-    let selection = Some(v1::DeadLetterSelection {
-        ids: Vec::new(),
-        filter,
-    });
-    last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection }));
-    let everything = Some(v1::DeadLetterSelection {
-        ids: Vec::new(),
-        filter: Some(Default::default()),
-    });
-    last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest {
-        selection: everything
-    }));
-    let audit = pipeline.json(&["audit"]);
-    assert_eq!(
-        (&audit[0]["affectedIds"], &audit[2]["affected"]),
-        (&json!("1, 3"), &json!(0))
-    );
-    let asked = audit[2]["request"]["selection"]["ref"].as_str().unwrap();
-    assert!(
-        asked.starts_with("nono") && asked.ends_with("(10000 bytes)"),
-        "{asked}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_read_a_body_is_written_down() {
-    let (pipeline, mut api, _sink) = with_letters(1).await;
-    api.get_dead_letter(v1::GetDeadLetterRequest {
-        id: 1,
-        include_body: false,
-    })
-    .await
-    .unwrap();
-    assert_eq!(
-        pipeline.json(&["audit"]),
-        json!([]),
-        "without its body it is a look"
-    );
-    let shown = api
-        .get_dead_letter(v1::GetDeadLetterRequest {
-            id: 1,
-            include_body: true,
-        })
-        .await
-        .unwrap();
-    assert!(
-        !shown
-            .into_inner()
-            .dead_letter
-            .unwrap()
-            .event
-            .unwrap()
-            .body
-            .is_empty()
-    );
-    assert!(
-        api.get_quarantined(v1::GetQuarantinedRequest {
-            id: 7,
-            include_body: true
-        })
-        .await
-        .is_err()
-    );
-    let audit = pipeline.json(&["audit"]);
-    let read: Vec<_> = audit
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| (&it["action"], &it["failed"]))
-        .collect();
-    let letter = json!("GetDeadLetter");
-    let body = json!("GetQuarantined");
-    assert_eq!(
-        read,
-        [
-            (&body, &json!(1)),
-            (&body, &json!(0)),
-            (&letter, &json!(0)),
-            (&letter, &json!(0))
-        ]
-    );
-    assert_eq!(audit[2]["request"], json!({ "id": 1, "body": true }));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_wrote_is_plain_on_a_terminal() {
     let (pipeline, mut api, _sink) = with_letters(1).await;
     let reason = "\u{1b}]0;pwn\u{7}\u{1b}[2J\u{9b}1m\u{202e}\u{200b}";
@@ -512,128 +367,6 @@ async fn what_somebody_wrote_is_plain_on_a_terminal() {
             .collect();
         assert!(obeyed.is_empty(), "{args:?}: {obeyed:?}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_watches_sees_attempts_as_they_end() {
-    let sink = Sink::answering(|_, before| status(if before == 0 { 503 } else { 200 })).await;
-    let (mut pipeline, grpc) =
-        Pipeline::prepare_with_grpc(&sink.route("all", "match: {}, retry: { initial: 300ms }"));
-    pipeline.run();
-    let mut api = api(grpc).await;
-    let filter = Some(v1::AttemptFilter {
-        event: "SEEN".to_owned(),
-        ..Default::default()
-    });
-    // What ended before is for a list, and a time from which on is no question here.
-    pipeline.accept(&signed("SEEN", "BEFORE")).await;
-    let is_done = || {
-        let attempts = pipeline.json(&["deliveries"]);
-        attempts
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|attempt| attempt["outcome"] == "done")
-    };
-    until("it is done", is_done).await;
-    let since = Some(v1::AttemptFilter {
-        since: Some(grpc::timestamp(Timestamp::UNIX_EPOCH)),
-        ..Default::default()
-    });
-    let refused = api
-        .watch_deliveries(v1::WatchDeliveriesRequest { filter: since })
-        .await
-        .unwrap_err();
-    assert!(refused.message().contains("filter.since"), "{refused}");
-    let mut watching = api
-        .watch_deliveries(v1::WatchDeliveriesRequest { filter })
-        .await
-        .unwrap()
-        .into_inner();
-    pipeline.accept(&signed("UNSEEN", "U")).await;
-    pipeline.accept(&signed("SEEN", "S")).await;
-    let mut seen = Vec::new();
-    while seen.len() < 2 {
-        let told = tokio::time::timeout(crate::pipeline::PATIENCE, watching.message()).await;
-        let told = told.expect("a word in time").unwrap().unwrap();
-        seen.extend(
-            told.attempts
-                .into_iter()
-                .map(|it| (it.event, it.entity, it.attempt, it.outcome)),
-        );
-    }
-    let attempt = |number, outcome: &str| {
-        (
-            "SEEN".to_owned(),
-            "ORDER/S".to_owned(),
-            number,
-            outcome.to_owned(),
-        )
-    };
-    assert_eq!(seen, [attempt(1, "transient"), attempt(2, "done")]);
-    let quiet =
-        tokio::time::timeout(std::time::Duration::from_millis(1500), watching.message()).await;
-    assert!(quiet.is_err(), "each is told once: {quiet:?}");
-}
-
-/// Watches, and takes nothing that it is told: there is no room for a byte.
-async fn deaf(
-    grpc: SocketAddr,
-) -> Result<tonic::Streaming<v1::WatchDeliveriesResponse>, tonic::Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{grpc}"))
-        .unwrap()
-        .initial_stream_window_size(0);
-    let mut api = OperatorClient::new(endpoint.connect().await.unwrap());
-    Ok(api
-        .watch_deliveries(v1::WatchDeliveriesRequest::default())
-        .await?
-        .into_inner())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_watches_and_does_not_read_gives_its_place_to_others() {
-    const PLACES: usize = 64;
-    let sink = Sink::open().await;
-    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&sink.route("all", "match: {}"));
-    pipeline.run();
-    let mut deaf_ones = Vec::new();
-    for _ in 0..PLACES {
-        deaf_ones.push(deaf(grpc).await.unwrap());
-    }
-    let refused = deaf(grpc).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
-    let mut api = api(grpc).await;
-    let mut numbers = 0..;
-    let began = std::time::Instant::now();
-    let mut watching = loop {
-        match api
-            .watch_deliveries(v1::WatchDeliveriesRequest::default())
-            .await
-        {
-            Ok(watching) => break watching.into_inner(),
-            Err(status) => assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}"),
-        }
-        assert!(
-            began.elapsed() < 2 * crate::pipeline::PATIENCE,
-            "nobody gave its place"
-        );
-        // Something to be told, again and again: one message is on its way to nobody at once.
-        pipeline
-            .accept(&signed("E", &format!("R{}", numbers.next().unwrap())))
-            .await;
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    };
-    pipeline.accept(&signed("E", "SEEN")).await;
-    let mut is_seen = false;
-    while !is_seen {
-        let told = tokio::time::timeout(crate::pipeline::PATIENCE, watching.message()).await;
-        let told = told.expect("a word in time").unwrap().unwrap();
-        is_seen = told
-            .attempts
-            .iter()
-            .any(|attempt| attempt.entity == "ORDER/SEEN");
-    }
-    drop(deaf_ones);
 }
 
 #[tokio::test(flavor = "multi_thread")]
