@@ -231,6 +231,10 @@ async fn json_is_one_contract_here_and_at_a_server() {
     for (args, name) in CHANGES {
         check(&args.join(" "), &json(&at_server(args)), name);
     }
+    let jobs = json(&at_server(&["jobs", "list"]));
+    let id = jobs[0]["id"].as_str().unwrap();
+    let failures = json(&at_server(&["jobs", "failures", id]));
+    check("jobs failures", &failures, "job-failures");
 }
 
 #[tokio::test(flavor = "multi_thread")]

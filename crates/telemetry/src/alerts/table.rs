@@ -461,6 +461,19 @@ alerts! {
         }),
         is_in_status: true,
     },
+    JOB_STUCK: Alert {
+        name: "FluentJobStuck",
+        urgency: Urgency::Later,
+        title: "A job does not go on",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "",
+            expression: "max(fluent_jobs_stuck) > 0",
+            holds_for: Some("5m"),
+            summary: "{{ $value }} job(s) failed, or nobody goes on with them",
+        }),
+        is_in_status: true,
+    },
     RESTARTS: Alert {
         name: "FluentRestarts",
         urgency: Urgency::Later,
@@ -539,19 +552,6 @@ alerts! {
         urgency: Urgency::Later,
         title: "A proxy is not trusted",
         rule: None,
-        is_in_status: true,
-    },
-    JOB_STUCK: Alert {
-        name: "FluentJobStuck",
-        urgency: Urgency::Later,
-        title: "A job does not go on",
-        rule: Some(Rule {
-            group: "delivering",
-            comment: "",
-            expression: "max(fluent_jobs_stuck) > 0",
-            holds_for: Some("5m"),
-            summary: "{{ $value }} job(s) failed, or nobody goes on with them",
-        }),
         is_in_status: true,
     },
     REFUSED_HELD: Alert {

@@ -113,11 +113,7 @@ async fn nobody_may_more_than_they_need() {
         ),
         ("gateway", "fluent.dead.x", "x"),
         ("gateway", "fluent.reconciled.events.x", "x"),
-        (
-            "gateway",
-            "$JS.API.STREAM.MSG.GET.FLUENT_MARKS",
-            "{\"seq\":1}",
-        ),
+        ("gateway", "fluent.marks.route.x", "x"),
         ("dispatcher", "fluent.reconciled.events.x", "x"),
         ("dispatcher", "fluent.marks.spool.x", "x"),
         ("gateway", "fluent.reconciled.delivered.r.x", "x"),

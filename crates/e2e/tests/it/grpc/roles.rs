@@ -117,7 +117,7 @@ async fn each_role_may_call_what_the_contract_says_and_nothing_else() {
         .await
         .unwrap();
     let methods = documented();
-    assert_eq!(methods.len(), 34, "{methods:?}");
+    assert_eq!(methods.len(), 35, "{methods:?}");
     for (method, needed) in &methods {
         assert!(
             ["read", "operate", "admin", "dispatch"].contains(&needed.as_str()),
