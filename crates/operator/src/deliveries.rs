@@ -69,7 +69,8 @@ impl Operator {
             limit: TOGETHER,
             ..query.clone()
         };
-        let page = self.attempts(query).await?;
+        let mut page = self.attempts(query).await?;
+        page.attempts.truncate(TOGETHER);
         Ok(WatchStart {
             since,
             told: page.attempts.iter().map(key_of).collect(),
@@ -90,13 +91,16 @@ impl Operator {
         while !viewer.has_left() {
             // Taken before the read: sending takes as long as the viewer reads.
             let looked_at = self.0.clock.now();
-            let page = self
+            let mut page = self
                 .attempts(AttemptQuery {
                     since: Some(since),
                     limit: TOGETHER,
                     ..query.clone()
                 })
                 .await?;
+            // The queue gives whole pieces. Of the newest only new ones come at the front, so that
+            // none that was told leaves these and comes back.
+            page.attempts.truncate(TOGETHER);
             let all: HashSet<_> = page.attempts.iter().map(key_of).collect();
             let new = page
                 .attempts
