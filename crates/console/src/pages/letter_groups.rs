@@ -8,8 +8,8 @@ use proto::v1;
 use tokio::time::Instant;
 
 use super::letters::{NAMES, View, filter_of};
-use super::{filter_form, nothing, table};
-use crate::params::link;
+use super::{filter_form, nothing, table, with_points};
+use crate::params::{Params, link};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 use crate::text::{cell, count, shown, time};
@@ -46,7 +46,8 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
         @if groups.is_empty() {
             (nothing("No dead letter that this filter leaves", "Letters that died on the same route, for the same reason and by the same answer have one line here."))
         } @else {
-            (table_of(&groups, is_whole))
+            (table_of(&groups, is_whole, &with_points(params, visit.now)?))
+            p { "A number leads to the letters of its route and reason that this filter leaves, whatever the answer." }
         }
         p { a href=(list) { "Each letter" } }
     };
@@ -107,11 +108,15 @@ fn answer_of(detail: &str) -> String {
     }
 }
 
-fn table_of(groups: &BTreeMap<GroupKey, Group>, is_whole: bool) -> Markup {
+/// The filter of the page beside route and reason, which each line says itself.
+const BESIDE: [&str; 5] = ["event", "account", "ref", "since", "until"];
+
+fn table_of(groups: &BTreeMap<GroupKey, Group>, is_whole: bool, points: &Params) -> Markup {
     let mut groups: Vec<_> = groups.iter().collect();
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
     let rows = groups.iter().map(|((route, reason, answer), group)| {
-        let of_these = [("route", route.as_str()), ("reason", reason.as_str())];
+        let mut of_these = points.set(&BESIDE);
+        of_these.extend([("route", route.clone()), ("reason", reason.clone())]);
         let newest = &group.newest;
         vec![
             html! { a href=(link("/dead-letters", &of_these)) { @if !is_whole { "at least " } (group.count) } },

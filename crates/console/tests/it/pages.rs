@@ -296,6 +296,9 @@ async fn letters_are_grouped_by_what_they_have_in_common() {
     assert!(page.has("5</a>: 410 gone"), "{page:?}");
     let one = console.browser().get("/dead-letters/groups?ref=HD_0");
     assert!(one.has("1 group<") && !one.has("at least"), "{one:?}");
+    // What is redriven from there must be no more than was counted here.
+    let of_these = "?ref=HD_0&amp;route=wms&amp;reason=permanent\">1</a>";
+    assert!(one.has(of_these), "{one:?}");
 }
 
 /// The bytes of the files that a page names. Each is there, and may be kept for ever.
