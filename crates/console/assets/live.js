@@ -46,6 +46,20 @@
     say("The connection is lost. Trying again.");
     again = setTimeout(open, 3000);
   };
+  // An answer that is no stream: whoever is signed out is sent to sign in, others have to wait.
+  const refused = async () => {
+    close();
+    const page = await fetch(location.href, { redirect: "manual", cache: "no-store" }).catch(() => null);
+    if (page?.type === "opaqueredirect") {
+      hasEnded = true;
+      say("You are signed out. Nothing changes here any more.");
+    } else if (page?.ok) {
+      say("Too many pages are live already. Trying again in a minute.");
+      again = setTimeout(open, 60000);
+    } else {
+      lost();
+    }
+  };
   // A beat comes every 5 seconds. A connection that brings none is gone, though nobody said so.
   const alive = () => {
     clearTimeout(watchdog);
@@ -78,7 +92,8 @@
       close();
       say("You are signed out. Nothing changes here any more.");
     });
-    source.addEventListener("error", lost);
+    const opened = source;
+    source.addEventListener("error", () => (opened.readyState === EventSource.CLOSED ? refused() : lost()));
     tabs?.postMessage("open");
     alive();
   }

@@ -34,6 +34,17 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
+    /// What a viewer has already: it says so when it comes back, and at first its page does.
+    pub(crate) fn known_up_to(&self) -> Option<&str> {
+        let known = match self.watcher.last_id.as_str() {
+            "" => self.params.get("from"),
+            last => last,
+        };
+        Some(known).filter(|known| !known.is_empty())
+    }
+}
+
+impl Visit {
     /// True if the person has the role: what it may not do is not offered. Whether it may is
     /// decided by the API.
     pub(crate) fn may(&self, role: &Role) -> bool {

@@ -219,8 +219,8 @@ impl Server {
         let sessions = self.sessions.clone();
         let cookie = checked.cookie.clone();
         let name = match (people.is_open(), &cookie) {
-            (false, Some(id)) => id.clone(),
-            _ => checked.from.to_string(),
+            (false, Some(id)) => Some(id.clone()),
+            _ => None,
         };
         let is_let = move || {
             let token = || sessions.peek(cookie.as_deref()?, Instant::now());

@@ -34,6 +34,15 @@ pub fn event(name: &str, reference: &str) -> Event {
 ///
 /// If the body is no event of that account.
 pub fn event_of(body: impl Into<Bytes>) -> Event {
+    let received_at = Timestamp::from_nanosecond(RECEIVED_AT).expect("a time");
+    event_of_at(body, received_at)
+}
+
+/// An event with this body, received at this time; see [`event_of`].
+///
+/// # Panics
+/// If the body is no event of the account `ACME`.
+pub fn event_of_at(body: impl Into<Bytes>, received_at: Timestamp) -> Event {
     let key: KeyName = "sydney_sandbox".parse().expect("a key's name");
     let accounts = Accounts::new([Account {
         name: "ACME".to_owned(),
@@ -45,7 +54,6 @@ pub fn event_of(body: impl Into<Bytes>) -> Event {
         key: Arc::new(KeyId::any_named(key)),
         signature: "c2lnbmF0dXJl".to_owned(),
     };
-    let received_at = Timestamp::from_nanosecond(RECEIVED_AT).expect("a time");
     let inbound = Inbound {
         body: body.into(),
         headers: Headers::default(),

@@ -25,13 +25,14 @@ impl Operator {
             since: time(filter.since.as_ref(), "filter.since")?,
             until: time(filter.until.as_ref(), "filter.until")?,
             before: pages::place(&request.page_token)?,
+            after: request.after,
             limit: pages::size(request.page_size, 50),
             examined: EXAMINED,
         };
         let page = self.stores().history().accepted(query).await;
         let page = page.map_err(|error| failure::queue(&error))?;
         Ok(v1::ListEventsResponse {
-            events: page.events.iter().map(|(_, event)| told(event)).collect(),
+            events: page.events.iter().map(told).collect(),
             next_page_token: pages::next(page.next, true),
         })
     }
@@ -51,7 +52,7 @@ fn origin(name: &str) -> Result<Option<Origin>, Status> {
     }
 }
 
-fn told(event: &Event) -> v1::AcceptedEvent {
+fn told((place, event): &(u64, Event)) -> v1::AcceptedEvent {
     v1::AcceptedEvent {
         id: event.id().to_string(),
         event: event.name().to_owned(),
@@ -59,5 +60,6 @@ fn told(event: &Event) -> v1::AcceptedEvent {
         entity: queue::entity(event).unwrap_or_default(),
         received_at: Some(grpc::timestamp(event.received_at())),
         origin: event.origin().to_string(),
+        place: *place,
     }
 }

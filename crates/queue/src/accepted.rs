@@ -21,6 +21,8 @@ pub struct AcceptedQuery {
     pub until: Option<Timestamp>,
     /// Only events before this place: [`AcceptedPage::next`], or the place of an event.
     pub before: Option<u64>,
+    /// Only events behind this place: nothing up to it is looked at.
+    pub after: u64,
     /// Largest number of events to return.
     pub limit: usize,
     /// Most events that are looked at, however many the filter leaves out: a page can have few
@@ -39,7 +41,7 @@ pub struct AcceptedPage {
 }
 
 impl AcceptedQuery {
-    /// Whether an event passes every filter. `before`, `limit` and `examined` are not compared.
+    /// Whether an event passes every filter. Places, `limit` and `examined` are not compared.
     pub fn matches(&self, event: &Event) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)

@@ -58,6 +58,7 @@ pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
         page_token: String::new(),
     };
     visit.api.list_deliveries(request).await?;
+    let permit = visit.live.permit(&visit.watcher)?;
     let about = link("/live/deliveries", &visit.params.set(&deliveries::NAMES));
     let live = visit.live.clone();
     let clock = visit.clock.clone();
@@ -77,21 +78,15 @@ pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
             None => Ok(None),
         }
     };
-    viewer::answer(&live, visit.watcher, subscription, visit.now, missed)
+    viewer::answer(&live, visit.watcher, permit, subscription, missed)
 }
 
 /// The time up to which the viewer has everything: it says so when it comes back, and at first its
 /// page does.
-pub(super) fn since(visit: &Visit) -> Result<Option<Timestamp>, PageError> {
-    let text = match visit.watcher.last_id.as_str() {
-        "" => visit.params.get("from"),
-        last => last,
-    };
-    if text.is_empty() {
-        return Ok(None);
-    }
+fn since(visit: &Visit) -> Result<Option<Timestamp>, PageError> {
     let wrong = |_| PageError::bad("from: expected a time");
-    text.parse().map(Some).map_err(wrong)
+    let parse = |text: &str| text.parse().map_err(wrong);
+    visit.known_up_to().map(parse).transpose()
 }
 
 /// What ended since then, as far as it is told.
@@ -113,7 +108,7 @@ async fn missed(
     let found = api.list_deliveries(request).await?.into_inner();
     Ok(match found.next_page_token.is_empty() {
         true => of(&found.attempts, now),
-        false => frame::behind(now),
+        false => frame::behind(),
     })
 }
 

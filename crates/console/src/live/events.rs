@@ -1,14 +1,15 @@
 //! Events as they are accepted: a number, and rows for the table of a page.
+//!
+//! Places say what is new, and not times: what a spool or the quarantine gives to the queue was
+//! received long before. They also keep a filter that few events pass from reading the same again.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use event_model::{Clock, Timestamp};
 use proto::v1;
 use tokio::time::sleep;
 
-use super::attempts::{NewRows, Row, since};
+use super::attempts::{NewRows, Row};
 use super::topics::Publisher;
 use super::{frame, viewer};
 use crate::api::Api;
@@ -17,111 +18,119 @@ use crate::params::link;
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 
-/// Most events that are read at once, and told to a viewer who comes back.
-const TOGETHER: u32 = 200;
+/// Most events that are told at once. With more, the page must be loaded again.
+const MAX_TOLD: u32 = 500;
 
 /// Most of these that have rows.
 const MAX_ROWS: usize = 50;
 
+/// Most pages that are read for one look: a page looks at 10,000 events.
+const MAX_PAGES: usize = 3;
+
 /// Pause between two looks, for all who look.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Longest time from the arrival of an event to its place in the queue, with clocks that differ:
-/// events of this time are read again.
-const OVERLAP: Duration = Duration::from_secs(10);
+/// Events behind a place, the newest first.
+struct NewEvents {
+    events: Vec<v1::AcceptedEvent>,
+    /// False if there are more than are told.
+    is_whole: bool,
+}
 
 pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
     let filter = events::filter_of(&visit)?;
-    let since = since(&visit)?;
+    let wrong = |_| PageError::bad("from: expected the place of an event");
+    let from: Option<u64> = (visit.known_up_to().map(str::parse).transpose()).map_err(wrong)?;
+    let permit = visit.live.permit(&visit.watcher)?;
     // Asked for as the viewer: what it may not see, or is misspelt, ends here.
-    read(&mut visit.api, &filter, visit.now).await?;
+    let place = events::newest_place(&mut visit.api).await?;
+    read(&mut visit.api, &filter, place).await?;
     let about = link("/live/events", &visit.params.set(&events::NAMES));
     let live = visit.live.clone();
-    let (api, clock) = (visit.api.clone(), visit.clock.clone());
+    let api = visit.api.clone();
     let watched = filter.clone();
     let subscription = live.topics.join(&about, |publisher| async move {
-        follow(api, watched, &*clock, publisher).await;
+        // Without an answer there is nothing to tell: the browser comes back.
+        let _ = follow(api, watched, publisher).await;
     });
-    let (mut api, clock) = (visit.api.clone(), visit.clock.clone());
+    let mut api = visit.api.clone();
     let missed = async move {
-        let Some(since) = since else { return Ok(None) };
-        let (found, is_whole) = read(&mut api, &filter, since).await?;
-        let now = clock.now();
-        Ok(Some(match is_whole {
-            true => of(&found, now),
-            false => frame::behind(now),
-        }))
+        let Some(from) = from else { return Ok(None) };
+        let place = events::newest_place(&mut api).await?;
+        let new = read(&mut api, &filter, from).await?;
+        Ok(Some(new.told(place)))
     };
-    viewer::answer(&live, visit.watcher, subscription, visit.now, missed)
+    viewer::answer(&live, visit.watcher, permit, subscription, missed)
 }
 
-/// The events that were received since then, the newest first, and whether these are all.
-async fn read(
-    api: &mut Api,
-    filter: &v1::EventFilter,
-    since: Timestamp,
-) -> Result<(Vec<v1::AcceptedEvent>, bool), PageError> {
-    let wanted = filter.since.as_ref().and_then(grpc::timestamp_of);
-    let since = wanted.map_or(since, |wanted| wanted.max(since));
-    let mut found = Vec::new();
+async fn read(api: &mut Api, filter: &v1::EventFilter, after: u64) -> Result<NewEvents, PageError> {
+    let mut new = NewEvents {
+        events: Vec::new(),
+        is_whole: false,
+    };
     let mut page_token = String::new();
-    loop {
+    for _ in 0..MAX_PAGES {
         let request = v1::ListEventsRequest {
             filter: Some(filter.clone()),
-            page_size: TOGETHER,
+            page_size: MAX_TOLD,
             page_token,
+            after,
         };
         let page = api.list_events(request).await?.into_inner();
-        let is_new = |event: &v1::AcceptedEvent| {
-            let at = event.received_at.as_ref().and_then(grpc::timestamp_of);
-            at.is_some_and(|at| at >= since)
-        };
-        // Events of other spools may have come later: a page without any new one is the end.
-        let count = found.len();
-        found.extend(page.events.into_iter().filter(is_new));
-        let is_over = found.len() == count || page.next_page_token.is_empty();
-        if is_over || found.len() >= TOGETHER as usize {
-            return Ok((found, is_over));
+        new.events.extend(page.events);
+        new.is_whole = page.next_page_token.is_empty();
+        if new.is_whole || new.events.len() >= MAX_TOLD as usize {
+            break;
         }
         page_token = page.next_page_token;
     }
+    Ok(new)
 }
 
 /// Tells of events as they come, for as long as anybody looks.
-async fn follow(mut api: Api, filter: v1::EventFilter, clock: &dyn Clock, publisher: Publisher) {
-    let began = clock.now();
-    let mut since = began.checked_sub(OVERLAP).unwrap_or(began);
-    // What is stored by now, whoever comes looks up. What comes later is told, though it may have
-    // been received before.
-    let Ok((stored, _)) = read(&mut api, &filter, since).await else {
-        return;
-    };
-    let mut told: HashSet<String> = stored.into_iter().map(|event| event.id).collect();
+async fn follow(
+    mut api: Api,
+    filter: v1::EventFilter,
+    publisher: Publisher,
+) -> Result<(), PageError> {
+    let mut place = events::newest_place(&mut api).await?;
     publisher.runs(None);
     while !publisher.is_over() {
-        let looked_at = clock.now();
-        let Ok((found, _)) = read(&mut api, &filter, since).await else {
-            return;
-        };
-        let is_new = |event: &&v1::AcceptedEvent| !told.contains(&event.id);
-        let new: Vec<_> = found.iter().filter(is_new).cloned().collect();
-        if !new.is_empty() {
-            publisher.tell(of(&new, looked_at));
-        }
-        told = found.into_iter().map(|event| event.id).collect();
-        since = looked_at.checked_sub(OVERLAP).unwrap_or(looked_at);
         sleep(LOOK_EVERY).await;
+        // Asked for first: all up to it is looked at then.
+        let newest = events::newest_place(&mut api).await?;
+        if newest <= place {
+            continue;
+        }
+        let new = read(&mut api, &filter, place).await?;
+        place = new.last_place(newest);
+        if !new.is_whole || !new.events.is_empty() {
+            publisher.tell(new.told(newest));
+        }
     }
+    Ok(())
 }
 
-fn of(events: &[v1::AcceptedEvent], at: Timestamp) -> Bytes {
-    let rows = events.iter().take(MAX_ROWS).map(|event| Row {
-        key: event.id.clone(),
-        html: events::row_of(event).into_string(),
-    });
-    let told = NewRows {
-        count: events.len(),
-        rows: rows.collect(),
-    };
-    frame::of("rows", at, &told)
+impl NewEvents {
+    /// The place up to which everything was looked at.
+    fn last_place(&self, newest: u64) -> u64 {
+        self.events
+            .first()
+            .map_or(newest, |event| event.place.max(newest))
+    }
+
+    fn told(&self, newest: u64) -> Bytes {
+        if !self.is_whole {
+            return frame::behind();
+        }
+        let rows = self.events.iter().take(MAX_ROWS).map(|event| Row {
+            key: event.id.clone(),
+            html: events::row_of(event).into_string(),
+        });
+        let told = NewRows {
+            count: self.events.len(),
+            rows: rows.collect(),
+        };
+        frame::of("rows", self.last_place(newest), &told)
+    }
 }

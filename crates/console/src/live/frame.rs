@@ -1,7 +1,8 @@
 //! The text of one server-sent event.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
-use event_model::Timestamp;
 use serde::Serialize;
 
 /// Time after which a browser that lost its connection asks again.
@@ -23,12 +24,12 @@ pub(super) fn end() -> Bytes {
 }
 
 /// Says that more came than is told: the page must be loaded again to be complete.
-pub(super) fn behind(at: Timestamp) -> Bytes {
-    Bytes::from(format!("id: {at}\n{}", text("behind", "{}")))
+pub(super) fn behind() -> Bytes {
+    Bytes::from(text("behind", "{}"))
 }
 
-/// An event with what it says, as of a time, which a browser that comes back names.
-pub(super) fn of<T: Serialize>(event: &str, at: Timestamp, data: &T) -> Bytes {
+/// An event with what it says, as of a time or a place, which a browser that comes back names.
+pub(super) fn of<T: Serialize>(event: &str, at: impl Display, data: &T) -> Bytes {
     // What is serialized here are texts and numbers, which is always possible; JSON has no line
     // ends outside of texts, and none within.
     let data = serde_json::to_string(data).unwrap_or_default();
@@ -41,6 +42,8 @@ fn text(event: &str, data: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use event_model::Timestamp;
+
     use super::*;
 
     #[test]

@@ -26,7 +26,7 @@ use process::Shutdown;
 
 pub(crate) use self::body::LiveBody;
 
-use self::permits::Permits;
+use self::permits::{Permit, Permits};
 use self::topics::Topics;
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
@@ -37,8 +37,9 @@ pub(crate) type IsLet = Arc<dyn Fn() -> bool + Send + Sync>;
 /// Who looks.
 #[derive(Clone)]
 pub(crate) struct Watcher {
-    /// What is the same for all streams of one browser.
-    pub(crate) name: String,
+    /// What is the same for all streams of one browser. `None` where nobody signs in: all that
+    /// look may come from one address then.
+    pub(crate) name: Option<String>,
     pub(crate) is_let: IsLet,
     /// `Last-Event-ID`, from a browser that comes back.
     pub(crate) last_id: String,
@@ -65,6 +66,14 @@ impl Live {
             permits: Permits::default(),
             shutdown,
         }
+    }
+}
+
+impl Live {
+    /// A permit for one more stream, before anything is begun for it.
+    fn permit(&self, watcher: &Watcher) -> Result<Permit, PageError> {
+        let permit = self.permits.take(watcher.name.as_deref());
+        permit.ok_or_else(too_many)
     }
 }
 

@@ -34,12 +34,13 @@ pub(super) async fn open(mut visit: Visit) -> Result<Reply, PageError> {
     // Asked for as the viewer: who may not see it ends here.
     visit.api.list_routes(v1::ListRoutesRequest {}).await?;
     let live = visit.live.clone();
+    let permit = live.permit(&visit.watcher)?;
     let (api, clock) = (visit.api.clone(), visit.clock.clone());
     let subscription = live.topics.join("/live/overview", |publisher| async move {
         follow(api, &*clock, publisher).await;
     });
     let missed = async { Ok(None) };
-    viewer::answer(&live, visit.watcher, subscription, visit.now, missed)
+    viewer::answer(&live, visit.watcher, permit, subscription, missed)
 }
 
 /// Tells of changes for as long as anybody looks.

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use event_model::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, timeout};
 
 use super::permits::Permit;
 use super::topics::{Subscription, TopicState};
-use super::{Live, LiveBody, Watcher, frame, too_many};
+use super::{Live, LiveBody, Watcher, frame};
 use crate::reply::{PageError, Reply};
 
 /// Interval at which it is asked whether the viewer may still look. It gets a sign of life then, by
@@ -30,16 +29,14 @@ const ON_THE_WAY: usize = 2;
 pub(super) fn answer(
     live: &Live,
     watcher: Watcher,
+    permit: Permit,
     subscription: Subscription,
-    now: Timestamp,
     missed: impl Future<Output = Result<Option<Bytes>, PageError>> + Send + 'static,
 ) -> Result<Reply, PageError> {
-    let permit = live.permits.take(&watcher.name).ok_or_else(too_many)?;
     let (to, frames) = mpsc::channel(ON_THE_WAY);
     let viewer = Viewer {
         watcher,
         to,
-        now,
         _permit: permit,
     };
     let draining = live.shutdown.draining();
@@ -54,7 +51,6 @@ pub(super) fn answer(
 struct Viewer {
     watcher: Watcher,
     to: mpsc::Sender<Bytes>,
-    now: Timestamp,
     _permit: Permit,
 }
 
@@ -87,7 +83,7 @@ impl Viewer {
             let next = tokio::select! {
                 next = frames.recv() => match next {
                     Ok(frame) => frame,
-                    Err(RecvError::Lagged(_)) => frame::behind(self.now),
+                    Err(RecvError::Lagged(_)) => frame::behind(),
                     Err(RecvError::Closed) => return,
                 },
                 _ = beats.tick() => frame::beat(),

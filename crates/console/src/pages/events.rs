@@ -7,6 +7,7 @@ use super::{
     FilterField, PAGE_SIZE, as_files, entity_link, event_link, filter_form, list_link, live_bar,
     next_page, nothing, table_row, table_with, time_of, with_points,
 };
+use crate::api::Api;
 use crate::params::link;
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
@@ -37,11 +38,24 @@ pub(crate) fn filter_of(visit: &Visit) -> Result<v1::EventFilter, PageError> {
     })
 }
 
+/// The place of the newest event, 0 if there is none.
+pub(crate) async fn newest_place(api: &mut Api) -> Result<u64, PageError> {
+    let request = v1::ListEventsRequest {
+        page_size: 1,
+        ..Default::default()
+    };
+    let page = api.list_events(request).await?.into_inner();
+    Ok(page.events.first().map_or(0, |event| event.place))
+}
+
 pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
+    // Before the list is read: what comes in between is told, and known by its key.
+    let place = newest_place(&mut visit.api).await?;
     let request = v1::ListEventsRequest {
         filter: Some(filter_of(&visit)?),
         page_size: PAGE_SIZE,
         page_token: visit.params.get("page").to_owned(),
+        after: 0,
     };
     let found = visit.api.list_events(request).await?.into_inner();
     let params = &visit.params;
@@ -49,7 +63,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     let main = html! {
         (filter_form(PATH, &FIELDS, params))
         @if params.get("until").is_empty() {
-            (live_bar(&link("/live/events", &points.set(&NAMES)), visit.now, &link(PATH, &params.set(&NAMES))))
+            (live_bar(&link("/live/events", &points.set(&NAMES)), place, &link(PATH, &params.set(&NAMES))))
         }
         (table_of(&found))
         (next_page(PATH, &NAMES, &points, &found.next_page_token, "Older ones"))

@@ -132,6 +132,7 @@ async fn accepted(visit: &Visit) -> Result<Rows, PageError> {
             filter: Some(filter.clone()),
             page_size: TOGETHER,
             page_token,
+            after: 0,
         };
         Box::pin(async move {
             let page = api.list_events(request).await?.into_inner();
@@ -247,7 +248,7 @@ async fn audit(visit: &Visit) -> Result<Rows, PageError> {
             Ok((entries, String::new()))
         })
     };
-    read(page, |it: &v1::AuditEntry| {
+    let mut rows = read(page, |it: &v1::AuditEntry| {
         vec![
             ("occurredAt", time(it.occurred_at.as_ref())),
             ("actor", json!(it.actor)),
@@ -258,7 +259,10 @@ async fn audit(visit: &Visit) -> Result<Rows, PageError> {
             ("request", json!(it.request)),
         ]
     })
-    .await
+    .await?;
+    // The log is asked for its newest entries, and does not say whether there are more.
+    rows.is_cut = rows.rows.len() >= TOGETHER as usize;
+    Ok(rows)
 }
 
 fn time(at: Option<&proto::Timestamp>) -> Value {

@@ -17,6 +17,8 @@ pub(crate) mod routes;
 pub(crate) mod search;
 mod timeline;
 
+use std::fmt::Display;
+
 use event_model::Timestamp;
 use maud::{Markup, html};
 use proto::v1;
@@ -107,9 +109,9 @@ fn live_part(name: &str, part: &Markup) -> Markup {
     html! { div data-live=(name) { (part) } }
 }
 
-/// Where a script shows that a page is live: where it asks, and from when on.
-fn live_bar(url: &str, from: Timestamp, first_page: &str) -> Markup {
-    html! { div class="live" data-live-url=(url) data-from=(from) data-first=(first_page) hidden {} }
+/// Where a script shows that a page is live: where it asks, and from which time or place on.
+fn live_bar(url: &str, from: impl Display, first_page: &str) -> Markup {
+    html! { div class="live" data-live-url=(url) data-from=(from.to_string()) data-first=(first_page) hidden {} }
 }
 
 /// What is said where a list is empty: what would be here, and how it gets here.
@@ -150,9 +152,13 @@ fn filter_form(path: &str, fields: &[FilterField], params: &Params) -> Markup {
 /// Links to the list as files, with its filter.
 fn as_files(list: &str, fields: &[(&'static str, String)]) -> Markup {
     let to = |format: &str| link(&format!("/export/{list}.{format}"), fields);
+    let extent = match list {
+        "audit" => "the newest 1,000 rows",
+        _ => "up to 10,000 rows",
+    };
     html! {
         p class="soft" {
-            "As a file of up to 10,000 rows: "
+            "As a file of " (extent) ": "
             a href=(to("csv")) { "CSV" } ", " a href=(to("jsonl")) { "JSON Lines" }
         }
     }

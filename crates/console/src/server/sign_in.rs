@@ -8,7 +8,7 @@ use hyper::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use settings::Role;
 use sha2::{Digest, Sha256};
 
-use super::{CheckedRequest, LOGIN, Server};
+use super::{CheckedRequest, LIVE, LOGIN, Server};
 use crate::pages;
 use crate::params::Params;
 use crate::reply::{self, HttpResponse};
@@ -20,10 +20,12 @@ impl Server {
             return Some(Caller::local("this machine"));
         }
         let id = checked.cookie.as_deref()?;
-        let caller = self
-            .parts
-            .people
-            .caller(&self.sessions.find(id, Instant::now())?);
+        // A page that is open asks for its stream again by itself: that is no use of the session.
+        let token = match checked.path.starts_with(LIVE) {
+            true => self.sessions.peek(id, Instant::now())?,
+            false => self.sessions.find(id, Instant::now())?,
+        };
+        let caller = self.parts.people.caller(&token);
         if caller.is_none() {
             self.sessions.end(id);
         }

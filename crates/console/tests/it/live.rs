@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use event_model::testing::event;
+use event_model::Timestamp;
+use event_model::testing::{event, event_of_at};
 use fluent_console::SessionTimes;
 use queue::Disposition;
 
@@ -172,7 +173,8 @@ async fn who_missed_very_much_is_told_to_load_the_page_again() {
     console.bury(&mut *consumer, 510, "no").await;
     let path = "/live/deliveries?from=2020-01-01T00:00:00Z";
     let mut stream = Stream::open(&console.browser(), path, "");
-    assert_ne!(stream.next_of("behind").id, "");
+    // Without a place: whoever comes back without loading the page is told so again.
+    assert_eq!(stream.next_of("behind").id, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,6 +230,29 @@ async fn a_stream_ends_with_its_session_and_its_role() {
         "file: admin, roles: [\"consume:all\"]",
     ));
     ends(&mut other);
+}
+
+/// The browser opens its stream again and again, also where nobody sits before it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_left_open_keeps_no_session() {
+    let times = SessionTimes {
+        idle: Duration::from_secs(1),
+        ..SessionTimes::default()
+    };
+    let console = Fixture::with(PEOPLE, "", times);
+    let reader = console.signed_in(READ);
+    let status = || Stream::open(&reader, "/live/overview", "").status;
+    assert_eq!(status(), 200);
+    crate::fixture::until("the session ends", || status() == 401);
+}
+
+/// All people may come from one address, as through a tunnel.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_signs_in_streams_are_bounded_in_all_alone() {
+    let console = Fixture::open(OPEN);
+    let open = |_| Stream::open(&console.browser(), "/live/overview", "");
+    let many: Vec<_> = (0..20).map(open).collect();
+    assert!(many.iter().all(|stream| stream.status == 200));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,4 +322,48 @@ async fn an_event_is_told_as_it_is_accepted_and_what_was_missed_too() {
     assert!(!missed.contains("HD_0"), "{missed}");
     let refused = Stream::open(&browser, "/live/events?origin=x", "");
     assert_eq!(refused.status, 400);
+}
+
+/// What a spool gave to the queue late, or the quarantine, was received long before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_told_whenever_it_was_received() {
+    let console = Fixture::open(OPEN);
+    let browser = console.browser();
+    console.publish(event("E", "HD_0")).await;
+    let mut stream = Stream::open(&browser, "/live/events", "");
+    stream.next_of("hello");
+    let late = |reference: &str| {
+        let body = format!(
+            r#"{{"id":"{reference}","name":"E","accountId":"ACME","retailerId":"1","entityRef":"{reference}"}}"#
+        );
+        event_of_at(body, Timestamp::UNIX_EPOCH)
+    };
+    console.publish(late("HD_1")).await;
+    let told = stream.next_of("rows");
+    assert!(
+        told.data.contains("HD_1") && !told.data.contains("HD_0"),
+        "{told:?}"
+    );
+    drop(stream);
+    console.publish(late("HD_2")).await;
+    let mut again = Stream::open(&browser, "/live/events", &told.id);
+    let missed = again.next_of("rows").data;
+    assert!(
+        missed.contains("HD_2") && !missed.contains("HD_1"),
+        "{missed}"
+    );
+}
+
+/// A page that was made, or a viewer who left, long ago has more to be told than fits.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_missed_very_many_events_is_told_so() {
+    let console = Fixture::open(OPEN);
+    for number in 0..600 {
+        console.publish(event("E", &format!("HD_{number}"))).await;
+    }
+    let mut stream = Stream::open(&console.browser(), "/live/events?from=1", "");
+    stream.next_of("behind");
+    // A filter that leaves few of them leaves few to be told.
+    let mut few = Stream::open(&console.browser(), "/live/events?ref=HD_7&from=1", "");
+    assert!(few.next_of("rows").data.contains("HD_7"));
 }

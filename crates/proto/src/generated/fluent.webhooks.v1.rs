@@ -1300,6 +1300,9 @@ pub struct AcceptedEvent {
     /// `webhook`, or `reconciled`.
     #[prost(string, tag = "6")]
     pub origin: ::prost::alloc::string::String,
+    /// Its place in the order of acceptance: what is accepted later has a higher one.
+    #[prost(uint64, tag = "7")]
+    pub place: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListEventsRequest {
@@ -1312,6 +1315,9 @@ pub struct ListEventsRequest {
     /// From the answer before.
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only events behind this place, of which none is looked at before; 0 means all.
+    #[prost(uint64, tag = "4")]
+    pub after: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListEventsResponse {

@@ -59,12 +59,12 @@ impl History for SqliteStores {
 fn accepted(sql: &Connection, query: &AcceptedQuery) -> rusqlite::Result<AcceptedPage> {
     let text = format!(
         "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
-         WHERE e.position < ?1 ORDER BY e.position DESC LIMIT ?2"
+         WHERE e.position < ?1 AND e.position > ?3 ORDER BY e.position DESC LIMIT ?2"
     );
     let before = query.before.map_or(i64::MAX, rows::signed);
     let limit = i64::try_from(query.examined).unwrap_or(i64::MAX);
     let mut statement = sql.prepare_cached(&text)?;
-    let mut found = statement.query(params![before, limit])?;
+    let mut found = statement.query(params![before, limit, rows::signed(query.after)])?;
     let mut page = AcceptedPage::default();
     let mut bytes = 0;
     let mut looked_at = 0;

@@ -20,42 +20,43 @@ impl JetStreamStores {
     pub(crate) async fn newest(&self, query: &AcceptedQuery) -> Result<AcceptedPage, QueueError> {
         let info = api::stream_info(&self.0.link, Shard::ONLY.events()).await;
         let state = info.map_err(|error| error.of(READING))?.state;
+        let first = state.first_sequence.max(query.after.saturating_add(1));
         let mut page = AcceptedPage::default();
         let mut before = query.before.unwrap_or(u64::MAX);
         before = before.min(state.last_sequence + 1);
         let mut together = TOGETHER;
         let mut left = query.examined as u64;
         let mut bytes = 0;
-        while left > 0 && before > state.first_sequence {
-            let from = before.saturating_sub(together.min(left));
-            let from = from.max(state.first_sequence);
-            for (place, event) in self.accepted_between(from, before).await? {
-                page.next = Some(place);
-                if !query.matches(&event) {
-                    continue;
-                }
+        while left > 0 && before > first {
+            let from = before.saturating_sub(together.min(left)).max(first);
+            let read = self.accepted_between(from, before, query).await?;
+            for (place, event) in read.matching {
                 bytes += event.body().len();
                 page.events.push((place, event));
                 if page.events.len() >= query.limit || bytes >= PAGE_BYTES {
-                    page.next = page.next.filter(|next| *next > state.first_sequence);
+                    page.next = Some(place).filter(|next| *next > first);
                     return Ok(page);
                 }
             }
             left = left.saturating_sub(before - from);
             before = from;
-            together = (together * 2).min(MOST_TOGETHER);
+            together = match read.bytes > PAGE_BYTES {
+                true => TOGETHER,
+                false => (together * 2).min(MOST_TOGETHER),
+            };
         }
-        page.next = Some(before).filter(|before| *before > state.first_sequence);
+        page.next = Some(before).filter(|before| *before > first);
         Ok(page)
     }
 
-    /// The events of a part of the stream, the newest first. What can't be read is left out: the
-    /// routes report it.
+    /// The events of a part of the stream that the query wants, the newest first. What can't be
+    /// read is left out: the routes report it.
     async fn accepted_between(
         &self,
         from: u64,
         before: u64,
-    ) -> Result<Vec<(u64, Event)>, QueueError> {
+        query: &AcceptedQuery,
+    ) -> Result<ReadPart, QueueError> {
         let scan = Scan {
             stream: Shard::ONLY.events(),
             subject: EVENTS_SUBJECT.to_owned(),
@@ -63,16 +64,27 @@ impl JetStreamStores {
             since: None,
             headers_only: false,
         };
-        let mut read = Vec::new();
+        let mut read = ReadPart::default();
         let look = |stored: Stored| {
             if stored.sequence < before {
+                read.bytes += stored.body.len();
                 let event = message::event(&stored.headers, stored.body);
-                read.extend(event.ok().map(|event| (stored.sequence, event)));
+                let event = event.ok().filter(|event| query.matches(event));
+                read.matching
+                    .extend(event.map(|event| (stored.sequence, event)));
             }
             stored.sequence + 1 < before
         };
         scan.each(&self.0.link, look).await?;
-        read.reverse();
+        read.matching.reverse();
         Ok(read)
     }
+}
+
+/// What was read of a part of the stream.
+#[derive(Default)]
+struct ReadPart {
+    matching: Vec<(u64, Event)>,
+    /// Bytes of all bodies in it.
+    bytes: usize,
 }

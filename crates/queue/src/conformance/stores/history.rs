@@ -277,6 +277,20 @@ pub(super) async fn accepted_events_are_listed_newest_first(harness: &dyn Harnes
         ..named
     };
     assert_eq!(page(rest).await.0, ["b"]);
+    // What was looked at before is not looked at again, whether it matched or not.
+    let newest = history
+        .accepted(all.clone())
+        .await
+        .expect("accepted")
+        .events;
+    let behind = |index: usize| AcceptedQuery {
+        after: newest[index].0,
+        examined: index + 1,
+        ..all.clone()
+    };
+    assert_eq!(page(behind(0)).await, (Vec::new(), None));
+    let last = (vec!["later".to_owned(), "d".to_owned()], None);
+    assert_eq!(page(behind(2)).await, last);
     let of_one = AcceptedQuery {
         reference: Some("c".to_owned()),
         ..all.clone()
