@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Client, RequiredPart, code_in, under};
+use crate::answer::code_in;
+use crate::client::{Client, RequiredPart, under};
 use crate::error::ApiError;
 use crate::request::Request;
 

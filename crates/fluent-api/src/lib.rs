@@ -51,6 +51,7 @@
 //! Start reading at [`Client`].
 
 mod accounts;
+mod answer;
 mod client;
 mod error;
 mod events;

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::client::asked_to_wait;
+use crate::answer::asked_to_wait;
 use crate::error::{AFTER_LIMIT, ApiError, BoxError};
 use crate::login_guard::{LoginGuard, Secrets};
 use crate::login_record::TryResult;

@@ -1,16 +1,17 @@
 //! Admission of events that are missing.
 
-use event_model::Event;
+use event_model::{Clock, Event};
 use fluent_api::EventRecord;
 use queue::facts::set_reconciled;
-use settings::ApiAccount;
+use queue::{MatchFields, Stores};
+use settings::{ApiAccount, SealingKey};
 use telemetry::{Attribute, Kind, Parent, Span, SpanStatus, metrics};
 
+use crate::comparison::{Comparison, Mode};
 use crate::error::ReconcileError;
 use crate::fluent_log::{SendStatus, Sendings, generated};
 use crate::record::{has_failed, is_pending};
 use crate::report::{Admission, MissingEvent};
-use crate::run::{Comparison, Mode, Reconciler};
 
 /// Number of events that are marked and admitted together: between the two it is read what came
 /// meanwhile.
@@ -18,7 +19,11 @@ const TOGETHER: usize = 200;
 
 /// Decides about missing events, and admits them.
 pub(crate) struct MissingAdmitter<'r> {
-    pub(crate) reconciler: &'r Reconciler<'r>,
+    pub(crate) stores: &'r dyn Stores,
+    pub(crate) seal: Option<&'r SealingKey>,
+    /// Matches of the routes that take reconciled events.
+    pub(crate) takers: &'r [MatchFields],
+    pub(crate) clock: &'r dyn Clock,
     pub(crate) sendings: Sendings,
     pub(crate) mode: Mode,
 }
@@ -52,7 +57,7 @@ impl MissingAdmitter<'_> {
     fn candidate(&self, record: EventRecord, comparing: &Comparison<'_>) -> Candidate {
         let sending = self.sendings.of(&record.id);
         let span = Span::begin(Kind::Producer, "reconcile", Parent::Root);
-        let now = self.reconciler.clock.now();
+        let now = self.clock.now();
         let decided = match comparing.asked.event(&record, now, Some(span.context())) {
             _ if is_pending(&record) => Err(Admission::Pending),
             _ if has_failed(&record) && !was_to_be_sent(&sending) => Err(Admission::WorkflowFailed),
@@ -71,7 +76,7 @@ impl MissingAdmitter<'_> {
 
     fn ensure_route(&self, event: &Event) -> Result<(), Admission> {
         let mut otherwise = Admission::NoRoute;
-        for terms in &self.reconciler.takers {
+        for terms in self.takers {
             match terms.mismatches(event) {
                 Ok(misses) if misses.is_empty() => return Ok(()),
                 Ok(_) => {}
@@ -88,13 +93,14 @@ impl MissingAdmitter<'_> {
         some: Vec<Candidate>,
         comparing: &mut Comparison<'_>,
     ) -> Result<(), ReconcileError> {
-        let facts = self.reconciler.stores.facts();
+        let facts = self.stores.facts();
         if self.mode.admits {
             for event in some.iter().filter_map(|one| one.decided.as_ref().ok()) {
                 let key = event.fluent_key();
                 let id = event.id();
-                let seal = self.reconciler.settings.seal.as_ref();
-                let seal = seal.map_or(String::new(), |seal| seal.reconciled(key, id));
+                let seal = self
+                    .seal
+                    .map_or(String::new(), |seal| seal.reconciled(key, id));
                 set_reconciled(facts, key, id, &seal).await?;
             }
         }
@@ -160,7 +166,7 @@ impl MissingAdmitter<'_> {
 
     async fn admit(&self, event: Event, span: Option<Span>) -> Result<Admission, ReconcileError> {
         let event_id = event.id();
-        let was_there = self.reconciler.stores.publish_if_new(event).await;
+        let was_there = self.stores.publish_if_new(event).await;
         if let Some(span) = span {
             let ended = if was_there.is_ok() {
                 SpanStatus::Ok

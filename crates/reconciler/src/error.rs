@@ -6,8 +6,6 @@ use event_model::Timestamp;
 use fluent_api::ApiError;
 use queue::QueueError;
 
-use crate::window::Undrained;
-
 /// Reason for which a time was not compared, or not to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,6 +42,17 @@ pub enum ReconcileError {
     /// The queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+/// A spool that may hold events which look missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undrained {
+    /// Its id.
+    pub id: String,
+    /// Host on which it is.
+    pub host: String,
+    /// Everything that came there up to this time is in the queue.
+    pub drained_to: Timestamp,
 }
 
 impl ReconcileError {

@@ -26,15 +26,17 @@ mod run;
 mod service;
 
 mod admission;
+mod comparison;
 mod fluent_log;
 mod one_form;
 mod received;
 mod record;
 mod window;
 
-pub use crate::error::ReconcileError;
+pub use crate::comparison::Mode;
+pub use crate::error::{ReconcileError, Undrained};
 pub use crate::fluent_log::SendStatus;
 pub use crate::report::{Admission, MissingEvent, Observer, Summary};
-pub use crate::run::{Mode, Reconciler};
+pub use crate::run::Reconciler;
 pub use crate::service::serve;
-pub use crate::window::{Undrained, Window};
+pub use crate::window::Window;

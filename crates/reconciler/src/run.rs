@@ -9,6 +9,7 @@ use queue::{MatchFields, QueueError, Stores};
 use settings::{ApiAccount, ReconcileSettings, Routes};
 
 use crate::admission::MissingAdmitter;
+use crate::comparison::{Comparison, Mode};
 use crate::error::ReconcileError;
 use crate::fluent_log::{Log, generated};
 use crate::received::{Expected, Received};
@@ -28,30 +29,9 @@ pub struct Reconciler<'a> {
     apis: &'a fluent_api::Accounts,
     allowed: &'a Accounts,
     /// Matches of the routes that take reconciled events.
-    pub(crate) takers: Vec<MatchFields>,
+    takers: Vec<MatchFields>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) steady: Arc<dyn Clock>,
-}
-
-/// Kind of a comparison.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mode {
-    /// Whether missing events are admitted, and not only shown.
-    pub admits: bool,
-    /// Whether to compare even a time of which it is not known what was received: any event that
-    /// is not here then counts as missing.
-    pub is_unknown: bool,
-}
-
-/// State of the comparison of one account.
-pub(crate) struct Comparison<'a> {
-    pub(crate) account: &'a ApiAccount,
-    pub(crate) asked: AccountContext<'a>,
-    pub(crate) log: Log<'a>,
-    pub(crate) received: Received<'a>,
-    pub(crate) expected: Expected,
-    pub(crate) tally: &'a mut Summary,
-    pub(crate) observer: &'a mut dyn Observer,
 }
 
 impl<'a> Reconciler<'a> {
@@ -256,7 +236,10 @@ impl<'a> Reconciler<'a> {
         records.sort_by_key(generated);
         let sendings = comparing.log.sendings(slice, &records).await;
         MissingAdmitter {
-            reconciler: self,
+            stores: self.stores,
+            seal: self.settings.seal.as_deref(),
+            takers: &self.takers,
+            clock: &*self.clock,
             sendings,
             mode,
         }

@@ -9,10 +9,11 @@ use settings::ApiAccount;
 use telemetry::{ErrorChain, Label, metrics};
 use tokio::time::sleep;
 
+use crate::comparison::Mode;
 use crate::error::ReconcileError;
 use crate::fluent_log::SendStatus;
 use crate::report::{Admission, MissingEvent, Observer, Summary};
-use crate::run::{Mode, Reconciler};
+use crate::run::Reconciler;
 use crate::window::{SKEW, Window, earlier, later};
 
 /// Longest time that is compared before its end is stored.

@@ -7,7 +7,7 @@ use queue::facts::{keep_spool, spools};
 use queue::{FactStore, SpoolWatermark};
 use serde::Serialize;
 
-use crate::error::ReconcileError;
+use crate::error::{ReconcileError, Undrained};
 
 /// Largest difference between Fluent's clock and ours, and the longest delay of its log.
 pub(crate) const SKEW: Duration = Duration::from_mins(10);
@@ -88,17 +88,6 @@ pub(crate) fn later(at: Timestamp, by: Duration) -> Timestamp {
 
 pub(crate) fn earlier(at: Timestamp, by: Duration) -> Timestamp {
     at.saturating_sub(by).unwrap_or(Timestamp::MIN)
-}
-
-/// A spool that may hold events which look missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undrained {
-    /// Its id.
-    pub id: String,
-    /// Host on which it is.
-    pub host: String,
-    /// Everything that came there up to this time is in the queue.
-    pub drained_to: Timestamp,
 }
 
 /// Fails for a time of which a spool may hold events that can't be seen here. Keeps the facts of

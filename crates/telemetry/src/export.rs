@@ -21,8 +21,8 @@ use tokio::runtime::Handle;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use crate::error::StartError;
 use crate::metrics;
-use crate::start::StartError;
 
 /// A collector of traces and metrics.
 #[derive(Clone)]

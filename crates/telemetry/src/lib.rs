@@ -19,6 +19,7 @@ mod calls;
 mod sampling;
 mod span;
 
+mod error;
 mod export;
 mod start;
 
@@ -29,9 +30,10 @@ pub use opentelemetry::{KeyValue as Attribute, StringValue as Label};
 
 pub use crate::calls::calls;
 pub use crate::chain::ErrorChain;
+pub use crate::error::StartError;
 pub use crate::export::{Collector, Protocol};
 pub use crate::logs::{Format, Logs, start_logs};
 pub use crate::plain::{is_unsafe, plain};
 pub use crate::sampling::Sampling;
 pub use crate::span::{Kind, Parent, Span, SpanStatus};
-pub use crate::start::{Options, StartError, TelemetryHandle, start};
+pub use crate::start::{Options, TelemetryHandle, start};

@@ -4,13 +4,12 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor};
 use prometheus::Registry;
 
+use crate::error::StartError;
 use crate::export::Collector;
 use crate::metrics::Scrape;
 use crate::sampling::Sampling;
@@ -41,27 +40,6 @@ pub struct Options {
     pub sampling: Sampling,
     /// Interval at which metrics are sent.
     pub send_metrics_every: Duration,
-}
-
-/// The reason why telemetry can't be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A header that is not valid.
-    #[error("the collector's header `{0}`: a name or value that no header can have")]
-    Header(String),
-    /// An endpoint or certificate that can't be used over gRPC.
-    #[error("the collector's endpoint")]
-    Channel(#[from] tonic::transport::Error),
-    /// An endpoint or certificate that can't be used over HTTP.
-    #[error("the collector's endpoint")]
-    Client(#[from] reqwest::Error),
-    /// Settings that the exporter refuses.
-    #[error("the exporter")]
-    Exporter(#[from] ExporterBuildError),
-    /// Metrics that can't be set up.
-    #[error("the metrics")]
-    Metrics(#[from] OTelSdkError),
 }
 
 /// The recording of spans in this process.
