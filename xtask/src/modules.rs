@@ -1,4 +1,4 @@
-//! Tests that the modules of some crates use each other in one direction, as crates do.
+//! Tests that the modules of a crate use each other in one direction, as crates do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,27 +6,34 @@ use std::path::Path;
 
 use crate::root;
 
-/// The crates whose modules are tested.
-const CRATES: [&str; 4] = [
-    "sqlite-file",
-    "history-index",
-    "queue-embedded",
-    "queue-spooled",
+/// Crates with modules that use each other, which are to become fewer.
+const STILL_ROUND: [&str; 8] = [
+    "condition",
+    "console",
+    "dispatch-kit",
+    "e2e",
+    "fluent-webhooks",
+    "queue-nats",
+    "settings",
+    "simulator",
 ];
 
 /// Modules by their path in the crate (`writing::settle`), each with its code before its tests.
 fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        let name = name.strip_suffix(".rs").unwrap_or(&name);
+        let file = entry.file_name().into_string().unwrap();
+        let name = file.strip_suffix(".rs").unwrap_or(&file);
         let inner = match name {
             "mod" => path.to_owned(),
+            // `exact/exact.rs` is the file of the module `exact`.
+            _ if path.rsplit("::").next() == Some(name) && name != file => path.to_owned(),
             _ if path.is_empty() => name.to_owned(),
             _ => format!("{path}::{name}"),
         };
         match name {
             "lib" | "main" | "tests" => {}
+            _ if name == file && !entry.path().is_dir() => {}
             _ if entry.path().is_dir() => found.extend(modules(&entry.path(), &inner)),
             _ => {
                 let text = fs::read_to_string(entry.path()).unwrap();
@@ -139,13 +146,31 @@ fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
 }
 
 #[test]
-fn no_module_of_the_files_crates_uses_itself_in_the_end() {
-    for name in CRATES {
-        let uses = uses(&modules(&root().join("crates").join(name).join("src"), ""));
-        if let Some(circle) = circle(&uses) {
+fn modules_use_each_other_in_one_direction() {
+    let crates = fs::read_dir(root().join("crates")).unwrap();
+    let mut names: Vec<_> = crates
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !STILL_ROUND.contains(&name.as_str()))
+        .collect();
+    names.sort();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        if let Some(circle) = circle_of(&name) {
             panic!("modules of {name} go round: {}", circle.join(" uses "));
         }
     }
+}
+
+#[test]
+fn crates_that_go_round_no_longer_are_not_excepted() {
+    for name in STILL_ROUND {
+        assert!(circle_of(name).is_some(), "take {name} out of the list");
+    }
+}
+
+fn circle_of(name: &str) -> Option<Vec<String>> {
+    let source = root().join("crates").join(name).join("src");
+    circle(&uses(&modules(&source, "")))
 }
 
 #[test]
