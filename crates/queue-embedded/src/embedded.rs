@@ -32,6 +32,7 @@ use crate::reading::tail_reader::TailReader;
 use crate::shared::Shared;
 use crate::stores::SqliteStores;
 use crate::stores::backup::begin_serving;
+use crate::stores::connections::Served;
 use crate::stores::quarantined::GroupedQuarantine;
 use crate::stores::rejected::GroupedRejected;
 use crate::writing::clock_set::{follow_absence, follow_since};
@@ -71,9 +72,18 @@ impl Embedded {
         let limit = options.retention.bytes;
         let sql = opened.sql;
         let place = Arc::clone(opened.held.location());
-        let (shared, threads) =
-            serve(sql, Arc::clone(&place), &path, options, clock).map_err(wrap)?;
-        let beside = SqliteStores::open(&path, None)?.serving(Arc::clone(shared.status()), place);
+        let serving = serve(sql, Arc::clone(&place), &path, options, Arc::clone(&clock));
+        let Serving {
+            shared,
+            time,
+            threads,
+        } = serving.map_err(wrap)?;
+        let beside = SqliteStores::open(&path, None)?.serving(Served {
+            status: Arc::clone(shared.status()),
+            place,
+            clock,
+            time,
+        });
         Ok(Self {
             quarantine: GroupedQuarantine::new(beside.clone(), Arc::clone(&shared)),
             refused: GroupedRejected::new(beside.clone(), Arc::clone(&shared), limit),
@@ -121,6 +131,13 @@ pub(crate) const MESSAGES: Messages = Messages {
     long_log: "the queue file's log grows, since somebody reads the file for long: another program that has it open, or a backup",
 };
 
+/// The threads of an open queue, and what they share.
+struct Serving {
+    shared: Arc<Shared>,
+    time: QueueTime,
+    threads: Vec<JoinHandle<()>>,
+}
+
 /// Recovers what the last process left, and starts both threads.
 fn serve(
     mut sql: Connection,
@@ -128,7 +145,7 @@ fn serve(
     path: &Path,
     options: Options,
     clock: Arc<dyn Clock>,
-) -> rusqlite::Result<(Arc<Shared>, Vec<JoinHandle<()>>)> {
+) -> rusqlite::Result<Serving> {
     let (inbox, jobs) = sqlite_file::inbox(Arc::new(FileStatus::new(path, &MESSAGES)));
     begin_serving(&mut sql, nanos(clock.now()))?;
     let epoch = meta(&sql, "epoch")?.unwrap_or_default();
@@ -170,7 +187,11 @@ fn serve(
             }),
     );
     shared.set_tail_reader(tail_reader.thread().clone());
-    Ok((shared, vec![writer, tail_reader]))
+    Ok(Serving {
+        shared,
+        time,
+        threads: vec![writer, tail_reader],
+    })
 }
 
 #[expect(

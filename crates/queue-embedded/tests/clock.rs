@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use event_model::{Clock, Timestamp};
-use fluent_queue_embedded::{Embedded, Options};
+use event_model::{Bytes, Clock, Headers, Timestamp};
+use fluent_queue_embedded::{Embedded, Options, SqliteStores};
 use queue::conformance::event;
 use queue::{
-    Attempt, Delivery, Disposition, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement,
-    Source, StartPosition,
+    Attempt, Delivery, Disposition, Intake, Lifecycle, MatchFields, Outcome, RejectedWebhook,
+    Route, Settlement, Source, StartPosition, Stores,
 };
 use tokio::time::timeout;
 
@@ -44,6 +44,17 @@ async fn next(queue: &Embedded) -> Delivery {
         .unwrap()
         .pop()
         .unwrap()
+}
+
+fn refused(body: &'static [u8]) -> RejectedWebhook {
+    RejectedWebhook::stored(
+        0,
+        Bytes::from_static(body),
+        Headers::default(),
+        event_model::SystemClock.now(),
+        "signature-mismatch".to_owned(),
+        "ACME".to_owned(),
+    )
 }
 
 async fn wait_a_second(delivery: Delivery) {
@@ -190,4 +201,43 @@ async fn a_clock_that_jumps_ahead_is_no_time_for_which_anything_was_tried() {
     let queue = open(&path, &wall);
     let tried = tried_for(&next(&queue).await, &wall);
     assert!((3590..3800).contains(&tried), "{tried} s: moved once");
+}
+
+/// Facts and refused webhooks go by their age, and a clock that is years ahead for a moment makes
+/// nothing old.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_removed_by_a_clock_that_is_ahead_for_a_moment() {
+    const TEN_YEARS: i64 = 10 * 366 * 24 * 3600;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let wall = Arc::new(Wall::default());
+    let mut queue = open(&path, &wall);
+    let set = async |stores: &dyn Stores, name: &str| {
+        let facts = stores.facts();
+        facts.set(name, Bytes::from_static(b"1")).await.unwrap();
+    };
+    set(queue.stores(), "a.b").await;
+    queue.capture_rejected(refused(b"1")).await.unwrap();
+    for is_down in [false, true] {
+        if is_down {
+            queue.close().await;
+        }
+        wall.0.fetch_add(TEN_YEARS, Ordering::Relaxed);
+        if is_down {
+            drop(queue);
+            queue = open(&path, &wall);
+        }
+        // Stores of this process and of a command beside it remove what is old when they write.
+        let beside = SqliteStores::open(&path, None).unwrap();
+        set(queue.stores(), "a.c").await;
+        set(&beside, "a.d").await;
+        queue.capture_rejected(refused(b"2")).await.unwrap();
+        for stores in [queue.stores(), &beside] {
+            let held = stores.refused().count().await.unwrap();
+            assert_eq!(held.webhooks, 2, "is down: {is_down}");
+        }
+        let fact = queue.stores().facts().get("a.b").await.unwrap();
+        assert!(fact.is_some(), "is down: {is_down}");
+        wall.0.fetch_sub(TEN_YEARS, Ordering::Relaxed);
+    }
 }

@@ -7,7 +7,7 @@ use sqlite_file::{FileKind, meta, quarantine};
 use crate::file::{counters, redrives, refs};
 
 /// The format of a queue's file. Another format is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 8;
+pub(crate) const FORMAT: i64 = 9;
 
 /// The key of `meta` with the serving process's report on its routes.
 pub(crate) const WORKING: &str = "working";
@@ -98,7 +98,8 @@ CREATE TABLE refused (
     bytes INTEGER NOT NULL,
     received_at INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    account TEXT NOT NULL
+    account TEXT NOT NULL,
+    age INTEGER NOT NULL            -- when it was captured, in the queue's own time
 );
 ";
 

@@ -16,7 +16,7 @@ use sqlite_file::{beyond_a_checkpoint, reading};
 use crate::file::redrives::take_number;
 use crate::file::routes::{ask_again, set_pause};
 use crate::stores::attempts::ReplayTerms;
-use crate::stores::connections::{SqliteStores, sqlite_now, writing};
+use crate::stores::connections::{SqliteStores, Stamp, writing};
 use crate::stores::{attempts, quarantined, routes, same_ids};
 use crate::writing::retention::settled_up_to;
 
@@ -62,12 +62,9 @@ impl Stores for SqliteStores {
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
         let path = Arc::clone(&self.path);
-        let now = self.now;
+        let stamps = self.stamps();
         self.read_apart(move |sql| {
-            let now = match now {
-                Some(now) => now,
-                None => sqlite_now(sql).map_err(reading)?,
-            };
+            let stamp = stamps(sql).map_err(reading)?;
             let usage = vec![StoreUsage {
                 name: "the queue".to_owned(),
                 used: unsettled_bytes(sql).map_err(reading)? + beyond_a_checkpoint(&path),
@@ -77,7 +74,7 @@ impl Stores for SqliteStores {
             Ok(StoresHealth {
                 servers: Vec::new(),
                 usage,
-                same_ids_known_for: same_ids::known_for(sql, now).map_err(reading)?,
+                same_ids_known_for: same_ids::known_for(sql, stamp.age).map_err(reading)?,
             })
         })
     }
@@ -118,7 +115,7 @@ impl Stores for SqliteStores {
         event: EventId,
     ) -> BoxFuture<'a, Result<u64, QueueError>> {
         let route = route.to_owned();
-        self.write(move |sql, now| {
+        self.write(move |sql, Stamp { now, .. }| {
             let id = id_of(sql, &route)?;
             let made_due = sql.execute(
                 "UPDATE deliveries SET at = ?3 WHERE route = ?1 AND in_flight = 0 AND at > ?3
@@ -131,7 +128,7 @@ impl Stores for SqliteStores {
 
     fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         let route = route.to_owned();
-        self.write(move |sql, now| {
+        self.write(move |sql, Stamp { now, .. }| {
             let is_there = ask_again(sql, &route, now).map_err(writing)?;
             if is_there {
                 Ok(())
@@ -184,7 +181,7 @@ impl SqliteStores {
         let route = route.to_owned();
         let positions: Vec<_> = events.iter().map(|(position, _)| *position).collect();
         let terms = ReplayTerms { again, number };
-        self.write(move |sql, now| {
+        self.write(move |sql, Stamp { now, .. }| {
             let replayed = attempts::replay(sql, &route, &positions, terms, now);
             replayed.map_err(writing)?.ok_or_else(|| no_route(&route))
         })

@@ -4,18 +4,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use event_model::EventId;
+use event_model::{Clock, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Position, Presence, QueueError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
-use sqlite_file::rows::packed;
+use sqlite_file::rows::{nanos, packed};
 use sqlite_file::{
     Failure, FileLocation, FileStatus, OpenError, READ_WITHIN, connect_to_read, end_after, lock,
     open_beside, reading, small_cache,
 };
 
 use crate::file::schema::QUEUE;
+use crate::writing::queue_time::QueueTime;
 
 /// The stores of a queue file, opened beside the process that serves it.
 ///
@@ -27,9 +28,27 @@ pub struct SqliteStores {
     /// A connection of its own, so that no writer waits for a reader.
     to_read: Arc<Mutex<Connection>>,
     to_write: Arc<Mutex<Connection>>,
-    pub(crate) now: Option<i64>,
-    /// Status and location of the file as its writer knows them, in the process that serves it.
-    served: Option<(Arc<FileStatus>, Arc<FileLocation>)>,
+    now: Option<i64>,
+    served: Option<Served>,
+}
+
+/// What the process that serves the file knows of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub(crate) status: Arc<FileStatus>,
+    pub(crate) place: Arc<FileLocation>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: QueueTime,
+}
+
+/// The time of a change, in Unix nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    /// By the clock: for people, and for what processes tell each other.
+    pub(crate) now: i64,
+    /// By [`QueueTime`]: for what is removed at an age, since the clock may be years ahead for a
+    /// moment.
+    pub(crate) age: i64,
 }
 
 impl SqliteStores {
@@ -57,10 +76,32 @@ impl SqliteStores {
 
     /// Ties these stores to the writer of the same process: when it must not write, they must
     /// not.
-    pub(crate) fn serving(self, status: Arc<FileStatus>, place: Arc<FileLocation>) -> Self {
+    pub(crate) fn serving(self, served: Served) -> Self {
         Self {
-            served: Some((status, place)),
+            served: Some(served),
             ..self
+        }
+    }
+
+    /// A function that stamps with the time of now.
+    pub(crate) fn stamps(
+        &self,
+    ) -> impl Fn(&Connection) -> rusqlite::Result<Stamp> + Send + use<> + 'static {
+        let given = self.now;
+        let served = self.served.clone();
+        move |sql| {
+            if let Some(now) = given {
+                return Ok(Stamp { now, age: now });
+            }
+            if let Some(served) = &served {
+                return Ok(Stamp {
+                    now: nanos(served.clock.now()),
+                    age: served.time.now(),
+                });
+            }
+            let now = sqlite_now(sql)?;
+            let age = QueueTime::recorded(sql, now)?;
+            Ok(Stamp { now, age })
         }
     }
 
@@ -119,13 +160,13 @@ impl SqliteStores {
     /// Runs `write` in one transaction: all of it or nothing.
     pub(crate) fn write<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&Connection, i64) -> Result<T, QueueError> + Send + 'static,
+        write: impl FnOnce(&Connection, Stamp) -> Result<T, QueueError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueueError>> {
         let sql = Arc::clone(&self.to_write);
-        let now = self.now;
+        let stamps = self.stamps();
         let served = self.served.clone();
         let can_write = move || match &served {
-            Some((status, place)) => ensure_writable(status, place),
+            Some(served) => ensure_writable(&served.status, &served.place),
             None => Ok(()),
         };
         blocking(move || {
@@ -134,11 +175,8 @@ impl SqliteStores {
             let transaction = sql
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .map_err(writing)?;
-            let now = match now {
-                Some(now) => now,
-                None => sqlite_now(&transaction).map_err(writing)?,
-            };
-            let result = write(&transaction, now)?;
+            let stamp = stamps(&transaction).map_err(writing)?;
+            let result = write(&transaction, stamp)?;
             transaction.commit().map_err(writing)?;
             // A commit to a file that nobody will find again does not count.
             can_write()?;

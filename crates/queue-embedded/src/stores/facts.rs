@@ -8,16 +8,17 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::reading;
 use sqlite_file::rows::from_nanos;
 
-use crate::stores::connections::{SqliteStores, contains_table, nanoseconds, sqlite_now, writing};
+use crate::stores::connections::{SqliteStores, Stamp, contains_table, nanoseconds, writing};
 use crate::stores::same_ids;
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS marks (
     name TEXT PRIMARY KEY,
     value BLOB NOT NULL,
-    at INTEGER NOT NULL
+    at INTEGER NOT NULL,
+    age INTEGER NOT NULL            -- when it was set, in the queue's own time
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS marks_by_time ON marks (at);
+CREATE INDEX IF NOT EXISTS marks_by_age ON marks (age);
 ";
 
 impl FactStore for SqliteStores {
@@ -28,7 +29,7 @@ impl FactStore for SqliteStores {
 
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
         let name = name.to_owned();
-        self.write(move |sql, now| set(sql, &name, &value, now).map_err(writing))
+        self.write(move |sql, stamp| set(sql, &name, &value, stamp).map_err(writing))
     }
 
     fn get_versioned<'a>(
@@ -46,14 +47,14 @@ impl FactStore for SqliteStores {
         version: u64,
     ) -> BoxFuture<'a, Result<bool, QueueError>> {
         let name = name.to_owned();
-        self.write(move |sql, now| {
+        self.write(move |sql, stamp| {
             let current = get_versioned(sql, &name)
                 .map_err(writing)?
                 .map_or(0, |(_, version)| version);
             if current != version {
                 return Ok(false);
             }
-            set(sql, &name, &value, now).map_err(writing)?;
+            set(sql, &name, &value, stamp).map_err(writing)?;
             Ok(true)
         })
     }
@@ -64,10 +65,10 @@ impl FactStore for SqliteStores {
     }
 
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
-        let stamped = self.now;
+        let stamps = self.stamps();
         self.read(move |sql| {
-            let now = stamped.map_or_else(|| sqlite_now(sql).map_err(reading), Ok)?;
-            Ok(from_nanos(now).unwrap_or_default())
+            let stamp = stamps(sql).map_err(reading)?;
+            Ok(from_nanos(stamp.now).unwrap_or_default())
         })
     }
 
@@ -101,16 +102,17 @@ fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes
         .map(|(value, at)| (value.into(), at.cast_unsigned())))
 }
 
-fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
+fn set(sql: &Connection, name: &str, value: &[u8], stamp: Stamp) -> rusqlite::Result<()> {
     sql.execute_batch(TABLE)?;
-    let too_old = now.saturating_sub(nanoseconds(MARKED_FOR));
-    sql.prepare_cached("DELETE FROM marks WHERE at < ?1")?
+    let too_old = stamp.age.saturating_sub(nanoseconds(MARKED_FOR));
+    sql.prepare_cached("DELETE FROM marks WHERE age < ?1")?
         .execute([too_old])?;
     sql.prepare_cached(
-        "INSERT INTO marks (name, value, at) VALUES (?1, ?2, ?3)
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = max(excluded.at, at + 1)",
+        "INSERT INTO marks (name, value, at, age) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (name) DO UPDATE
+         SET value = excluded.value, at = max(excluded.at, at + 1), age = excluded.age",
     )?
-    .execute(params![name, value, now])
+    .execute(params![name, value, stamp.now, stamp.age])
     .map(drop)
 }
 

@@ -7,7 +7,7 @@ use sqlite_file::reading;
 use sqlite_file::rows::{EVENT, event, nanos, signed, time, unknown, unsigned};
 
 use crate::file::redrives::{hand_over, known_route};
-use crate::stores::connections::{SqliteStores, writing};
+use crate::stores::connections::{SqliteStores, Stamp, writing};
 
 impl DeadLetters for SqliteStores {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
@@ -79,7 +79,7 @@ impl SqliteStores {
         change: impl Fn(&Connection, u64, i64) -> Result<(), QueueError> + Send + 'static,
     ) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
         let asked = ids.to_vec();
-        let changed = self.write(move |sql, now| {
+        let changed = self.write(move |sql, Stamp { now, .. }| {
             let one = |id| match change(sql, id, now) {
                 Err(error) if !matches!(error, QueueError::NotFound(_)) => Err(error),
                 answer => Ok(answer),

@@ -3,7 +3,7 @@
 mod admin;
 pub(crate) mod attempts;
 pub(crate) mod backup;
-mod connections;
+pub(crate) mod connections;
 mod facts;
 pub(crate) mod history;
 pub(crate) mod letters;

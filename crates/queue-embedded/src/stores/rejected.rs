@@ -24,7 +24,7 @@ const BYTES: &str = "refused bytes";
 
 impl RejectedStore for SqliteStores {
     fn capture(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.write(move |sql, now| hold(sql, &webhook, REFUSED_BYTES, now).map_err(writing))
+        self.write(move |sql, stamp| hold(sql, &webhook, REFUSED_BYTES, stamp.age).map_err(writing))
     }
 
     fn list(
@@ -45,7 +45,7 @@ impl RejectedStore for SqliteStores {
     }
 
     fn count(&self) -> BoxFuture<'_, Result<RejectedCount, QueueError>> {
-        self.write(|sql, now| count(sql, now).map_err(writing))
+        self.write(|sql, stamp| count(sql, stamp.age).map_err(writing))
     }
 
     fn admit(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
@@ -62,8 +62,8 @@ fn not_found(id: u64) -> QueueError {
     QueueError::NotFound(format!("refused webhook {id}"))
 }
 
-fn hold(sql: &Connection, webhook: &RejectedWebhook, most: u64, now: i64) -> rusqlite::Result<()> {
-    expire(sql, now)?;
+fn hold(sql: &Connection, webhook: &RejectedWebhook, most: u64, age: i64) -> rusqlite::Result<()> {
+    expire(sql, age)?;
     let bytes = signed(webhook.bytes());
     let headers = written(&webhook.inbound.headers);
     let digest = Sha256::new()
@@ -72,8 +72,8 @@ fn hold(sql: &Connection, webhook: &RejectedWebhook, most: u64, now: i64) -> rus
         .chain_update(&webhook.inbound.body);
     let is_new = sql
         .prepare_cached(
-            "INSERT OR IGNORE INTO refused (digest, body, headers, bytes, received_at, reason, account)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR IGNORE INTO refused (digest, body, headers, bytes, received_at, reason, account, age)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             &digest.finalize()[..],
@@ -83,6 +83,7 @@ fn hold(sql: &Connection, webhook: &RejectedWebhook, most: u64, now: i64) -> rus
             nanos(webhook.inbound.received_at),
             webhook.reason,
             webhook.account,
+            age,
         ])?;
     if is_new > 0 {
         set_meta(sql, BYTES, held(sql)? + bytes)?;
@@ -95,11 +96,10 @@ fn held(sql: &Connection) -> rusqlite::Result<i64> {
     Ok(meta(sql, BYTES)?.unwrap_or(0))
 }
 
-/// Removes webhooks that were stored for their full time.
-fn expire(sql: &Connection, now: i64) -> rusqlite::Result<()> {
-    let before = now.saturating_sub(i64::try_from(REFUSED_FOR.as_nanos()).unwrap_or(i64::MAX));
-    let mut oldest =
-        sql.prepare_cached("SELECT received_at < ?1 FROM refused ORDER BY id LIMIT 1")?;
+/// Removes webhooks that were stored for their full time, in the queue's own time.
+fn expire(sql: &Connection, age: i64) -> rusqlite::Result<()> {
+    let before = age.saturating_sub(i64::try_from(REFUSED_FOR.as_nanos()).unwrap_or(i64::MAX));
+    let mut oldest = sql.prepare_cached("SELECT age < ?1 FROM refused ORDER BY id LIMIT 1")?;
     while oldest
         .query_row([before], |row| row.get(0))
         .unwrap_or(false)
@@ -127,8 +127,8 @@ fn remove(sql: &Connection, id: u64) -> rusqlite::Result<bool> {
     Ok(bytes.is_some())
 }
 
-fn count(sql: &Connection, now: i64) -> rusqlite::Result<RejectedCount> {
-    expire(sql, now)?;
+fn count(sql: &Connection, age: i64) -> rusqlite::Result<RejectedCount> {
+    expire(sql, age)?;
     let webhooks = sql
         .query_row("SELECT count(*) FROM refused", [], |row| row.get(0))
         .map(unsigned)?;
@@ -233,7 +233,7 @@ struct CaptureJob {
 
 impl Job<QueueJobs> for CaptureJob {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        hold(store.sql, &self.webhook, self.most, store.now)
+        hold(store.sql, &self.webhook, self.most, store.age)
     }
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {

@@ -1,6 +1,6 @@
 //! Facts that say which of several events of one key a route delivers. There may be as many as
 //! events, so they have a table of their own, ordered by the time of setting; the oldest are
-//! removed first.
+//! removed first. Their times are the queue's own, which nobody can set.
 
 use std::time::Duration;
 

@@ -68,7 +68,7 @@ impl Housekeeping {
         }
         self.show(sql, shared)?;
         let log = log.shorten(sql, shared.status(), shared.full.load(Ordering::Relaxed))?;
-        let has_more_marks = same_ids::forget(sql, &self.options, shared.now())?;
+        let has_more_marks = same_ids::forget(sql, &self.options, self.time.now())?;
         let more = self.make_room(sql, shared)? || has_more_marks;
         // A log that a reader keeps from being checkpointed is used space; but no removal frees
         // it.

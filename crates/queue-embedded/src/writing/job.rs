@@ -18,4 +18,6 @@ pub(crate) struct Store<'w> {
     pub(crate) last: &'w mut u64,
     /// The time of the group, in Unix nanoseconds.
     pub(crate) now: i64,
+    /// The queue's own time, for what is removed at an age.
+    pub(crate) age: i64,
 }

@@ -47,6 +47,12 @@ impl QueueTime {
             .saturating_add(running().saturating_sub(self.started))
     }
 
+    /// The time of a file that another process may serve, as its last record has it. `now` is the
+    /// clock's time, of which an hour at most counts.
+    pub(crate) fn recorded(sql: &Connection, now: i64) -> rusqlite::Result<i64> {
+        Self::go_on(sql, now).map(Self::now)
+    }
+
     /// Records this time together with the clock's: the next process goes on from both, and would
     /// count the time between them twice.
     pub(crate) fn note(self, sql: &Connection, clock: i64) -> rusqlite::Result<()> {

@@ -7,6 +7,7 @@ use sqlite_file::rows::{signed, unsigned};
 use crate::file::schema::last_position;
 use crate::shared::LeaseKey;
 use crate::writing::job::Store;
+use crate::writing::queue_time::QueueTime;
 use crate::writing::settle::{ended, record, remove, write_dead_letter};
 
 /// Recovers the attempts that the last process left unfinished.
@@ -17,10 +18,12 @@ pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
     let left = left_in_flight(sql)?;
     let transaction = sql.transaction()?;
     let mut last = last_position(&transaction)?;
+    let age = QueueTime::recorded(&transaction, now)?;
     let store = Store {
         sql: &transaction,
         last: &mut last,
         now,
+        age,
     };
     for left in left {
         resume(&store, &left)?;

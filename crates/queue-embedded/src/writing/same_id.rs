@@ -32,7 +32,7 @@ impl<T: Send> Job<QueueJobs> for ChangeMark<T> {
         let (answer, change) = (self.decide)(found.as_deref());
         self.answer = Some(answer);
         change.map_or(Ok(()), |value| {
-            same_ids::set(store.sql, &self.name, &value, store.now)
+            same_ids::set(store.sql, &self.name, &value, store.age)
         })
     }
 

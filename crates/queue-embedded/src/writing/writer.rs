@@ -18,6 +18,9 @@ use crate::writing::queue_time::QueueTime;
 /// Interval between two records of the time, in nanoseconds.
 const NOTE_EVERY: i64 = 1_000_000_000;
 
+/// Interval between two records of the time while nothing else is written, in nanoseconds.
+const NOTE_AT_REST_EVERY: i64 = 600 * 1_000_000_000;
+
 /// Shortest interval between two sums of the quarantine, however often others write: a sum reads
 /// it whole.
 const SUM_EVERY: Duration = Duration::from_secs(1);
@@ -124,6 +127,18 @@ impl QueueOwner {
         Ok(())
     }
 
+    /// Records the time also while nothing is written, for commands that stamp by it.
+    fn note_at_rest(&mut self, sql: &Connection) -> rusqlite::Result<()> {
+        let now = self.shared.now();
+        if now.saturating_sub(self.noted) >= NOTE_AT_REST_EVERY || now < self.noted {
+            let transaction = sql.unchecked_transaction()?;
+            self.time.note(&transaction, now)?;
+            transaction.commit()?;
+            self.noted = now;
+        }
+        Ok(())
+    }
+
     /// Records the time as well, or the next process would move them again.
     fn move_first_attempts(&self, sql: &Connection, by: i64, now: i64) -> rusqlite::Result<()> {
         clock_set::move_first_attempts(sql, by)?;
@@ -145,6 +160,7 @@ impl Owner for QueueOwner {
             sql,
             last: &mut self.last,
             now: self.now,
+            age: self.time.now(),
         })
     }
 
@@ -180,7 +196,9 @@ impl Owner for QueueOwner {
     ) -> rusqlite::Result<bool> {
         self.follow_clock(sql)?;
         self.notice_other_writers(sql)?;
-        self.housekeeping.run(sql, &self.shared, log, now)
+        let more = self.housekeeping.run(sql, &self.shared, log, now)?;
+        self.note_at_rest(sql)?;
+        Ok(more)
     }
 
     fn close(&mut self, sql: &Connection) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use event_model::SystemClock;
+use event_model::{Clock, SystemClock, Timestamp};
 use queue::{Lifecycle, Stores};
 use rusqlite::Connection;
 use sqlite_file::{FileStatus, Log, connect, inbox, used_bytes};
@@ -248,4 +248,25 @@ async fn a_small_file_does_not_become_full_of_marks() {
         known_for.is_some_and(|known_for| known_for < Duration::from_mins(10)),
         "operators learn that marks had to make room: {known_for:?}"
     );
+}
+
+/// Otherwise the event of before a moment with a wrong clock would be delivered once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_do_not_grow_old_by_a_clock_that_is_set() {
+    #[derive(Debug)]
+    struct TenYearsAhead;
+    impl Clock for TenYearsAhead {
+        fn now(&self) -> Timestamp {
+            let set = SystemClock.now().as_second() + 10 * 366 * 24 * 3600;
+            Timestamp::from_second(set).unwrap()
+        }
+    }
+    let mut kept = Kept::with(1, |_, path| Options::new(path)).await;
+    let age = QueueTime::recorded(&kept.sql, kept.shared.now()).unwrap();
+    same_ids::set(&kept.sql, "same-id.r.1", b"x", age).unwrap();
+    let (inbox, _) = inbox(Arc::clone(kept.shared.status()));
+    kept.shared = Shared::new(String::new(), 0, inbox, Arc::new(TenYearsAhead));
+    kept.run();
+    let kept_mark = same_ids::get(&kept.sql, "same-id.r.1").unwrap();
+    assert!(kept_mark.is_some());
 }
