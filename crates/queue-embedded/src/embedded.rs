@@ -127,6 +127,7 @@ pub(crate) const MESSAGES: Messages = Messages {
     busy: "another process held the queue file for too long",
     broken: "the queue file can't be trusted any more; it will be set aside at the next start",
     panicked: "a thread of the queue panicked: this process must be started anew",
+    log_removed: "the log beside the queue file (-wal) was removed while it was served: what it held was written to the file, and nothing is accepted until this process is started anew",
     again: "the queue file can be written to again",
     long_log: "the queue file's log grows, since somebody reads the file for long: another program that has it open, or a backup",
 };

@@ -71,6 +71,44 @@ async fn nothing_is_accepted_into_a_file_that_nobody_will_find() {
     }
 }
 
+/// The process that serves the file is the only one that can still read the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_log_held_is_in_the_file() {
+    for is_closed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let queue = open(&path).unwrap();
+        for number in 0..100 {
+            queue
+                .publish(event("E", &format!("{number}")))
+                .await
+                .unwrap();
+        }
+        fs::remove_file(path.with_extension("db-wal")).unwrap();
+        if is_closed {
+            queue.close().await;
+        } else {
+            // What another process would find now.
+            let copy = folder.path().join("copy.db");
+            until("it is saved", || {
+                fs::copy(&path, &copy).unwrap();
+                let sql = rusqlite::Connection::open(&copy).unwrap();
+                let events = sql.query_row("SELECT count(*) FROM events", [], |row| {
+                    row.get::<_, i64>(0)
+                });
+                events.is_ok_and(|events| events == 100)
+            })
+            .await;
+            assert!(!queue.has_room(), "it is not ready");
+        }
+        drop(queue);
+        let queue = open(&path).unwrap();
+        assert_eq!(queue.horizon().await.unwrap().last.sequence(), 100);
+        assert_eq!(queue.damaged_file(), None);
+        queue.publish(event("E", "after")).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_taken_is_noticed_while_nobody_sends_and_good_again_once_it_is_back() {
     let folder = tempfile::tempdir().unwrap();

@@ -87,6 +87,12 @@ async fn nothing_is_kept_in_a_file_that_nobody_will_find() {
     let path = folder.path().join("spool.db");
     let spool = open(&path).unwrap();
     spool.keep(event("E", "before"), ()).await.unwrap();
+    // What its log held is in the file for the next process.
+    fs::remove_file(path.with_extension("db-wal")).unwrap();
+    spool.close().await;
+    drop(spool);
+    let spool = open(&path).unwrap();
+    assert_eq!(spool.state().await.unwrap().unsent, 1);
     fs::rename(&path, folder.path().join("away")).unwrap();
     until("it is noticed", || !spool.has_room()).await;
     fs::rename(folder.path().join("away"), &path).unwrap();

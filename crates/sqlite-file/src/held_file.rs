@@ -87,13 +87,25 @@ impl FileLocation {
     /// Whether the file and the files beside it are where they were, and where the next process
     /// will look for them. If not, what is written to them is lost when this process ends.
     pub fn is_there(&self) -> bool {
-        let is_where_asked = self.asked == self.path || identity(&self.asked) == Some(self.own);
-        let is_own = is_where_asked && identity(&self.path) == Some(self.own);
-        is_own
+        self.is_own()
             && BESIDE
                 .iter()
                 .zip(&self.beside)
                 .all(|(end, known)| self.is_beside(end, known))
+    }
+
+    /// Whether the file is in its place and its log was removed, with nothing instead of it. Only
+    /// this process can read what the log holds.
+    pub(crate) fn has_lost_log(&self) -> bool {
+        let [end, _] = BESIDE;
+        let [known, _] = &self.beside;
+        let is_removed = known.get().is_some() && identity(&beside(&self.path, end)).is_none();
+        is_removed && self.is_own()
+    }
+
+    fn is_own(&self) -> bool {
+        let is_where_asked = self.asked == self.path || identity(&self.asked) == Some(self.own);
+        is_where_asked && identity(&self.path) == Some(self.own)
     }
 
     fn is_beside(&self, end: &str, known: &OnceLock<Identity>) -> bool {

@@ -30,6 +30,8 @@ pub struct Messages {
     pub busy: &'static str,
     pub broken: &'static str,
     pub panicked: &'static str,
+    /// The log beside the file was removed, and what it held was written to the file.
+    pub log_removed: &'static str,
     /// The file can be written to again.
     pub again: &'static str,
     /// The log grows because a reader does not end.

@@ -58,6 +58,16 @@ impl Log {
         }
     }
 
+    /// Writes all of a log that was removed into the file. Returns whether nothing is left in it,
+    /// as it is while a reader still needs some of it.
+    pub(crate) fn save(sql: &Connection) -> rusqlite::Result<bool> {
+        sql.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            let (is_busy, pages, written): (bool, i64, i64) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(!is_busy && written == pages)
+        })
+    }
+
     /// Truncates the log if it has become long, or if it fills a file that `is_full`, unless a
     /// reader uses it. Returns its length before, in bytes.
     ///

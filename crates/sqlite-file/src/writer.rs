@@ -92,6 +92,8 @@ pub struct Writer<O: Owner> {
     pending: Pending<O>,
     next_probe: Instant,
     is_read_only: bool,
+    /// True once what a removed log held is in the file.
+    is_log_saved: bool,
 }
 
 /// Jobs that are not written yet.
@@ -130,6 +132,7 @@ impl<O: Owner> Writer<O> {
             pending,
             next_probe: now,
             is_read_only: false,
+            is_log_saved: false,
         };
         Builder::new().name(name.to_owned()).spawn(move || {
             let _guard = guard;
@@ -301,8 +304,10 @@ impl<O: Owner> Writer<O> {
         }
         if !self.place.is_there() {
             self.report_failure(&Failure::Gone);
+            self.save_lost_log();
             return false;
         }
+        self.is_log_saved = false;
         if self.status.is_impeded() && now >= self.next_probe {
             self.next_probe = now + TICK;
             self.probe();
@@ -333,6 +338,26 @@ impl<O: Owner> Writer<O> {
         }
     }
 
+    /// Writes into the file what it misses if its log was removed: the next process would begin
+    /// with a new log.
+    fn save_lost_log(&mut self) {
+        if self.is_log_saved || !self.place.has_lost_log() {
+            return;
+        }
+        self.status.begin_writing();
+        let saved = Log::save(&self.sql);
+        self.status.end_writing();
+        match saved {
+            Ok(is_saved) => self.is_log_saved = is_saved,
+            Err(error) => {
+                self.report_failure(&failure::of_write(&error, self.status.path()));
+            }
+        }
+        if self.is_log_saved {
+            tracing::error!("{}", self.status.messages().log_removed);
+        }
+    }
+
     fn report_failure(&mut self, failure: &Failure) {
         self.status.note(failure);
         if self.status.failure().is_some() {
@@ -360,6 +385,9 @@ impl<O: Owner> Writer<O> {
             self.serve(left);
         }
         self.write_pending();
+        if self.status.failure().is_none() {
+            self.save_lost_log();
+        }
         if self.status.failure().is_none() && self.place.is_there() {
             self.owner.close(&self.sql);
             // A reader delays the end of the process for no longer than this.

@@ -35,6 +35,7 @@ const MESSAGES: Messages = Messages {
     busy: "busy",
     broken: "broken",
     panicked: "panicked",
+    log_removed: "log removed",
     again: "again",
     long_log: "long",
 };

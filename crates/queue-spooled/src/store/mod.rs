@@ -73,6 +73,7 @@ const MESSAGES: Messages = Messages {
     busy: "another process held the spool's file for too long",
     broken: "the spool's file can't be trusted any more: events go to the queue directly; restart to begin a new one",
     panicked: "the spool's thread panicked: events go to the queue directly; restart to go on with its file",
+    log_removed: "the log beside the spool's file (-wal) was removed while it was served: what it held was written to the file, and events go to the queue directly until this process is started anew",
     again: "the spool can be written to again",
     long_log: "the log of the spool's file grows, since somebody reads the file for long: another program that has it open, or a backup",
 };
