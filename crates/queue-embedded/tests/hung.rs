@@ -224,6 +224,39 @@ async fn a_queue_whose_fsync_failed_is_never_written_again() {
     assert!(queue.damaged_file().is_some());
 }
 
+/// Where the disk has no more room, the log may have some: it is written into the file, and begins
+/// anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_what_fits_into_the_room_of_the_log() {
+    let _one_at_a_time = FAIL_POINTS.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    for number in 0..50 {
+        queue.publish(large(number)).await.unwrap();
+    }
+    let log = || {
+        std::fs::metadata(folder.path().join("queue.db-wal"))
+            .unwrap()
+            .len()
+    };
+    let before = log();
+    fail::cfg("commit.full", "1*return->off").unwrap();
+    queue.publish(large(50)).await.unwrap();
+    assert_eq!(log(), before, "it was written from its beginning again");
+    assert!(queue.has_room());
+    // Where that was of no use, it is not tried for ever.
+    fail::cfg("commit.full", "return").unwrap();
+    let refused = queue.publish(event("E", "a")).await;
+    assert!(matches!(refused, Err(QueueError::Full)), "{refused:?}");
+    assert!(!queue.has_room());
+    fail::remove("commit.full");
+    while !queue.has_room() {
+        tokio::task::yield_now().await;
+    }
+    queue.publish(event("E", "a")).await.unwrap();
+}
+
 /// Serializes the tests, since fail points are of the whole process.
 static FAIL_POINTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 

@@ -68,6 +68,19 @@ impl Log {
         })
     }
 
+    /// Writes the log into the file, so that the next group uses its room anew. `false` if it is
+    /// empty, or a reader needs it. An error is final, as that of [`Log::checkpoint`].
+    pub(crate) fn make_room(&self, sql: &Connection) -> rusqlite::Result<bool> {
+        if self.pages.load(Ordering::Relaxed) == 0 {
+            return Ok(false);
+        }
+        let is_empty = Self::save(sql)?;
+        if is_empty {
+            self.pages.store(0, Ordering::Relaxed);
+        }
+        Ok(is_empty)
+    }
+
     /// Truncates the log if it has become long, or if it fills a file that `is_full`, unless a
     /// reader uses it. Returns its length before, in bytes.
     ///

@@ -221,6 +221,10 @@ impl<O: Owner> Writer<O> {
                 group.iter_mut().for_each(|job| job.undo());
             }
         }
+        // While it is known to be full, the probe tries that.
+        if result == Err(Failure::Full) && !self.status.is_impeded() && self.make_room() {
+            return self.write(group);
+        }
         if group.len() > 1 && matches!(result, Err(Failure::Refused(_))) {
             // One of the jobs is the cause, and the others must not fail because of it.
             return group.into_iter().for_each(|job| self.write(vec![job]));
@@ -287,6 +291,10 @@ impl<O: Owner> Writer<O> {
         drop(store);
         self.owner.end(&transaction)?;
         fail_point!("commit.before");
+        fail_point!("commit.full", |_| {
+            let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+            Err(rusqlite::Error::SqliteFailure(full, None))
+        });
         fail_point!("commit.fsync", |_| {
             let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
             Err(rusqlite::Error::SqliteFailure(failed, None))
@@ -334,8 +342,26 @@ impl<O: Owner> Writer<O> {
         match written {
             Ok(_) if self.place.is_there() => self.status.note_written(),
             Ok(_) => self.report_failure(&Failure::Gone),
-            Err(error) => self.report_failure(&failure::of_write(&error, self.status.path())),
+            Err(error) => {
+                let failure = failure::of_write(&error, self.status.path());
+                self.report_failure(&failure);
+                if failure == Failure::Full {
+                    self.make_room();
+                }
+            }
         }
+    }
+
+    /// Uses the room of the log anew where there is no other: settled events may leave as much as
+    /// is needed in the file itself.
+    fn make_room(&mut self) -> bool {
+        self.status.begin_writing();
+        let made = self.log.make_room(&self.sql);
+        self.status.end_writing();
+        made.unwrap_or_else(|error| {
+            self.report_failure(&failure::of_write(&error, self.status.path()));
+            false
+        })
     }
 
     /// Writes into the file what it misses if its log was removed: the next process would begin

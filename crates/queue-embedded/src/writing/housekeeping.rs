@@ -66,7 +66,6 @@ impl Housekeeping {
         if now < self.next {
             return Ok(false);
         }
-        self.show(sql, shared)?;
         let log = log.shorten(sql, shared.status(), shared.full.load(Ordering::Relaxed))?;
         let has_more_marks = same_ids::forget(sql, &self.options, self.time.now())?;
         let more = self.make_room(sql, shared)? || has_more_marks;
@@ -75,6 +74,8 @@ impl Housekeeping {
         let used = used_bytes(sql)? + beyond_a_checkpoint(shared.status().path());
         self.measure(sql, shared, UsedSpace { all: used, log }, more)?;
         let more = self.sweeper.sweep(sql)? || more;
+        // Last, since on a full disk it fails, and the others may make room.
+        self.show(sql, shared)?;
         self.next = if more { now } else { now + EVERY };
         Ok(more)
     }
