@@ -2,7 +2,7 @@
 
 use event_model::Event;
 use proto::v1;
-use queue::{EventStory, QueueError, StoryState, StoryStep, UNROUTED};
+use queue::{EventStory, QueueError, StoryGap, StoryState, StoryStep, UNROUTED};
 use settings::RouteSettings;
 use telemetry::ErrorChain;
 use tonic::Status;
@@ -281,6 +281,15 @@ fn story(story: &EventStory, others: &[EventStory]) -> v1::EventHistory {
         outcomes: story.states.iter().map(outcome).collect(),
         same_id: same_id.collect(),
         matches: Vec::new(),
+        history_gaps: story.gaps.iter().map(gap).collect(),
+    }
+}
+
+fn gap(gap: &StoryGap) -> v1::HistoryGap {
+    v1::HistoryGap {
+        route: gap.route.clone(),
+        since: Some(grpc::timestamp(gap.since)),
+        until: Some(grpc::timestamp(gap.until)),
     }
 }
 

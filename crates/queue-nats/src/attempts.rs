@@ -3,19 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use event_model::{Bytes, Timestamp};
-use queue::{Attempt, DeadReason, EndedAttempt, EventSummary, Outcome, QueueError, StoryStep};
+use queue::{
+    Attempt, DeadReason, EndedAttempt, EventSummary, Outcome, Position, QueueError, StoryStep,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use crate::history_outage::{HistoryOutage, PATIENCE};
 use crate::names::ATTEMPTS_LOG;
 use crate::publishing::Publisher;
+use crate::stream_monitor::StreamMonitor;
 
 /// Most attempts that wait in memory to be written; further callers wait until there is room.
 const WAITING: usize = 4096;
@@ -138,10 +141,6 @@ pub(crate) fn latest<'l>(
 /// Reports that a line is written.
 type Answer = oneshot::Sender<()>;
 
-/// Longest time for which a settlement waits for the history, whose stream may be away for
-/// longer. After the first that waited in vain none waits, until the history is written again.
-const PATIENCE: Duration = Duration::from_secs(15);
-
 /// Pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -149,34 +148,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
     lines: mpsc::Sender<(AttemptRecord, Answer)>,
-    outage: Arc<Outage>,
-}
-
-/// Outage of the log, and the number of lines that it has cost.
-#[derive(Debug, Default)]
-struct Outage {
-    is_known: AtomicBool,
-    missing: AtomicU64,
-}
-
-impl Outage {
-    fn begin(&self) {
-        if !self.is_known.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                "the history can't be written: deliveries go on without waiting for it"
-            );
-        }
-    }
-
-    fn end(&self) {
-        if self.is_known.swap(false, Ordering::Relaxed) {
-            let missing = self.missing.swap(0, Ordering::Relaxed);
-            tracing::warn!(
-                missing,
-                "the history is written again: so many attempts are missing in it"
-            );
-        }
-    }
+    pub(crate) outage: Arc<HistoryOutage>,
 }
 
 impl Attempts {
@@ -185,30 +157,37 @@ impl Attempts {
         clippy::disallowed_methods,
         reason = "it ends when its senders are dropped"
     )]
-    pub(crate) fn start(publisher: Publisher) -> Self {
+    pub(crate) fn start(publisher: Publisher, monitor: Arc<StreamMonitor>) -> Self {
         let (lines, inbox) = mpsc::channel(WAITING);
-        let outage = Arc::new(Outage::default());
+        let outage = Arc::new(HistoryOutage::new(monitor));
         tokio::spawn(run(inbox, publisher, Arc::clone(&outage)));
         Self { lines, outage }
     }
 
-    /// Writes one attempt, with whatever else ends now, and waits for that. A history that can't
-    /// be written stops no delivery: the line is then written later, as far as there is room.
-    pub(crate) async fn record(&self, line: AttemptRecord) {
-        let (answer, answered) = oneshot::channel();
-        if self.outage.is_known.load(Ordering::Relaxed) {
-            if self.lines.try_send((line, answer)).is_err() {
-                self.outage.missing.fetch_add(1, Ordering::Relaxed);
-            }
+    /// Writes one attempt of the event at `position`, with whatever else ends now, and waits for
+    /// that. A history that can't be written stops no delivery: the line is then written later, as
+    /// far as there is room.
+    pub(crate) async fn record(&self, line: AttemptRecord, position: Position) {
+        let route = line.route.clone();
+        let (answer, mut answered) = oneshot::channel();
+        let send = |line| self.lines.try_send(line).is_ok();
+        let Some(line) = self
+            .outage
+            .hand_over(&route, position, (line, answer), send)
+        else {
             return;
-        }
+        };
+        let mut is_lost = true;
         let written = async {
-            if self.lines.send((line, answer)).await.is_ok() {
-                let _ = answered.await;
+            if self.lines.send(line).await.is_ok() {
+                is_lost = false;
+                let _ = (&mut answered).await;
             }
         };
         if timeout(PATIENCE, written).await.is_err() {
-            self.outage.begin();
+            let is_written = || answered.try_recv().is_ok();
+            self.outage
+                .begin(&route, is_lost.then_some(position), is_written);
         }
     }
 }
@@ -216,9 +195,11 @@ impl Attempts {
 async fn run(
     mut inbox: mpsc::Receiver<(AttemptRecord, Answer)>,
     publisher: Publisher,
-    outage: Arc<Outage>,
+    outage: Arc<HistoryOutage>,
 ) {
     let mut group = Vec::with_capacity(GROUP);
+    // Lines that nobody waits for: as long as there are any, a crash would lose them.
+    let mut unanswered = 0usize;
     while !group.is_empty() || inbox.recv_many(&mut group, GROUP).await > 0 {
         let (body, count) = message(&group);
         while let Err(error) = write(&publisher, body.clone()).await {
@@ -232,9 +213,14 @@ async fn run(
             }
             sleep(AGAIN).await;
         }
-        outage.end();
         for (_, answer) in group.drain(..count) {
             let _ = answer.send(());
+        }
+        unanswered = outage
+            .end(|| group.len() + inbox.len())
+            .unwrap_or_else(|| unanswered.saturating_sub(count));
+        if unanswered == 0 {
+            outage.close();
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::shared::Shared;
 use crate::stores::JetStreamStores;
 use crate::stream_monitor::{StreamMonitor, shifted};
 use crate::verification::Verification;
-use crate::{cluster, retention, route_status};
+use crate::{cluster, gap_notes, retention, route_status};
 
 /// Longest wait for the servers, for work that can't begin without them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ impl JetStream {
             Arc::clone(&clock),
         ));
         let shared = Arc::new(Shared {
-            attempts: Attempts::start(publisher.clone()),
+            attempts: Attempts::start(publisher.clone(), Arc::clone(&monitor)),
             publisher,
             monitor,
             inflight: InFlightWriter::default(),
@@ -83,6 +83,8 @@ impl JetStream {
         });
         let watching = Arc::clone(&shared.monitor);
         shared.tasks.spawn(watching.watch(shared.closing.clone()));
+        let noting = gap_notes::note_gaps(Arc::clone(&shared));
+        shared.tasks.spawn(noting);
         let beside = JetStreamStores(Arc::clone(&shared));
         let stores: Arc<dyn Stores> = Arc::new(beside.clone());
         Ok(Self {

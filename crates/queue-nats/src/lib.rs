@@ -22,6 +22,8 @@ mod shared;
 
 mod attempts;
 mod consuming;
+mod gap_notes;
+mod history_outage;
 mod publishing;
 mod retention;
 mod route_status;

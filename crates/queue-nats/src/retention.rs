@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
-use queue::{QueueError, UNROUTED};
+use queue::{QueueError, UNROUTED, forget_history_gaps};
 use serde_json::json;
 
 use crate::api;
 use crate::names::{EVENTS_SUBJECT, dead};
 use crate::periodic_duties;
 use crate::shared::Shared;
+use crate::stores::JetStreamStores;
+use crate::stores::forgotten::history_begins;
 use crate::stores::routes::{progress, routes};
 use crate::streams::{DEAD, Shard, StreamName};
 
@@ -47,6 +49,9 @@ pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
         loop {
             if let Err(error) = clean(&shared, &retention).await {
                 tracing::warn!(%error, "settled events were not removed, this time");
+            }
+            if let Err(error) = forget_gaps(&shared).await {
+                tracing::debug!(%error, "old gaps of the history were not looked at, this time");
             }
             tokio::time::sleep(retention.every).await;
         }
@@ -106,6 +111,13 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
         .await
         .map_err(|error| error.of(CLEANING))?;
     Ok(())
+}
+
+/// Forgets gaps of the part of the history that is removed.
+async fn forget_gaps(shared: &Arc<Shared>) -> Result<(), QueueError> {
+    let facts = JetStreamStores(Arc::clone(shared));
+    let begins = history_begins(&shared.link).await?;
+    forget_history_gaps(&facts, begins, shared.monitor.servers_now()).await
 }
 
 /// Returns how many unrouted events may stay if they take the room of dead letters: half of those

@@ -269,7 +269,7 @@ pub async fn set_compared_until(
 }
 
 /// Encodes a value as JSON, which can't fail for strings, times and booleans.
-fn json(value: &impl Serialize) -> Bytes {
+pub(crate) fn json(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 

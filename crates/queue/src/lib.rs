@@ -65,6 +65,7 @@ mod delivery;
 mod error;
 pub mod facts;
 mod health;
+mod history_gaps;
 mod index;
 mod intake;
 pub mod known_senders;
@@ -98,6 +99,9 @@ pub use crate::delivery::{
 pub use crate::error::{BoxError, QueueError};
 pub use crate::facts::{Fact, FactAccess, FactStore, MARKED_FOR, ReconciledPair, SpoolWatermark};
 pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};
+pub use crate::history_gaps::{
+    HistoryGap, LostAttempts, MAX_HISTORY_GAPS, forget_history_gaps, history_gaps, note_history_gap,
+};
 pub use crate::index::{HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log};
 pub use crate::intake::{Intake, OnForwarded, QuarantineOverflow, Receipt};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadPage, DeadQuery, PAGE_BYTES};
@@ -112,6 +116,6 @@ pub use crate::route_status::{BreakerState, CONFLICT_AFTER, RouteProcessStatus, 
 pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, ReplayOutcome, RouteState, Stores, StoryState, StoryStep,
+    ReceivedQuery, ReplayOutcome, RouteState, Stores, StoryGap, StoryState, StoryStep,
 };
 pub use crate::upstream::{Horizon, Presence, PublishResults, REMOVED_AFTER, Upstream};

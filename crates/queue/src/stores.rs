@@ -350,6 +350,9 @@ pub struct EventStory {
     /// The time since which attempts are stored, if the event came before it: what happened
     /// before is then missing in `steps`.
     pub history_since: Option<Timestamp>,
+    /// Times in which attempts of routes could not be recorded, of those that this event may have
+    /// had: they are then missing in `steps`.
+    pub gaps: Vec<StoryGap>,
     /// The attempts of all routes, in order of time.
     pub steps: Vec<StoryStep>,
     /// The state on each route.
@@ -358,6 +361,17 @@ pub struct EventStory {
 
 fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(value)
+}
+
+/// A time in which attempts of a route could not be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoryGap {
+    /// The route.
+    pub route: String,
+    /// Attempts that ended since this time may be missing.
+    pub since: Timestamp,
+    /// Attempts that ended after this time are recorded.
+    pub until: Timestamp,
 }
 
 /// An attempt of a route, as a story has it.

@@ -156,6 +156,14 @@ fn tell(story: &v1::EventHistory) {
             "  history   begins at {since}: what became of it before is not kept"
         ));
     }
+    for gap in &story.history_gaps {
+        let since = when::text(gap.since.as_ref());
+        let until = when::text(gap.until.as_ref());
+        output::line(format!(
+            "  history   attempts of {} between {since} and {until} may be missing: they could not be recorded",
+            gap.route
+        ));
+    }
     for step in &story.attempts {
         output::line(format!("  {}", attempt(step)));
     }

@@ -74,12 +74,23 @@ pub(crate) struct EventHistory {
     trace_id: Option<String>,
     /// Since when attempts are recorded, where the event came before that.
     history_since: Option<UtcTime>,
+    /// Times in which attempts that it may have had could not be recorded.
+    history_gaps: Vec<HistoryGap>,
     /// Other events with the same id and name at Fluent, and another body.
     same_id: Vec<SameIdEvent>,
     /// In order of time.
     attempts: Vec<Attempt>,
     /// Where it stands on each route.
     outcomes: Vec<RouteOutcome>,
+}
+
+/// A time in which attempts of a route could not be recorded.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct HistoryGap {
+    route: String,
+    since_at: Option<UtcTime>,
+    until: Option<UtcTime>,
 }
 
 /// An event that shares Fluent's own id and the name with another.
@@ -119,9 +130,20 @@ impl From<&v1::EventHistory> for EventHistory {
             origin: text(&event.origin),
             trace_id: text(&event.trace_id),
             history_since: UtcTime::of(event.history_since.as_ref()),
+            history_gaps: event.history_gaps.iter().map(HistoryGap::from).collect(),
             same_id: event.same_id.iter().map(SameIdEvent::from).collect(),
             attempts: event.attempts.iter().map(Attempt::from).collect(),
             outcomes: event.outcomes.iter().map(RouteOutcome::from).collect(),
+        }
+    }
+}
+
+impl From<&v1::HistoryGap> for HistoryGap {
+    fn from(gap: &v1::HistoryGap) -> Self {
+        Self {
+            route: gap.route.clone(),
+            since_at: UtcTime::of(gap.since.as_ref()),
+            until: UtcTime::of(gap.until.as_ref()),
         }
     }
 }

@@ -1395,6 +1395,21 @@ pub struct EventHistory {
     /// where one event was found, and it is still kept whole.
     #[prost(message, repeated, tag = "13")]
     pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
+    /// Times in which attempts could not be recorded, of those that it may have had: they are then
+    /// missing in `attempts`.
+    #[prost(message, repeated, tag = "14")]
+    pub history_gaps: ::prost::alloc::vec::Vec<HistoryGap>,
+}
+/// A time in which attempts of a route could not be recorded.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryGap {
+    #[prost(string, tag = "1")]
+    pub route: ::prost::alloc::string::String,
+    /// Attempts that ended between these times may be missing.
+    #[prost(message, optional, tag = "2")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "3")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Whether a route takes an event, by the settings of now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

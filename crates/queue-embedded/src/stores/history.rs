@@ -144,6 +144,8 @@ fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<Eve
         trace_id: event.trace().map(|trace| trace.trace_id()),
         // Attempts are stored as long as their event.
         history_since: None,
+        // An attempt is recorded in the transaction that settles its delivery.
+        gaps: Vec::new(),
         steps: steps(sql, position)?,
         states: states(sql, position)?,
     })

@@ -70,7 +70,7 @@ impl GivenBack {
                 &attempt,
                 NextState::Back,
             );
-            self.shared.attempts.record(line).await;
+            self.shared.attempts.record(line, self.past.position).await;
         }
         Ok(())
     }

@@ -229,7 +229,10 @@ impl NatsLease {
     async fn record(&self, attempt: &Attempt, then: NextState) {
         self.shared
             .attempts
-            .record(line(&self.event, &self.route, &self.past, attempt, then))
+            .record(
+                line(&self.event, &self.route, &self.past, attempt, then),
+                self.past.position,
+            )
             .await;
     }
 }
@@ -372,7 +375,7 @@ pub(crate) async fn dead_letter_crashed(
     };
     shared
         .attempts
-        .record(line(event, route, past, &attempt, then))
+        .record(line(event, route, past, &attempt, then), past.position)
         .await;
     shared.acknowledge(reply).await
 }

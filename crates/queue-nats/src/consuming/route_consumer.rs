@@ -272,7 +272,10 @@ impl RouteConsumer {
             let attempt = ended(shared, Outcome::Died);
             shared
                 .attempts
-                .record(line(event, &self.route, &past, &attempt, NextState::Back))
+                .record(
+                    line(event, &self.route, &past, &attempt, NextState::Back),
+                    past.position,
+                )
                 .await;
         }
         Ok(RedeliveryDecision::Goes(past))

@@ -1,7 +1,8 @@
-//! The limit of the history: the oldest attempts are removed when their time or their room is up.
+//! What the history does not have: the oldest attempts are removed when their time or their room
+//! is up, and others could not be recorded.
 
 use event_model::{EventId, Timestamp};
-use queue::{Position, QueueError, StoryState};
+use queue::{HistoryGap, LostAttempts, Position, QueueError, StoryGap, StoryState, history_gaps};
 use serde_json::json;
 
 use crate::api;
@@ -9,6 +10,7 @@ use crate::attempts::{AttemptRecord, NextState};
 use crate::connect::NatsConnection;
 use crate::message::text;
 use crate::names::{EVENTS_SUBJECT, due, waiting};
+use crate::stores::JetStreamStores;
 use crate::streams::{ATTEMPTS, RETRIES, Shard};
 
 const LOOKING: &str = "looking where the history begins";
@@ -25,18 +27,7 @@ pub(crate) struct HistoryHorizon {
 impl HistoryHorizon {
     /// Finds where the history begins; `None` if that is before the oldest event.
     pub(crate) async fn look(link: &NatsConnection) -> Result<Option<Self>, QueueError> {
-        let attempts = api::stream_info(link, ATTEMPTS)
-            .await
-            .map_err(|error| error.of(LOOKING))?;
-        let state = &attempts.state;
-        let until = match (state.first_sequence, state.messages) {
-            (0 | 1, _) => attempts.created,
-            // All are gone: the last was written then.
-            (_, 0) => state.last_timestamp.max(attempts.created),
-            _ => state.first_timestamp.max(attempts.created),
-        };
-        let until = Timestamp::from_nanosecond(until.unix_timestamp_nanos());
-        let until = until.map_err(|error| QueueError::unavailable(LOOKING, error))?;
+        let until = history_begins(link).await?;
         let before = first_since(link, until).await?;
         Ok(before.map(|before| Self { until, before }))
     }
@@ -44,6 +35,87 @@ impl HistoryHorizon {
     /// Whether attempts of the event at this position may be gone.
     pub(crate) fn has(&self, position: Position) -> bool {
         position < self.before
+    }
+}
+
+/// Returns the time since which every attempt that was recorded is kept.
+pub(crate) async fn history_begins(link: &NatsConnection) -> Result<Timestamp, QueueError> {
+    let attempts = api::stream_info(link, ATTEMPTS)
+        .await
+        .map_err(|error| error.of(LOOKING))?;
+    let state = &attempts.state;
+    let until = match (state.first_sequence, state.messages) {
+        (0 | 1, _) => attempts.created,
+        // All are gone: the last was written then.
+        (_, 0) => state.last_timestamp.max(attempts.created),
+        _ => state.first_timestamp.max(attempts.created),
+    };
+    let until = Timestamp::from_nanosecond(until.unix_timestamp_nanos());
+    until.map_err(|error| QueueError::unavailable(LOOKING, error))
+}
+
+/// What is known to be missing in the history: what it no longer has, and what could not be
+/// recorded.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) horizon: Option<HistoryHorizon>,
+    gaps: Vec<(StoryGap, LostOf)>,
+}
+
+/// The events whose attempts a gap has cost.
+#[derive(Clone, Copy, Debug)]
+enum LostOf {
+    Known(LostAttempts),
+    /// Any that were stored before this position: the process ended before it could say more.
+    Before(Position),
+}
+
+impl Missing {
+    pub(crate) async fn look(stores: &JetStreamStores) -> Result<Self, QueueError> {
+        let link = &stores.0.link;
+        let horizon = HistoryHorizon::look(link).await?;
+        let is_kept = |gap: &HistoryGap| horizon.is_none_or(|horizon| gap.until >= horizon.until);
+        let mut known = Vec::new();
+        for (route, gaps) in history_gaps(stores).await? {
+            for gap in gaps.into_iter().filter(is_kept) {
+                let lost_of = match gap.lost {
+                    Some(lost) => LostOf::Known(lost),
+                    None => {
+                        let before = first_since(link, gap.until).await?;
+                        LostOf::Before(before.unwrap_or(Position::START))
+                    }
+                };
+                let gap = StoryGap {
+                    route: route.clone(),
+                    since: gap.since,
+                    until: gap.until,
+                };
+                known.push((gap, lost_of));
+            }
+        }
+        Ok(Self {
+            horizon,
+            gaps: known,
+        })
+    }
+
+    /// Whether attempts of the event at this position on this route may be missing.
+    pub(crate) fn has(&self, position: Position, route: &str) -> bool {
+        self.horizon.is_some_and(|horizon| horizon.has(position))
+            || self.of(position).any(|gap| gap.route == route)
+    }
+
+    /// The gaps that concern the event at this position.
+    pub(crate) fn gaps(&self, position: Position) -> Vec<StoryGap> {
+        self.of(position).cloned().collect()
+    }
+
+    fn of(&self, position: Position) -> impl Iterator<Item = &StoryGap> {
+        let concerning = self.gaps.iter().filter(move |(_, lost_of)| match lost_of {
+            LostOf::Known(lost) => lost.may_have(position),
+            LostOf::Before(before) => position < *before,
+        });
+        concerning.map(|(gap, _)| gap)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::attempts::{AttemptRecord, NextState, latest};
 use crate::message::{self, text};
 use crate::names::{ATTEMPTS_LOG, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT};
 use crate::stores::JetStreamStores;
-use crate::stores::forgotten::{HistoryHorizon, on_its_way};
+use crate::stores::forgotten::{Missing, on_its_way};
 use crate::stores::indexing::catch_up;
 use crate::stores::routes::{routes, settled_as_counted};
 use crate::stores::scan::{Scan, Stored};
@@ -41,7 +41,7 @@ impl History for JetStreamStores {
             };
             let monitor = RouteProgress {
                 routes: routes(&self.0.link, Shard::ONLY.events()).await?,
-                forgotten: HistoryHorizon::look(&self.0.link).await?,
+                missing: Missing::look(self).await?,
             };
             let mut stories = Vec::new();
             for (position, id) in found.into_iter().rev() {
@@ -50,7 +50,7 @@ impl History for JetStreamStores {
                 };
                 let lines = lines.remove(&id).unwrap_or_default();
                 let mut story = story(&event, position, lines.clone(), &monitor);
-                self.check_states(&mut story, &lines).await?;
+                self.check_states(&mut story, &lines, &monitor).await?;
                 stories.push(story);
             }
             Ok(stories)
@@ -147,12 +147,14 @@ impl JetStreamStores {
         &self,
         story: &mut EventStory,
         lines: &[AttemptRecord],
+        monitor: &RouteProgress,
     ) -> Result<(), QueueError> {
         let is_done = |state: &StoryState| matches!(state, StoryState::Done { .. });
         if story.states.iter().all(is_done) {
             return Ok(());
         }
         let found = on_its_way(&self.0.link, "*", story.id).await?;
+        let position = story.position;
         for state in story.states.iter_mut().filter(|state| !is_done(state)) {
             let route = state.route().to_owned();
             let found = found
@@ -163,6 +165,8 @@ impl JetStreamStores {
             } else if let StoryState::Dead { letter, .. } = state
                 && !self.has_letter(*letter, &route, story.id).await?
             {
+                *state = StoryState::Unknown { route };
+            } else if is_waiting(state) && monitor.has_settled(&route, position) {
                 *state = StoryState::Unknown { route };
             }
         }
@@ -296,10 +300,28 @@ fn is_named(headers: &HeaderMap, reference: &str) -> bool {
     is_id || is_fluents || is_entity("ce-subject") || is_entity(HEADER_ROOT)
 }
 
-/// Progress of the routes, and the part of their history that is gone.
+/// Progress of the routes, and the part of their history that is missing.
 struct RouteProgress {
     routes: Vec<Info>,
-    forgotten: Option<HistoryHorizon>,
+    missing: Missing,
+}
+
+impl RouteProgress {
+    /// Whether a route is done with an event of which attempts there may be missing, as far as the
+    /// events themselves say it.
+    fn has_settled(&self, route: &str, position: Position) -> bool {
+        let info = self.routes.iter().find(|info| info.name == route);
+        info.is_some_and(|info| position.sequence() <= settled_as_counted(info))
+            && self.missing.has(position, route)
+    }
+}
+
+/// Whether the history says that the delivery goes on.
+fn is_waiting(state: &StoryState) -> bool {
+    matches!(
+        state,
+        StoryState::Waiting { .. } | StoryState::InFlight { .. }
+    )
 }
 
 fn story(
@@ -309,10 +331,12 @@ fn story(
     monitor: &RouteProgress,
 ) -> EventStory {
     lines.sort_by_key(|line| (line.started_at, line.attempt));
-    let forgotten = monitor
-        .forgotten
-        .filter(|forgotten| forgotten.has(position));
-    let of_route = |route| state(route, position.sequence(), &lines, forgotten.is_some());
+    let missing = &monitor.missing;
+    let begins = missing.horizon.filter(|horizon| horizon.has(position));
+    let of_route = |route: &Info| {
+        let is_missing = missing.has(position, &route.name);
+        state(route, position.sequence(), &lines, is_missing)
+    };
     let states = monitor.routes.iter().map(of_route).collect();
     let step = |line: AttemptRecord| StoryStep {
         record: line.attempt(),
@@ -331,14 +355,15 @@ fn story(
         received_at: event.received_at(),
         origin: event.origin(),
         trace_id: event.trace().map(|trace| trace.trace_id()),
-        history_since: forgotten.map(|forgotten| forgotten.until),
+        history_since: begins.map(|horizon| horizon.until),
+        gaps: missing.gaps(position),
         steps: lines.into_iter().map(step).collect(),
         states,
     }
 }
 
-/// Returns the latest state of an event on a route.
-fn state(info: &Info, sequence: u64, lines: &[AttemptRecord], is_forgotten: bool) -> StoryState {
+/// Returns the latest state of an event on a route, by its attempts, of which some may be missing.
+fn state(info: &Info, sequence: u64, lines: &[AttemptRecord], is_missing: bool) -> StoryState {
     let route = info.name.clone();
     let last = latest(lines.iter().filter(|line| line.route == route));
     match last.map(|line| &line.then) {
@@ -355,9 +380,7 @@ fn state(info: &Info, sequence: u64, lines: &[AttemptRecord], is_forgotten: bool
         {
             StoryState::InFlight { route }
         }
-        None if is_forgotten && sequence <= settled_as_counted(info) => {
-            StoryState::Unknown { route }
-        }
+        None if is_missing && sequence <= settled_as_counted(info) => StoryState::Unknown { route },
         None => StoryState::NotReached { route },
     }
 }

@@ -3,7 +3,7 @@
 mod accepted;
 mod attempts;
 mod facts;
-mod forgotten;
+pub(crate) mod forgotten;
 pub(crate) mod health;
 pub(crate) mod history;
 mod indexing;

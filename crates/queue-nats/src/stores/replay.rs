@@ -21,7 +21,7 @@ use crate::message::{self, parsed};
 use crate::names::{EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, due, replay};
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
-use crate::stores::forgotten::{HistoryHorizon, on_its_way};
+use crate::stores::forgotten::{Missing, on_its_way};
 use crate::stores::indexing::catch_up;
 use crate::stores::routes::progress;
 use crate::stores::scan::{Scan, Stored};
@@ -241,7 +241,7 @@ impl JetStreamStores {
             route: &info,
             settled: progress(&self.0.link, &info, u64::MAX).await?.settled,
             again,
-            forgotten: HistoryHorizon::look(&self.0.link).await?,
+            missing: Missing::look(self).await?,
             reserved: number,
             number: OnceCell::new_with(number),
         };
@@ -321,7 +321,7 @@ impl JetStreamStores {
             route,
             settled,
             again,
-            forgotten,
+            ref missing,
             ..
         } = *plan;
         let last = latest(lines.iter()).map(|line| &line.then);
@@ -332,7 +332,14 @@ impl JetStreamStores {
         if self.is_on_its_way(&route.name, lines, id).await? {
             return Ok(Some(ReplayOutcome::Ahead));
         }
+        let is_missing = missing.has(position, &route.name);
         Ok(match last {
+            // It does not wait any more, and its last attempt may be one that is missing.
+            Some(NextState::Waiting { .. } | NextState::Back)
+                if is_missing && position.sequence() <= settled =>
+            {
+                (!again).then_some(ReplayOutcome::Unknown)
+            }
             Some(NextState::Waiting { .. } | NextState::Back) => Some(ReplayOutcome::Ahead),
             None if position.sequence() > settled => Some(ReplayOutcome::Ahead),
             Some(NextState::Dead { letter, .. })
@@ -341,9 +348,7 @@ impl JetStreamStores {
                 Some(ReplayOutcome::Dead)
             }
             _ if is_done && !again => Some(ReplayOutcome::Done),
-            None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
-                (!again).then_some(ReplayOutcome::Unknown)
-            }
+            None if is_missing => (!again).then_some(ReplayOutcome::Unknown),
             _ => None,
         })
     }
@@ -366,7 +371,7 @@ struct ReplayScan<'r> {
     route: &'r Info,
     settled: u64,
     again: bool,
-    forgotten: Option<HistoryHorizon>,
+    missing: Missing,
     /// The number that was reserved before, perhaps for a replay that was cut off.
     reserved: Option<u32>,
     number: OnceCell<u32>,

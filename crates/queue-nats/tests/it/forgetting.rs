@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, SystemClock, Timestamp};
-use fluent_queue_nats::JetStream;
+use fluent_queue_nats::{JetStream, Options};
 use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
@@ -18,6 +18,7 @@ use crate::joining::world;
 
 struct World {
     _servers: Servers,
+    options: Options,
     _folder: tempfile::TempDir,
     jetstream: async_nats::jetstream::Context,
     queue: Arc<JetStream>,
@@ -37,11 +38,12 @@ impl World {
         options.index = Some(Arc::new(
             Index::open(&folder.path().join("index.db")).unwrap(),
         ));
-        let queue = JetStream::open(options, Arc::new(SystemClock))
+        let queue = JetStream::open(options.clone(), Arc::new(SystemClock))
             .await
             .unwrap();
         Self {
             _servers: servers,
+            options,
             _folder: folder,
             jetstream,
             queue: Arc::new(queue),
@@ -50,12 +52,9 @@ impl World {
     }
 
     async fn subscribe(&self, name: &str) -> Box<dyn Consumer> {
-        let lease = Duration::from_secs(60);
         let route = Route {
             name: name.to_owned(),
-            filter: RouteFilter::default(),
-            start: StartPosition::Beginning,
-            lease,
+            ..route_r()
         };
         self.queue.subscribe(route).await.unwrap()
     }
@@ -69,6 +68,35 @@ impl World {
             .purge()
             .await
             .unwrap();
+    }
+
+    /// Settles one event in a process that ends before it could write that into the history, which
+    /// refuses it.
+    fn settle_and_die(&self, name: &'static str, disposition: Disposition) {
+        let options = self.options.clone();
+        let jetstream = self.jetstream.clone();
+        let dying = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let queue = JetStream::open(options, Arc::new(SystemClock))
+                    .await
+                    .unwrap();
+                let mut consumer = queue.subscribe(route_r()).await.unwrap();
+                refuse(&jetstream, true).await;
+                queue
+                    .publish(event(name, &name.to_lowercase()))
+                    .await
+                    .unwrap();
+                settle(&mut *consumer, disposition).await;
+                let facts = queue.stores().facts();
+                eventually("a gap is noted", async || {
+                    !queue::history_gaps(facts).await.unwrap().is_empty()
+                })
+                .await;
+            });
+            runtime.shutdown_background();
+        });
+        tokio::task::block_in_place(|| dying.join()).unwrap();
     }
 
     /// Returns the story, after checking that it is the same with and without an index.
@@ -140,6 +168,15 @@ async fn settle(consumer: &mut dyn Consumer, disposition: Disposition) -> String
         .await
         .unwrap();
     name
+}
+
+fn route_r() -> Route {
+    Route {
+        name: r(),
+        filter: RouteFilter::default(),
+        start: StartPosition::Beginning,
+        lease: Duration::from_secs(60),
+    }
 }
 
 fn r() -> String {
@@ -257,4 +294,59 @@ async fn who_wants_it_again_gets_also_what_is_unknown_but_for_what_is_on_its_way
         ]
     );
     world.queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_no_history_has_since_their_process_was_killed_are_said_to_be_missing() {
+    let world = World::start().await;
+    world.settle_and_die("LOST", Disposition::Done);
+    refuse(&world.jetstream, false).await;
+    let story = world.story("lost").await;
+    assert_eq!(story.states, [StoryState::Unknown { route: r() }]);
+    assert_eq!(story.gaps.len(), 1, "{story:?}");
+    assert_eq!(story.gaps[0].route, "r");
+    assert_eq!(story.history_since, None);
+    assert_eq!(world.replay(false).await, [ReplayOutcome::Unknown]);
+    assert_eq!(world.replay(true).await, [ReplayOutcome::HandedOver]);
+    world.queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_of_the_history_is_gone_when_all_was_written_after_all() {
+    let world = World::start().await;
+    let mut consumer = world.subscribe("r").await;
+    refuse(&world.jetstream, true).await;
+    world.queue.publish(event("LATE", "late")).await.unwrap();
+    settle(&mut *consumer, Disposition::Done).await;
+    let facts = world.queue.stores().facts();
+    let gaps = async || {
+        let all = queue::history_gaps(facts).await.unwrap();
+        all.into_iter().flat_map(|(_, gaps)| gaps).count()
+    };
+    eventually("a gap is noted", async || gaps().await == 1).await;
+    refuse(&world.jetstream, false).await;
+    eventually("it is no gap", async || gaps().await == 0).await;
+    let story = world.story("late").await;
+    assert_eq!(story.states, [StoryState::Done { route: r() }]);
+    assert_eq!((story.gaps, story.steps.len()), (Vec::new(), 1));
+    world.queue.close().await;
+}
+
+/// Lets the history refuse whatever is written, or take it again.
+async fn refuse(jetstream: &async_nats::jetstream::Context, is_refused: bool) {
+    let mut stream = jetstream.get_stream("FLUENT_ATTEMPTS").await.unwrap();
+    let mut config = stream.info().await.unwrap().config.clone();
+    config.max_message_size = if is_refused { 1 } else { 3 << 20 };
+    jetstream.update_stream(config).await.unwrap();
+}
+
+/// Waits until this holds.
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert!(waited.is_ok(), "not in time: {what}");
 }

@@ -1,8 +1,11 @@
 //! Facts by name.
 
-use event_model::{Clock, SystemClock};
+use event_model::{Clock, SystemClock, Timestamp};
 
 use crate::conformance::Harness;
+use crate::{
+    HistoryGap, LostAttempts, Position, forget_history_gaps, history_gaps, note_history_gap,
+};
 
 pub(super) async fn a_mark_is_found_by_its_name(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -99,5 +102,48 @@ pub(super) async fn a_mark_is_replaced_by_who_knows_it(harness: &dyn Harness) {
             .await
             .expect("set"),
         "it was set since"
+    );
+}
+
+pub(super) async fn gaps_of_the_history_survive_a_crash_until_the_history_begins_after_them(
+    harness: &dyn Harness,
+) {
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    let gap = |since: i64, lost: Option<LostAttempts>| HistoryGap {
+        since: at(since),
+        until: at(since + 10),
+        lost,
+        writer: lost.is_none().then(|| "w".to_owned()),
+    };
+    let queue = harness.open().await;
+    let facts = queue.stores().facts();
+    assert_eq!(history_gaps(facts).await.expect("gaps"), []);
+    note_history_gap(facts, "r", "w", None)
+        .await
+        .expect("nothing is missing");
+    assert_eq!(history_gaps(facts).await.expect("gaps"), []);
+    let lost = LostAttempts::one(Position::new(0, 3).expect("a position"));
+    for gap in [gap(100, None), gap(100, Some(lost)), gap(200, None)] {
+        note_history_gap(facts, "r", "w", Some(&gap))
+            .await
+            .expect("note");
+    }
+    note_history_gap(facts, "r", "other", Some(&gap(150, Some(lost))))
+        .await
+        .expect("note another's");
+
+    let queue = harness.crash(queue).await;
+    let facts = queue.stores().facts();
+    let known = [gap(100, Some(lost)), gap(150, Some(lost)), gap(200, None)];
+    assert_eq!(
+        history_gaps(facts).await.expect("gaps"),
+        [("r".to_owned(), known.to_vec())]
+    );
+    forget_history_gaps(facts, at(165), at(300))
+        .await
+        .expect("forget");
+    assert_eq!(
+        history_gaps(facts).await.expect("gaps"),
+        [("r".to_owned(), known[2..].to_vec())]
     );
 }

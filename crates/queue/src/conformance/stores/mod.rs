@@ -38,6 +38,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         routes::what_waits_is_retried_now_when_somebody_says_so,
         facts::a_mark_is_found_by_its_name,
         facts::a_mark_is_replaced_by_who_knows_it,
+        facts::gaps_of_the_history_survive_a_crash_until_the_history_begins_after_them,
         retaining::retention_removes_only_what_every_route_has_settled,
     ];
     run("stores", checks, fresh).await;
