@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::Info as ConsumerInfo;
 use async_nats::jetstream::stream::Info;
 use queue::{QueueError, UNROUTED, forget_history_gaps};
 use serde_json::json;
 
 use crate::api;
+use crate::connect::NatsConnection;
+use crate::consuming::floor;
 use crate::names::{EVENTS_SUBJECT, dead};
 use crate::periodic_duties;
 use crate::shared::Shared;
@@ -91,6 +94,9 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
         end = end.min(progress(link, route, last).await?.settled + 1);
     }
     if end > info.state.first_sequence {
+        end = end.min(settled_by_lost_routes(link, &routes).await?);
+    }
+    if end > info.state.first_sequence {
         let purged = api::purge(link, Shard::ONLY.events(), json!({ "seq": end }))
             .await
             .map_err(|error| error.of(CLEANING))?;
@@ -118,6 +124,26 @@ async fn forget_gaps(shared: &Arc<Shared>) -> Result<(), QueueError> {
     let facts = JetStreamStores(Arc::clone(shared));
     let begins = history_begins(&shared.link).await?;
     forget_history_gaps(&facts, begins, shared.monitor.servers_now()).await
+}
+
+/// Returns the first sequence that some route may still need of which the servers have lost the
+/// consumer: it will be made again, and goes on where the route was. Who gave a route up has
+/// forgotten that, too.
+async fn settled_by_lost_routes(
+    link: &NatsConnection,
+    routes: &[ConsumerInfo],
+) -> Result<u64, QueueError> {
+    let known = routes.iter().map(|route| route.name.as_str()).collect();
+    let lost = floor::all_but(link, &known).await?;
+    for (route, settled) in &lost {
+        tracing::warn!(
+            route,
+            %settled,
+            "the servers have lost the consumer of a route: what it has not settled is kept until a dispatcher runs it, or `routes forget` gives it up"
+        );
+    }
+    let first = lost.iter().map(|(_, settled)| settled.sequence() + 1);
+    Ok(first.min().unwrap_or(u64::MAX))
 }
 
 /// Returns how many unrouted events may stay if they take the room of dead letters: half of those

@@ -109,6 +109,82 @@ async fn a_route_whose_consumers_are_both_gone_goes_on_where_it_was(start: Start
     queue.close().await;
 }
 
+/// Retention goes by what routes have settled, also by routes whose consumer the servers have lost:
+/// a breaker, a pause or a stopped dispatcher may have left one behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_route_without_its_consumer_has_not_settled_is_kept() {
+    let (servers, mut options) = world().await;
+    options.retention_age = Duration::ZERO;
+    options.janitor_every = Duration::from_millis(100);
+    let queue = open(&options).await;
+    let other = Route {
+        name: "other".to_owned(),
+        ..route(&[])
+    };
+    let mut ahead = queue.subscribe(other).await.unwrap();
+    let mut behind = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("OLD", "o")).await.unwrap();
+    settle(&mut *ahead, 1).await;
+    settle(&mut *behind, 1).await;
+    drop(behind);
+    queue.close().await;
+    delete_consumers(&servers).await;
+
+    let queue = open(&options).await;
+    let mut ahead = queue
+        .subscribe(Route {
+            name: "other".to_owned(),
+            ..route(&[])
+        })
+        .await
+        .unwrap();
+    queue.publish(event("MISSED", "m")).await.unwrap();
+    settle(&mut *ahead, 1).await;
+    let events = async || {
+        let jetstream =
+            async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+        let stream = jetstream.get_stream("FLUENT_EVENTS").await.unwrap();
+        stream.get_info().await.unwrap().state
+    };
+    // It looks, and removes what both have settled.
+    let removed = async {
+        while events().await.first_sequence < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), removed).await.unwrap();
+    rounds_of_retention(&servers, 5).await;
+    assert_eq!(
+        events().await.messages,
+        1,
+        "the other route may still need it"
+    );
+    let mut again = queue.subscribe(route(&[])).await.unwrap();
+    assert_eq!(names(&mut *again, 1).await, set(&["MISSED"]));
+    let removed = async {
+        while events().await.messages > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), removed).await.unwrap();
+    queue.close().await;
+}
+
+/// Waits until some process has begun so many further rounds.
+async fn rounds_of_retention(servers: &Servers, count: u64) {
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let marks = jetstream.get_stream("FLUENT_MARKS").await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    let rounds = async {
+        while seen.len() as u64 <= count {
+            let mark = marks.get_last_raw_message_by_subject("fluent.marks.duty.retention");
+            seen.extend(mark.await.ok().map(|mark| mark.sequence));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), rounds).await.unwrap();
+}
+
 async fn delete_consumers(servers: &Servers) {
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     for stream in ["FLUENT_EVENTS", "FLUENT_RETRIES"] {
