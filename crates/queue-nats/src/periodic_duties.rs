@@ -28,9 +28,7 @@ pub(crate) async fn claim(shared: &Shared, duty: &str, every: Duration) -> bool 
     let done = found
         .as_ref()
         .and_then(|found| std::str::from_utf8(&found.payload).ok()?.parse().ok());
-    // A little early, so that a process that asks each `every` does not miss every other time.
-    let is_done = |done: Timestamp| now < done.checked_add(every.mul_f32(0.9)).unwrap_or(done);
-    if done.is_some_and(is_done) {
+    if done.is_some_and(|done| is_done(done, every, now)) {
         return false;
     }
     let version = found.map_or(0, |found| found.sequence);
@@ -42,4 +40,54 @@ pub(crate) async fn claim(shared: &Shared, duty: &str, every: Duration) -> bool 
         .put_if(name, headers, body.into())
         .await
         .unwrap_or(true)
+}
+
+/// Whether what was `done` at that time need not be done again yet. A time that has not come was
+/// written while a server's clock was wrong, and says nothing.
+fn is_done(done: Timestamp, every: Duration, now: Timestamp) -> bool {
+    let Some(age) = age(done, now) else {
+        return false;
+    };
+    // A little early, so that a process that asks each `every` does not miss every other time.
+    age < every.mul_f32(0.9)
+}
+
+/// Largest difference between the servers' clocks that is nobody's fault.
+const APART: Duration = Duration::from_secs(10);
+
+/// How long ago something was, as the servers tell the time; `None` if it is to come.
+pub(crate) fn age(then: Timestamp, now: Timestamp) -> Option<Duration> {
+    let apart = now.saturating_add(APART).unwrap_or(Timestamp::MAX);
+    (then <= apart).then(|| Duration::try_from(now.duration_since(then)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_has_not_come_says_nothing() {
+        let every = Duration::from_secs(30);
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        for (done, is_done_then) in [
+            (0, true),
+            (-26, true),
+            (-27, false),
+            (-86_400, false),
+            // The leader's clock differs a little from another server's.
+            (5, true),
+            (11, false),
+            (86_400, false),
+        ] {
+            assert_eq!(is_done(at(done), every, at(0)), is_done_then, "{done} s");
+        }
+        assert_eq!(
+            age(Timestamp::MIN, Timestamp::MAX),
+            age(at(0), at(0))
+                .map(
+                    |_| Duration::try_from(Timestamp::MAX.duration_since(Timestamp::MIN)).unwrap()
+                )
+        );
+        assert_eq!(age(Timestamp::MAX, at(0)), None);
+    }
 }

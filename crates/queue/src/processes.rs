@@ -117,10 +117,12 @@ pub struct ProcessSeen {
 }
 
 impl ProcessSeen {
-    /// Whether the process has been silent for over [`GONE_AFTER`] without reporting its end.
+    /// Whether the process has been silent for over [`GONE_AFTER`] without reporting its end. A
+    /// report of a time that is still to come, by more than that, is of a moment with a wrong clock,
+    /// and nothing has come since.
     pub fn is_gone(&self, now: Timestamp) -> bool {
-        let silent_for = Duration::try_from(now.duration_since(self.seen_at)).unwrap_or_default();
-        !self.report.is_closed && silent_for > GONE_AFTER
+        let apart = now.duration_since(self.seen_at).unsigned_abs();
+        !self.report.is_closed && apart > GONE_AFTER
     }
 
     /// Whether the process is running: neither closed nor gone.

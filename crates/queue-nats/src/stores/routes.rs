@@ -113,15 +113,18 @@ pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState
     let marks = JetStreamStores(Arc::clone(shared));
     let found = FactStore::get(&marks, SNAPSHOT).await.ok().flatten();
     let found = found.and_then(|found| serde_json::from_slice::<Snapshot>(&found).ok());
-    let age = |snapshot: &Snapshot| {
-        Duration::try_from(shared.monitor.servers_now().duration_since(snapshot.at))
-            .unwrap_or(Duration::ZERO)
+    let is_younger = |snapshot: &Snapshot, than: Duration| {
+        let age = periodic_duties::age(snapshot.at, shared.monitor.servers_now());
+        age.is_some_and(|age| age < than)
     };
-    if let Some(fresh) = found.as_ref().filter(|snapshot| age(snapshot) < FRESH) {
+    let fresh = found
+        .as_ref()
+        .filter(|snapshot| is_younger(snapshot, FRESH));
+    if let Some(fresh) = fresh {
         return Ok(fresh.states.clone());
     }
     let is_ours = periodic_duties::claim(shared, periodic_duties::ROUTES, FRESH).await;
-    if let Some(usable) = found.filter(|snapshot| !is_ours && age(snapshot) < USABLE) {
+    if let Some(usable) = found.filter(|snapshot| !is_ours && is_younger(snapshot, USABLE)) {
         return Ok(usable.states);
     }
     let states = states(shared).await?;
@@ -408,10 +411,8 @@ async fn is_in_use(shared: &Shared, route: &str) -> Result<bool, QueueError> {
     if info.as_ref().is_some_and(|info| info.num_waiting > 0) {
         return Ok(true);
     }
-    // Unsettled deliveries may be leased by a process that is gone.
-    if info.is_none_or(|info| info.num_ack_pending == 0) {
-        return Ok(false);
-    }
+    // A route that is paused, or rests behind its breaker, fetches nothing, and has nothing in hand.
+    // Unsettled deliveries, though, may be leased by a process that is gone.
     let working = route_status::ask(&shared.link).await?;
     Ok(working.iter().any(|working| working.route == route))
 }

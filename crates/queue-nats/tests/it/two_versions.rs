@@ -9,8 +9,8 @@ use fluent_queue_nats::{JetStream, Options};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    BreakerState, Condition, Consumer, Disposition, Intake, Lifecycle, MatchFields, Pause, Route,
-    RouteFilter, RouteProcessStatus, Source, StartPosition, StatusSource,
+    BreakerState, Condition, Consumer, Disposition, Intake, Lifecycle, MatchFields, Pause,
+    QueueError, Route, RouteFilter, RouteProcessStatus, Source, StartPosition, StatusSource,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -403,6 +403,38 @@ async fn since_when_another_match_decides_is_shown_with_the_process_that_is_left
     until(&queues[0], &[("first:1", false)]).await;
     drop(consumers);
     queues[0].close().await;
+    drop(servers);
+}
+
+/// While it is paused, or rests behind its breaker, it fetches nothing and has nothing in hand, and
+/// what waits for it is no less its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_rests_in_another_process_is_not_forgotten() {
+    let (servers, options) = world().await;
+    let serving = open(&options).await;
+    serving.show_status(reports_as("first:1"));
+    let mut consumer = serving.subscribe(crate::joining::route(&[])).await.unwrap();
+    serving.publish(event("E", "a")).await.unwrap();
+    let waits = consumer.next(1).await.unwrap().remove(0);
+    let wait = Disposition::Again(Duration::from_hours(1));
+    waits.ticket.settle(settlement(wait)).await.unwrap();
+    // A person works with stores of their own.
+    let stores = open(&options).await;
+    let forgotten = stores.stores().forget("r").await;
+    assert!(
+        matches!(forgotten, Err(QueueError::InUse(_))),
+        "{forgotten:?}"
+    );
+    let routes = stores.stores().routes().await.unwrap();
+    assert_eq!(routes[0].waiting, 1);
+    drop(consumer);
+    serving.close().await;
+    let begun = Instant::now();
+    while stores.stores().forget("r").await.is_err() {
+        assert!(begun.elapsed() < IN_TIME, "nobody serves it any more");
+        sleep(Duration::from_millis(100)).await;
+    }
+    stores.close().await;
     drop(servers);
 }
 
