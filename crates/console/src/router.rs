@@ -14,7 +14,7 @@ use crate::api::{Api, JobsApi};
 use crate::live::{self, Live, Watcher};
 use crate::pages::{
     audit, deliveries, event, events, export, jobs, letter_changes, letter_groups, letters,
-    overview, quarantine, refused, routes, search,
+    overview, quarantine, refused, routes, search, story,
 };
 use crate::params::{Params, segments};
 use crate::reply::{PageError, Reply};
@@ -66,6 +66,7 @@ async fn page(path: &[&str], visit: Visit) -> Result<Reply, PageError> {
     match path {
         [] => overview::show(visit).await,
         ["search"] => search::show(visit).await,
+        ["story"] => story::show(visit).await,
         ["deliveries"] => deliveries::show(visit).await,
         ["live", "deliveries"] => live::attempts(visit).await,
         ["live", "events"] => live::events(visit).await,

@@ -58,6 +58,9 @@ enum ModeSettings {
 pub struct FluentDispatcher {
     accounts: Accounts,
     name: Template,
+    /// What the history has of a post: the name as the settings have it, since a filled template
+    /// may hold an attribute's value.
+    remark: String,
     entity: Option<(Template, Template)>,
     attributes: Option<Template>,
     mode: Mode,
@@ -90,6 +93,7 @@ impl Dispatcher for FluentDispatcher {
         let accounts = errors.check(
             accounts.ok_or("it posts to Fluent's API: expected `api` in one of the accounts"),
         );
+        let remark = format!("posted `{}` back to Fluent", settings.event);
         let name = errors.check(plain("event", settings.event));
         let entity = match (settings.entity_type, settings.entity_ref) {
             (None, None) => Some(None),
@@ -110,6 +114,7 @@ impl Dispatcher for FluentDispatcher {
             (Some(accounts), Some(name), Some(entity), Some(attributes)) => Ok(Self {
                 accounts,
                 name,
+                remark,
                 entity,
                 attributes,
                 mode: match settings.mode {
@@ -153,7 +158,7 @@ impl Dispatcher for FluentDispatcher {
         match client.post_event(&answer, self.mode).await {
             Ok(()) => {
                 call.answered(Vec::new);
-                Ok(Done::default())
+                Ok(Done::default().remarking(&self.remark))
             }
             Err(error) => {
                 call.failed(error.kind(), Vec::new);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch::{AnyDispatcher, Context, DeliveryOutcome, DispatchError};
+use dispatch::{AnyDispatcher, Context, DeliveryOutcome, DispatchError, Done};
 use event_model::Event;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -35,13 +35,21 @@ impl OutcomeHooks {
     }
 }
 
+/// Adds to a text for the history.
+pub(crate) fn joined(before: Option<&str>, words: &str) -> String {
+    match before {
+        Some(before) => format!("{before}; {words}"),
+        None => words.to_owned(),
+    }
+}
+
 /// Notifies a hook, and tries again for a while if that may help.
 pub(crate) async fn notify(
     whom: &AnyDispatcher,
     event: &Event,
     cx: &Context,
     told: DeliveryOutcome,
-) -> Result<(), DispatchError> {
+) -> Result<Done, DispatchError> {
     let mut cx = cx.clone();
     // A key of its own, since this is another effect than the delivery, also at a destination
     // that gets both.
@@ -57,7 +65,7 @@ pub(crate) async fn notify(
     loop {
         let answer = timeout(cx.timeout, whom.dispatch(event, &cx)).await;
         let error = match answer {
-            Ok(Ok(_)) => return Ok(()),
+            Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => error,
             Err(elapsed) => DispatchError::transient("telling of the outcome", elapsed),
         };

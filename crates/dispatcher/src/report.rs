@@ -7,6 +7,7 @@ use queue::{Attempt, Disposition, Settlement};
 use settings::RetrySettings;
 
 use crate::explain::{Reader, explain, record};
+use crate::notify::joined;
 use crate::policy::{AttemptResult, RetryInput, SkipReason, disposition};
 
 /// Result of an attempt, and what becomes of its delivery.
@@ -45,6 +46,12 @@ impl AttemptReport {
     /// Returns the record for the history.
     pub(crate) fn attempt(&self) -> &Attempt {
         &self.settlement.attempt
+    }
+
+    /// Adds to its words in the history.
+    pub(crate) fn remark(&mut self, words: &str) {
+        let detail = &mut self.settlement.attempt.detail;
+        *detail = Some(joined(detail.as_deref(), words));
     }
 
     /// Whether it holds though the process stops.

@@ -259,7 +259,13 @@ impl HistoryIndex for Index {
         })
     }
 
-    fn find(&self, reference: &str, limit: usize) -> Result<Vec<(Position, EventId)>, QueueError> {
+    fn find(
+        &self,
+        reference: &str,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<(Position, EventId)>, QueueError> {
+        let before = before.map_or(i64::MAX, |before| before.packed().cast_signed());
         let range = prefixes(reference);
         let from = range.map(|(from, _)| from);
         let to = range.map(|(_, to)| to);
@@ -267,10 +273,11 @@ impl HistoryIndex for Index {
         self.read(|sql| {
             sql.prepare_cached(
                 "SELECT position, id FROM events
-                 WHERE entity = ?1 OR root = ?1 OR fluent = ?1 OR prefix BETWEEN ?2 AND ?3
+                 WHERE (entity = ?1 OR root = ?1 OR fluent = ?1 OR prefix BETWEEN ?2 AND ?3)
+                   AND position < ?5
                  ORDER BY position DESC LIMIT ?4",
             )?
-            .query_map(params![digest(reference), from, to, limit], |row| {
+            .query_map(params![digest(reference), from, to, limit, before], |row| {
                 let id: Vec<u8> = row.get(1)?;
                 Ok((row.get(0)?, id))
             })?
@@ -333,7 +340,7 @@ mod tests {
         }
         let found = |reference: &str| {
             index
-                .find(reference, 9)
+                .find(reference, None, 9)
                 .unwrap()
                 .into_iter()
                 .map(|(at, _)| at)
@@ -343,6 +350,8 @@ mod tests {
             (found("HD_1"), found("F_1"), found("HD_3")),
             (vec![at(2), at(1)], vec![at(1)], vec![])
         );
+        let before = index.find("HD_1", Some(at(2)), 9).unwrap();
+        assert_eq!(before.first().map(|(at, _)| *at), Some(at(1)));
         assert_eq!(found(&events[2].id.to_string()[..8]), [at(3)]);
         assert_eq!(found("own-2"), [at(2)], "Fluent's own id");
         let attempt = |position, line: &[u8]| IndexedAttempt {
@@ -368,9 +377,9 @@ mod tests {
                 last: at(7)
             }
         );
-        assert!(index.find("HD_1", 9).unwrap().is_empty());
+        assert!(index.find("HD_1", None, 9).unwrap().is_empty());
         index.begin(Log::Events, "c").unwrap();
-        assert!(index.find("HD_2", 9).unwrap().is_empty());
+        assert!(index.find("HD_2", None, 9).unwrap().is_empty());
     }
 
     #[test]
@@ -433,7 +442,7 @@ mod tests {
         ];
         index.add_events(&events, elsewhere(6)).unwrap();
         index.trim(Log::Events, elsewhere(6)).unwrap();
-        let found = index.find("HD_1", 9).unwrap();
+        let found = index.find("HD_1", None, 9).unwrap();
         let found: Vec<_> = found.into_iter().map(|(at, _)| at).collect();
         assert_eq!(found, [elsewhere(6), at(5), at(1)]);
     }

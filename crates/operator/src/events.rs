@@ -1,23 +1,21 @@
 //! The story of one entity, and the deliveries of one event.
 
 use event_model::Event;
+use futures::future::join_all;
 use proto::v1;
-use queue::{EventStory, QueueError, StoryGap, StoryState, StoryStep, UNROUTED};
+use queue::{EventStory, Position, QueueError, StoryGap, StoryState, StoryStep, UNROUTED};
 use settings::RouteSettings;
-use telemetry::ErrorChain;
 use tonic::Status;
 
+use crate::deliveries::time;
 use crate::{Operator, failure, pages};
 
 /// The state of a route that has not come to an event, and of one that will not take it.
 const NOT_REACHED: &str = "not-reached";
 const NOT_WANTED: &str = "not-wanted";
 
-/// Most events of one answer that are matched with the routes that have not come to them.
+/// Most events of one answer that are compared with what the routes match.
 const MATCHED_AT_ONCE: usize = 20;
-
-/// Most events that are compared for one Fluent id.
-const SAME_IDS_SHOWN: usize = 20;
 
 impl Operator {
     pub(crate) async fn stories(
@@ -30,92 +28,127 @@ impl Operator {
             ));
         }
         let limit = pages::size(request.limit, 20);
-        let found = self
-            .stores()
-            .history()
-            .find(&request.reference, limit)
-            .await;
+        let before = place(&request.page_token)?;
+        let since = time(request.since.as_ref(), "since")?;
+        let until = time(request.until.as_ref(), "until")?;
+        let history = self.stores().history();
+        let found = history.find_before(&request.reference, before, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
-        let others = self.of_the_same_id(&found).await;
-        let others = others.as_deref().unwrap_or(&found);
-        let matches = self.matches(&found).await;
-        let told = found.iter().map(|it| v1::EventHistory {
-            matches: matches.clone(),
-            ..story(it, others)
+        let last = found.last().map(|story| story.position.packed());
+        let is_full = found.len() == limit;
+        let wanted: Vec<_> = found
+            .iter()
+            .filter(|it| since.is_none_or(|since| it.received_at >= since))
+            .filter(|it| until.is_none_or(|until| it.received_at < until))
+            .collect();
+        let matching = self.matching(&wanted).await;
+        let told = wanted.iter().enumerate().map(|(at, story)| {
+            let mut told = described(story);
+            if let Some(matching) = matching.get(at) {
+                matching.add_to(&mut told);
+            }
+            only(told, &request)
         });
-        let mut events = pages::fitting(told);
-        for event in events.iter_mut().take(MATCHED_AT_ONCE) {
-            self.mark_not_wanted(event).await;
-        }
-        Ok(v1::ShowEventsResponse { events })
+        let events = pages::fitting(told);
+        let next = match events.last() {
+            Some(event) if events.len() < wanted.len() => Some(event.position),
+            _ => last.filter(|_| is_full),
+        };
+        Ok(v1::ShowEventsResponse {
+            next_page_token: pages::next(next, true),
+            events,
+        })
     }
 
-    /// Marks the routes that have not come to the event yet, and will not take it. What can't be
-    /// found out stays as it is.
-    async fn mark_not_wanted(&self, story: &mut v1::EventHistory) {
-        if !story.outcomes.iter().any(is_not_reached) {
+    /// Whether each route of the settings takes each of the first of these events. Nothing of one
+    /// whose body is no longer kept, and of none if the settings have no routes, as those of an
+    /// operator beside a cluster.
+    async fn matching(&self, stories: &[&EventStory]) -> Vec<Matching> {
+        let Some(routes) = self.settings().ok().and_then(|tree| tree.routes(None).ok()) else {
+            return Vec::new();
+        };
+        let routes = &routes.0;
+        let history = self.stores().history();
+        let mut reads = Vec::new();
+        for story in stories.iter().take(MATCHED_AT_ONCE) {
+            reads.push(history.event_at(story.position));
+        }
+        let events = join_all(reads).await.into_iter();
+        // What can't be read is shown without.
+        let events = events.map(|event| event.ok().flatten());
+        events
+            .map(|event| event.map_or_else(Matching::default, |it| Matching::of(routes, &it)))
+            .collect()
+    }
+}
+
+/// Whether the routes of the settings take one event.
+#[derive(Debug, Default)]
+struct Matching {
+    /// The event was read, and compared.
+    is_known: bool,
+    routes: Vec<v1::RouteMatch>,
+}
+
+impl Matching {
+    fn of(routes: &[RouteSettings], event: &Event) -> Self {
+        Self {
+            is_known: true,
+            routes: routes
+                .iter()
+                .map(|route| route_match(route, event))
+                .collect(),
+        }
+    }
+
+    /// Adds what is known to a story, and marks the routes that have not come to it yet, and will
+    /// not take it.
+    fn add_to(&self, story: &mut v1::EventHistory) {
+        if !self.is_known {
             return;
         }
-        let Ok(Some(event)) = self.stores().history().event(&story.id).await else {
-            return;
-        };
-        let Some(routes) = self.settings().ok().and_then(|tree| tree.routes(None).ok()) else {
-            return;
-        };
-        let takes = |route: &RouteSettings| match route.terms.mismatches(&event) {
-            Ok(misses) => misses.is_empty(),
-            Err(_) => true,
-        };
-        let is_taken = routes.0.iter().any(takes);
+        story.matches.clone_from(&self.routes);
+        // A condition without an answer makes a dead letter: the route takes it.
+        let is_taken = |route: &v1::RouteMatch| route.takes != Some(false);
+        let is_any = self.routes.iter().any(is_taken);
         for outcome in story.outcomes.iter_mut().filter(|it| is_not_reached(it)) {
-            let is_wanted = match routes.0.iter().find(|it| it.name == outcome.route) {
-                Some(route) => takes(route),
-                None => outcome.route != UNROUTED || !is_taken,
+            let is_wanted = match self.routes.iter().find(|it| it.route == outcome.route) {
+                Some(route) => is_taken(route),
+                None => outcome.route != UNROUTED || !is_any,
             };
             if !is_wanted {
                 NOT_WANTED.clone_into(&mut outcome.state);
             }
         }
     }
+}
 
-    /// Whether each route of the settings takes the event of a single story. Nothing if its body
-    /// is no longer kept, or the settings have no routes, as those of an operator beside a
-    /// cluster.
-    async fn matches(&self, found: &[EventStory]) -> Vec<v1::RouteMatch> {
-        let [story] = found else { return Vec::new() };
-        let Ok(tree) = self.settings() else {
-            return Vec::new();
-        };
-        let routes = tree.routes(None).map(|routes| routes.0).unwrap_or_default();
-        if routes.is_empty() {
-            return Vec::new();
-        }
-        let event = self.stores().history().event(&story.id.to_string()).await;
-        match event.ok().flatten() {
-            Some(event) => routes
-                .iter()
-                .map(|route| route_match(route, &event))
-                .collect(),
-            None => Vec::new(),
-        }
-    }
+/// The position before which a page begins.
+fn place(token: &str) -> Result<Option<Position>, Status> {
+    let Some(packed) = pages::place(token)? else {
+        return Ok(None);
+    };
+    let position = Position::from_packed(packed);
+    position.map(Some).map_err(|_| pages::not_a_token())
+}
 
-    /// Stories with the Fluent id of a single story. Several stories are only compared with each
-    /// other, since each would cost a search. If the search fails, the story is shown without the
-    /// others.
-    async fn of_the_same_id(&self, found: &[EventStory]) -> Option<Vec<EventStory>> {
-        let [story] = found else { return None };
-        let others = self
-            .stores()
-            .history()
-            .find(&story.fluent_event_id, SAME_IDS_SHOWN)
-            .await;
-        others
-            .inspect_err(|error| {
-                tracing::warn!(event.id = %story.id, error = %ErrorChain(error), "others of its Fluent id can't be looked for: it is shown without");
-            })
-            .ok()
+/// A story with what was asked for: one route, and no more attempts than wanted.
+fn only(mut story: v1::EventHistory, request: &v1::ShowEventsRequest) -> v1::EventHistory {
+    if !request.route.is_empty() {
+        let route = request.route.as_str();
+        story.attempts.retain(|it| it.route == route);
+        story.outcomes.retain(|it| it.route == route);
+        story.matches.retain(|it| it.route == route);
+        story.history_gaps.retain(|it| it.route == route);
     }
+    let most = match request.max_attempts {
+        0 => usize::MAX,
+        most => most as usize,
+    };
+    let left_out = story.attempts.len().saturating_sub(most);
+    story.attempts.drain(..left_out);
+    story.attempts_left_out = u32::try_from(left_out).unwrap_or(u32::MAX);
+    story
 }
 
 impl Operator {
@@ -250,17 +283,12 @@ fn in_words(state: &StoryState) -> Option<String> {
     }
 }
 
-fn story(story: &EventStory, others: &[EventStory]) -> v1::EventHistory {
-    let is_another =
-        |other: &&EventStory| other.fluent_key == story.fluent_key && other.id != story.id;
-    let same_id = others
-        .iter()
-        .filter(is_another)
-        .map(|other| v1::SameIdEvent {
-            event_id: other.id.to_string(),
-            received_at: Some(grpc::timestamp(other.received_at)),
-            origin: other.origin.to_string(),
-        });
+fn described(story: &EventStory) -> v1::EventHistory {
+    let same_id = story.same_id.iter().map(|other| v1::SameIdEvent {
+        event_id: other.id.to_string(),
+        received_at: Some(grpc::timestamp(other.received_at)),
+        origin: other.origin.to_string(),
+    });
     let attempts = story.steps.iter().map(|step| v1::Attempt {
         event_id: story.id.to_string(),
         event: story.name.clone(),
@@ -282,6 +310,7 @@ fn story(story: &EventStory, others: &[EventStory]) -> v1::EventHistory {
         same_id: same_id.collect(),
         matches: Vec::new(),
         history_gaps: story.gaps.iter().map(gap).collect(),
+        attempts_left_out: 0,
     }
 }
 

@@ -30,6 +30,7 @@ mod audit;
 mod diagnosis;
 mod failure;
 mod names;
+mod naming;
 mod pages;
 mod progress;
 mod queue_metrics;

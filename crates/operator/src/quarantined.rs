@@ -9,6 +9,7 @@ use tonic::Status;
 use verifier::{Verifier, WebhookVerifier};
 
 use crate::audit::AffectedItems;
+use crate::naming::{LOOKS, NameInBody, TOGETHER};
 use crate::{Operator, failure, pages};
 
 impl Operator {
@@ -18,6 +19,11 @@ impl Operator {
     ) -> Result<v1::ListQuarantinedResponse, Status> {
         let limit = pages::size(request.page_size, 50);
         let after = pages::place(&request.page_token)?.unwrap_or(0);
+        if !request.reference.is_empty() {
+            return self
+                .quarantined_naming(&request.reference, after, limit)
+                .await;
+        }
         let found = self.stores().quarantine().list(after, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
         let bytes: usize = found.iter().map(|body| body.body.len()).sum();
@@ -26,6 +32,33 @@ impl Operator {
             next_page_token: pages::next(found.last().map(|body| body.id), is_cut),
             webhooks: found.iter().map(|body| described(body, false)).collect(),
         })
+    }
+
+    async fn quarantined_naming(
+        &self,
+        reference: &str,
+        mut after: u64,
+        limit: usize,
+    ) -> Result<v1::ListQuarantinedResponse, Status> {
+        let name = NameInBody::new(reference);
+        let mut page = v1::ListQuarantinedResponse::default();
+        for _ in 0..LOOKS {
+            let found = self.stores().quarantine().list(after, TOGETHER).await;
+            let found = found.map_err(|error| failure::queue(&error))?;
+            let Some(last) = found.last() else {
+                return Ok(page);
+            };
+            after = last.id;
+            for body in found.iter().filter(|body| name.is_in(&body.body)) {
+                page.webhooks.push(described(body, false));
+                if page.webhooks.len() == limit {
+                    page.next_page_token = pages::next(Some(body.id), true);
+                    return Ok(page);
+                }
+            }
+        }
+        page.next_page_token = pages::next(Some(after), true);
+        Ok(page)
     }
 
     pub(crate) async fn quarantined_body(

@@ -267,7 +267,9 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::ShowEventsRequest>,
     ) -> Answer<v1::ShowEventsResponse> {
-        answer(self.stories(request.into_inner()).await)
+        let request = request.into_inner();
+        self.ensure_route(&request.route).await?;
+        answer(self.stories(request).await)
     }
 
     async fn list_dead_letters(

@@ -71,9 +71,14 @@ pub trait HistoryIndex: fmt::Debug + Send + Sync {
     fn trim(&self, log: Log, first: Position) -> Result<(), QueueError>;
 
     /// Finds the newest events whose entity ref, root entity ref, Fluent's id, or id or its
-    /// beginning is `reference`, newest first. The result may have others too: the caller
-    /// compares.
-    fn find(&self, reference: &str, limit: usize) -> Result<Vec<(Position, EventId)>, QueueError>;
+    /// beginning is `reference`, newest first, and only those before a position. The result may
+    /// have others too: the caller compares.
+    fn find(
+        &self,
+        reference: &str,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<(Position, EventId)>, QueueError>;
 
     /// The encoded records of every attempt of an event, in order.
     fn attempts(&self, id: EventId) -> Result<Vec<Vec<u8>>, QueueError>;

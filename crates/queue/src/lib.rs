@@ -116,6 +116,7 @@ pub use crate::route_status::{BreakerState, CONFLICT_AFTER, RouteProcessStatus, 
 pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, ReplayOutcome, RouteState, Stores, StoryGap, StoryState, StoryStep,
+    ReceivedQuery, ReplayOutcome, RouteState, SAME_IDS_SHOWN, SameIdEvent, Stores, StoryGap,
+    StoryState, StoryStep,
 };
 pub use crate::upstream::{Horizon, Presence, PublishResults, REMOVED_AFTER, Upstream};

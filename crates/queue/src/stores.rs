@@ -267,7 +267,21 @@ pub trait History: fmt::Debug + Send + Sync {
         &'a self,
         reference: &'a str,
         limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+        self.find_before(reference, None, limit)
+    }
+
+    /// Finds as [`History::find`] does, only events before a position: that of the last one of the
+    /// page before.
+    fn find_before<'a>(
+        &'a self,
+        reference: &'a str,
+        before: Option<Position>,
+        limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
+
+    /// The event at this position, whole, if it is still stored.
+    fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Event>, QueueError>>;
 
     /// The newest event that `reference` names, whole, found as by [`History::find`].
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>>;
@@ -357,6 +371,36 @@ pub struct EventStory {
     pub steps: Vec<StoryStep>,
     /// The state on each route.
     pub states: Vec<StoryState>,
+    /// Other stored events with the same key, up to [`SAME_IDS_SHOWN`]. Looked for only of that
+    /// many stories of one answer.
+    pub same_id: Vec<SameIdEvent>,
+}
+
+/// Most stories of one answer of which others with the same key are looked for, and most of those.
+pub const SAME_IDS_SHOWN: usize = 20;
+
+/// An event that has Fluent's key of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SameIdEvent {
+    /// Its id.
+    #[serde(serialize_with = "as_text")]
+    pub id: EventId,
+    /// The time of its arrival.
+    pub received_at: Timestamp,
+    /// Its origin.
+    pub origin: Origin,
+}
+
+impl SameIdEvent {
+    /// Takes the fields from `event`.
+    pub fn of(event: &Event) -> Self {
+        Self {
+            id: event.id(),
+            received_at: event.received_at(),
+            origin: event.origin(),
+        }
+    }
 }
 
 fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {

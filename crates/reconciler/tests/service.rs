@@ -316,12 +316,17 @@ impl History for Counting<'_> {
         self.queue.history().complete_since()
     }
 
-    fn find<'a>(
+    fn find_before<'a>(
         &'a self,
         reference: &'a str,
+        before: Option<Position>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
-        self.queue.history().find(reference, limit)
+        self.queue.history().find_before(reference, before, limit)
+    }
+
+    fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Event>, QueueError>> {
+        self.queue.history().event_at(position)
     }
 
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {

@@ -14,6 +14,7 @@ pub(crate) async fn show(mut visit: Visit, id: &str) -> Result<Reply, PageError>
     let request = v1::ShowEventsRequest {
         reference: id.to_owned(),
         limit: 1,
+        ..v1::ShowEventsRequest::default()
     };
     let stories = visit.api.show_events(request).await?.into_inner().events;
     let Some(story) = stories.into_iter().next() else {
@@ -106,7 +107,7 @@ fn outcomes(visit: &Visit, story: &v1::EventHistory) -> Markup {
     table("Each route", &head, &rows)
 }
 
-fn takes(story: &v1::EventHistory, matching: Option<&v1::RouteMatch>) -> Markup {
+pub(super) fn takes(story: &v1::EventHistory, matching: Option<&v1::RouteMatch>) -> Markup {
     let Some(matching) = matching else {
         // Settings without routes, as those of an operator beside a cluster, say nothing of one.
         let words = match story.matches.is_empty() {
@@ -131,24 +132,28 @@ fn outcome_row(
     outcome: &v1::RouteOutcome,
     matching: Option<&v1::RouteMatch>,
 ) -> Vec<Markup> {
-    let may = visit.may(&Role::Operate);
     vec![
         list_link("/deliveries", "route", &outcome.route),
         state(&outcome.state),
         meaning(outcome, matching),
         takes(story, matching),
-        html! {
-            @if may && outcome.state == "waiting" {
-                form method="post" action=(format!("/events/{}/retry", segment(&story.id))) {
-                    input type="hidden" name="route" value=(outcome.route);
-                    button { "Try now" }
-                }
-            }
-        },
+        retry_form(visit, &story.id, outcome),
     ]
 }
 
-fn meaning(outcome: &v1::RouteOutcome, matching: Option<&v1::RouteMatch>) -> Markup {
+/// Tries what waits on a route now.
+pub(super) fn retry_form(visit: &Visit, event: &str, outcome: &v1::RouteOutcome) -> Markup {
+    html! {
+        @if outcome.state == "waiting" && visit.may(&Role::Operate) {
+            form method="post" action=(format!("/events/{}/retry", segment(event))) {
+                input type="hidden" name="route" value=(outcome.route);
+                button { "Try now" }
+            }
+        }
+    }
+}
+
+pub(super) fn meaning(outcome: &v1::RouteOutcome, matching: Option<&v1::RouteMatch>) -> Markup {
     let is_passed_over = matching.is_some_and(|matching| matching.takes == Some(false));
     html! {
         @match outcome.state.as_str() {

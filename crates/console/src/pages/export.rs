@@ -192,6 +192,7 @@ async fn quarantined(visit: &Visit) -> Result<Rows, PageError> {
         let request = v1::ListQuarantinedRequest {
             page_size: TOGETHER,
             page_token,
+            reference: String::new(),
         };
         Box::pin(async move {
             let page = api.list_quarantined(request).await?.into_inner();
@@ -218,6 +219,7 @@ async fn refused(visit: &Visit) -> Result<Rows, PageError> {
         let request = v1::ListRefusedRequest {
             page_size: TOGETHER,
             page_token,
+            reference: String::new(),
         };
         Box::pin(async move {
             let page = api.list_refused(request).await?.into_inner();

@@ -15,6 +15,7 @@ pub(crate) mod quarantine;
 pub(crate) mod refused;
 pub(crate) mod routes;
 pub(crate) mod search;
+pub(crate) mod story;
 mod timeline;
 
 use std::fmt::Display;

@@ -15,6 +15,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     let request = v1::ListQuarantinedRequest {
         page_size: PAGE_SIZE,
         page_token: visit.params.get("page").to_owned(),
+        reference: String::new(),
     };
     let found = visit.api.list_quarantined(request).await?.into_inner();
     let main = html! {

@@ -16,6 +16,7 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
     let request = v1::ListRefusedRequest {
         page_size: PAGE_SIZE,
         page_token: visit.params.get("page").to_owned(),
+        reference: String::new(),
     };
     let found = visit.api.list_refused(request).await?.into_inner();
     let main = html! {

@@ -3,14 +3,11 @@
 use maud::{Markup, html};
 use proto::v1;
 
-use super::{deliveries, entity_link, event_link, nothing, same_by, state, table};
+use super::{deliveries, nothing, same_by, story};
 use crate::params::{link, segment};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
-use crate::text::{count, shown, time};
-
-/// Most events of one ref.
-const MAX_STORIES: u32 = 50;
+use crate::text::shown;
 
 /// Attempts that are shown where the text is an event's name.
 const MAX_OF_NAME: u32 = 20;
@@ -26,47 +23,36 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
     }
     let request = v1::ShowEventsRequest {
         reference: wanted.clone(),
-        limit: MAX_STORIES,
+        limit: 2,
+        max_attempts: 1,
+        ..v1::ShowEventsRequest::default()
     };
     let stories = visit.api.show_events(request).await?.into_inner().events;
-    if let [story] = &stories[..] {
-        return Ok(Reply::See(format!("/events/{}", segment(&story.id))));
+    match &stories[..] {
+        [] => {}
+        [only] if !is_ref(only, &wanted) => {
+            return Ok(Reply::See(format!("/events/{}", segment(&only.id))));
+        }
+        _ => return Ok(Reply::See(story::address(&wanted))),
     }
-    let main = match stories.is_empty() {
-        false => events(&stories, &wanted),
-        true => by_name(&mut visit, &wanted).await?,
-    };
-    Ok(Reply::Page("Search", main))
-}
-
-/// Several events of one entity: what came, and where each stands.
-fn events(stories: &[v1::EventHistory], wanted: &str) -> Markup {
-    let rows: Vec<_> = stories.iter().map(row).collect();
-    let number = count(rows.len() as u64, "event");
-    let caption = format!("{number} of {}, the newest first", shown(wanted));
-    html! {
-        (table(&caption, &["received", "event", "name", "entity", "origin", "where it stands"], &rows))
-        (same_by(&["events", "show", wanted], &[]))
+    if let Some(main) = by_name(&mut visit, &wanted).await? {
+        return Ok(Reply::Page("Search", main));
+    }
+    let (refused, quarantined) = story::naming(&mut visit.api, &wanted).await?;
+    match refused.webhooks.is_empty() && quarantined.webhooks.is_empty() {
+        true => Ok(Reply::Page("Search", not_found(&wanted))),
+        false => Ok(Reply::See(story::address(&wanted))),
     }
 }
 
-fn row(story: &v1::EventHistory) -> Vec<Markup> {
-    vec![
-        time(story.received_at.as_ref()),
-        event_link(&story.id),
-        html! { (shown(&story.name)) },
-        entity_link(&story.entity),
-        html! { (shown(&story.origin)) },
-        html! {
-            @for outcome in story.outcomes.iter().filter(|it| !it.state.starts_with("not-")) {
-                div { (shown(&outcome.route)) ": " (state(&outcome.state)) }
-            }
-        },
-    ]
+/// True if the text is the ref of the event's entity, and no id.
+fn is_ref(event: &v1::EventHistory, text: &str) -> bool {
+    let reference = event.entity.split_once('/').map(|(_, reference)| reference);
+    reference == Some(text)
 }
 
 /// The newest attempts of events of this name.
-async fn by_name(visit: &mut Visit, name: &str) -> Result<Markup, PageError> {
+async fn by_name(visit: &mut Visit, name: &str) -> Result<Option<Markup>, PageError> {
     let filter = v1::AttemptFilter {
         event: name.to_owned(),
         ..v1::AttemptFilter::default()
@@ -77,14 +63,13 @@ async fn by_name(visit: &mut Visit, name: &str) -> Result<Markup, PageError> {
         page_token: String::new(),
     };
     let found = visit.api.list_deliveries(request).await?.into_inner();
-    Ok(match found.attempts.is_empty() {
-        true => not_found(name),
-        false => html! {
+    Ok((!found.attempts.is_empty()).then(|| {
+        html! {
             p { "No event has this ref or id. These are the newest attempts of events with this name:" }
             (deliveries::table_of(&found.attempts, false))
             p { a href=(link("/deliveries", &[("event", name)])) { "All of this name" } }
-        },
-    })
+        }
+    }))
 }
 
 fn not_found(wanted: &str) -> Markup {

@@ -34,15 +34,20 @@ pub(super) fn show(story: &v1::EventHistory, from: &str) -> Markup {
         @if let Some(since) = &story.history_since {
             p class="soft" { "The history of attempts is kept since " (time(Some(since))) ": what was before is not here." }
         }
-        @for gap in &story.history_gaps {
-            p class="soft" {
-                "Attempts of " (shown(&gap.route)) " between " (time(gap.since.as_ref())) " and " (time(gap.until.as_ref()))
-                " may be missing: they could not be recorded."
-            }
-        }
+        @for gap in &story.history_gaps { (missing(gap)) }
         (table(&count(story.attempts.len() as u64, "attempt"), &head, &rows))
         @if from > 0 { p { a rel="prev" href=(format!("?from={}", from.saturating_sub(TOGETHER))) { "Earlier attempts" } } }
         @if until < story.attempts.len() { p { a rel="next" href=(format!("?from={until}")) { "Later attempts" } } }
+    }
+}
+
+/// A time of which attempts may be missing.
+pub(super) fn missing(gap: &v1::HistoryGap) -> Markup {
+    html! {
+        p class="soft" {
+            "Attempts of " (shown(&gap.route)) " between " (time(gap.since.as_ref())) " and " (time(gap.until.as_ref()))
+            " may be missing: they could not be recorded."
+        }
     }
 }
 

@@ -205,7 +205,7 @@ async fn a_body_takes_a_role_and_is_shown_only_where_the_look_is_written_down() 
     let (console, _consumer) = with_letters(1).await;
     let reader = console.signed_in(READ);
     let operator = console.signed_in(OPERATE);
-    let page = reader.get("/search?q=HD_0");
+    let page = reader.get("/search?q=E-HD_0");
     let event = page.header("location").to_owned();
     let body = format!("{event}/body");
     assert!(reader.get(&event).has("take the role operate"));

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::{Event, SystemClock};
+use event_model::{Algorithm, Event, Proof, SystemClock};
 use fluent_console::{ConsoleServer, SessionTimes, Site};
 use operator::Operator;
 use process::Shutdown;
 use queue::{
-    Attempt, Consumer, DeadReason, Delivery, Disposition, Intake, MatchFields, Outcome, Route,
-    Settlement, Source, StartPosition, Stores,
+    Attempt, Consumer, DeadReason, Delivery, Disposition, Intake, MatchFields, Outcome,
+    Quarantined, RejectedWebhook, Route, Settlement, Source, StartPosition, Stores,
 };
 use queue_embedded::{Embedded, Options, SqliteStores};
 use settings::SettingsTree;
@@ -141,6 +141,30 @@ impl Fixture {
     /// Stores an event.
     pub(crate) async fn publish(&self, event: Event) {
         assert!(!self.queue.publish(event).await.unwrap().duplicate);
+    }
+
+    /// Stores a webhook that was refused.
+    pub(crate) async fn refuse(&self, webhook: RejectedWebhook) {
+        self.queue
+            .stores()
+            .refused()
+            .capture(webhook)
+            .await
+            .unwrap();
+    }
+
+    /// Stores a genuine body that is not an event.
+    pub(crate) async fn quarantine(&self, body: &'static str) {
+        let body = Quarantined {
+            id: 0,
+            body: body.as_bytes().into(),
+            proof: Proof::Signed(Algorithm::Sha512),
+            key: "sydney_production".parse().unwrap(),
+            signature: String::new(),
+            received_at: event_model::Clock::now(&SystemClock),
+            reason: "not JSON".to_owned(),
+        };
+        self.queue.stores().quarantine().store(body).await.unwrap();
     }
 
     /// A consumer of the route `name`, which takes everything from the beginning.

@@ -12,4 +12,5 @@ mod jobs;
 mod live;
 mod pages;
 mod sessions;
+mod story;
 mod tls;

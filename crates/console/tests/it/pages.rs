@@ -26,6 +26,8 @@ async fn every_page_says_where_one_is_and_an_empty_one_what_would_be_there() {
         ("/audit", "Audit", "each look at a body"),
         ("/search", "Search", "first 8 digits"),
         ("/search?q=HD_1", "Search", "can be the reason"),
+        ("/story", "Story", "The search leads here"),
+        ("/story?ref=HD_1", "Story", "Each webhook that names it"),
     ];
     for (path, title, words) in pages {
         let page = console.browser().get(path);
@@ -89,6 +91,7 @@ async fn a_search_leads_to_the_story_of_one_event_and_lists_several() {
         "settings without routes, as beside a cluster: {story:?}"
     );
     let several = browser.get("/search?q=HD_2");
+    let several = browser.get(several.header("location"));
     assert!(
         several.has("2 events of HD_2") && several.has("OrderBooked"),
         "{several:?}"
@@ -116,7 +119,10 @@ async fn what_waits_is_tried_now() {
     let wait = Disposition::Again(Duration::from_hours(1));
     settle(first.remove(0), wait, "503 closed").await;
     let browser = console.browser();
-    let story = browser.get("/search?q=HD_1").header("location").to_owned();
+    let story = browser
+        .get("/search?q=E-HD_1")
+        .header("location")
+        .to_owned();
     until("it waits", || browser.get(&story).has("Try now"));
     let done = browser.post(&format!("{story}/retry"), &[("route", "wms")]);
     assert_eq!(

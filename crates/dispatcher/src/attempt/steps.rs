@@ -17,7 +17,7 @@ use super::AttemptRunner;
 use crate::breaker::BreakerAttempt;
 use crate::explain::without_excerpt;
 use crate::note_retry::NoteRetry;
-use crate::notify::notify;
+use crate::notify::{joined, notify};
 use crate::policy::{AttemptResult, RetryInput, SkipReason};
 use crate::reconciled_dedup::ReconciledDedup;
 use crate::report::AttemptReport;
@@ -99,8 +99,11 @@ impl AttemptRunner {
             same_id.failed(event, granted).await;
         }
         let took = began.elapsed();
-        let report = AttemptReport::decide(ended, now(), &self.settings.retry, started_at, took);
-        self.notify_dead_letter(event, &cx, &report).await;
+        let mut report =
+            AttemptReport::decide(ended, now(), &self.settings.retry, started_at, took);
+        if let Some(remark) = self.notify_dead_letter(event, &cx, &report).await {
+            report.remark(&format!("on-dead-letter: {remark}"));
+        }
         report
     }
 
@@ -182,7 +185,12 @@ impl AttemptRunner {
         let told = DeliveryOutcome::done(done.status, &answer);
         let telling = notify(whom, event, cx, told);
         match AssertUnwindSafe(telling).catch_unwind().await {
-            Ok(Ok(())) => AttemptResult::Answered(Ok(done)),
+            Ok(Ok(told)) => {
+                let remark = told.remark.map(|it| format!("on-success: {it}"));
+                let remark = remark.map(|it| joined(done.remark.as_deref(), &it));
+                let remark = remark.or(done.remark);
+                AttemptResult::Answered(Ok(Done { remark, ..done }))
+            }
             // Nobody refused: the notification can't be made of this answer. The destination has the
             // event all the same, and would get it again from a dead letter.
             Ok(Err(error @ DispatchError::Permanent { status: None, .. })) => {
@@ -198,13 +206,16 @@ impl AttemptRunner {
     }
 
     /// Notifies of an event that will be a dead letter, for as long as that is tried. The letter
-    /// is written in any case: people work through the letters.
-    async fn notify_dead_letter(&self, event: &Event, cx: &Context, report: &AttemptReport) {
-        let Some(whom) = &self.then.on_dead_letter else {
-            return;
-        };
+    /// is written in any case: people work through the letters. Returns what is to be remarked.
+    async fn notify_dead_letter(
+        &self,
+        event: &Event,
+        cx: &Context,
+        report: &AttemptReport,
+    ) -> Option<String> {
+        let whom = self.then.on_dead_letter.as_ref()?;
         let Disposition::Dead(reason) = report.disposition() else {
-            return;
+            return None;
         };
         let telling = notify(
             whom,
@@ -215,7 +226,7 @@ impl AttemptRunner {
         let id = event.id();
         let route = &self.settings.name;
         match AssertUnwindSafe(telling).catch_unwind().await {
-            Ok(Ok(())) => {}
+            Ok(Ok(done)) => return done.remark,
             Ok(Err(error)) => {
                 tracing::error!(event.id = %id, route, error = without_excerpt(&error), "nobody was told of a dead letter");
             }
@@ -223,6 +234,7 @@ impl AttemptRunner {
                 tracing::error!(event.id = %id, route, "nobody was told of a dead letter: who is told panicked")
             }
         }
+        None
     }
 
     /// Runs the dispatcher; a panic ends only the attempt, and so does the deadline.
@@ -237,11 +249,7 @@ impl AttemptRunner {
 }
 
 fn with_notification_failure(done: Done, why: &str) -> Done {
-    let before = done
-        .remark
-        .as_deref()
-        .map(|remark| format!("{remark}; "))
-        .unwrap_or_default();
-    let remark = format!("{before}delivered, and nobody was told: {why}");
+    let words = format!("delivered, and nobody was told: {why}");
+    let remark = joined(done.remark.as_deref(), &words);
     done.remarking(remark)
 }

@@ -302,6 +302,42 @@ async fn an_answer_of_which_nothing_can_be_told_does_not_undo_the_delivery() {
     }
 }
 
+/// What was posted back is part of an event's story.
+#[tokio::test(start_paused = true)]
+async fn what_a_hook_remarks_is_in_the_history() {
+    let remarking = || {
+        Some(AnyDispatcher::of(ScriptedDispatcher::new(|_| async {
+            Ok(Done::default().remarking("posted `Ack` back to Fluent"))
+        })))
+    };
+    for is_dead in [false, true] {
+        let lease = FakeLease::default();
+        let destination = ScriptedDispatcher::new(move |_| async move {
+            match is_dead {
+                true => Err(DispatchError::permanent("testing", "no")),
+                false => Ok(Done::with_status(200)),
+            }
+        });
+        let mut attempting = attempting(
+            destination,
+            &Isolation::default(),
+            &CancellationToken::new(),
+        );
+        attempting.then.on_success = remarking();
+        attempting.then.on_dead_letter = remarking();
+        attempt(&attempting, &lease, 0).await;
+        let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
+        let detail = settled.attempt.detail.unwrap();
+        let hook = if is_dead {
+            "on-dead-letter"
+        } else {
+            "on-success"
+        };
+        let expected = format!("{hook}: posted `Ack` back to Fluent");
+        assert!(detail.ends_with(&expected), "{detail}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
     let refuses = || DispatchError::Permanent {

@@ -75,7 +75,15 @@ async fn a_person_finds_an_order_and_redrives_what_failed() {
     .await;
 
     let story = format!("/events/{id}");
-    assert_eq!(header(&see("/search?q=HD_1"), "location"), story);
+    assert_eq!(
+        header(&see("/search?q=HD_1"), "location"),
+        "/story?ref=HD_1"
+    );
+    let whole = see("/story?ref=HD_1");
+    assert!(
+        whole.contains("dead letter 1") && whole.contains("event is `E`, expected Another"),
+        "{whole}"
+    );
     let shown = see(&story);
     assert!(
         shown.contains("dead letter 1") && shown.contains("422"),

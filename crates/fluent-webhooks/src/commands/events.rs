@@ -9,6 +9,7 @@ use proto::v1;
 use crate::cli::CommonArgs;
 use crate::commands::deliveries;
 use crate::json::{EventBody, EventHistory, IndexState};
+use crate::when::TimeArg;
 use crate::{api, open, output, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -20,6 +21,15 @@ pub(crate) enum Command {
         /// At most so many events, the newest first
         #[arg(long, default_value_t = 20)]
         limit: u32,
+        /// Only what this route did with each
+        #[arg(long, default_value = "")]
+        route: String,
+        /// Only events received at this time or later: 2h for two hours ago, or RFC 3339
+        #[arg(long, value_name = "TIME")]
+        since: Option<TimeArg>,
+        /// Only events received before this time
+        #[arg(long, value_name = "TIME")]
+        until: Option<TimeArg>,
     },
     /// The body of an event exactly as it was received; that it was read is in the audit
     /// log
@@ -46,7 +56,23 @@ pub(crate) async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Show { reference, limit } => show(common, reference, limit, &shutdown).await,
+        Command::Show {
+            reference,
+            limit,
+            route,
+            since,
+            until,
+        } => {
+            let request = v1::ShowEventsRequest {
+                reference,
+                limit,
+                route,
+                since: when::wire(since),
+                until: when::wire(until),
+                ..v1::ShowEventsRequest::default()
+            };
+            show(common, request, &shutdown).await
+        }
         Command::Body { event } => body(common, event, &shutdown).await,
         Command::Index { follow } => index(common, follow, &shutdown).await,
     }
@@ -96,15 +122,11 @@ async fn body(common: CommonArgs, event: String, shutdown: &Shutdown) -> anyhow:
 
 async fn show(
     common: CommonArgs,
-    reference: String,
-    limit: u32,
+    request: v1::ShowEventsRequest,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, shutdown).await?;
-    let request = v1::ShowEventsRequest {
-        reference: reference.clone(),
-        limit,
-    };
+    let reference = request.reference.clone();
     let stories = output::answered(api.show_events(request).await)?.events;
     if common.json {
         let events: Vec<_> = stories.iter().map(EventHistory::from).collect();
@@ -169,6 +191,14 @@ fn tell(story: &v1::EventHistory) {
     }
     for outcome in &story.outcomes {
         output::line(format!("  {}", stands(outcome)));
+    }
+    for matching in story.matches.iter().filter(|it| it.takes != Some(true)) {
+        let why = output::plain(&matching.reasons.join("; "));
+        let what = match matching.takes {
+            None => "it would be a dead letter now",
+            Some(_) => "does not take it now",
+        };
+        output::line(format!("  {}: {what}: {why}", matching.route));
     }
     output::line("");
 }

@@ -18,6 +18,9 @@ pub(crate) enum Command {
         /// Only those after this number
         #[arg(long, default_value_t = 0)]
         after: u64,
+        /// Only those whose body has this ref as a text; 1,000 are looked at
+        #[arg(long = "ref", default_value = "")]
+        reference: String,
     },
     /// Show one
     Show {
@@ -64,10 +67,15 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
-        Command::List { limit, after } => {
+        Command::List {
+            limit,
+            after,
+            reference,
+        } => {
             let request = v1::ListQuarantinedRequest {
                 page_size: limit,
                 page_token: after.to_string(),
+                reference,
             };
             list(
                 &common,
@@ -132,6 +140,7 @@ async fn chosen(api: &mut Api, which: &QuarantineArgs) -> anyhow::Result<Vec<u64
         let request = v1::ListQuarantinedRequest {
             page_size: PAGE,
             page_token,
+            reference: String::new(),
         };
         let page = output::answered(api.list_quarantined(request).await)?;
         ids.extend(page.webhooks.iter().map(|webhook| webhook.id));

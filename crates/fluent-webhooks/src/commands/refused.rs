@@ -18,6 +18,9 @@ pub(crate) enum Command {
         /// Only those after this number
         #[arg(long, default_value_t = 0)]
         after: u64,
+        /// Only those whose body has this ref as a text; 1,000 are looked at
+        #[arg(long = "ref", default_value = "")]
+        reference: String,
     },
     /// Say what is wrong with one, by the settings of now
     Explain {
@@ -39,10 +42,15 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
-        Command::List { limit, after } => {
+        Command::List {
+            limit,
+            after,
+            reference,
+        } => {
             let request = v1::ListRefusedRequest {
                 page_size: limit,
                 page_token: after.to_string(),
+                reference,
             };
             list(
                 &common,

@@ -82,6 +82,19 @@ pub(crate) struct EventHistory {
     attempts: Vec<Attempt>,
     /// Where it stands on each route.
     outcomes: Vec<RouteOutcome>,
+    /// Whether each route of the settings takes it, by the settings of now. Of the first 20 events.
+    matches: Vec<RouteMatch>,
+}
+
+/// Whether a route takes an event.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct RouteMatch {
+    route: String,
+    /// `null` where its `when` gives no answer: it becomes a dead letter there.
+    takes: Option<bool>,
+    /// What does not hold, or why `when` gives no answer.
+    reasons: Vec<String>,
 }
 
 /// A time in which attempts of a route could not be recorded.
@@ -134,6 +147,17 @@ impl From<&v1::EventHistory> for EventHistory {
             same_id: event.same_id.iter().map(SameIdEvent::from).collect(),
             attempts: event.attempts.iter().map(Attempt::from).collect(),
             outcomes: event.outcomes.iter().map(RouteOutcome::from).collect(),
+            matches: event.matches.iter().map(RouteMatch::from).collect(),
+        }
+    }
+}
+
+impl From<&v1::RouteMatch> for RouteMatch {
+    fn from(matching: &v1::RouteMatch) -> Self {
+        Self {
+            route: matching.route.clone(),
+            takes: matching.takes,
+            reasons: matching.reasons.clone(),
         }
     }
 }

@@ -1343,14 +1343,33 @@ pub struct ShowEventsRequest {
     /// An entityRef, a rootEntityRef, an event's id or at least 8 digits of it.
     #[prost(string, tag = "1")]
     pub reference: ::prost::alloc::string::String,
-    /// At most so many: 1 to 1000; 0 means 20.
+    /// At most so many, the newest: 1 to 1000; 0 means 20.
     #[prost(uint32, tag = "2")]
     pub limit: u32,
+    /// From the answer before.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Only what this route did with each, and whether it takes it. Empty means every route.
+    #[prost(string, tag = "4")]
+    pub route: ::prost::alloc::string::String,
+    /// Only events received then, or later. A page can have fewer, or none, although more follow.
+    #[prost(message, optional, tag = "5")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only events received before that.
+    #[prost(message, optional, tag = "6")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+    /// Of each event so many attempts at most, the newest; 0 means all.
+    #[prost(uint32, tag = "7")]
+    pub max_attempts: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShowEventsResponse {
+    /// The newest first.
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<EventHistory>,
+    /// Where the next page begins; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 /// One event, and what became of it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1391,14 +1410,17 @@ pub struct EventHistory {
     /// sender tells it twice, or two of its rules do. Those that are kept.
     #[prost(message, repeated, tag = "12")]
     pub same_id: ::prost::alloc::vec::Vec<SameIdEvent>,
-    /// Whether each route in the settings of the server that answers takes it, and why not. Only
-    /// where one event was found, and it is still kept whole.
+    /// Whether each route in the settings of the server that answers takes it, and why not. Of the
+    /// first 20 events of an answer, if they are still kept whole.
     #[prost(message, repeated, tag = "13")]
     pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
     /// Times in which attempts could not be recorded, of those that it may have had: they are then
     /// missing in `attempts`.
     #[prost(message, repeated, tag = "14")]
     pub history_gaps: ::prost::alloc::vec::Vec<HistoryGap>,
+    /// Older attempts than those in `attempts`, beyond `max_attempts`.
+    #[prost(uint32, tag = "15")]
+    pub attempts_left_out: u32,
 }
 /// A time in which attempts of a route could not be recorded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1645,6 +1667,10 @@ pub struct ListQuarantinedRequest {
     /// From the answer before.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only those whose body has this text as a value, such as an entityRef. A page can have fewer,
+    /// or none, although more follow: 1,000 webhooks are looked at for it.
+    #[prost(string, tag = "3")]
+    pub reference: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListQuarantinedResponse {
@@ -1712,6 +1738,10 @@ pub struct ListRefusedRequest {
     /// From the answer before.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only those whose body has this text as a value, such as an entityRef. A page can have fewer,
+    /// or none, although more follow: 1,000 webhooks are looked at for it.
+    #[prost(string, tag = "3")]
+    pub reference: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListRefusedResponse {

@@ -4,7 +4,8 @@ use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use queue::{
     AcceptedPage, AcceptedQuery, AttemptPage, AttemptQuery, DeadReason, EventStory, History,
-    PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, StoryState, StoryStep,
+    PAGE_BYTES, Position, QueueError, ReceivedPage, ReceivedQuery, SAME_IDS_SHOWN, SameIdEvent,
+    StoryState, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
 use sqlite_file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
@@ -15,19 +16,24 @@ use crate::stores::attempts::{self, step};
 use crate::stores::connections::SqliteStores;
 
 impl History for SqliteStores {
-    fn find<'a>(
+    fn find_before<'a>(
         &'a self,
         reference: &'a str,
+        before: Option<Position>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
         let reference = reference.to_owned();
-        self.read(move |sql| find(sql, &reference, limit).map_err(reading))
+        self.read(move |sql| find(sql, &reference, before, limit).map_err(reading))
+    }
+
+    fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Event>, QueueError>> {
+        self.read(move |sql| at(sql, position).map_err(reading))
     }
 
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
         let reference = reference.to_owned();
         self.read(move |sql| {
-            let found = find_events(sql, &reference, 1).map_err(reading)?;
+            let found = find_events(sql, &reference, None, 1).map_err(reading)?;
             Ok(found.into_iter().next().map(|(_, event)| event))
         })
     }
@@ -86,18 +92,49 @@ fn accepted(sql: &Connection, query: &AcceptedQuery) -> rusqlite::Result<Accepte
     Ok(page)
 }
 
-fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<EventStory>> {
-    let found = find_events(sql, reference, limit)?;
-    found
-        .into_iter()
-        .map(|(position, event)| story(sql, position, &event))
-        .collect()
+fn at(sql: &Connection, position: Position) -> rusqlite::Result<Option<Event>> {
+    let text = format!(
+        "SELECT {EVENT} FROM events e JOIN bodies b USING (position) WHERE e.position = ?1"
+    );
+    let mut statement = sql.prepare_cached(&text)?;
+    let mut rows = statement.query([rows::signed(position.packed())])?;
+    match rows.next()? {
+        Some(row) => Ok(event(row, 0)?.ok()),
+        None => Ok(None),
+    }
 }
 
-/// The newest events that `reference` names, with their positions.
+fn find(
+    sql: &Connection,
+    reference: &str,
+    before: Option<Position>,
+    limit: usize,
+) -> rusqlite::Result<Vec<EventStory>> {
+    let found = find_events(sql, reference, before, limit)?;
+    let told = found
+        .iter()
+        .map(|(position, event)| story(sql, *position, event));
+    let mut stories: Vec<_> = told.collect::<rusqlite::Result<_>>()?;
+    for story in stories.iter_mut().take(SAME_IDS_SHOWN) {
+        story.same_id = same_id(sql, story)?;
+    }
+    Ok(stories)
+}
+
+/// Other events with the key of this one.
+fn same_id(sql: &Connection, story: &EventStory) -> rusqlite::Result<Vec<SameIdEvent>> {
+    // One more, since the event itself is among them.
+    let found = find_events(sql, &story.fluent_event_id, None, SAME_IDS_SHOWN + 1)?;
+    let events = found.iter().map(|(_, event)| event);
+    let others = events.filter(|it| it.fluent_key() == story.fluent_key && it.id() != story.id);
+    Ok(others.map(SameIdEvent::of).collect())
+}
+
+/// The newest events that `reference` names, with their positions, of those before one.
 fn find_events(
     sql: &Connection,
     reference: &str,
+    before: Option<Position>,
     limit: usize,
 ) -> rusqlite::Result<Vec<(i64, Event)>> {
     let range = prefixes(reference);
@@ -114,13 +151,22 @@ fn find_events(
             ) found CROSS JOIN events e USING (position)
             WHERE (e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3 OR found.fluent)
               AND EXISTS (SELECT 1 FROM bodies b WHERE b.position = e.position)
+              AND e.position < ?6
             ORDER BY e.position DESC LIMIT ?5
          ) newest CROSS JOIN events e USING (position) JOIN bodies b USING (position)
          ORDER BY e.position DESC"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = sql.prepare(&text)?;
-    let mut rows = statement.query(params![reference, from, to, digest(reference), limit])?;
+    let before = before.map_or(i64::MAX, |before| rows::signed(before.packed()));
+    let mut rows = statement.query(params![
+        reference,
+        from,
+        to,
+        digest(reference),
+        limit,
+        before
+    ])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         if let Ok(event) = event(row, 1)? {
@@ -148,6 +194,7 @@ fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<Eve
         gaps: Vec::new(),
         steps: steps(sql, position)?,
         states: states(sql, position)?,
+        same_id: Vec::new(),
     })
 }
 

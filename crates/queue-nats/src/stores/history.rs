@@ -1,17 +1,18 @@
 //! The stories of events: found in an index, or without one by reading the streams through, which
 //! takes longer the more they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::Info;
 use event_model::{Event, EventId, FluentKey, Timestamp};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join};
 use percent_encoding::percent_decode_str;
 use queue::{
     AcceptedPage, AcceptedQuery, AttemptPage, AttemptQuery, EventStory, History, HistoryIndex,
-    Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, StoryState, StoryStep,
+    Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, SAME_IDS_SHOWN, SameIdEvent,
+    StoryState, StoryStep,
 };
 
 use crate::api;
@@ -29,32 +30,44 @@ use crate::streams::{ATTEMPTS, Shard, event_at};
 const MIN_ID: usize = 8;
 
 impl History for JetStreamStores {
-    fn find<'a>(
+    fn find_before<'a>(
         &'a self,
         reference: &'a str,
+        before: Option<Position>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
         Box::pin(async move {
-            let (found, mut lines) = match &self.0.index {
-                Some(index) => self.looked_up(index, reference, limit).await?,
-                None => self.read_through(reference, limit).await?,
+            let Found {
+                positions,
+                mut lines,
+                same_id,
+            } = match &self.0.index {
+                Some(index) => self.looked_up(index, reference, before, limit).await?,
+                None => self.read_through(reference, before, limit).await?,
             };
             let monitor = RouteProgress {
                 routes: routes(&self.0.link, Shard::ONLY.events()).await?,
                 missing: Missing::look(self).await?,
             };
             let mut stories = Vec::new();
-            for (position, id) in found.into_iter().rev() {
-                let Some(event) = self.event_at(position, reference).await? else {
+            for (position, id) in positions.into_iter().rev() {
+                let Some(event) = self.named_event(position, reference).await? else {
                     continue;
                 };
                 let lines = lines.remove(&id).unwrap_or_default();
                 let mut story = story(&event, position, lines.clone(), &monitor);
                 self.check_states(&mut story, &lines, &monitor).await?;
+                if let Some(others) = same_id.get(&story.fluent_event_id) {
+                    story.same_id = self.same_id_events(&story, others).await?;
+                }
                 stories.push(story);
             }
             Ok(stories)
         })
+    }
+
+    fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Event>, QueueError>> {
+        Box::pin(self.stored_event(position))
     }
 
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
@@ -63,18 +76,18 @@ impl History for JetStreamStores {
                 Some(index) => {
                     catch_up(&self.0.link, index).await?;
                     index
-                        .find(reference, 1)?
+                        .find(reference, None, 1)?
                         .first()
                         .map(|(position, _)| *position)
                 }
                 None => self
-                    .positions(reference, 1)
+                    .positions(reference, None, 1)
                     .await?
                     .first()
-                    .map(|(position, _)| *position),
+                    .map(|named| named.position),
             };
             match found {
-                Some(position) => self.event_at(position, reference).await,
+                Some(position) => self.named_event(position, reference).await,
                 None => Ok(None),
             }
         })
@@ -134,11 +147,22 @@ impl History for JetStreamStores {
     }
 }
 
-/// Events by their position, oldest first, and every attempt of each.
-type StoredLines = (
-    Vec<(Position, String)>,
-    BTreeMap<String, Vec<AttemptRecord>>,
-);
+/// Events that a reference names, and what is stored beside them.
+struct Found {
+    /// Their positions and ids, oldest first.
+    positions: Vec<(Position, String)>,
+    /// Every attempt, by the event's id.
+    lines: BTreeMap<String, Vec<AttemptRecord>>,
+    /// Positions of events that may be others of the same id, by Fluent's id.
+    same_id: BTreeMap<String, Vec<Position>>,
+}
+
+/// An event as its headers tell it.
+struct Named {
+    position: Position,
+    id: String,
+    fluent: String,
+}
 
 impl JetStreamStores {
     /// Corrects the states by where the event is: the history has no line of a redrive or a replay
@@ -177,12 +201,14 @@ impl JetStreamStores {
         &self,
         index: &Arc<dyn HistoryIndex>,
         reference: &str,
+        before: Option<Position>,
         limit: usize,
-    ) -> Result<StoredLines, QueueError> {
+    ) -> Result<Found, QueueError> {
         catch_up(&self.0.link, index).await?;
-        let mut found = Vec::new();
+        let mut positions = Vec::new();
         let mut lines = BTreeMap::new();
-        for (position, id) in index.find(reference, limit)?.into_iter().rev() {
+        let mut same_id = BTreeMap::new();
+        for (position, id) in index.find(reference, before, limit)?.into_iter().rev() {
             let of_event = index.attempts(id)?;
             let read = of_event
                 .iter()
@@ -191,48 +217,123 @@ impl JetStreamStores {
                 id.to_string(),
                 read.filter(|line| line.event == id.to_string()).collect(),
             );
-            found.push((position, id.to_string()));
+            positions.push((position, id.to_string()));
         }
-        Ok((found, lines))
+        for (position, _) in positions.iter().rev().take(SAME_IDS_SHOWN) {
+            let event = self.stored_event(*position).await?;
+            let fluent = event.and_then(|event| event.fields().fluent_event_id.clone());
+            if let Some(fluent) = fluent {
+                let others = index.find(&fluent, None, SAME_IDS_SHOWN + 1)?;
+                let others = others.into_iter().map(|(position, _)| position);
+                same_id.insert(fluent, others.collect());
+            }
+        }
+        Ok(Found {
+            positions,
+            lines,
+            same_id,
+        })
     }
 
-    async fn read_through(&self, reference: &str, limit: usize) -> Result<StoredLines, QueueError> {
-        let found = self.positions(reference, limit).await?;
-        let lines = self.lines(&found).await?;
-        Ok((found, lines))
+    async fn read_through(
+        &self,
+        reference: &str,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Found, QueueError> {
+        let named = self.positions(reference, before, limit).await?;
+        let newest = named.iter().rev().take(SAME_IDS_SHOWN);
+        let fluent = newest.map(|named| named.fluent.clone());
+        let fluent = fluent.filter(|fluent| !fluent.is_empty()).collect();
+        let positions: Vec<_> = named
+            .into_iter()
+            .map(|named| (named.position, named.id))
+            .collect();
+        // Both streams at once: each is read from end to end.
+        let (lines, same_id) = try_join(self.lines(&positions), self.same_id(fluent)).await?;
+        Ok(Found {
+            positions,
+            lines,
+            same_id,
+        })
     }
 
     /// Returns the newest `limit` events that `reference` names, oldest first.
     async fn positions(
         &self,
         reference: &str,
+        before: Option<Position>,
         limit: usize,
-    ) -> Result<Vec<(Position, String)>, QueueError> {
-        let scan = Scan {
-            stream: Shard::ONLY.events(),
-            subject: EVENTS_SUBJECT.to_owned(),
-            from: 1,
-            since: None,
-            headers_only: true,
-        };
-        let mut found = std::collections::VecDeque::new();
+    ) -> Result<Vec<Named>, QueueError> {
+        let before = before.map_or(u64::MAX, Position::sequence);
+        let mut found = VecDeque::new();
         let look = |stored: Stored| {
-            if is_named(&stored.headers, reference) {
-                let id = text(&stored.headers, HEADER_ID)
-                    .unwrap_or_default()
-                    .to_owned();
-                found.push_back((stored.sequence, id));
+            let is_behind = stored.sequence >= before;
+            if !is_behind && is_named(&stored.headers, reference) {
+                let id = text(&stored.headers, HEADER_ID).unwrap_or_default();
+                found.push_back((stored.sequence, id.to_owned(), fluent_id(&stored.headers)));
             }
             if found.len() > limit {
                 found.pop_front();
             }
+            !is_behind
+        };
+        events_by_headers().each(&self.0.link, look).await?;
+        let named = found.into_iter().map(|(sequence, id, fluent)| {
+            Ok(Named {
+                position: Shard::ONLY.position(sequence)?,
+                id,
+                fluent,
+            })
+        });
+        named.collect()
+    }
+
+    /// Positions of the newest events that have one of these ids of Fluent's.
+    async fn same_id(
+        &self,
+        fluent: BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Vec<Position>>, QueueError> {
+        let mut found: BTreeMap<String, VecDeque<u64>> = BTreeMap::new();
+        if fluent.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let look = |stored: Stored| {
+            let id = fluent_id(&stored.headers);
+            if fluent.contains(&id) {
+                let of_id = found.entry(id).or_default();
+                of_id.push_back(stored.sequence);
+                // One more, since the event itself is among them.
+                if of_id.len() > SAME_IDS_SHOWN + 1 {
+                    of_id.pop_front();
+                }
+            }
             true
         };
-        scan.each(&self.0.link, look).await?;
-        let placed = found
-            .into_iter()
-            .map(|(sequence, id)| Ok((Shard::ONLY.position(sequence)?, id)));
+        events_by_headers().each(&self.0.link, look).await?;
+        let placed = found.into_iter().map(|(id, sequences)| {
+            let places = sequences
+                .into_iter()
+                .rev()
+                .map(|it| Shard::ONLY.position(it));
+            Ok((id, places.collect::<Result<_, _>>()?))
+        });
         placed.collect()
+    }
+
+    /// The events at these positions that have the key of a story, and are others.
+    async fn same_id_events(
+        &self,
+        story: &EventStory,
+        places: &[Position],
+    ) -> Result<Vec<SameIdEvent>, QueueError> {
+        let mut others = Vec::new();
+        for place in places.iter().filter(|place| **place != story.position) {
+            let event = self.stored_event(*place).await?;
+            let is_same = |event: &Event| event.fluent_key() == story.fluent_key;
+            others.extend(event.filter(is_same).as_ref().map(SameIdEvent::of));
+        }
+        Ok(others)
     }
 
     async fn lines(
@@ -271,7 +372,7 @@ impl JetStreamStores {
     }
 
     /// Returns the event at `position`, if `reference` names it.
-    async fn event_at(
+    async fn named_event(
         &self,
         position: Position,
         reference: &str,
@@ -281,6 +382,29 @@ impl JetStreamStores {
         let named = found.filter(|message| is_named(&message.headers, reference));
         Ok(named.and_then(|message| message::event(&message.headers, message.payload).ok()))
     }
+
+    async fn stored_event(&self, position: Position) -> Result<Option<Event>, QueueError> {
+        let found = event_at(&self.0.link, position).await;
+        let found = found.map_err(|error| error.of("reading an event"))?;
+        Ok(found.and_then(|message| message::event(&message.headers, message.payload).ok()))
+    }
+}
+
+/// Every event, without its body.
+fn events_by_headers() -> Scan {
+    Scan {
+        stream: Shard::ONLY.events(),
+        subject: EVENTS_SUBJECT.to_owned(),
+        from: 1,
+        since: None,
+        headers_only: true,
+    }
+}
+
+/// Fluent's own id of an event; empty if its headers have none.
+fn fluent_id(headers: &HeaderMap) -> String {
+    let encoded = text(headers, HEADER_FLUENT_ID).unwrap_or_default();
+    percent_decode_str(encoded).decode_utf8_lossy().into_owned()
 }
 
 fn is_named(headers: &HeaderMap, reference: &str) -> bool {
@@ -359,6 +483,7 @@ fn story(
         gaps: missing.gaps(position),
         steps: lines.into_iter().map(step).collect(),
         states,
+        same_id: Vec::new(),
     }
 }
 

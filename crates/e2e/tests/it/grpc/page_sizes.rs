@@ -70,6 +70,7 @@ async fn page(api: &mut Api, list: &str, page_size: u32, page_token: String) -> 
             let request = v1::ListQuarantinedRequest {
                 page_size,
                 page_token,
+                reference: String::new(),
             };
             let page = api.list_quarantined(request).await.unwrap().into_inner();
             let ids = page.webhooks.iter().map(|webhook| webhook.id.to_string());
@@ -79,6 +80,7 @@ async fn page(api: &mut Api, list: &str, page_size: u32, page_token: String) -> 
             let request = v1::ListRefusedRequest {
                 page_size,
                 page_token,
+                reference: String::new(),
             };
             let page = api.list_refused(request).await.unwrap().into_inner();
             let ids = page.webhooks.iter().map(|webhook| webhook.id.to_string());

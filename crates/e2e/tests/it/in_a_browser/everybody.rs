@@ -54,6 +54,7 @@ async fn axe_finds_nothing_on_any_page() {
         ("/quarantine", "quarantine-empty"),
         ("/refused", "refused-empty"),
         ("/search", "search-empty"),
+        ("/story", "story-empty"),
     ];
     for (path, name) in empty {
         browser.visit(&format!("{url}{path}")).await.unwrap();
@@ -91,6 +92,7 @@ async fn axe_finds_nothing_on_any_page() {
         ("/audit", "audit"),
         ("/search?q=HD_0", "search"),
         ("/search?q=nothing", "search-nothing"),
+        ("/story?ref=HD_0", "story"),
         (&story, "event"),
         ("/nowhere", "not-found"),
     ];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use event_model::Timestamp;
+use event_model::testing::event_of;
 
 use crate::conformance::Harness;
 use crate::conformance::samples::{
@@ -89,6 +90,45 @@ pub(super) async fn an_event_is_found_by_fluents_own_id_too(harness: &dyn Harnes
     }
     assert!(history.find("nobody's", 5).await.expect("find").is_empty());
     assert!(history.event("nobody's").await.expect("event").is_none());
+}
+
+/// A page goes on before the last event of the one before it, and a story has the others of its
+/// key.
+pub(super) async fn a_story_is_found_in_pages(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let history = queue.stores().history();
+    for name in ["A", "B", "C", "D", "E"] {
+        let published = queue.intake().publish(event(name, "x")).await;
+        published.expect("publish");
+    }
+    publish(&queue, &["other"]).await;
+    let mut names = Vec::new();
+    let mut before = None;
+    loop {
+        let page = history.find_before("x", before, 2).await.expect("find");
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 2);
+        before = Some(last.position);
+        for story in &page {
+            let whole = history.event_at(story.position).await.expect("read");
+            assert_eq!(whole.expect("it is stored").id(), story.id);
+            names.push(story.name.clone());
+        }
+    }
+    assert_eq!(names, ["E", "D", "C", "B", "A"]);
+    let body = |note: &str| {
+        let text = r#"{"id":"1","name":"E","accountId":"ACME","retailerId":"1","entityType":"O","entityRef":"y","note":"#;
+        event_of(format!("{text}\"{note}\"}}"))
+    };
+    for note in ["first", "second"] {
+        queue.intake().publish(body(note)).await.expect("publish");
+    }
+    let found = history.find("y", 5).await.expect("find");
+    let others: Vec<Vec<_>> = found
+        .iter()
+        .map(|story| story.same_id.iter().map(|other| other.id).collect())
+        .collect();
+    assert_eq!(others, [[body("first").id()], [body("second").id()]]);
 }
 
 pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Harness) {
