@@ -5,7 +5,9 @@
 
 mod bom;
 mod fields;
+mod filters;
 mod numbers;
+mod operators;
 mod plaintext;
 mod sample;
 mod secret;

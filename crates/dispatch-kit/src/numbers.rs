@@ -1,84 +1,69 @@
-//! Numbers in templates: calculated with as numbers, and written as they came.
+//! Numbers in templates: written as they came, compared by their digits, and calculated with as
+//! the template engine's numbers.
 //!
-//! The template engine has whole numbers of 128 bits and fractions of 64. A longer whole number,
-//! or a fraction that the engine would write differently (`1.10`, 20 digits), becomes the nearest
-//! fraction; its text is found again when it is written.
+//! The engine has whole numbers of 128 bits and fractions of 64, and would write `1.10` as `1.1`.
+//! So a whole number that fits is the engine's, and every other one is an [`Exact`], which is
+//! written as its text wherever the engine makes a text of it. The engine can't calculate with
+//! that, and compares it with nothing else: [`counted`] and [`compared`] make what it can.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering as Access};
 
-use dispatch::{ExactNumber, ExactValue};
+use dispatch::{Decimal, ExactNumber, ExactValue};
 use minijinja::filters::tojson;
-use minijinja::value::{Kwargs, Object, Value, ValueKind};
+use minijinja::value::{DynObject, Enumerator, Kwargs, Object, ObjectRepr, Value, ValueKind};
 use minijinja::{AutoEscape, Error, ErrorKind, Output, State, escape_formatter};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
+use serde_json::ser::{Formatter, PrettyFormatter};
 use serde_json::value::RawValue;
 
 use crate::sample::Sample;
 
-/// Name that no variable of a template can have, for the digits while a template is filled in.
-pub(crate) const DIGITS: &str = "the digits of its numbers";
-
-/// Texts of the numbers that the engine would write differently, by the value that it has.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Digits {
-    written: HashMap<u64, Written>,
-    /// Number of sources before this one: the event is the first.
-    source: usize,
-    /// Whether there are samples among the values, which the engine can't write.
-    has_samples: bool,
-    /// Bytes that `tojson` made so far.
-    made: Arc<AtomicUsize>,
-}
+/// Name that no variable of a template can have, for what is known of a template's values.
+pub(crate) const VALUES: &str = "what is known of its values";
 
 /// Most bytes that `tojson` makes for one attempt: they are not part of the engine's own count of
 /// work.
 const MOST_JSON: usize = 16 << 20;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Written {
-    Text {
-        text: Box<str>,
-        source: usize,
-    },
-    /// Two different numbers that are the same to the engine.
-    Either,
+/// What is known of the values that a template is filled in with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values {
+    /// Whether there are values that the engine can't write as JSON: exact numbers, and samples.
+    has_own: bool,
+    /// Bytes that `tojson` made so far.
+    made: Arc<AtomicUsize>,
 }
 
-impl Object for Digits {}
+impl Object for Values {}
 
-impl Digits {
-    /// Makes the digits of numbers beside samples.
+impl Values {
+    /// Values among which are samples.
     pub(crate) fn of_samples() -> Self {
         Self {
-            has_samples: true,
+            has_own: true,
             ..Self::default()
         }
     }
 
-    /// Whether the engine writes every value as it came.
-    fn is_empty(&self) -> bool {
-        self.written.is_empty() && !self.has_samples
+    fn of(state: &State<'_, '_>) -> Option<Arc<Self>> {
+        state.lookup(VALUES)?.downcast_object::<Self>()
     }
 
     fn charge(&self, bytes: usize) -> Result<(), Error> {
         let made = self
             .made
-            .fetch_add(bytes, Ordering::Relaxed)
+            .fetch_add(bytes, Access::Relaxed)
             .saturating_add(bytes);
         match made > MOST_JSON {
             true => Err(Error::from(ErrorKind::OutOfFuel)),
             false => Ok(()),
         }
-    }
-
-    /// Goes on with the values of another source. They may be written like an equal number of an
-    /// earlier source, and never the other way round.
-    pub(crate) fn next_source(&mut self) -> &mut Self {
-        self.source += 1;
-        self
     }
 
     /// Converts a value for the engine.
@@ -115,60 +100,215 @@ impl Digits {
         if let Some(whole) = number.as_whole::<i128>() {
             return whole.into();
         }
-        let fraction = number.as_f64();
-        let now = self.source;
-        let written = self.written.entry(fraction.to_bits());
-        let written = written.or_insert_with(|| Written::Text {
-            text: number.as_str().into(),
-            source: now,
-        });
-        if let Written::Text { text, source } = written {
-            match is_same(text, number.as_str()) {
-                // The shorter text says all that the longer does.
-                true if *source == now && number.as_str().len() < text.len() => {
-                    *text = number.as_str().into()
-                }
-                true => {}
-                false => *written = Written::Either,
-            }
+        if let Some(whole) = number.as_whole::<u128>() {
+            return whole.into();
         }
-        fraction.into()
-    }
-
-    /// Returns how a value was written, if it is one of these numbers.
-    fn written(&self, value: &Value) -> Option<&Written> {
-        if value.kind() != ValueKind::Number || value.is_integer() {
-            return None;
-        }
-        self.written
-            .get(&f64::try_from(value.clone()).ok()?.to_bits())
+        self.has_own = true;
+        Exact::value(number.as_str())
     }
 }
 
-/// Whether two texts are the same number, by their digits and the position of the point.
-fn is_same(one: &str, other: &str) -> bool {
-    one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
+/// A number that the engine has no number for, or would write differently.
+pub(crate) struct Exact(Box<str>);
+
+impl Exact {
+    /// Makes a number of a JSON number's text.
+    pub(crate) fn value(text: &str) -> Value {
+        Value::from_object(Self(text.into()))
+    }
+
+    /// The text of a value, if it is such a number.
+    pub(crate) fn text(value: &Value) -> Option<&str> {
+        value.downcast_object_ref::<Self>().map(|exact| &*exact.0)
+    }
+
+    fn decimal(&self) -> Decimal {
+        decimal(&self.0)
+    }
 }
 
-/// Returns the sign, the digits without zeros around them, and the power of ten of the last
-/// digit.
-fn decimal(text: &str) -> Option<(bool, String, i64)> {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (sign, mantissa) = mantissa
-        .strip_prefix('-')
-        .map_or((false, mantissa), |rest| (true, rest));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let trimmed = digits.trim_end_matches('0');
-    let moved =
-        i64::try_from(digits.len() - trimmed.len()).ok()? - i64::try_from(fraction.len()).ok()?;
-    let digits = trimmed.trim_start_matches('0').to_owned();
-    let power = if digits.is_empty() {
-        0
-    } else {
-        exponent.parse::<i64>().ok()?.checked_add(moved)?
-    };
-    Some((sign, digits, power))
+/// The value of a number's text. Only numbers of JSON and of the engine come here, so it is one.
+fn decimal(text: &str) -> Decimal {
+    let zero = || Decimal::parse_clamped("0");
+    Decimal::parse_clamped(text)
+        .or_else(zero)
+        .expect("0 is a number")
+}
+
+/// The number as lists and tables show it.
+impl fmt::Debug for Exact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Object for Exact {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        !self.decimal().is_zero()
+    }
+
+    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
+        let other = other.downcast_ref::<Self>()?;
+        Some(self.decimal().cmp(&other.decimal()))
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Returns the value as one that the engine can calculate with: the nearest number that it has.
+pub(crate) fn counted(value: &Value) -> Value {
+    let number = Exact::text(value).and_then(|text| text.parse::<f64>().ok());
+    match number.filter(|number| number.is_finite()) {
+        Some(number) => number.into(),
+        None => value.clone(),
+    }
+}
+
+/// Returns the value as one that is compared by its digits, with all that is in it.
+pub(crate) fn compared(value: &Value) -> Value {
+    if let Some(decimal) = decimal_of(value) {
+        let value = value.clone();
+        return Value::from_object(Compared { decimal, value });
+    }
+    Lens::value(value, compared)
+}
+
+/// The exact value of a number, or of a truth value, which the engine takes for one.
+pub(crate) fn decimal_of(value: &Value) -> Option<Decimal> {
+    if let Some(text) = Exact::text(value) {
+        return Some(decimal(text));
+    }
+    match value.kind() {
+        ValueKind::Bool => Decimal::parse(if value.is_true() { "1" } else { "0" }),
+        // The shortest text of a fraction that was calculated. One without end is no number.
+        ValueKind::Number => Decimal::parse(&value.to_string()),
+        _ => None,
+    }
+}
+
+/// A number that is compared by its digits.
+struct Compared {
+    decimal: Decimal,
+    value: Value,
+}
+
+impl fmt::Debug for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl Object for Compared {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        self.value.is_true()
+    }
+
+    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
+        let other = other.downcast_ref::<Self>()?;
+        Some(self.decimal.cmp(&other.decimal))
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.value, f)
+    }
+}
+
+/// A list or table of which every value is seen through a function.
+struct Lens {
+    inner: Value,
+    through: fn(&Value) -> Value,
+}
+
+impl Lens {
+    /// Returns `value` as it is seen, if there is anything in it.
+    fn value(value: &Value, through: fn(&Value) -> Value) -> Value {
+        let is_seen = matches!(
+            value.kind(),
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map
+        );
+        let is_own = value.downcast_object_ref::<Self>().is_some();
+        if !is_seen || is_own || value.is_kwargs() || Sample::text(value).is_some() {
+            return value.clone();
+        }
+        let inner = value.clone();
+        Value::from_object(Self { inner, through })
+    }
+}
+
+impl fmt::Debug for Lens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Object for Lens {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        match self.inner.kind() {
+            ValueKind::Map => ObjectRepr::Map,
+            ValueKind::Seq => ObjectRepr::Seq,
+            _ => ObjectRepr::Iterable,
+        }
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let key = original(key);
+        let get = |key: &Value| self.inner.get_item(key).ok();
+        let found = get(&key).filter(|found| !found.is_undefined());
+        // A key that a template wrote is the engine's number.
+        let found = found.or_else(|| get(&counted(&key)))?;
+        (!found.is_undefined()).then(|| (self.through)(&found))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let through = self.through;
+        match self.inner.try_iter() {
+            Ok(items) => Enumerator::Iter(Box::new(items.map(move |item| through(&item)))),
+            Err(_) => Enumerator::Empty,
+        }
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        self.inner.len()
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.inner, f)
+    }
+}
+
+/// Returns the value that [`compared`] or [`counted_within`] was given, also within lists that
+/// the engine made of such.
+pub(crate) fn original(value: &Value) -> Value {
+    if let Some(compared) = value.downcast_object_ref::<Compared>() {
+        return compared.value.clone();
+    }
+    if let Some(lens) = value.downcast_object_ref::<Lens>() {
+        return lens.inner.clone();
+    }
+    Lens::value(value, original)
+}
+
+/// Returns the value with the numbers of its tables as the engine can calculate with them.
+pub(crate) fn counted_within(value: &Value) -> Value {
+    match value.kind() {
+        ValueKind::Map => Lens::value(value, counted_within),
+        _ => counted(value),
+    }
+}
+
+/// Returns a list as [`counted_within`] has its items.
+pub(crate) fn counted_items(value: &Value) -> Value {
+    Lens::value(value, counted_within)
 }
 
 /// Writes a value into a text, as the text's content type wants it.
@@ -177,64 +317,19 @@ pub(crate) fn write(
     state: &mut State<'_, '_>,
     value: &Value,
 ) -> Result<(), Error> {
-    let digits = state
-        .lookup(DIGITS)
-        .and_then(|digits| digits.downcast_object::<Digits>());
-    let Some(digits) = digits.filter(|digits| !digits.is_empty() && !value.is_safe()) else {
+    let has_own = Values::of(state).is_some_and(|values| values.has_own);
+    if !has_own || value.is_safe() {
         return escape_formatter(out, state, value);
-    };
+    }
     if matches!(state.auto_escape(), AutoEscape::Json) {
-        let json = serde_json::to_string(&Exact {
-            value,
-            digits: &digits,
-        });
+        let json = serde_json::to_string(&Json(value));
         let json = json.map_err(|_| Error::new(ErrorKind::BadSerialization, "no JSON"))?;
         return out.write_str(&json).map_err(Error::from);
     }
-    if let Some(text) = Sample::text(value) {
-        return out.write_str(text).map_err(Error::from);
-    }
-    match digits.written(value) {
-        Some(Written::Text { text, .. }) => out.write_str(text).map_err(Error::from),
-        Some(Written::Either) => Err(too_near()),
-        None if matches!(value.kind(), ValueKind::Seq | ValueKind::Map) => {
-            let mut text = String::new();
-            write_nested(&mut text, value, &digits)?;
-            escape_formatter(out, state, &Value::from(text))
-        }
+    match Sample::text(value) {
+        Some(text) => out.write_str(text).map_err(Error::from),
         None => escape_formatter(out, state, value),
     }
-}
-
-fn too_near() -> Error {
-    Error::new(ErrorKind::InvalidOperation, "numbers that are too near")
-}
-
-/// Writes a value within a list or table, which the engine writes as Python does.
-fn write_nested(out: &mut String, value: &Value, digits: &Digits) -> Result<(), Error> {
-    match (digits.written(value), value.kind()) {
-        (Some(Written::Text { text, .. }), _) => out.push_str(text),
-        (Some(Written::Either), _) => return Err(too_near()),
-        (None, ValueKind::Seq) => {
-            out.push('[');
-            for (index, item) in value.try_iter()?.enumerate() {
-                out.push_str(if index > 0 { ", " } else { "" });
-                write_nested(out, &item, digits)?;
-            }
-            out.push(']');
-        }
-        (None, ValueKind::Map) => {
-            out.push('{');
-            for (index, key) in value.try_iter()?.enumerate() {
-                out.push_str(if index > 0 { ", " } else { "" });
-                out.push_str(&format!("{key:?}: "));
-                write_nested(out, &value.get_item(&key)?, digits)?;
-            }
-            out.push('}');
-        }
-        (None, _) => out.push_str(&format!("{value:?}")),
-    }
-    Ok(())
 }
 
 /// The filter `tojson`: like the engine's, with the digits of numbers.
@@ -244,30 +339,69 @@ pub(crate) fn to_json(
     indent: Option<Value>,
     options: Kwargs,
 ) -> Result<Value, Error> {
-    let digits = state
-        .lookup(DIGITS)
-        .and_then(|digits| digits.downcast_object::<Digits>());
-    let Some(digits) = digits else {
+    let Some(values) = Values::of(state) else {
         return tojson(value, indent, options);
     };
-    let made = if digits.is_empty() {
+    let made = if !values.has_own {
         tojson(value, indent, options)?
     } else {
         let indent = indent.or(options.get("indent")?);
         options.assert_all_used()?;
-        let value = Exact {
-            value,
-            digits: &digits,
-        };
-        let json = match indent.is_some_and(|indent| indent.is_true()) {
-            true => serde_json::to_string_pretty(&value),
-            false => serde_json::to_string(&value),
+        let json = match indent.map(|indent| spaces(&indent)).transpose()?.flatten() {
+            Some(spaces) => json_text(value, PrettyFormatter::with_indent(spaces.as_bytes())),
+            None => json_text(value, Spaced),
         };
         let json = json.map_err(|_| Error::new(ErrorKind::InvalidOperation, "no JSON"))?;
         Value::from_safe_string(safe_in_html(&json))
     };
-    digits.charge(made.as_str().map_or(0, str::len))?;
+    values.charge(made.as_str().map_or(0, str::len))?;
     Ok(made)
+}
+
+/// Widest indentation of a JSON text.
+const MOST_SPACES: usize = 16;
+
+/// The indentation that is asked for: `true`, or a number of spaces.
+fn spaces(indent: &Value) -> Result<Option<String>, Error> {
+    match bool::try_from(indent.clone()) {
+        Ok(is_wanted) => Ok(is_wanted.then(|| " ".repeat(2))),
+        Err(_) => {
+            let width = usize::try_from(indent.clone())?;
+            Ok(Some(" ".repeat(width.min(MOST_SPACES))))
+        }
+    }
+}
+
+fn json_text(value: &Value, style: impl Formatter) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, style);
+    Json(value).serialize(&mut writer)?;
+    String::from_utf8(text).map_err(serde_json::Error::custom)
+}
+
+/// JSON with a space after each comma and colon, as the engine's own filter writes it.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        is_first: bool,
+    ) -> io::Result<()> {
+        writer.write_all(if is_first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        is_first: bool,
+    ) -> io::Result<()> {
+        self.begin_array_value(writer, is_first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
 }
 
 /// Escapes what could end an element or an attribute, as the engine's own filter does.
@@ -286,78 +420,40 @@ fn safe_in_html(json: &str) -> String {
 }
 
 /// A value to be written as JSON, with the digits of its numbers.
-struct Exact<'v> {
-    value: &'v Value,
-    digits: &'v Digits,
-}
+struct Json<'v>(&'v Value);
 
-impl Exact<'_> {
-    fn of<'v>(&'v self, value: &'v Value) -> Exact<'v> {
-        Exact {
-            value,
-            digits: self.digits,
-        }
-    }
-}
-
-impl Serialize for Exact<'_> {
+impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if let Some(text) = Sample::text(self.value) {
+        let Self(value) = self;
+        if let Some(text) = Sample::text(value) {
             return to.serialize_str(text);
         }
-        let items = || self.value.try_iter().map_err(S::Error::custom);
-        match self.value.kind() {
-            ValueKind::Number => match self.digits.written(self.value) {
-                Some(Written::Text { text, .. }) => RawValue::from_string(text.to_string())
-                    .map_err(S::Error::custom)?
-                    .serialize(to),
-                Some(Written::Either) => Err(S::Error::custom("numbers that are too near")),
-                None => self.value.serialize(to),
-            },
+        if let Some(text) = Exact::text(value) {
+            let text = RawValue::from_string(text.to_owned()).map_err(S::Error::custom)?;
+            return text.serialize(to);
+        }
+        let items = || value.try_iter().map_err(S::Error::custom);
+        match value.kind() {
             ValueKind::Seq | ValueKind::Iterable => {
                 let mut list = to.serialize_seq(None)?;
                 for item in items()? {
-                    list.serialize_element(&self.of(&item))?;
+                    list.serialize_element(&Json(&item))?;
                 }
                 list.end()
             }
             ValueKind::Map => {
                 let mut map = to.serialize_map(None)?;
                 for key in items()? {
-                    let value = self.value.get_item(&key).map_err(S::Error::custom)?;
-                    map.serialize_entry(&key, &self.of(&value))?;
+                    let value = value.get_item(&key).map_err(S::Error::custom)?;
+                    // A number can't be a key of JSON, and is one as a text.
+                    match Exact::text(&key) {
+                        Some(text) => map.serialize_entry(text, &Json(&value))?,
+                        None => map.serialize_entry(&key, &Json(&value))?,
+                    }
                 }
                 map.end()
             }
-            _ => self.value.serialize(to),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_texts_are_one_number_if_their_digits_say_the_same() {
-        for same in [
-            ["1.10", "1.1"],
-            ["1e3", "1000"],
-            ["1000.0", "1E+3"],
-            ["0.0010", "1e-3"],
-            ["0", "0e9"],
-            ["-0", "-0.0"],
-        ] {
-            assert!(is_same(same[0], same[1]), "{same:?}");
-        }
-        for other in [
-            ["1.1", "1.10000000000000000001"],
-            ["1", "-1"],
-            ["0", "-0"],
-            ["1e3", "1e4"],
-            ["10", "1"],
-        ] {
-            assert!(!is_same(other[0], other[1]), "{other:?}");
+            _ => value.serialize(to),
         }
     }
 }

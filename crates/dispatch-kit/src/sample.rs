@@ -13,7 +13,7 @@ use dispatch::{BoxError, ExactValue};
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
 use serde::de::IgnoredAny;
 
-use crate::numbers::Digits;
+use crate::numbers::Values;
 use crate::template::{Template, View};
 
 /// Fields that every event has, as Fluent sends them.
@@ -69,14 +69,14 @@ impl Object for Sample {
 /// Returns values to try a template with.
 fn samples() -> [View; 2] {
     let sample = || Value::from_object(Sample(DEPTH));
-    let mut digits = Digits::of_samples();
-    let event = digits.value(ExactValue::parse(EVENT.as_bytes()).unwrap_or_default());
-    let digits = Value::from_object(digits);
+    let mut values = Values::of_samples();
+    let event = values.value(ExactValue::parse(EVENT.as_bytes()).unwrap_or_default());
+    let values = Value::from_object(values);
     let view = |event| View {
         event,
         enriched: sample(),
         outcome: sample(),
-        digits: digits.clone(),
+        values: values.clone(),
     };
     [view(event), view(sample())]
 }

@@ -11,9 +11,8 @@ use dispatch::{
 };
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
-use crate::fields;
-use crate::numbers::{self, DIGITS, Digits};
-use crate::sample;
+use crate::numbers::{self, VALUES, Values};
+use crate::{fields, filters, operators, sample};
 
 const ACTION: &str = "filling in a template";
 
@@ -36,7 +35,11 @@ struct Unfilled {
 
 /// A template, parsed and checked.
 #[derive(Clone, Debug)]
-pub struct Template(Arc<Environment<'static>>);
+pub struct Template {
+    environment: Arc<Environment<'static>>,
+    /// As it was written; in the environment its operators are exact.
+    source: Arc<str>,
+}
 
 /// Name of the only template in each environment.
 const NAME: &str = "template";
@@ -48,17 +51,24 @@ impl Template {
         let escape = escape(content_type);
         environment.set_auto_escape_callback(move |_| escape.clone());
         environment.set_formatter(numbers::write);
-        environment.add_filter("tojson", numbers::to_json);
+        filters::add(&mut environment);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         // Errors then say which expression is undefined.
         environment.set_debug(true);
         environment
-            .add_template_owned(NAME, source)
+            .add_template_owned(NAME, source.clone())
             .map_err(|error| unparsed(&error))?;
         fields::check(&environment, &environment.get_template(NAME)?)?;
-        Ok(Self(Arc::new(environment)))
+        let exact = operators::exact(&source).ok_or("an expression can't be read")?;
+        environment
+            .add_template_owned(NAME, exact)
+            .map_err(|error| unparsed(&error))?;
+        Ok(Self {
+            environment: Arc::new(environment),
+            source: source.into(),
+        })
     }
 
     /// Returns the texts for sample events, if it can be filled in with them: what is wrong with
@@ -76,10 +86,11 @@ impl Template {
     /// Makes the text for an event. The error is permanent: a text that can't be made now can
     /// never be.
     pub fn fill(&self, event: &View) -> Result<String, DispatchError> {
-        let permanent =
-            |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
+        let permanent = |error: &minijinja::Error| {
+            DispatchError::permanent(ACTION, unfilled(error, &self.source))
+        };
         let template = self
-            .0
+            .environment
             .get_template(NAME)
             .map_err(|error| permanent(&error))?;
         let mut text = Bounded(Vec::new());
@@ -87,7 +98,7 @@ impl Template {
             ("event", event.event.clone()),
             ("enriched", event.enriched.clone()),
             ("outcome", event.outcome.clone()),
-            (DIGITS, event.digits.clone()),
+            (VALUES, event.values.clone()),
         ]);
         template
             .render_captured_to(context, &mut text)
@@ -105,7 +116,7 @@ pub struct View {
     pub(crate) event: Value,
     pub(crate) enriched: Value,
     pub(crate) outcome: Value,
-    pub(crate) digits: Value,
+    pub(crate) values: Value,
 }
 
 impl View {
@@ -127,14 +138,12 @@ impl View {
         let fields = event
             .view()
             .map_err(|error| DispatchError::permanent(ACTION, error))?;
-        let mut digits = Digits::default();
+        let mut values = Values::default();
         Ok(Self {
-            event: digits.table(fields),
-            enriched: enriched.map_or(Value::UNDEFINED, |enriched| {
-                digits.next_source().value(enriched.value())
-            }),
-            outcome: told.map_or(Value::UNDEFINED, |told| outcome(told, digits.next_source())),
-            digits: Value::from_object(digits),
+            event: values.table(fields),
+            enriched: enriched.map_or(Value::UNDEFINED, |enriched| values.value(enriched.value())),
+            outcome: told.map_or(Value::UNDEFINED, |told| outcome(told, &mut values)),
+            values: Value::from_object(values),
         })
     }
 
@@ -145,15 +154,15 @@ impl View {
             event: nothing.clone(),
             enriched: nothing.clone(),
             outcome: nothing.clone(),
-            digits: nothing,
+            values: nothing,
         }
     }
 }
 
-fn outcome(told: &DeliveryOutcome, digits: &mut Digits) -> Value {
+fn outcome(told: &DeliveryOutcome, values: &mut Values) -> Value {
     Value::from(BTreeMap::from([
         ("status", Value::from(told.status)),
-        ("answer", digits.value(told.answer.clone())),
+        ("answer", values.value(told.answer.clone())),
         ("reason", Value::from(told.reason.clone())),
     ]))
 }
@@ -198,15 +207,15 @@ fn escape(content_type: &str) -> AutoEscape {
 }
 
 /// Converts an error of the engine, whose own words may contain values.
-fn unfilled(error: &minijinja::Error) -> Unfilled {
+fn unfilled(error: &minijinja::Error, source: &str) -> Unfilled {
     Unfilled {
         line: error.line().unwrap_or(0),
-        why: why(error),
+        why: why(error, source),
     }
 }
 
-fn why(error: &minijinja::Error) -> String {
-    if let Some(field) = undefined(error) {
+fn why(error: &minijinja::Error, source: &str) -> String {
+    if let Some(field) = undefined(error, source) {
         return format!("the field `{field}` is missing");
     }
     match error.kind() {
@@ -221,10 +230,9 @@ fn why(error: &minijinja::Error) -> String {
 
 /// The expression that is undefined, if the template has it written like that: the engine's words
 /// may have values in them, too.
-fn undefined(error: &minijinja::Error) -> Option<&str> {
+fn undefined<'e>(error: &'e minijinja::Error, source: &str) -> Option<&'e str> {
     let (before, _) = error.detail()?.rsplit_once("` is undefined")?;
     let (_, expression) = before.rsplit_once('`')?;
-    let source = error.template_source()?;
     source.contains(expression).then_some(expression)
 }
 

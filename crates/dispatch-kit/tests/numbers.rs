@@ -185,27 +185,307 @@ fn a_number_can_be_counted_with() {
 }
 
 #[test]
-fn numbers_that_are_the_same_to_the_engine_are_never_taken_for_each_other() {
-    let a = "0.10000000000000000001";
-    let b = "0.10000000000000000002";
-    let attributes = format!(r#"{{"a": {a}, "b": {b}, "c": 2.50}}"#);
-    for content_type in ["text/plain", "application/json"] {
-        assert!(
-            filled("{{ event.attributes.a }}", content_type, &attributes).is_err(),
-            "it would be a guess"
-        );
-        assert_eq!(
-            filled("{{ event.attributes.c }}", content_type, &attributes).unwrap(),
-            "2.50"
-        );
+fn numbers_that_are_nearly_the_same_are_never_taken_for_each_other() {
+    for (a, b) in [
+        ("0.10000000000000000001", "0.10000000000000000002"),
+        ("1.10", "1.1"),
+        ("1e2", "100.0"),
+        ("0.1000000000000000055", "0.1"),
+        ("12345678901234567890123.0", "12345678901234567890124.0"),
+    ] {
+        let attributes = format!(r#"{{"a": {a}, "b": {b}, "l": [{b}, {a}]}}"#);
+        for content_type in ["text/plain", "text/html", "application/json"] {
+            assert_eq!(
+                filled(
+                    "{{ event.attributes.a }} {{ event.attributes.b }} {{ event.attributes.l }}",
+                    content_type,
+                    &attributes
+                )
+                .unwrap()
+                .replace(", ", ","),
+                format!("{a} {b} [{b},{a}]")
+            );
+        }
     }
-    // Written twice, and the same: whichever says it.
-    let twice = filled(
-        "{{ event.attributes.a }}",
-        "text/plain",
-        r#"{"a": 1.10, "b": 1.1}"#,
-    );
-    assert_eq!(twice.unwrap(), "1.1");
+}
+
+/// Numbers that the engine has no number for, or writes differently.
+const ODD: [&str; 9] = [
+    "12345678901234567890123",
+    "1.10",
+    "1e2",
+    "0.1000000000000000055",
+    "-0",
+    "-2.50E-7",
+    "340282366920938463463374607431768211457",
+    "100000000000000000000.10",
+    "1e-320",
+];
+
+#[test]
+fn every_text_that_is_made_of_a_number_has_it_as_it_came() {
+    // What is written in the place of N is the number.
+    for (template, expected) in [
+        ("{{ n }}", "N"),
+        ("{{ 'a' ~ n ~ 'b' }}", "aNb"),
+        ("{{ n ~ n }}", "NN"),
+        ("{{ 'a' + n|string }}", "aN"),
+        ("{{ l ~ '' }}", "[N, 'x']"),
+        ("{{ l|join(',') }}", "N,x"),
+        ("{{ [n, n]|join }}", "NN"),
+        ("{{ ls|join(', ', attribute='n') }}", "N, N"),
+        ("{{ n|string }}", "N"),
+        ("{{ n|string|length == n|string|length }}", "True"),
+        ("{{ n|tojson }}", "N"),
+        ("{{ l|tojson }}", r#"[N, "x"]"#),
+        ("{{ {'k': n}|tojson }}", r#"{"k": N}"#),
+        ("{{ l|list|string }}", "[N, 'x']"),
+        ("{{ {'k': [n]}|string }}", "{'k': [N]}"),
+        ("{{ (n, 1)|string }}", "(N, 1)"),
+        ("{{ n|default('x') }}", "N"),
+        ("{{ none|default(n, true) }}", "N"),
+        ("{{ n or 'x' if n else n }}", "N"),
+        ("{{ n|safe }}", "N"),
+        ("{{ n|escape }}", "N"),
+        ("{{ n|e|safe }}", "N"),
+        ("{{ n|trim }}", "N"),
+        ("{{ n|replace('x', 'y') }}", "N"),
+        ("{{ 'x'|replace('x', n) }}", "N"),
+        ("{{ n|indent }}", "N"),
+        ("{{ n|pprint }}", "N"),
+        (
+            "{{ l|pprint }}",
+            "[
+    N,
+    'x',
+]",
+        ),
+        ("{{ '%s|%s'|format(n, l) }}", "N|[N, 'x']"),
+        ("{{ [n]|sort|string }}", "[N]"),
+        ("{{ [n]|sort(reverse=true)|first }}", "N"),
+        (
+            "{{ ls|sort(attribute='n')|map(attribute='n')|join(',') }}",
+            "N,N",
+        ),
+        ("{{ [n, n]|unique|join(',') }}", "N"),
+        (
+            "{{ ls|unique(attribute='n')|map(attribute='n')|join }}",
+            "N",
+        ),
+        (
+            "{% for k, g in ls|groupby('n') %}{{ k }}: {{ g|map(attribute='n')|join(',') }}{% endfor %}",
+            "N: N,N",
+        ),
+        (
+            "{% for g in ls|groupby('n') %}{{ g.grouper }}{{ g.list[0].n }}{% endfor %}",
+            "NN",
+        ),
+        ("{{ ls|map(attribute='n')|join(',') }}", "N,N"),
+        ("{{ [n]|map('string')|join }}", "N"),
+        ("{{ [n]|map('tojson')|join }}", "N"),
+        ("{{ [n, n, n]|batch(2)|list|string }}", "[[N, N], [N]]"),
+        ("{{ [n, n, n]|slice(2)|list|string }}", "[[N, N], [N]]"),
+        ("{{ [n]|list|reverse|first }}", "N"),
+        ("{{ [n]|first }}{{ [n]|last }}", "NN"),
+        ("{{ [n]|min }}{{ [n]|max }}", "NN"),
+        ("{{ [[n], [1]]|sum(start=[])|list|string }}", "[N, 1]"),
+        ("{{ {'k': n}|items|list|string }}", "[('k', N)]"),
+        ("{{ {'k': n}|dictsort|string }}", "[('k', N)]"),
+        ("{{ {'k': n}|dictsort(by='value')|string }}", "[('k', N)]"),
+        (
+            "{% for k, v in {'k': n}|dictsort(by='value') %}{{ k }}{{ v }}{% endfor %}",
+            "kN",
+        ),
+        ("{{ {'k': n}|attr('k') }}", "N"),
+        ("{{ [n]|chain([n])|join(',') }}", "N,N"),
+        ("{{ [n]|zip([n])|list|string }}", "[(N, N)]"),
+        (
+            "{{ [n]|select|join }}{{ [n, 7]|select('eq', n)|join }}",
+            "TN",
+        ),
+        ("{{ [n, 7]|reject('eq', 7)|join }}", "N"),
+        (
+            "{{ ls|selectattr('n', 'eq', n)|map(attribute='n')|join(',') }}",
+            "N,N",
+        ),
+        (
+            "{{ ls|rejectattr('n', 'eq', 7)|map(attribute='n')|join(',') }}",
+            "N,N",
+        ),
+        ("{{ n|string|split('x')|join }}", "N"),
+        ("{{ n|round(400) }}", "N"),
+        ("{{ dict(k=n)|string }}", "{'k': N}"),
+        ("{% set x %}{{ n }}{% endset %}{{ x }}", "N"),
+        ("{% set x = [n] %}{{ x[0] }}", "N"),
+        ("{% with x = n %}{{ x }}{% endwith %}", "N"),
+        ("{% filter trim %}{{ n }}{% endfilter %}", "N"),
+        (
+            "{{ n == n and n in [n] and not n != n and n is eq n and n is in [n] and [n] == l[:1] }}",
+            "True",
+        ),
+        (
+            "{{ n is number and n is not string and n|string is string }}",
+            "True",
+        ),
+        ("{{ (n|string) in ('a' ~ n) and n in ('a' ~ n) }}", "True"),
+    ] {
+        for number in ODD {
+            // A number that is 0 is not true.
+            let is_true = if number == "-0" { "" } else { number };
+            let expected = expected.replace('T', "\u{1}").replace("\u{1}rue", "True");
+            let expected = expected.replace('\u{1}', is_true).replace('N', number);
+            let template = template.replace("N", number);
+            let template = format!(
+                "{{% set n = event.attributes.n %}}{{% set l = event.attributes.l %}}{{% set ls = event.attributes.ls %}}{template}"
+            );
+            let attributes = format!(
+                r#"{{"n": {number}, "l": [{number}, "x"], "ls": [{{"n": {number}}}, {{"n": {number}}}]}}"#
+            );
+            match filled(&template, "text/plain", &attributes) {
+                Ok(filled) => assert_eq!(filled, expected, "{template}"),
+                Err(error) => panic!("{template}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_are_compared_by_every_digit() {
+    let attributes = r#"{"a": 100000000000000000000.1, "b": 100000000000000000000.2, "c": 100000000000000000000.10,
+        "p": 0.10, "q": 0.1000000000000000055, "h": 1e2, "i": 100, "big": 12345678901234567890123,
+        "bigger": 12345678901234567890124, "l": [10, 9.50, 1e1, 100000000000000000000.2, 100000000000000000000.1],
+        "m": [{"n": 2.0}, {"n": 10}, {"n": 1.50}], "t": true}"#;
+    for (expression, expected) in [
+        ("e.a < e.b and not e.a >= e.b and e.a != e.b", "True"),
+        ("e.a == e.c", "True"),
+        ("e.p == 0.1 and e.p == 0.10 and 0.1 == e.p", "True"),
+        ("e.q == 0.1", "False"),
+        ("e.q == 0.1000000000000000055", "True"),
+        ("e.q > 0.1", "True"),
+        ("-e.p == -0.1 and e.p > -0.1", "True"),
+        ("e.h == 100 and e.h == e.i and e.i == 1e2", "True"),
+        ("e.big < e.bigger and e.big != e.bigger", "True"),
+        ("e.big < 12345678901234567890123.5 < e.bigger", "True"),
+        ("e.a in e.l and e.c in e.l and not 7 in e.l", "True"),
+        ("e.h / 10 in e.l", "True"),
+        (
+            "e.p is eq 0.1 and e.p is lt 1 and e.p is ge(0.1) and e.p is ne 2",
+            "True",
+        ),
+        ("[e.p, [e.h]] == [0.1, [100]]", "True"),
+        ("{'k': e.p} == {'k': 0.1}", "True"),
+        ("e.t == true and e.t == 1 and e.t != 0", "True"),
+        ("'x' in e", "False"),
+        ("'p' in e", "True"),
+        ("1 in {1: 2} and e.h in {100: 2}", "True"),
+        (
+            "e.l|sort|join(' ')",
+            "9.50 10 1e1 100000000000000000000.1 100000000000000000000.2",
+        ),
+        ("e.l|sort(reverse=true)|first", "100000000000000000000.2"),
+        ("e.l|min ~ ' ' ~ e.l|max", "9.50 100000000000000000000.2"),
+        (
+            "e.l|unique|join(' ')",
+            "10 9.50 100000000000000000000.2 100000000000000000000.1",
+        ),
+        (
+            "e.m|sort(attribute='n')|map(attribute='n')|join(' ')",
+            "1.50 2.0 10",
+        ),
+        ("e.m|max(attribute='n')", "{'n': 10}"),
+        (
+            "e.m|selectattr('n', 'gt', 1.5)|map(attribute='n')|join(' ')",
+            "2.0 10",
+        ),
+        (
+            "e.m|groupby('n')|map(attribute='grouper')|join(' ')",
+            "1.50 2.0 10",
+        ),
+        (
+            "{'x': 10, 'y': 9.50}|dictsort(by='value')|join(' ')",
+            "('y', 9.5) ('x', 10)",
+        ),
+        (
+            "{'x': 10, 'y': e.l[1]}|dictsort(by='value')|first|last",
+            "9.50",
+        ),
+    ] {
+        let template = format!("{{% set e = event.attributes %}}{{{{ {expression} }}}}");
+        match filled(&template, "text/plain", attributes) {
+            Ok(filled) => assert_eq!(filled, expected, "{expression}"),
+            Err(error) => panic!("{expression}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_number_is_rounded_and_cut_by_its_digits() {
+    let attributes = r#"{"p": 2.675, "z": 1.10, "b": 12345678901234567890123.5, "w": 12345678901234567890123,
+        "e": 1e3, "n": -7.90, "l": [1.10, 2.20, 3], "o": [{"n": 1.50}, {"n": 2}], "h": 1e400}"#;
+    for (expression, expected) in [
+        ("e.p|round(2)", "2.68"),
+        ("e.p|round(2, 'floor')", "2.67"),
+        ("e.z|round(2)", "1.10"),
+        ("e.z|round(1)", "1.10"),
+        ("e.z|round", "1.0"),
+        ("e.b|round", "12345678901234567890124.0"),
+        ("e.w|round(1)", "12345678901234567890123"),
+        ("e.e|round(-3)", "1000.0"),
+        ("e.b|int", "12345678901234567890123"),
+        ("e.e|int", "1000"),
+        ("e.n|int", "-7"),
+        ("e.n|abs", "7.90"),
+        ("e.w|float", "12345678901234567890123.0"),
+        ("e.z|float", "1.10"),
+        ("3|float", "3.0"),
+        ("e.l|sum", "6.300000000000001"),
+        ("e.o|sum(attribute='n')", "3.5"),
+        ("e.z + 1", "2.1"),
+        ("e.e * 2 - 1 ** 2", "1999.0"),
+        ("-e.z", "-1.1"),
+        ("e.e // 3 ~ ' ' ~ e.e % 7", "333.0 6.0"),
+        ("'%d %.2f %5s'|format(e.e, e.z, e.z)", "1000 1.10  1.10"),
+        (
+            "e.z is float and e.z is not integer and e.w is integer and e.e is even",
+            "True",
+        ),
+        (
+            "e.e is divisibleby 10 and e.e is divisibleby(10) and not e.e is odd",
+            "True",
+        ),
+        ("'zero' if not e.z - 1.1 else 'more'", "zero"),
+    ] {
+        let template = format!("{{% set e = event.attributes %}}{{{{ {expression} }}}}");
+        match filled(
+            &template,
+            "text/plain",
+            &attributes.replace(r#", "h": 1e400"#, ""),
+        ) {
+            Ok(filled) => assert_eq!(filled, expected, "{expression}"),
+            Err(error) => panic!("{expression}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_missing_field_is_named_in_every_operator() {
+    for expression in [
+        "event.attributes.x ~ 1",
+        "event.attributes.x + 1",
+        "-event.attributes.x",
+        "event.attributes.x == 1",
+        "1 < event.attributes.x",
+        "event.attributes.x in [1]",
+        "event.attributes.x * event.attributes.n",
+        "event.attributes.l[event.attributes.x - 1]",
+    ] {
+        let template = format!("a\n{{{{ {expression} }}}}");
+        let error = filled(&template, "text/plain", r#"{"n": 1.10, "l": []}"#).unwrap_err();
+        let error = std::error::Error::source(&error).unwrap().to_string();
+        assert!(error.starts_with("line 2: "), "{expression}: {error}");
+        assert!(error.contains("missing"), "{expression}: {error}");
+        assert!(!error.contains("__"), "{expression}: {error}");
+    }
 }
 
 #[test]

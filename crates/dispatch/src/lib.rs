@@ -34,8 +34,8 @@ pub use crate::tracing_call::{ActiveSpan, AttributeValue, Attributes, CallSpan, 
 
 // What an implementer needs to name.
 pub use event_model::{
-    Bytes, Event, EventId, ExactJson, ExactNumber, ExactValue, Fields, Timestamp, TraceParent,
-    TraceState, misspelt_field, nearest_name,
+    Bytes, Decimal, Event, EventId, ExactJson, ExactNumber, ExactValue, Fields, Rounding,
+    Timestamp, TraceParent, TraceState, misspelt_field, nearest_name,
 };
 pub use tokio::sync::watch;
 pub use tokio_util::sync::CancellationToken;

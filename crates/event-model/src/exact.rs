@@ -9,8 +9,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::ViewError;
 
+mod decimal;
 mod selected;
 
+pub use self::decimal::{Decimal, Rounding};
 pub(crate) use self::selected::{ATTRIBUTES, fields_of};
 
 /// A JSON value as it was written. Ids of 22 digits and prices of `1.10` are numbers to
@@ -98,72 +100,21 @@ impl ExactNumber {
 
     /// Whether `other` is a JSON number of exactly the same value, as `1.10` and `1.1` are.
     pub fn is_same_value(&self, other: &str) -> bool {
-        match (Decimal::read(&self.0), Decimal::read(other)) {
+        match (self.decimal(), Decimal::parse(other)) {
             (Some(one), Some(other)) => one == other,
             _ => false,
         }
+    }
+
+    /// The value of the number; `None` if its exponent does not fit in 64 bits.
+    pub fn decimal(&self) -> Option<Decimal> {
+        Decimal::parse(&self.0)
     }
 
     /// The nearest `f64`.
     pub fn as_f64(&self) -> f64 {
         self.0.parse().unwrap_or(f64::NAN)
     }
-}
-
-/// The value of a number in a normal form: its sign, its digits from the first to the last that
-/// is not 0, and the power of ten.
-#[derive(Debug, PartialEq, Eq)]
-struct Decimal {
-    is_negative: bool,
-    digits: String,
-    exponent: i64,
-}
-
-impl Decimal {
-    /// Reads a JSON number; `None` if the text is no JSON number, or its exponent does not fit in
-    /// 64 bits.
-    fn read(text: &str) -> Option<Self> {
-        let (is_negative, rest) = text
-            .strip_prefix('-')
-            .map_or((false, text), |rest| (true, rest));
-        let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
-        let (whole, fraction) = match mantissa.split_once('.') {
-            Some((_, fraction)) if !is_digits(fraction) => return None,
-            Some(parts) => parts,
-            None => (mantissa, ""),
-        };
-        let is_padded = whole.len() > 1 && whole.starts_with('0');
-        let unsigned = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-        if !is_digits(whole) || is_padded || !is_digits(unsigned) {
-            return None;
-        }
-        let all = [whole, fraction].concat();
-        let shift = i64::try_from(fraction.len()).ok()?;
-        let digits = all.trim_start_matches('0');
-        let significant = digits.trim_end_matches('0');
-        if significant.is_empty() {
-            return Some(Self {
-                is_negative: false,
-                digits: String::new(),
-                exponent: 0,
-            });
-        }
-        let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
-        let exponent = exponent
-            .parse::<i64>()
-            .ok()?
-            .checked_sub(shift)?
-            .checked_add(zeros)?;
-        Some(Self {
-            is_negative,
-            digits: significant.to_owned(),
-            exponent,
-        })
-    }
-}
-
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Debug for ExactNumber {

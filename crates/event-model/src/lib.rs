@@ -41,7 +41,7 @@ pub use crate::account::{
 pub use crate::clock::{Clock, FixedClock, SteadyClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{AdmissionError, Event, RestoreError, StoredEvent};
-pub use crate::exact::{ExactJson, ExactNumber, ExactValue};
+pub use crate::exact::{Decimal, ExactJson, ExactNumber, ExactValue, Rounding};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed, id_text};
 pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};
 pub use crate::inbound::{Headers, Inbound};
