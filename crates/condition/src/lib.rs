@@ -7,7 +7,8 @@
 //!
 //! `event` is the webhook's body with all its fields; its `attributes` are a map by name in
 //! either form that Fluent sends, and empty if there are none; `environment` and `origin` are
-//! added. Whole numbers are `int`; one that is too long for that is a text of its digits.
+//! added. Whole numbers are `int`; one that is too long for that is a text of its digits too.
+//! Numbers are compared by every digit, whatever their types are.
 //!
 //! An expression is parsed once, at the start. Problems that only an event can show, such as a
 //! missing field, are a [`ConditionError`]: that is no answer, and must not be taken for one.
@@ -29,6 +30,7 @@
 mod bounds;
 mod fields;
 mod names;
+mod numbers;
 mod patterns;
 mod syntax;
 mod view;
@@ -91,7 +93,7 @@ impl Condition {
     pub fn parse(text: &str) -> Result<Self, ConditionSyntaxError> {
         bounds::check(text)?;
         let (program, loops, reads, fields) = bounds::compile(text)?;
-        let (expression, scope) = patterns::compile(program.expression());
+        let (expression, scope) = patterns::compile(&program);
         Ok(Self {
             text: text.into(),
             read: Arc::new(Read {

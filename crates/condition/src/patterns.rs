@@ -8,8 +8,10 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue};
 use cel::common::types::{CelBool, CelString, Type};
 use cel::common::value::{StaticVal, Val};
 use cel::parser::Expression;
-use cel::{Context, Env, IdedExpr};
+use cel::{Context, Env, IdedExpr, Program};
 use regex::Regex;
+
+use crate::numbers;
 
 /// A compiled pattern, as a value that only `matches` accepts.
 #[derive(Clone, Debug)]
@@ -47,13 +49,14 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     let added = cel::add_member_overload!(env, fn matches: (CelString<'_>, Pattern) -> CelBool);
     debug_assert!(added.is_ok(), "{added:?}");
+    numbers::add(&mut env);
     Arc::new(env)
 });
 
-/// Replaces every pattern that is written out by a variable. Returns the expression, and the
-/// scope with these variables, in which every evaluation begins.
-pub(crate) fn compile(expression: &Expression) -> (Expression, Context<'static, 'static>) {
-    let mut expression = expression.clone();
+/// Replaces every pattern that is written out by a variable, and makes comparisons exact. Returns
+/// the expression, and the scope with these variables, in which every evaluation begins.
+pub(crate) fn compile(program: &Program) -> (Expression, Context<'static, 'static>) {
+    let mut expression = program.expression().clone();
     let mut scope = Context::with_env(Arc::clone(&ENV));
     let mut count = 0;
     visit(&mut expression, &mut |call| {
@@ -68,6 +71,7 @@ pub(crate) fn compile(expression: &Expression) -> (Expression, Context<'static, 
         }
         count += 1;
     });
+    numbers::make_exact(&mut expression, program.source_info(), &mut scope);
     (expression, scope)
 }
 

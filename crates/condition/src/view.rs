@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
-};
+use cel::common::types::{CelBool, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
 use cel::common::value::Val;
 use event_model::{Event, ExactNumber, ExactValue, ViewError};
 
 use crate::ConditionError;
 use crate::names::Reads;
+use crate::numbers::Number;
 
 /// Largest number of values in one event: a body of 2 MiB can have a million.
 const MAX_VALUES: u64 = 200_000;
@@ -24,7 +23,7 @@ pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Box<dyn Val>, u64), Co
                 ConditionError("a key or an attribute occurs twice in the event's JSON".into())
             }
             _ => ConditionError(
-                "the event's JSON is nested too deep, or a value in it is out of range".into(),
+                "the event's JSON is nested too deep, or a text in it is out of range".into(),
             ),
         })?;
     let mut size = 0;
@@ -62,14 +61,10 @@ fn value(json: ExactValue, size: &mut u64) -> Box<dyn Val> {
     }
 }
 
-/// The expressions' numbers have 64 bits. A longer whole number is an id: rounded, it would
-/// equal others, so it is its digits. The nearest number stands for a fraction.
+/// The expressions' numbers have 64 bits. What does not fit is a number of ours.
 fn number_of(number: &ExactNumber) -> Box<dyn Val> {
-    if let Some(whole) = number.as_whole::<i64>() {
-        return Box::new(CelInt::from(whole));
-    }
-    match number.is_whole() {
-        true => Box::new(CelString::from(number.as_str().to_owned())),
-        false => Box::new(CelDouble::from(number.as_f64())),
+    match number.as_whole::<i64>() {
+        Some(whole) => Box::new(CelInt::from(whole)),
+        None => Box::new(Number::of_event(number)),
     }
 }

@@ -163,10 +163,23 @@ impl fmt::Debug for ExactJson {
 
 type JsonReader<'j> = serde_json::Deserializer<serde_json::de::SliceRead<'j>>;
 
-/// Reads a whole JSON text.
-fn read<'j, T>(
+/// Reads a whole JSON text. The library refuses numbers beyond the largest `f64`, which are JSON
+/// all the same: where there are such, it is shown others, and their texts are taken.
+fn read<T>(
+    json: &[u8],
+    as_value: impl for<'j> Fn(&Reading<'j>, &mut JsonReader<'j>) -> serde_json::Result<T>,
+) -> Result<T, ViewError> {
+    read_as(json, json, &as_value).or_else(|error| match without_huge_numbers(json) {
+        Some(shown) if error == ViewError::OutOfRange => read_as(json, &shown, &as_value),
+        _ => Err(error),
+    })
+}
+
+/// Reads `shown`, with the numbers of `json`.
+fn read_as<'j, T>(
     json: &'j [u8],
-    as_value: impl FnOnce(&Reading<'j>, &mut JsonReader<'j>) -> serde_json::Result<T>,
+    shown: &'j [u8],
+    as_value: &impl Fn(&Reading<'j>, &mut JsonReader<'j>) -> serde_json::Result<T>,
 ) -> Result<T, ViewError> {
     let numbers = RefCell::new(Numbers { json, at: 0 });
     let reading = Reading {
@@ -174,13 +187,29 @@ fn read<'j, T>(
         passed_over: Cell::new(0),
         is_repeated: Cell::new(false),
     };
-    let mut json = serde_json::Deserializer::from_slice(json);
-    let read = as_value(&reading, &mut json);
-    read.and_then(|value| json.end().map(|()| value))
+    let mut shown = serde_json::Deserializer::from_slice(shown);
+    let read = as_value(&reading, &mut shown);
+    read.and_then(|value| shown.end().map(|()| value))
         .map_err(|_| match reading.is_repeated.get() {
             true => ViewError::Repeated,
             false => ViewError::OutOfRange,
         })
+}
+
+/// The text with 0 for each number that no `f64` is as large as; `None` if there is none.
+fn without_huge_numbers(json: &[u8]) -> Option<Vec<u8>> {
+    let mut shown = None;
+    let mut numbers = Numbers { json, at: 0 };
+    while let Some(number) = numbers.next() {
+        let is_huge = number.parse().is_ok_and(f64::is_infinite);
+        if is_huge && Decimal::parse_clamped(number).is_some() {
+            let shown = shown.get_or_insert_with(|| json.to_vec());
+            let start = numbers.at - number.len();
+            shown[start..numbers.at].fill(b' ');
+            shown[start] = b'0';
+        }
+    }
+    shown
 }
 
 /// What is noted while a value is read.

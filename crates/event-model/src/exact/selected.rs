@@ -19,7 +19,10 @@ pub(crate) fn fields_of(
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, ExactValue>, ViewError> {
     match read(json, |reading, json| {
-        json.deserialize_map(FieldSelection { reading, is_wanted })
+        json.deserialize_map(FieldSelection {
+            reading,
+            is_wanted: &is_wanted,
+        })
     })? {
         (_, true) => Err(ViewError::Repeated),
         (fields, false) => Ok(fields),
