@@ -1,13 +1,12 @@
 //! Enrichment by a query about the event's entity.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
 use dispatch::{BoxError, DispatchError, Event, InvalidSetting, OpenContext};
 use dispatch_kit::{Template, View};
-use fluent_api::{Accounts, Query};
-use serde_json::{Map, Value};
+use fluent_api::{Accounts, Query, VariableValue};
 use settings::EnrichSettings;
 
 use crate::Enriched;
@@ -74,7 +73,7 @@ impl Enricher {
             "{}/{}/{}",
             event.environment(),
             event.account(),
-            Value::from(variables.clone())
+            serde_json::to_string(&variables).unwrap_or_default()
         );
         let asking = self
             .cache
@@ -103,9 +102,9 @@ impl Enricher {
         }
     }
 
-    fn variables(&self, event: &Event) -> Result<Map<String, Value>, DispatchError> {
+    fn variables(&self, event: &Event) -> Result<BTreeMap<String, VariableValue>, DispatchError> {
         if self.variables.is_empty() {
-            return Ok(Map::new());
+            return Ok(BTreeMap::new());
         }
         let view = View::of(event)?;
         let filled = self.variables.iter().map(|(name, template)| {

@@ -1,14 +1,15 @@
 //! GraphQL queries: parsed and checked once, and sent often.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use async_graphql_parser::parse_query;
 use async_graphql_parser::types::{BaseType, DocumentOperations, OperationType};
 use event_model::{ExactJson, ExactValue};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
 use crate::answer::code_in;
 use crate::client::{Client, RequiredPart, under};
@@ -131,15 +132,61 @@ impl Query {
         self.variables.iter().any(|variable| variable.name == name)
     }
 
-    /// Converts a text to a variable's value, of the type that the query declares.
-    pub fn value(&self, name: &str, text: String) -> Value {
+    /// Converts a text to a variable's value, of the type that the query declares. A number is
+    /// sent as it is written.
+    pub fn value(&self, name: &str, text: String) -> VariableValue {
         let declared = self.variables.iter().find(|variable| variable.name == name);
         let parsed = match declared.and_then(|variable| variable.type_name.as_deref()) {
             Some("Int" | "Float" | "Boolean") => serde_json::from_str(&text).ok(),
             _ => None,
         };
-        parsed.unwrap_or(Value::String(text))
+        match parsed {
+            Some(json) => VariableValue(Sent::Json(json)),
+            None => VariableValue(Sent::Text(text)),
+        }
     }
+}
+
+/// The value of a query's variable. Numbers have the digits that were written.
+///
+/// ```
+/// let query = fluent_api::Query::parse("query ($n: Float) { a(n: $n) }")?;
+/// let value = query.value("n", "1.10".to_owned());
+/// assert_eq!(serde_json::to_string(&value).unwrap(), "1.10");
+/// # Ok::<(), fluent_api::QueryError>(())
+/// ```
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct VariableValue(Sent);
+
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum Sent {
+    Json(Box<RawValue>),
+    Text(String),
+}
+
+/// Shows the size, never the content.
+impl fmt::Debug for VariableValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = match &self.0 {
+            Sent::Json(json) => json.get().len(),
+            Sent::Text(text) => text.len(),
+        };
+        write!(f, "VariableValue({length} bytes)")
+    }
+}
+
+impl PartialEq<Value> for VariableValue {
+    fn eq(&self, other: &Value) -> bool {
+        serde_json::to_value(self).is_ok_and(|value| value == *other)
+    }
+}
+
+#[derive(Serialize)]
+struct Question<'q, V> {
+    query: &'q str,
+    variables: &'q V,
 }
 
 #[derive(Deserialize)]
@@ -150,13 +197,16 @@ struct Answer {
 
 impl Client {
     /// Sends a query, and returns the answer's `data`. If everything in it is null, nothing was
-    /// found.
+    /// found. `variables` is an object by name.
     pub async fn graphql(
         &self,
         query: &Query,
-        variables: &Map<String, Value>,
+        variables: &impl Serialize,
     ) -> Result<ExactJson, ApiError> {
-        let body = json!({ "query": &*query.text, "variables": variables });
+        let body = Question {
+            query: &query.text,
+            variables,
+        };
         let answer = self
             .ask(RequiredPart::Body, |base| {
                 Request::post_json(under(base, "graphql"), &body)

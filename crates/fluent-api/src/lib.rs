@@ -17,11 +17,11 @@
 //! wrote beyond its error code.
 //!
 //! ```
+//! use std::collections::BTreeMap;
 //! use std::sync::Arc;
 //!
 //! use event_model::{Clock, SystemClock};
 //! use fluent_api::{Client, Credentials, Limits, MemoryLedger, Options, Query};
-//! use serde_json::Value;
 //!
 //! async fn show_status(reference: &str) -> Result<(), Box<dyn std::error::Error>> {
 //!     let credentials = Credentials {
@@ -41,7 +41,7 @@
 //!         ledger: Arc::new(MemoryLedger::new(|| SystemClock.now())),
 //!     })?;
 //!     let query = Query::parse("query ($ref: String!) { order(ref: $ref) { status } }")?;
-//!     let variables = [("ref".to_owned(), Value::from(reference))].into_iter().collect();
+//!     let variables = BTreeMap::from([("ref", reference)]);
 //!     let order = client.graphql(&query, &variables).await?;
 //!     println!("{:?}", order.value());
 //!     Ok(())
@@ -66,6 +66,6 @@ pub use crate::accounts::Accounts;
 pub use crate::client::{Client, Limits, Options};
 pub use crate::error::{ApiError, BoxError};
 pub use crate::events::{EventContext, EventPage, EventQuery, EventRecord, Mode, NewEvent, time};
-pub use crate::graphql::{Query, QueryError};
+pub use crate::graphql::{Query, QueryError, VariableValue};
 pub use crate::ledger::{LedgerFuture, LoginLedger, MemoryLedger};
 pub use crate::login::{Credentials, ReadSecret};

@@ -242,3 +242,25 @@ fn a_variable_has_the_type_that_is_declared() {
         "Fluent will say so"
     );
 }
+
+#[test]
+fn a_number_is_sent_with_the_digits_that_were_written() {
+    let query = Query::parse("query ($f: Float, $i: Int!, $s: String) { a }").unwrap();
+    let sent = |name: &str, text: &str| {
+        serde_json::to_string(&query.value(name, text.to_owned())).unwrap()
+    };
+    for number in [
+        "1.10",
+        "1e2",
+        "-0",
+        "9007199254740993",
+        "12345678901234567890123",
+        "0.1000000000000000055",
+        "1e400",
+    ] {
+        assert_eq!(sent("f", number), number);
+        assert_eq!(sent("i", number), number);
+        assert_eq!(sent("s", number), format!("\"{number}\""));
+    }
+    assert_eq!(sent("f", "1.10.1"), "\"1.10.1\"");
+}
