@@ -2,7 +2,8 @@
 //! their event.
 
 use std::io;
-use std::path::Path;
+use std::mem;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use event_model::EventId;
@@ -37,7 +38,10 @@ CREATE INDEX IF NOT EXISTS attempts_by_event ON attempts (prefix);
 
 /// An index in a SQLite file, behind the port [`HistoryIndex`].
 #[derive(Debug)]
-pub struct Index(Mutex<Connection>);
+pub struct Index {
+    sql: Mutex<Connection>,
+    path: PathBuf,
+}
 
 impl Index {
     /// Opens the index, or creates it. An index that is damaged, or of another format, is removed
@@ -52,24 +56,45 @@ impl Index {
             Err(error) if error.asks_for_new() => begin_anew(path),
             opened => opened,
         };
-        opened.map(|sql| Self(Mutex::new(sql))).map_err(failed)
+        let sql = Mutex::new(opened.map_err(failed)?);
+        let path = path.to_owned();
+        Ok(Self { sql, path })
     }
 
     fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, QueueError> {
-        read(&lock(&self.0)).map_err(failed)
+        let mut sql = lock(&self.sql);
+        read(&sql).map_err(|error| self.give_up(&mut sql, error))
     }
 
     fn write(
         &self,
         write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), QueueError> {
-        let mut sql = lock(&self.0);
-        let transaction = sql.transaction().map_err(failed)?;
-        write(&transaction).map_err(failed)?;
-        transaction.commit().map_err(failed)
+        let mut sql = lock(&self.sql);
+        let written = sql.transaction().and_then(|transaction| {
+            write(&transaction)?;
+            transaction.commit()
+        });
+        written.map_err(|error| self.give_up(&mut sql, error))
+    }
+
+    /// Begins an empty index if this error says that the file is damaged, so that it is read again
+    /// from the queue. A damaged page may be found long after the file was opened.
+    fn give_up(&self, sql: &mut Connection, error: rusqlite::Error) -> QueueError {
+        if is_damage(&error)
+            && let Ok(none) = Connection::open_in_memory()
+        {
+            // Closed before its files are removed.
+            drop(mem::replace(sql, none));
+            match begin_anew(&self.path) {
+                Ok(anew) => *sql = anew,
+                Err(error) => return failed(error),
+            }
+        }
+        failed(error)
     }
 }
 
@@ -95,18 +120,20 @@ enum OpenError {
 impl OpenError {
     /// Whether the file must be created again, since it is damaged or of another format.
     fn asks_for_new(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+        use rusqlite::ErrorCode::Unknown;
         match self {
             Self::Foreign | Self::Io(_) => false,
             Self::AnotherFormat(_) => true,
-            Self::Sqlite(error) => {
-                matches!(
-                    error.sqlite_error_code(),
-                    Some(DatabaseCorrupt | NotADatabase | Unknown)
-                )
-            }
+            // SQLite's error for tables that are not what they should be.
+            Self::Sqlite(error) => is_damage(error) || error.sqlite_error_code() == Some(Unknown),
         }
     }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let code = error.sqlite_error_code();
+    matches!(code, Some(DatabaseCorrupt | NotADatabase))
 }
 
 fn open(path: &Path) -> Result<Connection, OpenError> {
@@ -380,6 +407,32 @@ mod tests {
         assert!(index.find("HD_1", None, 9).unwrap().is_empty());
         index.begin(Log::Events, "c").unwrap();
         assert!(index.find("HD_2", None, 9).unwrap().is_empty());
+    }
+
+    /// Opening reads a few pages only.
+    #[test]
+    fn an_index_whose_damage_is_found_later_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.db");
+        let events: Vec<_> = (1..2000)
+            .map(|number| event(number, "HD_1", None))
+            .collect();
+        let index = Index::open(&path).unwrap();
+        index.begin(Log::Events, "first").unwrap();
+        index.add_events(&events, at(1999)).unwrap();
+        drop(index);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let pages = bytes.len() / 4096;
+        // All but the pages that are read first.
+        bytes[pages / 2 * 4096..].fill(0xA5);
+        std::fs::write(&path, bytes).unwrap();
+        let index = Index::open(&path).unwrap();
+        assert!(index.find("HD_1", 5000).is_err());
+        let known = index.known(Log::Events).unwrap();
+        assert_eq!(known, IndexProgress::default(), "it is to be read again");
+        index.begin(Log::Events, "second").unwrap();
+        index.add_events(&events, at(1999)).unwrap();
+        assert!(!index.find("HD_1", 5000).unwrap().is_empty());
     }
 
     #[test]
