@@ -18,7 +18,7 @@ pub struct FileKind {
     pub not: &'static str,
     /// The number of its format.
     pub format: i64,
-    /// Prepares a new file that follows a quarantined one, at a time in Unix nanoseconds.
+    /// Prepares a new file that follows another at its path, at a time in Unix nanoseconds.
     pub follow: fn(&Connection, i64) -> rusqlite::Result<()>,
     /// Reads everything that must be readable.
     pub check: fn(&Connection) -> rusqlite::Result<()>,
@@ -27,7 +27,7 @@ pub struct FileKind {
 }
 
 /// Creates the tables if there are none, and returns the format of the file. `follows` is the
-/// time, if a new file follows a quarantined one.
+/// time, if a new file follows another at its path.
 pub(crate) fn prepare(
     connection: &mut Connection,
     kind: &FileKind,

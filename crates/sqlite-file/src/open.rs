@@ -53,11 +53,13 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<OpenedFil
             found,
         });
     }
+    // We leave the lock. Where there is one and no file, there was another file.
+    let was_served = beside(path, ".lock").exists();
     let name = take_lock(path)?;
     let finished = finish_quarantine(path)?;
     close_to_others(path)?;
     let held = HeldFile::take(path, asked, name)?;
-    match try_open(path, kind, clock) {
+    match try_open(path, kind, clock, was_served) {
         Ok(sql) => {
             see_where_it_is(&held, path)?;
             Ok(OpenedFile {
@@ -77,7 +79,7 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<OpenedFil
             );
             // There is another file at the path now.
             let held = held.take_again()?;
-            let sql = try_open(path, kind, clock).map_err(|error| error.at(path, kind))?;
+            let sql = try_open(path, kind, clock, true).map_err(|error| error.at(path, kind))?;
             see_where_it_is(&held, path)?;
             Ok(OpenedFile {
                 sql,
@@ -158,7 +160,12 @@ impl From<rusqlite::Error> for TryOpen {
     }
 }
 
-fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connection, TryOpen> {
+fn try_open(
+    path: &Path,
+    kind: &FileKind,
+    clock: &dyn Clock,
+    was_served: bool,
+) -> Result<Connection, TryOpen> {
     if let Ok(why) = fs::read_to_string(beside(path, ".untrusted")) {
         return Err(TryOpen::Damaged(why));
     }
@@ -169,7 +176,7 @@ fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connectio
     if sql.table_exists(None, kind.not)? {
         return Err(TryOpen::AnotherKind(kind.name));
     }
-    let follows = has_quarantined(path).then(|| nanos(clock.now()));
+    let follows = (was_served || has_quarantined(path)).then(|| nanos(clock.now()));
     let found = prepare(&mut sql, kind, follows)?;
     if found != kind.format {
         return Err(TryOpen::AnotherFormat(found));

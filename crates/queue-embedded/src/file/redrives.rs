@@ -82,7 +82,7 @@ fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
     Ok(unsigned(place))
 }
 
-/// Makes a file that follows a quarantined one count on from the time, in seconds, since events
+/// Makes a file that follows another one, set aside or taken away, count on from the time, in seconds, since events
 /// that are sent again may have had a number there. The earlier file counted from 1, or from the
 /// time of its own creation, and has not come so far unless it had more than one letter or
 /// redrive a second for its whole life.
@@ -116,6 +116,17 @@ mod tests {
     fn next_place(path: &Path) -> u64 {
         let sql = sqlite_file::open(path, &QUEUE, &SystemClock).unwrap().sql;
         take_place(&sql, 1).unwrap()
+    }
+
+    /// As a person does with a file of an earlier format.
+    #[test]
+    fn a_file_counts_on_from_one_that_was_moved_away() {
+        let now = u64::try_from(SystemClock.now().as_second()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        assert_eq!(next_place(&path), 1, "the first one");
+        fs::rename(&path, folder.path().join("queue.old")).unwrap();
+        assert!(next_place(&path) >= now);
     }
 
     #[test]
