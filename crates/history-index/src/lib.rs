@@ -427,12 +427,12 @@ mod tests {
         bytes[pages / 2 * 4096..].fill(0xA5);
         std::fs::write(&path, bytes).unwrap();
         let index = Index::open(&path).unwrap();
-        assert!(index.find("HD_1", 5000).is_err());
+        assert!(index.find("HD_1", None, 5000).is_err());
         let known = index.known(Log::Events).unwrap();
         assert_eq!(known, IndexProgress::default(), "it is to be read again");
         index.begin(Log::Events, "second").unwrap();
         index.add_events(&events, at(1999)).unwrap();
-        assert!(!index.find("HD_1", 5000).unwrap().is_empty());
+        assert!(!index.find("HD_1", None, 5000).unwrap().is_empty());
     }
 
     #[test]
