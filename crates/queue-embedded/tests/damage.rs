@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_model::SystemClock;
 use fluent_queue_embedded::{Embedded, Options};
 use queue::conformance::event;
-use queue::{Intake, Lifecycle, Route, RouteFilter, Source, StartPosition};
+use queue::{Intake, Lifecycle, Pause, Route, RouteFilter, Source, StartPosition};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_columns_cost_one_event_each_and_delay_no_other() {
@@ -145,4 +145,49 @@ async fn a_file_that_turns_out_damaged_while_it_is_served_takes_nothing_and_is_s
     let queue = open();
     assert!(queue.damaged_file().is_some());
     assert!(!queue.publish(event("E", "after")).await.unwrap().duplicate);
+}
+
+/// A person paused it since its destination must not be asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_stays_paused_in_the_file_that_follows_one_that_was_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let open = || Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    let route = |name: &str| Route {
+        name: name.to_owned(),
+        filter: RouteFilter::default(),
+        start: StartPosition::Now,
+        lease: Duration::from_secs(30),
+    };
+    let queue = open();
+    for name in ["erp", "wms"] {
+        drop(queue.subscribe(route(name)).await.unwrap());
+    }
+    let pause = Pause {
+        until: None,
+        ..Pause::default()
+    };
+    queue
+        .stores()
+        .set_paused("erp", Some(&pause))
+        .await
+        .unwrap();
+    queue.close().await;
+    drop(queue);
+    std::fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();
+
+    let queue = open();
+    assert!(queue.damaged_file().is_some());
+    let mut erp = queue.subscribe(route("erp")).await.unwrap();
+    let mut wms = queue.subscribe(route("wms")).await.unwrap();
+    queue.publish(event("E", "a")).await.unwrap();
+    assert_eq!(wms.next(1).await.unwrap().len(), 1);
+    let states = queue.stores().routes().await.unwrap();
+    let paused: Vec<_> = states
+        .iter()
+        .map(|state| (&*state.name, state.paused))
+        .collect();
+    assert_eq!(paused, [("erp", true), ("wms", false)]);
+    queue.stores().set_paused("erp", None).await.unwrap();
+    assert_eq!(erp.next(1).await.unwrap().len(), 1, "it has missed nothing");
 }

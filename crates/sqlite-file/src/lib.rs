@@ -47,6 +47,7 @@ pub use crate::kind::FileKind;
 pub use crate::open::{OpenedFile, open, open_beside};
 pub use crate::origin::FileOrigin;
 pub use crate::paths::beside;
+pub use crate::quarantine_file::last_quarantined;
 pub use crate::references::{digest, prefixes};
 pub use crate::status::{FileStatus, Messages, PATIENCE, PanicGuard, Waiting};
 pub use crate::wal::{Log, beyond_a_checkpoint};

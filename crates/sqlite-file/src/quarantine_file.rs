@@ -52,13 +52,30 @@ pub(crate) fn finish_quarantine(path: &Path) -> Result<Option<PathBuf>, OpenErro
 
 /// Whether a file was quarantined here before, perhaps by a process that crashed since.
 pub(crate) fn has_quarantined(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    let is_one = |other: OsString| {
-        let end = other.as_encoded_bytes().strip_prefix(name);
-        end.is_some_and(|end| end.starts_with(DAMAGED.as_bytes()))
-    };
+    quarantined(path).next().is_some()
+}
+
+/// The file that was quarantined here last, and when that was, in Unix milliseconds.
+pub fn last_quarantined(path: &Path) -> Option<(PathBuf, i64)> {
+    let (stamp, name) = quarantined(path)
+        .filter_map(|(stamp, name)| Some((stamp.parse().ok()?, name)))
+        .max()?;
+    Some((folder(path).join(name), stamp))
+}
+
+/// Names of the files that were quarantined here, their logs included, after their stamps.
+fn quarantined(path: &Path) -> impl Iterator<Item = (String, OsString)> {
+    let begin = [
+        path.file_name().unwrap_or_default().as_encoded_bytes(),
+        DAMAGED.as_bytes(),
+    ]
+    .concat();
     let beside = fs::read_dir(folder(path)).into_iter().flatten().flatten();
-    beside.map(|entry| entry.file_name()).any(is_one)
+    beside.filter_map(move |entry| {
+        let name = entry.file_name();
+        let stamp = name.as_encoded_bytes().strip_prefix(&begin[..])?;
+        Some((String::from_utf8_lossy(stamp).into_owned(), name))
+    })
 }
 
 /// Marks the file as corrupt, for the next start.

@@ -5,3 +5,4 @@ pub(crate) mod redrives;
 pub(crate) mod refs;
 pub(crate) mod routes;
 pub(crate) mod schema;
+pub(crate) mod succession;

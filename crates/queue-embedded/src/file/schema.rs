@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use sqlite_file::rows::unsigned;
 use sqlite_file::{FileKind, meta, quarantine};
 
-use crate::file::{counters, redrives, refs};
+use crate::file::{counters, refs, succession};
 
 /// The format of a queue's file. Another format is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 9;
@@ -120,7 +120,7 @@ pub(crate) const QUEUE: FileKind = FileKind {
     name: "queue",
     not: "spooled",
     format: FORMAT,
-    follow: redrives::count_on,
+    follow: succession::follow,
     check: |sql| last_position(sql).map(drop),
     advice: "run `fluent-webhooks salvage` on it",
 };
