@@ -10,7 +10,7 @@ use std::time::Duration;
 use dispatch::{AnyDispatcher, CancellationToken, Context};
 use enrichment::Enrichment;
 use event_model::{Clock, Origin, Timestamp};
-use queue::{DeadReason, Delivery, Ticket};
+use queue::{DeadReason, Delivery, QueueError, Ticket};
 use settings::RouteSettings;
 use telemetry::{ErrorChain, Span};
 use tokio::time::timeout_at;
@@ -108,6 +108,21 @@ impl AttemptRunner {
             deaths,
             ..
         } = delivery;
+        let is_suspect = Isolation::is_suspect(*deaths);
+        if is_suspect {
+            // It may wait for minutes. If another attempt crashes the process meanwhile, this one
+            // is not to blame; if that can't be recorded, it is blamed once too often.
+            let recorded = heartbeat
+                .record(ticket, async |ticket| ticket.mark_waiting().await)
+                .await;
+            match recorded {
+                Err(QueueError::LeaseLost) => return None,
+                Err(error) => {
+                    tracing::warn!(event.id = %event.id(), route = self.settings.name, error = %ErrorChain(&error), "it can't be recorded that a suspect waits for its turn");
+                }
+                Ok(()) => {}
+            }
+        }
         let permitted = heartbeat
             .during(ticket, self.isolation.enter_unless_kept_out(*deaths))
             .await??;
@@ -118,6 +133,9 @@ impl AttemptRunner {
             tracing::warn!(event.id = %event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
             let recorded = heartbeat.record(ticket, async |ticket| ticket.mark_exclusive().await);
             timeout_at(until, recorded).await.ok()?.ok()?;
+        } else if is_suspect {
+            let begins = heartbeat.record(ticket, async |ticket| ticket.mark_shared().await);
+            begins.await.ok()?;
         }
         Some(Ok(permit))
     }

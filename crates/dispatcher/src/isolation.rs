@@ -108,7 +108,7 @@ impl Isolation {
     /// Waits for the permit to run a delivery that was in flight at this number of crashes.
     /// Cancel-safe.
     pub(crate) async fn enter(&self, crash_count: u32) -> Result<RunPermit, NotProvenAlone> {
-        if crash_count < SUSPECT_AFTER {
+        if !Self::is_suspect(crash_count) {
             return Ok(RunPermit::Shared(self.shared().await));
         }
         let is_last_chance = crash_count >= ALONE_OR_NOT_AT_ALL_AFTER;
@@ -132,7 +132,7 @@ impl Isolation {
         &self,
         crash_count: u32,
     ) -> Option<Result<RunPermit, NotProvenAlone>> {
-        if crash_count >= SUSPECT_AFTER {
+        if Self::is_suspect(crash_count) {
             return Some(self.enter(crash_count).await);
         }
         let is_kept_out = self.try_shared().is_some();
@@ -159,6 +159,11 @@ impl Isolation {
             }
             changed.await;
         }
+    }
+
+    /// Whether a delivery that was in flight at this number of crashes waits for an exclusive run.
+    pub(crate) fn is_suspect(crash_count: u32) -> bool {
+        crash_count >= SUSPECT_AFTER
     }
 
     async fn shared(&self) -> SharedRun {

@@ -38,6 +38,8 @@ pub(crate) struct ScriptedOutcome {
     pub(crate) settled: Vec<Settlement>,
     /// Each value that was recorded for whether it runs exclusively.
     pub(crate) alone: Vec<bool>,
+    /// Whether it was recorded that it waits for its turn, and not yet that it begins.
+    pub(crate) is_waiting: bool,
     pub(crate) is_given_back: bool,
 }
 
@@ -277,6 +279,10 @@ impl Lease for InMemoryLease {
         ready(Ok(())).boxed()
     }
 
+    fn mark_waiting(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        ready(Ok(())).boxed()
+    }
+
     fn mark_exclusive(&mut self, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         ready(Ok(())).boxed()
     }
@@ -317,10 +323,18 @@ impl Lease for HeldLease {
         ready(said).boxed()
     }
 
+    fn mark_waiting(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.0.fate(|fate| fate.is_waiting = true);
+        ready(Ok(())).boxed()
+    }
+
     fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             sleep(self.0.records_in).await;
-            self.0.fate(|fate| fate.alone.push(is_alone));
+            self.0.fate(|fate| {
+                fate.is_waiting = false;
+                fate.alone.push(is_alone);
+            });
             Ok(())
         }
         .boxed()

@@ -203,8 +203,12 @@ pub trait Lease: fmt::Debug + Send + Sync {
     /// Extends the lease, since the attempt is still under way.
     fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Records durably whether this attempt runs exclusively, with nothing else in flight. If the
-    /// process crashes meanwhile, this delivery is the cause.
+    /// Records that the attempt waits for its turn: if the process crashes before it is marked
+    /// again, the attempt had not begun, and is no cause.
+    fn mark_waiting(&mut self) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// Records durably that the attempt begins or goes on, and whether it runs exclusively, with
+    /// nothing else in flight. If the process crashes meanwhile, this delivery is the cause.
     fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
@@ -239,6 +243,12 @@ impl Ticket {
     /// Extends the lease, since the attempt is still under way.
     pub async fn progress(&mut self) -> Result<(), QueueError> {
         self.0.progress().await
+    }
+
+    /// Records that this attempt waits for its turn: it has not begun, whatever the queue took for
+    /// its beginning. It begins when it is marked as exclusive or shared.
+    pub async fn mark_waiting(&mut self) -> Result<(), QueueError> {
+        self.0.mark_waiting().await
     }
 
     /// Records durably that this attempt runs exclusively.

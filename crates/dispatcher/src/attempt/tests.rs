@@ -116,6 +116,30 @@ async fn what_can_be_run_alone_in_time_is() {
     assert_eq!((disposition, alone), (Disposition::Done, vec![true, false]));
 }
 
+/// What runs until then may crash the process: the suspect has not begun, and must not be blamed.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_waits_for_its_turn_has_not_begun_until_it_is_run() {
+    for (others_end_after, alone) in [(90, vec![true, false]), (300, vec![false])] {
+        let isolation = Isolation::default();
+        let lease = FakeLease::default();
+        let attempting = attempting(
+            ScriptedDispatcher::done_after(Duration::ZERO),
+            &isolation,
+            &CancellationToken::new(),
+        );
+        let handler = isolation.enter(0).await;
+        let others = async {
+            sleep(Duration::from_secs(60)).await;
+            assert!(lease.fate(|fate| fate.is_waiting), "it waits");
+            sleep(Duration::from_secs(others_end_after - 60)).await;
+            drop(handler);
+        };
+        tokio::join!(attempt(&attempting, &lease, 2), others);
+        let begun = lease.fate(|fate| (fate.is_waiting, fate.alone.clone()));
+        assert_eq!(begun, (false, alone), "exclusively, or beside others");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
     let isolation = Isolation::default();

@@ -12,4 +12,5 @@ pub(crate) mod same_id;
 pub(crate) mod settle;
 pub(crate) mod subscribe;
 pub(crate) mod sweep;
+mod turns;
 pub(crate) mod writer;

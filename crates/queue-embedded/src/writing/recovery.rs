@@ -1,5 +1,7 @@
 //! Recovery of attempts that the last process left unfinished.
 
+use std::time::Duration;
+
 use queue::{DeadReason, Outcome};
 use rusqlite::{Connection, params};
 use sqlite_file::rows::{signed, unsigned};
@@ -8,7 +10,8 @@ use crate::file::schema::last_position;
 use crate::shared::LeaseKey;
 use crate::writing::job::Store;
 use crate::writing::queue_time::QueueTime;
-use crate::writing::settle::{ended, record, remove, write_dead_letter};
+use crate::writing::settle::{ended, record, remove, uncount, wait, write_dead_letter};
+use crate::writing::turns;
 
 /// Recovers the attempts that the last process left unfinished.
 ///
@@ -28,6 +31,7 @@ pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
     for left in left {
         resume(&store, &left)?;
     }
+    turns::clear(&transaction)?;
     transaction.commit()
 }
 
@@ -53,6 +57,9 @@ fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<InterruptedAttempt>>
 
 fn resume(store: &Store<'_>, left: &InterruptedAttempt) -> rusqlite::Result<()> {
     let key = left.key;
+    if turns::is_waiting(store.sql, key, left.attempt)? {
+        return return_unbegun(store, left);
+    }
     record(
         store,
         key,
@@ -69,6 +76,14 @@ fn resume(store: &Store<'_>, left: &InterruptedAttempt) -> rusqlite::Result<()> 
     let why = "the process died while this event was attempted alone";
     write_dead_letter(store, key, left.attempt, DeadReason::Crash, Some(why))?;
     remove(store, key)
+}
+
+/// An attempt that waited for its turn had not begun: it is not counted.
+fn return_unbegun(store: &Store<'_>, left: &InterruptedAttempt) -> rusqlite::Result<()> {
+    let returned = ended(left.since, store.now, Outcome::Returned);
+    record(store, left.key, left.attempt, &returned)?;
+    wait(store, left.key, Duration::ZERO, false)?;
+    uncount(store, left.key)
 }
 
 fn wait_with_one_more_death(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use crate::reading::route::RouteBuffer;
 use crate::shared::{LeaseKey, OpenLease, Shared};
 use crate::writing::job::{QueueJobs, Store};
+use crate::writing::turns;
 
 /// Delay before a delivery that could not be given back is given back again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -36,6 +37,8 @@ pub(crate) struct EmbeddedLease {
     settled: bool,
     /// True if the attempt ran exclusively at any time.
     was_alone: bool,
+    /// True if it was recorded that the attempt waits for its turn, and not that it begins.
+    is_waiting: bool,
     /// The end of the attempt, once it is known.
     ended: Option<Settlement>,
 }
@@ -54,6 +57,7 @@ impl EmbeddedLease {
             attempt,
             settled: false,
             was_alone: false,
+            is_waiting: false,
             ended: None,
         }
     }
@@ -90,6 +94,7 @@ impl EmbeddedLease {
         let mut settling = pin!(self.change(Change::Settle {
             settlement: settlement.clone(),
             was_alone: self.was_alone,
+            is_waiting: self.is_waiting,
         }));
         loop {
             match timeout(self.route.lease / 4, settling.as_mut()).await {
@@ -136,7 +141,13 @@ impl Lease for EmbeddedLease {
         ready(self.extend()).boxed()
     }
 
+    fn mark_waiting(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.is_waiting = true;
+        async move { self.change(Change::Waits).await }.boxed()
+    }
+
     fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.is_waiting = false;
         self.was_alone |= is_alone;
         async move { self.change(Change::Alone(is_alone)).await }.boxed()
     }
@@ -184,8 +195,11 @@ enum Change {
     Settle {
         settlement: Settlement,
         was_alone: bool,
+        is_waiting: bool,
     },
     GiveBack(GivenBack),
+    Waits,
+    /// It begins or goes on, exclusively or not.
     Alone(bool),
 }
 
@@ -208,8 +222,13 @@ impl Job<QueueJobs> for Settle {
             return Ok(());
         };
         match &self.change {
-            Change::Alone(is_alone) => return mark_alone(store, self.key, *is_alone),
+            Change::Waits => return turns::wait(store, self.key, self.attempt),
+            Change::Alone(is_alone) => {
+                turns::begin(store, self.key)?;
+                return mark_alone(store, self.key, *is_alone);
+            }
             Change::GiveBack(given_back) => {
+                turns::begin(store, self.key)?;
                 let (attempt, asked) = match given_back {
                     GivenBack::Ended(settlement) => (&settlement.attempt, settlement.asked),
                     GivenBack::Expired | GivenBack::Unfinished => (&row.returned(store.now), false),
@@ -223,7 +242,11 @@ impl Job<QueueJobs> for Settle {
             Change::Settle {
                 settlement,
                 was_alone,
+                is_waiting,
             } => {
+                if *is_waiting {
+                    turns::begin(store, self.key)?;
+                }
                 record(store, self.key, self.attempt, &settlement.attempt)?;
                 if *was_alone {
                     clear(store, self.key)?;
@@ -255,7 +278,7 @@ impl Job<QueueJobs> for Settle {
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
         match (&self.change, &committed) {
-            (Change::Alone(_), _) => {}
+            (Change::Alone(_) | Change::Waits, _) => {}
             (_, Ok(())) => self.release(),
             (Change::GiveBack(_), Err(_)) => self.try_again(),
             (Change::Settle { .. }, Err(_)) => {}
@@ -365,7 +388,12 @@ fn mark_alone(store: &Store<'_>, key: LeaseKey, is_alone: bool) -> rusqlite::Res
         .map(drop)
 }
 
-fn wait(store: &Store<'_>, key: LeaseKey, after: Duration, asked: bool) -> rusqlite::Result<i64> {
+pub(crate) fn wait(
+    store: &Store<'_>,
+    key: LeaseKey,
+    after: Duration,
+    asked: bool,
+) -> rusqlite::Result<i64> {
     let after = i64::try_from(after.as_nanos()).unwrap_or(i64::MAX);
     let due = store.now.saturating_add(after);
     store
@@ -397,7 +425,7 @@ fn clear(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
 }
 
 /// Gives the number of the attempt back.
-fn uncount(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+pub(crate) fn uncount(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
     store
         .sql
         .prepare_cached(

@@ -55,6 +55,8 @@ pub(crate) struct NatsLease {
     pub(crate) is_over: bool,
     /// Whether it ran exclusively at any time.
     pub(crate) was_alone: bool,
+    /// Whether the attempt waits for its turn, and has not begun.
+    pub(crate) is_waiting: bool,
     /// Whether the attempt has ended, settled or not, and then whether it called the destination.
     pub(crate) ended: Option<EndedAttempt>,
     /// Time at which a marker last said that the attempt began, or goes on.
@@ -101,6 +103,8 @@ impl NatsLease {
         if self.marked.elapsed() >= MARK_AGAIN {
             self.marked = Instant::now();
             let state = match self.ended {
+                // As if it had been given back: it has not begun.
+                None if self.is_waiting => AttemptState::Returned,
                 None => AttemptState::Began,
                 Some(_) => AttemptState::Ended,
             };
@@ -307,9 +311,23 @@ impl Lease for NatsLease {
         self.renew().boxed()
     }
 
+    fn mark_waiting(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        async move {
+            self.check()?;
+            self.is_waiting = true;
+            self.write_marker(AttemptState::Returned).await;
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             self.check()?;
+            if std::mem::take(&mut self.is_waiting) {
+                // Before the exclusive marker: whoever finds that one takes it for the cause.
+                self.write_marker(AttemptState::Began).await;
+            }
             self.was_alone |= is_alone;
             self.write_exclusive_marker(is_alone).await
         }

@@ -339,6 +339,7 @@ impl RouteConsumer {
             life: taken.epoch_number,
             is_over: false,
             was_alone: false,
+            is_waiting: false,
             ended: None,
             marked: Instant::now(),
             blocked: Arc::clone(&self.blocked),

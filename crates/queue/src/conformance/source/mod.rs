@@ -46,6 +46,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         restarting::a_route_removed_and_back_goes_on,
         restarting::waiting_retries_and_dead_letters_survive,
         restarting::a_closed_queue_comes_back_without_deaths,
+        restarting::what_waited_for_its_turn_has_not_died,
         restarting::closing_in_the_middle_leaves_nothing_in_flight,
     ];
     run("source", checks, fresh).await;

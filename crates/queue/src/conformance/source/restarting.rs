@@ -128,6 +128,28 @@ pub(super) async fn what_survived_alone_is_cleared_though_it_is_accompanied_when
     settle(cleared, Disposition::Done).await;
 }
 
+pub(super) async fn what_waited_for_its_turn_has_not_died(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&queue, &["a"]).await;
+    let mut held = one(&mut *consumer(&queue, "r").await).await;
+    held.ticket.mark_waiting().await.expect("waits");
+    let queue = harness.crash(queue).await;
+    drop(held);
+    let mut waited = one(&mut *consumer(&queue, "r").await).await;
+    assert_eq!(
+        (waited.attempt, waited.deaths),
+        (1, 0),
+        "it had not begun when the process died"
+    );
+    waited.ticket.mark_waiting().await.expect("waits again");
+    waited.ticket.mark_shared().await.expect("begins");
+    let queue = harness.crash(queue).await;
+    drop(waited);
+    let died = one(&mut *consumer(&queue, "r").await).await;
+    assert_eq!((died.attempt, died.deaths), (2, 1), "it had begun");
+    settle(died, Disposition::Done).await;
+}
+
 pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
