@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::fixture::{Fixture, KINDS, counts, create, request, until_state};
 
 /// A replay to the route `r` of whatever was received.
-fn replay(again: bool) -> v1::CreateJobRequest {
+pub(crate) fn replay(again: bool) -> v1::CreateJobRequest {
     let time = |seconds| proto::Timestamp { seconds, nanos: 0 };
     let job = v1::ReplayJob {
         route: "r".to_owned(),

@@ -5,7 +5,9 @@
 mod fixture;
 
 mod jobs;
+mod jobs_bounded;
 mod jobs_changed;
 mod jobs_replayed;
 mod jobs_taken_over;
 mod jobs_webhooks;
+mod odd_stores;

@@ -1,6 +1,6 @@
 //! Jobs that replay what was received.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use event_model::Event;
 use proto::v1;
@@ -43,7 +43,8 @@ impl Operator {
         })
     }
 
-    /// Hands these events over, under the number of the job.
+    /// Hands these events over, under the number of the job. One that can't be is found by
+    /// halves: it fails by itself, and the others are handed over.
     pub(super) async fn try_replayed(
         &self,
         plan: &ReplayPlan,
@@ -53,24 +54,47 @@ impl Operator {
         if ids.is_empty() {
             return Vec::new();
         }
-        let replayed = async {
-            let events = self.events_at(plan, ids).await?;
-            let results = self
-                .stores()
-                .replay_as(plan.route(), &events, plan.again(), number)
-                .await?;
-            let positions = events.into_iter().map(|(position, _)| position.packed());
-            Ok(positions.zip(results).collect::<Vec<_>>())
+        let events = match self.events_at(plan, ids).await {
+            Ok(events) => events,
+            Err(error) => return ids.iter().map(|_| of_error(&error)).collect(),
         };
-        match replayed.await {
-            Ok(results) => {
-                let result = |id: &u64| results.iter().find(|(found, _)| found == id);
-                ids.iter()
-                    .map(|id| Tried::Ended(result(id).map_or(ItemResult::Skipped, of_outcome)))
-                    .collect()
+        let mut tried = BTreeMap::new();
+        let mut parts = vec![events.as_slice()];
+        while let Some(part) = parts.pop() {
+            let replay = self
+                .stores()
+                .replay_as(plan.route(), part, plan.again(), number);
+            match replay.await {
+                Ok(results) => {
+                    let ended = results.iter().map(|it| Tried::Ended(of_outcome(*it)));
+                    tried.extend(places(part).zip(ended));
+                }
+                Err(error) if may_pass(&error) && !self.has_place(&error).await => {
+                    // Nothing is wrong with an event: the rest is tried when the queue is back.
+                    let rest = parts.iter().copied().chain([part]).flat_map(places);
+                    tried.extend(rest.map(|place| (place, of_error(&error))));
+                    break;
+                }
+                Err(error) if part.len() <= 1 => {
+                    tried.extend(places(part).map(|place| (place, of_error(&error))));
+                }
+                Err(_) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
             }
-            Err(error) => ids.iter().map(|_| of_error(&error)).collect(),
         }
+        // What is not stored any more has no result.
+        let result = |id| tried.remove(id);
+        ids.iter()
+            .map(result)
+            .map(|it| it.unwrap_or(Tried::Ended(ItemResult::Skipped)))
+            .collect()
+    }
+
+    /// Whether the queue answers and has room, so that an error is about an event.
+    async fn has_place(&self, error: &QueueError) -> bool {
+        !matches!(error, QueueError::Full) && self.jobs().now().await.is_ok()
     }
 
     /// The events at these positions that are still stored.
@@ -100,7 +124,12 @@ impl Operator {
     }
 }
 
-fn of_outcome((_, outcome): &(u64, ReplayOutcome)) -> ItemResult {
+/// The positions of events, as their numbers.
+fn places(events: &[(Position, Event)]) -> impl Iterator<Item = u64> {
+    events.iter().map(|(position, _)| position.packed())
+}
+
+fn of_outcome(outcome: ReplayOutcome) -> ItemResult {
     match outcome {
         ReplayOutcome::HandedOver => ItemResult::Done,
         ReplayOutcome::Unknown => ItemResult::Unknown,
