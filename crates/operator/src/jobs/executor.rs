@@ -21,7 +21,7 @@ use crate::Operator;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Age of a marker at which its job is kept for longer: what is not written again is forgotten
-/// after 30 days. A running job writes its record, and is marked anew when it is begun again.
+/// after 30 days.
 const KEPT_FOR: Duration = Duration::from_hours(24);
 
 /// Most jobs at once; others wait. Each holds some pages of items.
@@ -152,6 +152,10 @@ impl Operator {
         let mut found = Vec::new();
         for (id, marked_at) in open {
             if running.contains(&id) {
+                // Its first parts and its marker are as old as they are, however long it runs.
+                if is_older(marked_at, KEPT_FOR) {
+                    jobs.keep(&id).await?;
+                }
                 continue;
             }
             let Some(Loaded { record, .. }) = jobs.load(&id).await? else {

@@ -95,6 +95,7 @@ impl Run<'_> {
                     record.set_state(JobState::Failed, why, now);
                 })
                 .await?;
+                let _ = self.jobs().keep(&self.record.id).await;
             }
             Err(Stop::Told) => self.save(leave).await?,
             Err(Stop::Lost) => {}

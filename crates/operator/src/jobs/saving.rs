@@ -81,6 +81,9 @@ impl Run<'_> {
             error,
             "what a job did can't be noted now"
         );
+        if matches!(why, QueueError::Full) && matches!(self.jobs().make_room().await, Ok(true)) {
+            return;
+        }
         sleep(*wait).await;
         *wait = (*wait * 2).min(LONGEST_WAIT);
     }

@@ -86,9 +86,11 @@ impl v1::jobs_server::Jobs for Operator {
         });
         let work = async {
             let record = JobRecord::new(job, self.0.clock.now());
-            let (record, existed) = self.jobs().create(record).await.map_err(failed)?;
-            // What is too much is removed with the next job.
-            let _ = self.jobs().prune().await;
+            let created_job = self.jobs().create(record).await;
+            let (record, existed) = created_job.map_err(|error| match error {
+                QueueError::Full => no_room(),
+                error => failed(error),
+            })?;
             Ok(created(&record, existed))
         };
         self.change(&request, "CreateJob", what, work).await
@@ -320,14 +322,19 @@ impl Operator {
     }
 
     async fn ensure_place(&self) -> Result<(), Status> {
-        let open = self.jobs().open().await.map_err(failed)?;
-        if open.len() < MAX_OPEN {
+        if self.jobs().count_open().await.map_err(failed)? < MAX_OPEN {
             return Ok(());
         }
         Err(Status::resource_exhausted(format!(
             "{MAX_OPEN} jobs are not over: wait for one, or cancel one"
         )))
     }
+}
+
+/// The answer where no job that is over can make room.
+fn no_room() -> Status {
+    let why = "there is no room for another job, and none that is over can make some: wait for one, cancel one, or raise `queue.retention.bytes`, of which a twentieth is for jobs on a cluster";
+    Status::resource_exhausted(why)
 }
 
 fn ensure_not_over(job: &JobRecord) -> Result<(), Status> {

@@ -19,6 +19,9 @@ const MAX_JOBS: usize = 1_000;
 /// cluster has room for 128 MiB.
 const MAX_PLACES: u64 = 200_000;
 
+/// Part of the jobs that are over which makes room at once, as its inverse.
+const MAKES_ROOM: usize = 8;
+
 /// Most tries of a change that others make at the same time.
 const MAX_TRIES: usize = 20;
 
@@ -107,14 +110,32 @@ impl JobStore<'_> {
         Ok(open)
     }
 
-    /// Stores a new job. Returns the one that is there if the request came before.
+    /// Stores a new job. Returns the one that is there if the request came before. Where the store
+    /// is full, the oldest jobs that are over make room.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`] if no job that is over is left, and there is still no room.
     pub(crate) async fn create(&self, record: JobRecord) -> Result<(JobRecord, bool), QueueError> {
+        self.prune().await?;
+        loop {
+            match self.store_new(&record).await {
+                Err(QueueError::Full) if self.make_room().await? => {}
+                Err(QueueError::Full) => {
+                    self.close(&record.id).await?;
+                    return Err(QueueError::Full);
+                }
+                stored => return stored,
+            }
+        }
+    }
+
+    async fn store_new(&self, record: &JobRecord) -> Result<(JobRecord, bool), QueueError> {
         // Marked first: a marker without a record is removed later, and a record without a
         // marker would never be worked on.
         self.0.set(&name(OPEN, &record.id), "".into()).await?;
         let place = name(RECORDS, &record.id);
         if self.0.compare_and_set(&place, record.bytes(), 0).await? {
-            return Ok((record, false));
+            return Ok((record.clone(), false));
         }
         match self.load(&record.id).await? {
             Some(found) => Ok((found.record, true)),
@@ -123,6 +144,19 @@ impl JobStore<'_> {
                 "another version of this program has one of this name",
             )),
         }
+    }
+
+    /// Removes the oldest of the jobs that are over. Returns `false` if there is none.
+    pub(crate) async fn make_room(&self) -> Result<bool, QueueError> {
+        let mut over = self.all().await?;
+        over.retain(|job| job.state.is_over());
+        over.sort_by_key(|job| job.updated_at);
+        // Some at once: a store with much in it is read again for each step.
+        let some = over.len().div_ceil(MAKES_ROOM);
+        for job in over.iter().take(some) {
+            self.remove(job).await?;
+        }
+        Ok(some > 0)
     }
 
     /// Replaces a record if nobody else did since.
@@ -156,6 +190,21 @@ impl JobStore<'_> {
         }
         let why = "others change it all the time";
         Err(QueueError::unavailable("changing a job", why).into())
+    }
+
+    /// The number of jobs that are not over. Failed ones stay marked for a while, and do not count.
+    pub(crate) async fn count_open(&self) -> Result<usize, QueueError> {
+        let open = self.open().await?;
+        if open.len() < MAX_OPEN {
+            return Ok(open.len());
+        }
+        let mut count = 0;
+        for (id, _) in open {
+            // One without a record is just being made.
+            let found = self.load(&id).await?;
+            count += usize::from(found.is_none_or(|found| !found.record.state.is_over()));
+        }
+        Ok(count)
     }
 
     /// Takes the marker of a job that is over.
@@ -246,6 +295,8 @@ impl JobStore<'_> {
         let record = self.change(id, change).await?;
         debug_assert_ne!(record.state, JobState::Running);
         self.close(id).await?;
+        // What it could not do is kept as long as the job. If that fails, it goes earlier.
+        let _ = self.keep(id).await;
         Ok(record)
     }
 }
