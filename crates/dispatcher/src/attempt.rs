@@ -13,7 +13,7 @@ use event_model::{Clock, Origin, Timestamp};
 use queue::{DeadReason, Delivery, QueueError, Ticket};
 use settings::RouteSettings;
 use telemetry::{ErrorChain, Span};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::settle::settle;
 use self::steps::DuplicateChecks;
@@ -48,7 +48,9 @@ pub(crate) struct AttemptRunner {
 
 impl AttemptRunner {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: BreakerAttempt) {
-        let watch = DeliveryTelemetry::begin(&delivery, self.clock.now());
+        let now = self.clock.now();
+        let watch = DeliveryTelemetry::begin(&delivery, now);
+        let age = DeliveryAge::of(&delivery, now);
         // An expression costs as much as the rest of an attempt, so it is evaluated once.
         let matches = match delivery.matched.take() {
             Some(decided) => decided.map(|()| true),
@@ -58,13 +60,14 @@ impl AttemptRunner {
             Err(why) => {
                 let undecided =
                     AttemptResult::Undeliverable(DeadReason::Undecided, why.to_string());
-                return self.end_unattempted(delivery, watch, undecided).await;
+                return self.end_unattempted(delivery, watch, age, undecided).await;
             }
             Ok(false) if delivery.asks_match => {
                 return self
                     .end_unattempted(
                         delivery,
                         watch,
+                        age,
                         AttemptResult::Skipped(SkipReason::NotMatched),
                     )
                     .await;
@@ -78,7 +81,7 @@ impl AttemptRunner {
             .await;
         match permitted.flatten() {
             Some(Ok(permit)) => {
-                self.attempt(delivery, watch, begun, heartbeat, permit)
+                self.attempt(delivery, watch, age, begun, heartbeat, permit)
                     .await
             }
             Some(Err(NotProvenAlone)) => {
@@ -87,7 +90,7 @@ impl AttemptRunner {
                     "the process died {crashes} times while this event was attempted; not proven alone"
                 );
                 let crash = AttemptResult::Undeliverable(DeadReason::Crash, why);
-                self.end_unattempted(delivery, watch, crash).await;
+                self.end_unattempted(delivery, watch, age, crash).await;
             }
             // The lease is lost, a suspect runs alone, or the process stops: dropping the delivery
             // gives it back.
@@ -144,6 +147,7 @@ impl AttemptRunner {
         &self,
         mut delivery: Delivery,
         watch: DeliveryTelemetry,
+        age: DeliveryAge,
         begun: BreakerAttempt,
         mut heartbeat: Heartbeat,
         mut permit: RunPermit,
@@ -151,7 +155,7 @@ impl AttemptRunner {
         let span = watch.attempt();
         let cx = self.context(&delivery, &span, self.clock.now());
         let report = self
-            .report(&mut delivery, cx, begun, &mut heartbeat, &mut permit)
+            .report(&mut delivery, cx, age, begun, &mut heartbeat, &mut permit)
             .await;
         // The lease is lost, or the attempt was interrupted: dropping the delivery gives it back.
         let Some(report) = report else { return };
@@ -173,6 +177,7 @@ impl AttemptRunner {
         &self,
         delivery: &mut Delivery,
         cx: Context,
+        age: DeliveryAge,
         begun: BreakerAttempt,
         heartbeat: &mut Heartbeat,
         permit: &mut RunPermit,
@@ -181,7 +186,6 @@ impl AttemptRunner {
             event,
             ticket,
             redrive,
-            first_attempt_at,
             attempt,
             asked,
             ..
@@ -193,7 +197,7 @@ impl AttemptRunner {
             // A person who redrives it wants it delivered.
             may_skip_same_id: *redrive == 0,
         };
-        let now = || self.retry_input(*first_attempt_at, *attempt, *asked);
+        let now = || self.retry_input(age, *attempt, *asked);
         let attempting = pin!(self.run_steps(event, cx, others, begun, now));
         let running = run(attempting, ticket, heartbeat, permit);
         let report = tokio::select! {
@@ -226,8 +230,8 @@ impl AttemptRunner {
         cx
     }
 
-    fn retry_input(&self, first_attempt_at: Timestamp, attempt: u32, asked: u32) -> RetryInput {
-        let elapsed = since(first_attempt_at, self.clock.now());
+    fn retry_input(&self, age: DeliveryAge, attempt: u32, asked: u32) -> RetryInput {
+        let elapsed = age.now();
         let is_breaker_open = self.breaker.is_open();
         RetryInput {
             attempt,
@@ -243,9 +247,10 @@ impl AttemptRunner {
         &self,
         delivery: Delivery,
         watch: DeliveryTelemetry,
+        age: DeliveryAge,
         why: AttemptResult,
     ) {
-        let at = self.retry_input(delivery.first_attempt_at, delivery.attempt, delivery.asked);
+        let at = self.retry_input(age, delivery.attempt, delivery.asked);
         let now = self.clock.now();
         let report = AttemptReport::decide(why, at, &self.settings.retry, now, Duration::ZERO);
         self.end(delivery, watch, report).await;
@@ -300,6 +305,28 @@ async fn release(ticket: &mut Ticket, heartbeat: &mut Heartbeat) {
         .await
     {
         tracing::warn!(error = %ErrorChain(&error), "others may run beside a suspect, and that could not be recorded");
+    }
+}
+
+/// Time since the first attempt of a delivery began. Only when this attempt begins is it read from
+/// the clock: one that is set meanwhile changes nothing.
+#[derive(Clone, Copy, Debug)]
+struct DeliveryAge {
+    at_beginning: Duration,
+    began: Instant,
+}
+
+impl DeliveryAge {
+    /// Of a delivery whose attempt begins now.
+    fn of(delivery: &Delivery, now: Timestamp) -> Self {
+        Self {
+            at_beginning: since(delivery.first_attempt_at, now),
+            began: Instant::now(),
+        }
+    }
+
+    fn now(self) -> Duration {
+        self.at_beginning.saturating_add(self.began.elapsed())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Attempts with a lease that records what becomes of it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
 use event_model::{Event, EventId, FluentKey};
@@ -14,7 +14,7 @@ use settings::OnSameId;
 use tokio::time::sleep;
 
 use super::*;
-use crate::testing::{FakeLease, LEASE, ScriptedDispatcher, attempting};
+use crate::testing::{FakeLease, LEASE, ScriptedDispatcher, TestClock, attempting};
 
 async fn attempt(attempting: &AttemptRunner, lease: &FakeLease, deaths: u32) {
     let delivery = lease.delivery("a", deaths);
@@ -49,6 +49,44 @@ async fn no_lease_is_silent_for_more_than_a_third_of_it() {
             "{silence:?} after {waits} s"
         );
     }
+}
+
+/// A clock that is set ahead by a year once somebody says so.
+#[derive(Debug, Default)]
+struct SetClock(AtomicBool);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        let year = Duration::from_hours(365 * 24);
+        let ahead = if self.0.load(Ordering::Relaxed) {
+            year
+        } else {
+            Duration::ZERO
+        };
+        TestClock.now().saturating_add(ahead).unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_during_an_attempt_makes_no_dead_letter() {
+    let clock = Arc::new(SetClock::default());
+    let sets = Arc::clone(&clock);
+    let dispatcher = ScriptedDispatcher::new(move |_| {
+        sets.0.store(true, Ordering::Relaxed);
+        let failed = DispatchError::transient("sending", "the destination is away");
+        async { Err(failed) }
+    });
+    let attempting = AttemptRunner {
+        clock,
+        ..attempting(dispatcher, &Isolation::default(), &CancellationToken::new())
+    };
+    let lease = FakeLease::default();
+    attempt(&attempting, &lease, 0).await;
+    let disposition = lease.fate(|fate| fate.settled[0].disposition);
+    assert!(
+        matches!(disposition, Disposition::Again(_)),
+        "{disposition:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +129,7 @@ async fn what_a_suspect_keeps_out_is_given_back_at_once() {
     let dispatcher = ScriptedDispatcher::new(|_| async { panic!("it is not to be attempted") });
     let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
     let _suspect = isolation.enter(2).await;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     attempt(&attempting, &lease, 1).await;
     assert!(lease.fate(|fate| fate.is_given_back && fate.settled.is_empty()));
     assert_eq!(began.elapsed(), Duration::ZERO);
@@ -204,7 +242,7 @@ async fn stops_in(lease: &FakeLease, beside: Option<Isolation>, deaths: u32) -> 
     let stop = async {
         sleep(Duration::from_secs(1)).await;
         hard_stop.cancel();
-        tokio::time::Instant::now()
+        Instant::now()
     };
     let ((), since) = tokio::join!(attempt(&attempting, lease, deaths), stop);
     since.elapsed()
