@@ -9,10 +9,13 @@ use process::{ClientNetwork, ProvenSources, Shutdown};
 use queue::known_senders::{KnownSender, known_senders, set_known_senders};
 use queue::{FactAccess, FactStore, QueueError};
 use telemetry::ErrorChain;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Time between two looks at the record.
 const EVERY: Duration = Duration::from_mins(1);
+
+/// Longest time that a stop waits for the record.
+const LAST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Age at which the time of a sender is written anew: an hour does not matter within a day.
 const WRITTEN_AFTER: Duration = Duration::from_hours(1);
@@ -30,6 +33,11 @@ pub(crate) fn keep(proven: ProvenSources, facts: Arc<dyn FactAccess>, shutdown: 
             }
         };
         closing.run_until_cancelled(keeping).await;
+        // Who became known since the last time is known after a restart, too.
+        let last = exchange(&proven, facts.facts(), SystemClock.now());
+        if !matches!(timeout(LAST_WITHIN, last).await, Ok(Ok(()))) {
+            tracing::debug!("who sent last is not written down");
+        }
     });
 }
 

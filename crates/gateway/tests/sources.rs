@@ -274,3 +274,89 @@ async fn a_proxy_is_told_that_a_connection_ends_with_a_body_that_nobody_reads() 
         );
     }
 }
+
+/// Sends a genuine webhook on a connection that stays open. Returns the first line of the answer.
+fn accepted(door: &Door, number: usize, mut stream: &TcpStream) -> String {
+    let (head, body) = door.signed(number, "");
+    let length = body.len();
+    let request = format!("{head}host: t\r\ncontent-length: {length}\r\n\r\n{body}");
+    let mut answer = [0; 1024];
+    match stream.write_all(request.as_bytes()) {
+        Ok(()) => {
+            let read = stream.read(&mut answer).unwrap_or(0);
+            let text = String::from_utf8_lossy(&answer[..read]).into_owned();
+            text.lines().next().unwrap_or_default().to_owned()
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sent_a_genuine_webhook_lately_gives_way_last() {
+    const PLACES: usize = 32;
+    let bounds = Bounds {
+        connections: PLACES,
+        ..Bounds::new(1 << 20)
+    };
+    let door = Door::with(bounds, Senders::default()).await;
+    let known = connect_from(2, &door);
+    assert_eq!(accepted(&door, 1, &known), "HTTP/1.1 200 OK");
+    // Each from an address of its own, so that none has more than its share.
+    let crowd: Vec<TcpStream> = (0..2 * PLACES)
+        .map(|number| {
+            let mut stream = connect_from(100 + u8::try_from(number).unwrap(), &door);
+            let _ = stream.write_all(b"POST");
+            stream
+        })
+        .collect();
+    // Connections are accepted in turn: who comes behind the crowd is answered after all of it.
+    let mut last = connect_from(3, &door);
+    write!(
+        last,
+        "GET / HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let said = answer(last);
+    assert!(said.starts_with("HTTP/1.1 4"), "{said}");
+    assert_eq!(
+        accepted(&door, 2, &known),
+        "HTTP/1.1 200 OK",
+        "it waited longest, and gave way to strangers"
+    );
+    drop(crowd);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_strangers_give_way_to_who_sent_a_genuine_webhook_lately() {
+    let bounds = Bounds {
+        bodies: 4 << 20,
+        body_within: Duration::from_hours(1),
+        ..Bounds::new(1 << 20)
+    };
+    let door = Door::with(bounds, Senders::default()).await;
+    let known = connect_from(2, &door);
+    assert_eq!(accepted(&door, 1, &known), "HTTP/1.1 200 OK");
+    // Bodies without their last byte, as many as are held at once, each of another address.
+    let body = "x".repeat((1 << 20) - 1);
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: {}\r\ncontent-length: {}\r\n\r\n",
+        "A".repeat(172),
+        1 << 20
+    );
+    let crowd: Vec<TcpStream> = (0..12)
+        .map(|number| {
+            let mut stream = connect_from(100 + number, &door);
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+            stream
+        })
+        .collect();
+    let (head, body) = door.signed(2, &"y".repeat(1_000_000));
+    let length = body.len();
+    let mut stream = connect_from(2, &door);
+    let request =
+        format!("{head}host: t\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let said = answer(stream);
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    drop(crowd);
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use simulator::{Events, Shape, SignedBody};
 
-use crate::pipeline::{PATIENCE, PRODUCTION, Pipeline, SANDBOX, http, signed, until};
+use crate::pipeline::{PATIENCE, PRODUCTION, Pipeline, SANDBOX, free_ports, http, signed, until};
 use crate::sink::Sink;
 
 const PATH: &str = "/api/v1/fluent-connect/webhook";
@@ -381,4 +381,28 @@ async fn refusals_that_anybody_can_cause_are_counted_and_others_written_each_tim
         0,
         "nothing was waited for: {log}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sent_genuine_webhooks_before_a_restart_is_known_after_it() {
+    let mut pipeline = Pipeline::prepare(NONE);
+    let [metrics] = free_ports();
+    pipeline.more = format!("  operator: {{ http: \"{metrics}\" }}\n");
+    pipeline.write_settings(NONE);
+    pipeline.run();
+    pipeline.accept(&signed("E", "HD_1")).await;
+    assert_eq!(pipeline.stop(), Some(0));
+    pipeline.run();
+    let forged = request("POST", PATH, "fluent-signature: AAAA\r\n", b"{}");
+    let asked = format!("GET /metrics HTTP/1.1\r\nhost: {metrics}\r\nconnection: close\r\n\r\n");
+    // The record is read beside the first requests.
+    until("its forgery counts as that of a known sender", || {
+        assert!(http(pipeline.webhook, &forged).starts_with("HTTP/1.1 401"));
+        let page = http(metrics, &asked);
+        let mut counts = page
+            .lines()
+            .filter(|line| line.starts_with("fluent_webhooks_refused_known_client_total{"));
+        counts.any(|line| !line.ends_with(" 0"))
+    })
+    .await;
 }
