@@ -1,10 +1,12 @@
 //! What honest senders and an administrator get while somebody without a key attacks the webhook
 //! port: `cargo xtask bench --attacks`.
 //!
-//! The floor of each row is the first one: the same honest senders without an attack. Senders,
-//! the attack and the service share this machine's cores.
+//! The floor of each row is the first one of its port: the same honest senders without an attack.
+//! Handshakes that stop are tried at a port with TLS, and the others at one without, as behind a
+//! proxy. Senders, the attack and the service share this machine's cores.
 
 mod administrator;
+mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -15,13 +17,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::administrator::Calls;
+use self::tls::Tls;
 use crate::inputs::{PATH, SignedInput};
 use crate::report::{Report, Row};
 use crate::stages::{disk, runtime};
@@ -53,31 +56,59 @@ pub(crate) fn measure(
 ) -> anyhow::Result<()> {
     let time = Duration::from_secs(if quick { 4 } else { 12 });
     let folder = tempfile::tempdir_in(disk()?)?;
-    let mut service = Service::start(folder.path(), signed)?;
+    let tls = Tls::make(folder.path())?;
     let mut good = Honest {
         requests: signed.requests.clone().into(),
         next: AtomicU64::new(0).into(),
+        tls: None,
     };
-    let alone = run(report, &mut service, &mut good, "nobody else", None, time)?;
+    let mut service = Service::start(folder.path(), signed, None)?;
+    attack_all(report, &mut service, &mut good, "nobody else", time)?;
+    contrary(report, &service, signed, if quick { 2000 } else { 10_000 })?;
+    drop(service);
+    good.tls = Some(tls);
+    let folder = tempfile::tempdir_in(disk()?)?;
+    let mut service = Service::start(folder.path(), signed, good.tls.as_ref())?;
+    attack_all(
+        report,
+        &mut service,
+        &mut good,
+        "nobody else, over TLS",
+        time,
+    )
+}
+
+/// Runs the attacks that are for the port of this service, from one address and from fifty.
+fn attack_all(
+    report: &mut Report,
+    service: &mut Service,
+    good: &mut Honest,
+    floor: &str,
+    time: Duration,
+) -> anyhow::Result<()> {
+    let alone = run(report, service, good, floor, None, time)?;
     for addresses in [1, 50] {
-        for (name, attack) in ATTACKS {
+        for (name, kind) in ATTACKS {
+            if kind.is_of_tls() != good.tls.is_some() {
+                continue;
+            }
             let attack = Attack {
                 addresses,
                 to: service.address,
-                kind: attack,
+                kind,
             };
             let name = format!("{name}, from {addresses}");
             run(
                 report,
-                &mut service,
-                &mut good,
+                service,
+                good,
                 &name,
                 Some((attack, alone.rate)),
                 time,
             )?;
         }
     }
-    contrary(report, &service, signed, if quick { 2000 } else { 10_000 })
+    Ok(())
 }
 
 /// The kinds of attacks: a number of connections, and the bytes that are sent on each.
@@ -89,8 +120,7 @@ enum Kind {
     Kept { connections: usize },
     /// Headers that are sent a byte at a time.
     SlowHeader { connections: usize },
-    /// TLS handshakes that stop amid the first message. Here the port has no TLS, as behind a
-    /// proxy: they are bytes that are no HTTP, and are refused as fast as they come.
+    /// TLS handshakes that stop amid the first message.
     HalfTls { connections: usize },
     /// Bodies that are sent a byte at a time.
     SlowBody { connections: usize },
@@ -226,6 +256,8 @@ fn contrary(
 struct Honest {
     requests: Arc<[Vec<u8>]>,
     next: Arc<AtomicU64>,
+    /// The certificate of a port with TLS.
+    tls: Option<Tls>,
 }
 
 struct Found {
@@ -242,12 +274,15 @@ impl Honest {
             tick.tick().await;
             let number = self.next.fetch_add(1, Ordering::Relaxed) as usize % self.requests.len();
             let requests = Arc::clone(&self.requests);
+            let tls = self.tls.clone();
             tasks.spawn(async move {
                 let began = Instant::now();
                 let answered = timeout(PATIENCE, async {
-                    let mut stream = connect(HONEST_ADDRESS, to).await?;
-                    stream.write_all(&requests[number]).await?;
-                    load::answer(&mut stream).await
+                    let stream = connect(HONEST_ADDRESS, to).await?;
+                    match tls {
+                        Some(tls) => ask(tls.connect(stream).await?, &requests[number]).await,
+                        None => ask(stream, &requests[number]).await,
+                    }
                 });
                 let is_good = matches!(answered.await, Ok(Ok(())));
                 (is_good, began.elapsed())
@@ -265,6 +300,14 @@ impl Honest {
         }
         found
     }
+}
+
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+) -> anyhow::Result<()> {
+    stream.write_all(request).await?;
+    load::answer(&mut stream).await
 }
 
 impl Attack {
@@ -294,6 +337,10 @@ impl Attack {
 }
 
 impl Kind {
+    fn is_of_tls(self) -> bool {
+        matches!(self, Self::HalfTls { .. })
+    }
+
     fn connections(self) -> usize {
         match self {
             Self::AlmostWhole { connections }
@@ -397,14 +444,14 @@ struct Service {
 }
 
 impl Service {
-    fn start(folder: &Path, signed: &SignedInput) -> anyhow::Result<Self> {
+    fn start(folder: &Path, signed: &SignedInput, tls: Option<&Tls>) -> anyhow::Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let grpc = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let config = folder.join("application.yml");
         let key = std::fs::read_to_string(&signed.public)?;
         std::fs::write(
             &config,
-            settings(address, &administrator::settings(folder, grpc)?, &key)?,
+            settings(address, tls, &administrator::settings(folder, grpc)?, &key)?,
         )?;
         let program = std::env::current_exe()?.with_file_name("pipeline");
         let mut command = Command::new(program);
@@ -438,7 +485,13 @@ impl Drop for Service {
     }
 }
 
-fn settings(address: SocketAddr, operator: &str, key: &str) -> anyhow::Result<String> {
+fn settings(
+    address: SocketAddr,
+    tls: Option<&Tls>,
+    operator: &str,
+    key: &str,
+) -> anyhow::Result<String> {
+    let tls = tls.map_or(String::new(), Tls::settings);
     let mut keys = format!("    sydney_sandbox: \"{}\"\n", key.trim());
     for number in 1..32 {
         let other = simulator::KeyPair::generate(1024)?.public_base64()?;
@@ -448,7 +501,7 @@ fn settings(address: SocketAddr, operator: &str, key: &str) -> anyhow::Result<St
         r#"
 fluent-connect:
   accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]
-  webhook: {{ listen: "{address}" }}
+  webhook: {{ listen: "{address}"{tls} }}
   queue: {{ path: queue.db }}
 {operator}  routes: [{{ name: all, match: {{}}, dispatcher: misbehaving, misbehaving: {{ millis: 0 }} }}]
 fluentcommerce:

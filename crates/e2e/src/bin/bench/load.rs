@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -76,7 +76,7 @@ async fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
 }
 
 /// Reads one answer, which must be a 200 with a content-length.
-pub(crate) async fn answer(stream: &mut TcpStream) -> anyhow::Result<()> {
+pub(crate) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<()> {
     let mut buffer = [0; 2048];
     let mut filled = 0;
     loop {
