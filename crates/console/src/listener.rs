@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use operator::{Operator, ReadSettings};
 use process::{
     Certificate, ClientNetwork, ConnectionPermit, ConnectionPermits, ConnectionStage,
-    ProvenSources, RefusalLog, Shutdown,
+    ProcessLimits, ProvenSources, RefusalLog, Shutdown,
 };
 use settings::{ConsoleSettings, ServerTls};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,8 +37,12 @@ use crate::site::Site;
 /// is idle for the longest time gives way.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Connections among these that are reserved for addresses from which somebody is signed in.
-const RESERVED_FOR_KNOWN: usize = MAX_CONNECTIONS / 4;
+/// The eighths of the descriptors beside webhooks' that this listener may take: the limits of this
+/// process may allow fewer connections.
+const EIGHTHS: u64 = 1;
+
+/// The part of the connections that is reserved for addresses from which somebody is signed in.
+const RESERVED_FOR_KNOWN: usize = 4;
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -150,9 +154,10 @@ impl ConsoleServer {
             refusals: refusals.clone(),
             shutdown: shutdown.clone(),
         }));
+        let most = ProcessLimits::read().connections_beside(MAX_CONNECTIONS, EIGHTHS);
         let port = Port {
             tls: self.tls,
-            permits: ConnectionPermits::new(MAX_CONNECTIONS, RESERVED_FOR_KNOWN, proven),
+            permits: ConnectionPermits::new(most, most / RESERVED_FOR_KNOWN, proven),
             refusals,
             server,
             shutdown: shutdown.clone(),
@@ -184,6 +189,7 @@ struct Port {
 impl Port {
     async fn accept(self, listener: TcpListener) {
         loop {
+            self.permits.until_open().await;
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {

@@ -19,8 +19,10 @@ const CONNECTION: u64 = 32 << 10;
 const FEWEST_CONNECTIONS: u64 = 64;
 const FEWEST_BODIES: u64 = 2;
 
-/// Descriptors for everything but connections of this port: a quarter, within these.
-const FEWEST_OTHER_DESCRIPTORS: u64 = 64;
+/// Descriptors for everything but connections of this port: a quarter for the other ports and what
+/// they do, and some for files, listeners and who is turned away; within these.
+const FILES: u64 = 32;
+const FEWEST_OTHER_DESCRIPTORS: u64 = 96;
 const MOST_OTHER_DESCRIPTORS: u64 = 1024;
 
 /// Limits that keep one sender, or a thousand, from exhausting the gateway.
@@ -119,7 +121,7 @@ impl Bounds {
 }
 
 fn for_connections(descriptors: u64) -> anyhow::Result<u64> {
-    let other = (descriptors / 4).clamp(FEWEST_OTHER_DESCRIPTORS, MOST_OTHER_DESCRIPTORS);
+    let other = (descriptors / 4 + FILES).clamp(FEWEST_OTHER_DESCRIPTORS, MOST_OTHER_DESCRIPTORS);
     let left = descriptors.saturating_sub(other);
     ensure!(
         left >= FEWEST_CONNECTIONS,
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_the_rest() {
-        for (descriptors, connections) in [(256, 192), (1024, 768), (4096, 3072), (20_000, 4096)] {
+        for (descriptors, connections) in [(256, 160), (1024, 736), (4096, 3072), (20_000, 4096)] {
             assert_eq!(
                 fitting(1 << 20, 8192, descriptors).unwrap().connections,
                 connections
@@ -185,7 +187,7 @@ mod tests {
         assert!(fitting(16 << 20, 143, 20_000).is_ok());
         let refused = fitting(1 << 20, 8192, 100).unwrap_err().to_string();
         assert!(
-            refused.contains("RLIMIT_NOFILE") && refused.contains("at least 128"),
+            refused.contains("RLIMIT_NOFILE") && refused.contains("at least 160"),
             "{refused}"
         );
     }

@@ -28,6 +28,9 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 /// that those who can be accepted do not wait for them.
 const TURNED_AWAY: usize = 128;
 
+/// The part of the connections that so many may be: each has a descriptor.
+const FOR_TURNED_AWAY: usize = 32;
+
 /// Longest time for a connection that is turned away to read its 503.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,8 @@ pub async fn serve(
     shutdown: Shutdown,
 ) {
     let places = ConnectionPermits::new(bounds.connections, 0, senders.proven.clone());
-    let goodbyes = Arc::new(Semaphore::new(TURNED_AWAY));
+    let turned_away = (bounds.connections / FOR_TURNED_AWAY).clamp(1, TURNED_AWAY);
+    let goodbyes = Arc::new(Semaphore::new(turned_away));
     let port = Port {
         tls,
         router,
@@ -57,8 +61,12 @@ pub async fn serve(
     };
     let closing = port.shutdown.closing();
     loop {
+        let accepting = async {
+            port.places.until_open().await;
+            listener.accept().await
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accepting => accepted,
             () = closing.cancelled() => match last_accepted(&listener, &port.shutdown) {
                 Some(accepted) => Ok(accepted),
                 None => return,

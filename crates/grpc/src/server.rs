@@ -195,6 +195,7 @@ async fn accept(
     let places = ConnectionPermits::new(most, reserved, callers.proven.clone())
         .with_most_waiting(most / FOR_UNKNOWN);
     loop {
+        places.until_open().await;
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
             Err(error) => {

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{ClientNetwork, ProvenSources, ShareDenied, SourceShares};
@@ -27,9 +28,17 @@ pub enum ConnectionStage {
     Working,
 }
 
+/// Sockets beside the permits: who gives way closes a moment later, and who comes instead is
+/// accepted before that.
+const SPARE_SOCKETS: usize = 4;
+
 /// The permits for connections of a port. Clones share them.
 #[derive(Clone, Debug)]
-pub struct ConnectionPermits(Arc<Mutex<Table>>);
+pub struct ConnectionPermits {
+    table: Arc<Mutex<Table>>,
+    /// Sockets that may be open, those included whose permit went to another.
+    sockets: Arc<Semaphore>,
+}
 
 #[derive(Debug)]
 struct Table {
@@ -68,6 +77,7 @@ struct PermitState {
     places: ConnectionPermits,
     id: u64,
     gave_way: CancellationToken,
+    _socket: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionPermits {
@@ -82,7 +92,16 @@ impl ConnectionPermits {
             waiting: BTreeMap::new(),
             receiving: BTreeMap::new(),
         };
-        Self(Arc::new(Mutex::new(table)))
+        Self {
+            table: Arc::new(Mutex::new(table)),
+            sockets: Arc::new(Semaphore::new(total + SPARE_SOCKETS)),
+        }
+    }
+
+    /// Waits until one more socket may be open. Who accepts without that has more of them than
+    /// descriptors, while those that gave way are yet to close.
+    pub async fn until_open(&self) {
+        let _ = self.sockets.acquire().await;
     }
 
     /// Sets the most connections that may be waiting. One more, and another gives way.
@@ -118,6 +137,7 @@ impl ConnectionPermits {
             places: self.clone(),
             id,
             gave_way,
+            _socket: Arc::clone(&self.sockets).try_acquire_owned().ok(),
         })))
     }
 
@@ -132,7 +152,7 @@ impl ConnectionPermits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -127,6 +127,7 @@ impl Pages {
     pub(crate) async fn serve(self, shutdown: Shutdown) {
         let places = ConnectionPermits::new(self.places, 0, ProvenSources::default());
         loop {
+            places.until_open().await;
             let Ok((stream, address)) = self.listener.accept().await else {
                 tokio::time::sleep(REST).await;
                 continue;

@@ -16,6 +16,7 @@ mod commands;
 mod console;
 mod crashing;
 mod delivery;
+mod descriptors;
 mod dying;
 mod faults;
 mod files;

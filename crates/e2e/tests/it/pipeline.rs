@@ -36,6 +36,8 @@ pub(crate) struct Pipeline {
     pub(crate) socket: Option<TcpListener>,
     /// The control group that the service is to be in.
     pub(crate) group: Option<PathBuf>,
+    /// The most descriptors that the service may have.
+    pub(crate) descriptors: Option<u64>,
     child: Option<Child>,
 }
 
@@ -55,6 +57,7 @@ impl Pipeline {
             api: String::new(),
             socket: None,
             group: None,
+            descriptors: None,
             child: None,
         };
         pipeline.write_settings(routes);
@@ -147,11 +150,19 @@ fluentcommerce:
         self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
-    /// The service's program, in its control group, or passed the socket as descriptor 3, if
-    /// there is one.
+    /// The service's program: within its limits, or passed the socket as descriptor 3, if there is
+    /// one.
     fn program(&self) -> Command {
         const ENTER: &str = "echo $$ > \"$GROUP/cgroup.procs\" && exec \"$0\" \"$@\"";
         const PASS: &str = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=webhook; exec \"$0\" \"$@\" 3<&0 0</dev/null";
+        const LIMIT: &str = "ulimit -n \"$DESCRIPTORS\" && exec \"$0\" \"$@\"";
+        if let Some(descriptors) = self.descriptors {
+            let mut command = Command::new("sh");
+            command.args(["-c", LIMIT, env!("CARGO_BIN_EXE_pipeline")]);
+            command.env("DESCRIPTORS", descriptors.to_string());
+            command.stdin(Stdio::null());
+            return command;
+        }
         if let Some(group) = &self.group {
             let mut command = Command::new("sh");
             command.args(["-c", ENTER, env!("CARGO_BIN_EXE_pipeline")]);
