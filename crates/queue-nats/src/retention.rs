@@ -63,11 +63,22 @@ pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
 }
 
 async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
-    let link = &shared.link;
     shared.monitor.refresh_retries().await;
     if !periodic_duties::claim(shared, periodic_duties::RETENTION, retention.every).await {
         return Ok(());
     }
+    // Beside each other: a list of consumers that is late or incomplete keeps events, and nothing
+    // else.
+    let (events, unrouted) = tokio::join!(
+        clean_events(shared, retention),
+        clean_unrouted(shared, retention)
+    );
+    unrouted.and(events)
+}
+
+/// Removes events that every route has settled.
+async fn clean_events(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
+    let link = &shared.link;
     let info = api::stream_info(link, Shard::ONLY.events())
         .await
         .map_err(|error| error.of(CLEANING))?;
@@ -102,6 +113,12 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
             .map_err(|error| error.of(CLEANING))?;
         tracing::debug!(purged, "removed what every route has settled");
     }
+    Ok(())
+}
+
+/// Removes unrouted events that are old, or too many.
+async fn clean_unrouted(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
+    let link = &shared.link;
     let unrouted = dead(UNROUTED);
     let crowded = crowded_letters(shared, &unrouted).await?;
     let old = first_younger(shared, DEAD, &unrouted, retention.age).await?;

@@ -462,3 +462,33 @@ async fn nothing_is_settled_into_another_life_of_the_stream() {
     letter.expect("it is still to be settled");
     queue.close().await;
 }
+
+/// Without the list of consumers nobody knows which events are settled; unrouted ones are old all
+/// the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn unrouted_events_grow_old_without_the_list_of_consumers() {
+    let (servers, _, mut options, _folder) =
+        crate::deaths::denied("$JS.API.CONSUMER.LIST.FLUENT_EVENTS").await;
+    options.janitor_every = Duration::from_millis(100);
+    options.retention_age = Duration::from_millis(1);
+    let admin = async_nats::ConnectOptions::with_user_and_password("admin".into(), "x".into());
+    let client = admin.connect(servers.urls()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let placed = jetstream
+        .publish("fluent.dead.unrouted", "{}".into())
+        .await
+        .unwrap();
+    placed.await.unwrap();
+    let queue = open(&options).await;
+    let _joined = queue.subscribe(route(&[])).await.unwrap();
+    let began = Instant::now();
+    loop {
+        let stream = jetstream.get_stream("FLUENT_DEAD").await.unwrap();
+        if stream.cached_info().state.messages == 0 {
+            break;
+        }
+        assert!(began.elapsed() < IN_TIME, "it stays");
+        sleep(Duration::from_millis(100)).await;
+    }
+    queue.close().await;
+}
