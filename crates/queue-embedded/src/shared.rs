@@ -19,7 +19,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: String,
     /// The newest committed position.
     pub(crate) last: AtomicU64,
-    /// True while unsettled events fill the file up to the retention limit.
+    /// True while the file is at its retention limit with what may not be removed.
     pub(crate) full: AtomicBool,
     pub(crate) routes: Mutex<Vec<Arc<RouteBuffer>>>,
     pub(crate) leases: Mutex<HashMap<LeaseKey, OpenLease>>,

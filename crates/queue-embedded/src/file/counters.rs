@@ -26,8 +26,12 @@ INSERT INTO body_count SELECT count(*) FROM bodies;
 -- How far the queue was when: retention goes by it (writing/queue_time.rs).
 CREATE TABLE ages (position INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 
--- Events of which a dead letter has gone: retention may have passed them over for its sake.
+-- Events of which a dead letter has gone, or a delivery has ended: retention may have passed them over for
+-- its sake.
 CREATE TABLE freed (position INTEGER PRIMARY KEY);
+
+-- Events whose bodies went when the pass over ids had passed them: their ids go when they have their age.
+CREATE TABLE freed_ids (position INTEGER PRIMARY KEY);
 
 CREATE TRIGGER delivery_made AFTER INSERT ON deliveries BEGIN
     UPDATE routes SET waiting = waiting + (new.in_flight = 0), in_flight = in_flight + new.in_flight
@@ -41,6 +45,11 @@ END;
 CREATE TRIGGER delivery_ended AFTER DELETE ON deliveries BEGIN
     UPDATE routes SET waiting = waiting - (old.in_flight = 0), in_flight = in_flight - old.in_flight
     WHERE id = old.route;
+END;
+-- Nearly every delivery ends before retention comes to its event, and costs nothing more then.
+CREATE TRIGGER delivery_freed AFTER DELETE ON deliveries
+WHEN old.position <= (SELECT value FROM meta WHERE key = 'bodies_examined_up_to') BEGIN
+    INSERT OR IGNORE INTO freed SELECT position FROM bodies WHERE position = old.position;
 END;
 CREATE TRIGGER letter_written AFTER INSERT ON dead_letters BEGIN
     INSERT INTO dead_counts VALUES (new.route, 1) ON CONFLICT (route) DO UPDATE SET dead = dead + 1;

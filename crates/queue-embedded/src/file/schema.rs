@@ -7,7 +7,7 @@ use sqlite_file::{FileKind, meta, quarantine};
 use crate::file::{counters, refs, succession};
 
 /// The format of a queue's file. Another format is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 9;
+pub(crate) const FORMAT: i64 = 10;
 
 /// The key of `meta` with the serving process's report on its routes.
 pub(crate) const WORKING: &str = "working";
@@ -58,6 +58,8 @@ CREATE TABLE deliveries (
     PRIMARY KEY (route, position, redrive)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_due ON deliveries (route, at) WHERE in_flight = 0;
+-- By which retention passes over single events, and a damaged one goes.
+CREATE INDEX deliveries_by_position ON deliveries (position);
 
 CREATE TABLE attempts (
     position INTEGER NOT NULL,
@@ -136,4 +138,16 @@ pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
         .query_row([], |row| row.get(0))?;
     let known = [newest, removed, cursor].into_iter().flatten().max();
     Ok(unsigned(known.unwrap_or(0)))
+}
+
+/// The plan of a query in an empty file of this format: a line for each step.
+#[cfg(test)]
+pub(crate) fn plan(query: &str) -> Vec<String> {
+    let sql = Connection::open_in_memory().unwrap();
+    ALL.iter()
+        .for_each(|tables| sql.execute_batch(tables).unwrap());
+    let mut statement = sql.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+    let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
+    let steps = statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3));
+    steps.unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }

@@ -10,34 +10,28 @@ use queue::{
     RejectedStore, ReplayOutcome, RouteState, StoreUsage, Stores, StoresHealth,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use sqlite_file::rows::{prefix, signed, unsigned};
+use sqlite_file::rows::{prefix, unsigned};
 use sqlite_file::{beyond_a_checkpoint, reading};
 
+use crate::file::needed::needed;
 use crate::file::redrives::take_number;
 use crate::file::routes::{ask_again, set_pause};
 use crate::stores::attempts::ReplayTerms;
 use crate::stores::connections::{SqliteStores, Stamp, writing};
 use crate::stores::{attempts, quarantined, routes, same_ids};
-use crate::writing::retention::settled_up_to;
 
-/// Approximate bytes of bodies that some route has not settled: their share of all bodies, by
-/// positions. A sum would have to read all bodies.
-fn unsettled_bytes(sql: &Connection) -> rusqlite::Result<u64> {
+/// Approximate bytes of events that may not be removed yet: their share of all bodies, by number. A
+/// sum would have to read all bodies. It is too high where routes wait for the same events, and
+/// never more than the whole file.
+fn needed_bytes(sql: &Connection) -> rusqlite::Result<u64> {
     let of_pages =
         |pragma: &str| sql.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
     let used = (of_pages("page_count")? - of_pages("freelist_count")?) * of_pages("page_size")?;
-    let (first, last): (Option<i64>, Option<i64>) = sql.query_row(
-        "SELECT (SELECT min(position) FROM bodies), (SELECT max(position) FROM bodies)",
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    let Some((first, last)) = first.zip(last) else {
-        return Ok(0);
-    };
-    let settled = signed(settled_up_to(sql)?);
-    let all = unsigned(last - first + 1);
-    let open = unsigned((last - settled.max(first - 1)).max(0));
-    let share = u128::from(unsigned(used)) * u128::from(open) / u128::from(all.max(1));
+    let all = sql.query_row("SELECT bodies FROM body_count", [], |row| row.get(0))?;
+    let all = unsigned(all);
+    let needed = needed(sql)?;
+    let some = (needed.unread + needed.deliveries + needed.letters).min(all);
+    let share = u128::from(unsigned(used)) * u128::from(some) / u128::from(all.max(1));
     Ok(u64::try_from(share).unwrap_or(u64::MAX))
 }
 
@@ -67,7 +61,7 @@ impl Stores for SqliteStores {
             let stamp = stamps(sql).map_err(reading)?;
             let usage = vec![StoreUsage {
                 name: "the queue".to_owned(),
-                used: unsettled_bytes(sql).map_err(reading)? + beyond_a_checkpoint(&path),
+                used: needed_bytes(sql).map_err(reading)? + beyond_a_checkpoint(&path),
                 limit: None,
                 has_settled: false,
             }];

@@ -4,15 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use sqlite_file::rows::unsigned;
 use sqlite_file::{Log, beyond_a_checkpoint, lock, set_meta, used_bytes};
 
-use crate::file::schema::{WORKING, last_position};
+use crate::file::needed::needed;
+use crate::file::schema::WORKING;
 use crate::options::Options;
 use crate::shared::Shared;
 use crate::stores::same_ids;
 use crate::writing::queue_time::QueueTime;
-use crate::writing::retention::{Trimmer, ids_known_for, settled_up_to};
+use crate::writing::retention::{Trimmer, ids_known_for};
 use crate::writing::sweep::Sweeper;
 
 /// Interval between two measurements of the file.
@@ -129,18 +129,19 @@ impl Housekeeping {
         }
         self.alarmed = high;
         if full && !shared.full.swap(true, Ordering::Relaxed) {
-            let unsettled = last_position(sql)? - settled_up_to(sql)?;
-            let letters = dead_letters(sql)?;
+            let needed = needed(sql)?;
             let ids = self.trimmer.ids_held(sql)?;
             tracing::error!(
                 used,
                 limit,
                 log,
-                unsettled,
-                letters,
+                unread = needed.unread,
+                behind = needed.behind,
+                waiting = needed.deliveries,
+                letters = needed.letters,
                 ids,
                 is_removing = more,
-                "the queue is full: of events that some route has not settled, dead letters, ids of settled events that Fluent may send again within 27 hours, or a log that somebody reads; new ones are refused until a route delivers, letters are worked off, the reader ends, or there is more room (`queue.retention.bytes`)"
+                "the queue is full: of events that a route has not read (`unread` by the one that is `behind`) or that wait for an attempt, dead letters, ids of settled events that Fluent may send again within 27 hours, or a log that somebody reads; new ones are refused until routes deliver, letters are worked off, the reader ends, or there is more room (`queue.retention.bytes`)"
             );
         } else if !full {
             shared.full.store(false, Ordering::Relaxed);
@@ -169,15 +170,6 @@ struct UsedSpace {
     all: u64,
     /// Bytes of the log.
     log: u64,
-}
-
-fn dead_letters(sql: &Connection) -> rusqlite::Result<u64> {
-    sql.query_row(
-        "SELECT coalesce(sum(dead), 0) FROM dead_counts",
-        [],
-        |row| row.get(0),
-    )
-    .map(unsigned)
 }
 
 #[cfg(test)]

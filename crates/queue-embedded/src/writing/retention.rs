@@ -24,15 +24,24 @@ const IDS_ALONE: &str = "ids_alone_up_to";
 /// The key of `meta` with the position up to which ids were removed early.
 const WENT_EARLY: &str = "ids_went_early_up_to";
 
+/// The key of `meta` with the position up to which the pass over bodies has come. The trigger
+/// `delivery_freed` reads it.
+const BODIES_EXAMINED: &str = "bodies_examined_up_to";
+
+/// Whether a route still needs the event of `b`: it has failed there, or waits for an attempt. Of
+/// each there may be many, among events that are settled, so each is passed over by itself.
+const IS_NEEDED: &str =
+    "(EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = b.position AND l.route <> ?4)
+        OR EXISTS (SELECT 1 FROM deliveries d WHERE d.position = b.position))";
+
 /// Position that each pass has reached in this process.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Trimmer {
     bodies_after: i64,
     ids_after: i64,
-    freed_after: i64,
 }
 
-/// Positions up to which this pass may remove something: every route has finished with them.
+/// Positions up to which this pass may remove something: every route has read them.
 #[derive(Debug)]
 struct Limits {
     bodies: i64,
@@ -45,9 +54,9 @@ impl Trimmer {
     /// Removes one chunk of what may go; `true` if there may be more.
     ///
     /// Bodies are removed by age, or by size if `over` the limit; ids stay for the dedup window.
-    /// What a dead letter needs stays with it. If that does not make room, everything but the ids
-    /// of settled events is removed, and then the oldest ids of events that Fluent no longer
-    /// sends.
+    /// What a dead letter or a delivery needs stays with it. If that does not make room, everything
+    /// but the ids of settled events is removed, and then the oldest ids of events that Fluent no
+    /// longer sends.
     pub(crate) fn trim(
         &mut self,
         sql: &mut Connection,
@@ -56,19 +65,30 @@ impl Trimmer {
         now: i64,
         over: bool,
     ) -> rusqlite::Result<bool> {
-        let age = options.retention.age;
-        let window = options.dedup_window;
         // Takes the write lock first: a redrive must not come between examining and removing.
         let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        time.mark(
-            &transaction,
-            signed(last_position(&transaction)?),
-            age.min(window),
-            now,
-        )?;
-        let floor = signed(settled_up_to(&transaction)?);
+        // What a transaction that fails has passed is not passed.
+        let mut passed = *self;
+        let more = passed.trim_chunk(&transaction, options, time, now, over)?;
+        transaction.commit()?;
+        *self = passed;
+        Ok(more)
+    }
+
+    fn trim_chunk(
+        &mut self,
+        sql: &Connection,
+        options: &Options,
+        time: QueueTime,
+        now: i64,
+        over: bool,
+    ) -> rusqlite::Result<bool> {
+        let age = options.retention.age;
+        let window = options.dedup_window;
+        time.mark(sql, signed(last_position(sql)?), age.min(window), now)?;
+        let floor = signed(read_up_to(sql)?);
         let of_age = |age| {
-            time.position_of_age(&transaction, age)
+            time.position_of_age(sql, age)
                 .map(|position| position.min(floor))
         };
         let limits = Limits {
@@ -76,34 +96,25 @@ impl Trimmer {
             ids: of_age(if over { window } else { age.max(window) })?,
             now,
         };
-        let mut more = self.trim_freed(&transaction, &limits)?;
-        more |= self.trim_bodies(&transaction, &limits)?;
-        more |= self.trim_ids(&transaction, &limits)?;
+        let mut more = self.trim_freed(sql, &limits)?;
+        more |= self.trim_bodies(sql, &limits)?;
+        more |= self.trim_ids(sql, &limits)?;
         if over && !more {
-            more = leave_ids_alone(&transaction, floor)?;
+            more = leave_ids_alone(sql, floor)?;
         }
-        if over
-            && !more
-            && self.ids_held(&transaction)? * ID_BYTES > options.retention.bytes / IDS_SHARE
-        {
-            more = self.trim_ids_early(&transaction, of_age(window.min(SENT_AGAIN))?)?;
+        if over && !more && self.ids_held(sql)? * ID_BYTES > options.retention.bytes / IDS_SHARE {
+            more = self.trim_ids_early(sql, of_age(window.min(SENT_AGAIN))?)?;
         }
-        transaction.commit()?;
         Ok(more)
     }
 
     fn trim_bodies(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
-        let rows = pass(
-            sql,
-            "SELECT b.position, e.received_at,
-                EXISTS (SELECT 1 FROM dead_letters d WHERE d.position = b.position AND d.route <> ?4)
-             FROM bodies b CROSS JOIN events e USING (position)
-             WHERE b.position > ?1 AND b.position <= ?2 ORDER BY b.position LIMIT ?3",
-            self.bodies_after,
-            limits.bodies,
-        )?;
+        let rows = pass(sql, &bodies(), self.bodies_after, limits.bodies)?;
         remove_bodies(sql, &rows, limits.now)?;
-        self.bodies_after = rows.last().map_or(self.bodies_after, |row| row.position);
+        if let Some(last) = rows.last() {
+            self.bodies_after = last.position;
+            set_meta(sql, BODIES_EXAMINED, last.position)?;
+        }
         Ok(rows.len() == CHUNK)
     }
 
@@ -124,38 +135,40 @@ impl Trimmer {
         Ok(is_full)
     }
 
-    /// Removes events that were passed over because of a dead letter that is gone now. Rows that
-    /// stay because of their ids are no reason to go on at once.
+    /// Removes events that were passed over because of a dead letter or a delivery that is gone now.
     fn trim_freed(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
         // Events that no pass has reached yet were not passed over.
         sql.prepare_cached("DELETE FROM freed WHERE position > ?1")?
             .execute([self.bodies_after])?;
-        let rows = pass(
-            sql,
-            "SELECT f.position, coalesce(e.received_at, 0),
-                EXISTS (SELECT 1 FROM dead_letters d WHERE d.position = f.position AND d.route <> ?4)
-             FROM freed f LEFT JOIN events e USING (position)
-             WHERE f.position > ?1 AND f.position <= ?2 ORDER BY f.position LIMIT ?3",
-            self.freed_after,
-            limits.bodies,
-        )?;
-        let mut has_removed = remove_bodies(sql, &rows, limits.now)? > 0;
+        let rows = pass(sql, &freed(), 0, limits.bodies)?;
+        remove_bodies(sql, &rows, limits.now)?;
+        let ids_alone: i64 = meta(sql, IDS_ALONE)?.unwrap_or(0);
         for row in &rows {
-            let is_passed = row.position <= self.ids_after;
-            if is_passed && !row.is_needed && row.position <= limits.ids {
-                remove_id(sql, row.position)?;
+            if !row.is_needed {
+                if row.position <= ids_alone {
+                    leave_id_alone(sql, row.position)?;
+                }
+                self.free_id(sql, row.position, limits)?;
             }
-            // The id is still to be reached by its pass, or is dealt with; a letter that comes
-            // back frees it again.
-            if row.is_needed || !is_passed || row.position <= limits.ids {
-                sql.prepare_cached("DELETE FROM freed WHERE position = ?1")?
-                    .execute([row.position])?;
-                has_removed = true;
-            }
+            // What needs the event again frees it again when it ends.
+            sql.prepare_cached("DELETE FROM freed WHERE position = ?1")?
+                .execute([row.position])?;
         }
-        let is_full = rows.len() == CHUNK;
-        self.freed_after = if is_full { rows[CHUNK - 1].position } else { 0 };
-        Ok(is_full && has_removed)
+        Ok(rows.len() == CHUNK || trim_freed_ids(sql, limits)?)
+    }
+
+    /// Removes the id of an event that was passed over, or notes that it has to go later. If its
+    /// pass is still to come, that does it.
+    fn free_id(&self, sql: &Connection, position: i64, limits: &Limits) -> rusqlite::Result<()> {
+        if position > self.ids_after {
+            return Ok(());
+        }
+        if position <= limits.ids {
+            return remove_id(sql, position);
+        }
+        sql.prepare_cached("INSERT OR IGNORE INTO freed_ids VALUES (?1)")?
+            .execute([position])
+            .map(drop)
     }
 
     /// Removes the oldest ids early, if ids are what fills the file. If unsettled events fill it,
@@ -184,9 +197,15 @@ impl Trimmer {
             .max(meta(sql, WENT_EARLY)?.unwrap_or(0)))
     }
 
-    /// Approximate number of ids of settled events.
+    /// Number of ids whose events are gone, except those that were passed over for the sake of an
+    /// event that went later.
     pub(crate) fn ids_held(&self, sql: &Connection) -> rusqlite::Result<u64> {
-        Ok(settled_up_to(sql)?.saturating_sub(unsigned(self.ids_removed_up_to(sql)?)))
+        sql.prepare_cached(
+            "SELECT coalesce((SELECT sum(last - first + 1) FROM gaps WHERE first > ?1), 0)
+                + max(0, coalesce((SELECT last FROM gaps WHERE first <= ?1 ORDER BY first DESC LIMIT 1), 0) - ?1)",
+        )?
+        .query_row([self.ids_removed_up_to(sql)?], |row| row.get(0))
+        .map(unsigned)
     }
 }
 
@@ -222,6 +241,24 @@ fn pass(sql: &Connection, text: &str, after: i64, up_to: i64) -> rusqlite::Resul
         .collect()
 }
 
+/// The query of [`pass`] over bodies.
+fn bodies() -> String {
+    format!(
+        "SELECT b.position, e.received_at, {IS_NEEDED}
+         FROM bodies b CROSS JOIN events e USING (position)
+         WHERE b.position > ?1 AND b.position <= ?2 ORDER BY b.position LIMIT ?3"
+    )
+}
+
+/// The query of [`pass`] over what was passed over before.
+fn freed() -> String {
+    format!(
+        "SELECT b.position, coalesce(e.received_at, 0), {IS_NEEDED}
+         FROM freed b LEFT JOIN events e USING (position)
+         WHERE b.position > ?1 AND b.position <= ?2 ORDER BY b.position LIMIT ?3"
+    )
+}
+
 fn ids(sql: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<EventRow>> {
     pass(
         sql,
@@ -233,26 +270,18 @@ fn ids(sql: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<EventRo
     )
 }
 
-/// The newest position that every route has finished with; routes that are no longer in settings
-/// count until they are forgotten.
-pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
-    let (cursor, oldest): (Option<i64>, Option<i64>) = sql
-        .prepare_cached(
-            "SELECT min(r.cursor), min((SELECT min(d.position) FROM deliveries d WHERE d.route = r.id)) FROM routes r",
-        )?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let cursor = unsigned(cursor.unwrap_or(0));
-    Ok(oldest.map_or(cursor, |oldest| {
-        cursor.min(unsigned(oldest).saturating_sub(1))
-    }))
+/// The newest position that every route has read: up to there an event is settled, unless it has a
+/// delivery or a dead letter. Routes that are no longer in settings count until they are forgotten.
+pub(crate) fn read_up_to(sql: &Connection) -> rusqlite::Result<u64> {
+    sql.prepare_cached("SELECT coalesce(min(cursor), 0) FROM routes")?
+        .query_row([], |row| row.get(0))
+        .map(unsigned)
 }
 
-/// Removes bodies, and returns their number.
-fn remove_bodies(sql: &Connection, rows: &[EventRow], now: i64) -> rusqlite::Result<usize> {
+fn remove_bodies(sql: &Connection, rows: &[EventRow], now: i64) -> rusqlite::Result<()> {
     let mut newest = None;
-    let mut removed = 0;
     for row in rows.iter().filter(|row| !row.is_needed) {
-        removed += remove_body(sql, row.position)?;
+        remove_body(sql, row.position)?;
         // An event that is stamped with a future time does not tell when events came.
         newest = newest.max(Some(row.received_at).filter(|at| *at <= now));
     }
@@ -262,17 +291,16 @@ fn remove_bodies(sql: &Connection, rows: &[EventRow], now: i64) -> rusqlite::Res
             set_meta(sql, COMPLETE_SINCE, newest + 1)?;
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
-fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<usize> {
-    let removed = sql
-        .prepare_cached("DELETE FROM bodies WHERE position = ?1")?
+fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<()> {
+    sql.prepare_cached("DELETE FROM bodies WHERE position = ?1")?
         .execute([position])?;
     // A dead letter of `unrouted` is stored as long as its event, not longer.
     sql.prepare_cached("DELETE FROM dead_letters WHERE position = ?1")?
-        .execute([position])?;
-    Ok(removed)
+        .execute([position])
+        .map(drop)
 }
 
 /// Removes everything but the ids of a chunk of events whose bodies are gone.
@@ -281,16 +309,36 @@ fn leave_ids_alone(sql: &Connection, floor: i64) -> rusqlite::Result<bool> {
     let Some(last) = rows.last() else {
         return Ok(false);
     };
-    for row in rows.iter().filter(|row| !row.is_needed) {
-        remove_history(sql, row.position)?;
-        sql.prepare_cached(
-            "UPDATE events SET key = '', signature = x'', trace = NULL, entity_ref = NULL, root_entity_ref = NULL
-             WHERE position = ?1",
-        )?
-        .execute([row.position])?;
-    }
+    rows.iter()
+        .filter(|row| !row.is_needed)
+        .try_for_each(|row| leave_id_alone(sql, row.position))?;
     set_meta(sql, IDS_ALONE, last.position)?;
     Ok(rows.len() == CHUNK)
+}
+
+/// Removes everything of an event but its id.
+fn leave_id_alone(sql: &Connection, position: i64) -> rusqlite::Result<()> {
+    remove_history(sql, position)?;
+    sql.prepare_cached(
+        "UPDATE events SET key = '', signature = x'', trace = NULL, entity_ref = NULL, root_entity_ref = NULL
+         WHERE position = ?1",
+    )?
+    .execute([position])
+    .map(drop)
+}
+
+/// Removes ids of [`Trimmer::free_id`] that have their age.
+fn trim_freed_ids(sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
+    let positions: Vec<i64> = sql
+        .prepare_cached("SELECT position FROM freed_ids WHERE position <= ?1 LIMIT ?2")?
+        .query_map(params![limits.ids, CHUNK as i64], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for position in &positions {
+        remove_id(sql, *position)?;
+        sql.prepare_cached("DELETE FROM freed_ids WHERE position = ?1")?
+            .execute([position])?;
+    }
+    Ok(positions.len() == CHUNK)
 }
 
 fn remove_id(sql: &Connection, position: i64) -> rusqlite::Result<()> {
@@ -313,4 +361,23 @@ pub(crate) fn note_removed(sql: &Connection, position: i64) -> rusqlite::Result<
     let known: Option<i64> = meta(sql, "removed_up_to")?;
     // The id of a redriven dead letter is removed later than its neighbours.
     set_meta(sql, "removed_up_to", known.unwrap_or(0).max(position))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::schema::plan;
+
+    /// A million deliveries may wait.
+    #[test]
+    fn a_pass_searches_for_what_needs_an_event_and_scans_nothing() {
+        for query in [bodies(), freed()] {
+            let plan = plan(&query).join("\n");
+            assert!(
+                plan.contains("SEARCH d USING COVERING INDEX deliveries_by_position (position=?)"),
+                "{plan}"
+            );
+            assert!(!plan.contains("SCAN"), "{plan}");
+        }
+    }
 }

@@ -114,7 +114,7 @@ async fn what_is_settled_makes_room_before_anything_is_refused() {
 }
 
 #[tokio::test]
-async fn rows_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_them() {
+async fn ids_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_them() {
     let no_age = |sql: &Connection, path: PathBuf| {
         let mut options = used_by(10)(sql, path);
         options.retention.age = Duration::ZERO;
@@ -141,14 +141,16 @@ async fn rows_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_t
     kept.sql
         .execute("UPDATE ages SET at = ?1", [an_hour_ago])
         .unwrap();
+    while kept.run() {}
     let changes = kept.sql.total_changes();
     for _ in 0..10 {
         assert!(!kept.run(), "nothing was removed");
     }
-    assert_eq!(
-        (kept.sql.total_changes() - changes, kept.count("freed")),
-        (0, 1500)
-    );
+    assert_eq!(kept.sql.total_changes() - changes, 0);
+    assert_eq!((kept.count("freed"), kept.count("freed_ids")), (0, 1500));
+    age(&kept, 2000, 80);
+    while kept.run() {}
+    assert_eq!(kept.count("freed_ids"), 0, "they have their age");
 }
 
 /// Records that everything up to `position` came this many hours ago.
@@ -269,4 +271,63 @@ async fn marks_do_not_grow_old_by_a_clock_that_is_set() {
     kept.run();
     let kept_mark = same_ids::get(&kept.sql, "same-id.r.1").unwrap();
     assert!(kept_mark.is_some());
+}
+
+#[tokio::test]
+async fn one_event_that_keeps_failing_keeps_no_later_one_and_goes_when_it_ends() {
+    let mut kept = Kept::with(8000, used_by(300)).await;
+    kept.sql
+        .execute(
+            "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
+             SELECT id, 1, 0, 0, 9, 1, 4000000000000000000 FROM routes",
+            [],
+        )
+        .unwrap();
+    while kept.run() {}
+    assert!(!kept.is_full(), "all others made room");
+    assert_eq!(kept.count("bodies WHERE position = 1"), 1, "it waits");
+    age(&kept, 8000, 24 * 8);
+    while kept.run() {}
+    assert_eq!((kept.count("bodies"), kept.count("events")), (1, 1));
+    kept.sql.execute("DELETE FROM deliveries", []).unwrap();
+    while kept.run() {}
+    let left = (
+        kept.count("bodies"),
+        kept.count("events"),
+        kept.count("freed"),
+    );
+    assert_eq!(left, (0, 0, 0), "it ended, and went like the others");
+}
+
+/// What nearly every end of a delivery is: nothing was passed over for its sake.
+#[tokio::test]
+async fn the_end_of_a_delivery_that_no_pass_has_met_writes_nothing_more() {
+    let mut kept = Kept::with(10, limit(10 << 30)).await;
+    age(&kept, 5, 24 * 8);
+    while kept.run() {}
+    kept.sql
+        .execute_batch(
+            "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
+             SELECT id, 6, 0, 1, 1, 1, 1 FROM routes; DELETE FROM deliveries;",
+        )
+        .unwrap();
+    assert_eq!(kept.count("freed"), 0);
+}
+
+#[tokio::test]
+async fn what_was_passed_over_in_a_full_file_leaves_only_its_id_when_it_ends() {
+    let mut kept = Kept::with(2000, limit(100_000)).await;
+    kept.sql
+        .execute_batch(
+            "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
+             SELECT id, 1, 0, 0, 9, 1, 4000000000000000000 FROM routes;
+             INSERT INTO attempts SELECT position, 'r', 0, 1, 1, 1, 'done', 200, 'x' FROM events;",
+        )
+        .unwrap();
+    while kept.run() {}
+    assert_eq!((kept.count("bodies"), kept.count("attempts")), (1, 1));
+    kept.sql.execute("DELETE FROM deliveries", []).unwrap();
+    while kept.run() {}
+    assert_eq!((kept.count("bodies"), kept.count("attempts")), (0, 0));
+    assert_eq!(kept.count("events"), 2000, "ids stay");
 }

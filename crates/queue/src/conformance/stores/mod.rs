@@ -41,6 +41,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         facts::a_mark_is_replaced_by_who_knows_it,
         facts::gaps_of_the_history_survive_a_crash_until_the_history_begins_after_them,
         retaining::retention_removes_only_what_every_route_has_settled,
+        retaining::one_event_that_keeps_failing_keeps_no_later_one,
     ];
     run("stores", checks, fresh).await;
 }

@@ -110,3 +110,30 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     assert_eq!(again.event.body(), waiting.body());
     settle(again, Disposition::Done).await;
 }
+
+pub(super) async fn one_event_that_keeps_failing_keeps_no_later_one(harness: &dyn Harness) {
+    let queue = harness.open_forgetful().await;
+    let mut r = consumer(&queue, "r").await;
+    for reference in ["failing", "after"] {
+        let published = queue.intake().publish(old_event(reference)).await;
+        published.expect("publish");
+    }
+    settle(
+        one(&mut *r).await,
+        Disposition::Again(Duration::from_hours(1)),
+    )
+    .await;
+    assert_eq!(finish(&mut *r, 1).await, ["after"]);
+    // Some queue may keep the newest event for a while.
+    let published = queue.intake().publish(old_event("newest")).await;
+    published.expect("publish");
+    assert_eq!(finish(&mut *r, 1).await, ["newest"]);
+    goes(&queue, "after").await;
+    let failing = old_event("failing");
+    let retried = queue.stores().retry_now("r", failing.id()).await;
+    assert_eq!(retried.expect("retry"), 1);
+    let again = one(&mut *r).await;
+    assert_eq!(again.event.body(), failing.body());
+    settle(again, Disposition::Done).await;
+    goes(&queue, "failing").await;
+}
