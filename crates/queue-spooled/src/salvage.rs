@@ -114,7 +114,8 @@ pub(crate) async fn salvage(
         }
         tokio::task::yield_now().await;
     }
-    let bodies = old.lock().unwrap_or_else(PoisonError::into_inner).bodies();
+    let (bodies, unreadable) = old.lock().unwrap_or_else(PoisonError::into_inner).bodies();
+    lost += unreadable;
     let kept = bodies.len();
     for body in bodies {
         keep_body(spool, queue, body).await?;

@@ -69,6 +69,35 @@ pub fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<
     .collect()
 }
 
+/// All bodies that can be read in a damaged file, and the number of rows that can't be.
+pub fn list_readable(sql: &Connection) -> (Vec<Quarantined>, u64) {
+    // The file itself remembers the highest id, also where the last page is damaged.
+    let newest = sql
+        .query_row(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'quarantine'",
+            [],
+            |row| row.get(0),
+        )
+        .map_or(0, unsigned);
+    let mut bodies = Vec::new();
+    let mut unreadable = 0;
+    let mut after = 0;
+    loop {
+        // One by one, so that a damaged page costs only what is on it.
+        match list(sql, after, 1).map(|mut found| found.pop()) {
+            Ok(Some(body)) => {
+                after = body.id;
+                bodies.push(body);
+            }
+            Err(_) if after < newest => {
+                after += 1;
+                unreadable += 1;
+            }
+            Ok(None) | Err(_) => return (bodies, unreadable),
+        }
+    }
+}
+
 fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
     Ok(Quarantined {
         id: unsigned(row.get(0)?),

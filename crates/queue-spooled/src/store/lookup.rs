@@ -42,9 +42,9 @@ impl DamagedSpool {
         found.map_err(|error| QueueError::unavailable("reading a row of the spool", error))
     }
 
-    /// The bodies that are not events, as far as they can be read.
-    pub(crate) fn bodies(&self) -> Vec<Quarantined> {
-        quarantine::list(&self.0, 0, usize::MAX).unwrap_or_default()
+    /// The bodies that are not events, as far as they can be read, and how many can't be.
+    pub(crate) fn bodies(&self) -> (Vec<Quarantined>, u64) {
+        quarantine::list_readable(&self.0)
     }
 }
 
