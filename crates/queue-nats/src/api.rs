@@ -185,6 +185,23 @@ pub(crate) async fn subjects(
     }
 }
 
+/// Returns how many subjects match `filter`, without their names: there may be millions.
+pub(crate) async fn count_subjects(
+    link: &NatsConnection,
+    stream: StreamName,
+    filter: &str,
+) -> Result<u64, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        total: u64,
+    }
+    // The page behind the last one is empty, and has the total as any other.
+    let request = json!({ "subjects_filter": filter, "offset": i32::MAX });
+    let answer: Answer = ask(link, &format!("STREAM.INFO.{stream}"), &request).await?;
+    Ok(answer.total)
+}
+
 /// Returns every consumer of a stream, or fails if the list is not complete.
 pub(crate) async fn consumers(
     link: &NatsConnection,

@@ -26,9 +26,11 @@ use crate::consuming::{
 use crate::options::Options;
 use crate::publishing::Publisher;
 use crate::retention::Retention;
+use crate::room::StreamRoom;
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
 use crate::stream_monitor::{StreamMonitor, shifted};
+use crate::streams::{DEAD, RETRIES};
 use crate::verification::Verification;
 use crate::{cluster, gap_notes, retention, route_status};
 
@@ -66,6 +68,8 @@ impl JetStream {
             attempts: Attempts::start(publisher.clone(), Arc::clone(&monitor)),
             publisher,
             monitor,
+            retries_room: StreamRoom::new(link.clone(), RETRIES, options.layout.bytes),
+            letters_room: StreamRoom::new(link.clone(), DEAD, options.layout.bytes),
             inflight: InFlightWriter::default(),
             probing: ProbeSchedule::default(),
             clock,

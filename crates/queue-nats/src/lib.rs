@@ -26,6 +26,7 @@ mod gap_notes;
 mod history_outage;
 mod publishing;
 mod retention;
+mod room;
 mod route_status;
 mod stores;
 mod stream_monitor;

@@ -82,6 +82,11 @@ pub(crate) fn due(route: &str, delivery: &str) -> String {
     format!("fluent.retries.due.{route}.{delivery}")
 }
 
+/// Wildcard for all deliveries of a route that wait or are due.
+pub(crate) fn of_route(route: &str) -> String {
+    format!("fluent.retries.*.{route}.>")
+}
+
 /// Returns the subject of a route's dead letters.
 pub(crate) fn dead(route: &str) -> String {
     format!("fluent.dead.{route}")

@@ -63,7 +63,6 @@ pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
 }
 
 async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
-    shared.monitor.refresh_retries().await;
     if !periodic_duties::claim(shared, periodic_duties::RETENTION, retention.every).await {
         return Ok(());
     }

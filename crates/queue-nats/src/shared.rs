@@ -18,8 +18,9 @@ use crate::connect::NatsConnection;
 use crate::consuming::{Conflicts, DeliveryState, InFlightWriter, ProbeSchedule};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
+use crate::room::StreamRoom;
 use crate::stream_monitor::StreamMonitor;
-use crate::streams::StreamName;
+use crate::streams::{RETRIES, StreamName};
 use crate::verification::Verification;
 
 /// Stream and sequence of the message that a delivery comes from: two streams have the same
@@ -44,6 +45,10 @@ pub(crate) struct Shared {
     pub(crate) publisher: Publisher,
     pub(crate) attempts: Attempts,
     pub(crate) monitor: Arc<StreamMonitor>,
+    /// Room for deliveries that wait.
+    pub(crate) retries_room: StreamRoom,
+    /// Room for dead letters.
+    pub(crate) letters_room: StreamRoom,
     pub(crate) inflight: InFlightWriter,
     pub(crate) probing: ProbeSchedule,
     pub(crate) clock: Arc<dyn Clock>,
@@ -168,9 +173,7 @@ impl Shared {
         at: Timestamp,
         from: Origin,
     ) -> Result<(), QueueError> {
-        if !self.monitor.has_room_to_wait() {
-            return Err(QueueError::Full);
-        }
+        self.ensure_room(event, route, Some(from)).await?;
         let delivery = past.delivery(event);
         let mut headers = past.headers(event, route);
         headers.insert("Nats-Schedule", format!("@at {at}"));
@@ -186,18 +189,35 @@ impl Shared {
             .map(drop)
     }
 
-    /// Writes a delivery to the retries, due at once. `why` is part of its id: it must tell this
-    /// time from any other, or the server would drop the message as a duplicate.
+    /// Fails if there is no room among the retries for a delivery that comes from this message. One
+    /// that comes from the retries replaces itself there: if it had to wait for room, nothing would
+    /// ever make any.
+    async fn ensure_room(
+        &self,
+        event: &Event,
+        route: &str,
+        from: Option<Origin>,
+    ) -> Result<(), QueueError> {
+        let bytes = event.body().len();
+        let replaces_itself = from.is_some_and(|from| from.stream == RETRIES);
+        match replaces_itself || self.retries_room.has_room(route, bytes).await {
+            true => Ok(()),
+            false => Err(QueueError::Full),
+        }
+    }
+
+    /// Writes a delivery to the retries, due at once, that comes from the message `from` or from a
+    /// person. `why` is part of its id: it must tell this time from any other, or the server would
+    /// drop the message as a duplicate.
     pub(crate) async fn requeue(
         &self,
         event: &Event,
         past: &DeliveryState,
         route: &str,
+        from: Option<Origin>,
         why: &str,
     ) -> Result<(), QueueError> {
-        if !self.monitor.has_room_to_wait() {
-            return Err(QueueError::Full);
-        }
+        self.ensure_room(event, route, from).await?;
         let delivery = past.delivery(event);
         let mut headers = past.headers(event, route);
         let why = format!("{}/{why}", past.attempts);
@@ -220,6 +240,9 @@ impl Shared {
         reason: DeadReason,
         detail: Option<&str>,
     ) -> Result<u64, QueueError> {
+        if !self.letters_room.has_room(route, event.body().len()).await {
+            return Err(QueueError::Full);
+        }
         let mut headers = past.headers(event, route);
         headers.insert(HEADER_REASON, reason.as_str());
         headers.insert(HEADER_BURIED, self.monitor.servers_now().to_string());

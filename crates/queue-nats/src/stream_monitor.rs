@@ -14,7 +14,7 @@ use crate::api::{self, ApiError};
 use crate::cluster;
 use crate::connect::NatsConnection;
 use crate::options::Layout;
-use crate::streams::{RETRIES, Shard};
+use crate::streams::Shard;
 
 /// Interval at which a stream that is full, gone or recreated is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -48,9 +48,6 @@ pub(crate) struct StreamMonitor {
     is_filling: AtomicBool,
     /// Number of times that the stream was seen to be another one.
     epoch_number: AtomicU64,
-    /// Whether waiting deliveries take all the bytes that we allow them: the server has no limit
-    /// for them.
-    are_retries_full: AtomicBool,
     layout: Layout,
     clock: Arc<dyn Clock>,
     /// `None` until it was read.
@@ -69,7 +66,6 @@ impl StreamMonitor {
             is_there: AtomicBool::new(false),
             is_filling: AtomicBool::new(false),
             epoch_number: AtomicU64::new(0),
-            are_retries_full: AtomicBool::new(false),
             layout,
             clock,
             servers_clock: Mutex::default(),
@@ -193,29 +189,9 @@ impl StreamMonitor {
         self.is_there.load(Ordering::Relaxed) && !self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room for a delivery to wait.
-    pub(crate) fn has_room_to_wait(&self) -> bool {
-        !self.are_retries_full.load(Ordering::Relaxed)
-    }
-
     /// Returns how many bytes waiting deliveries may take.
     pub(crate) fn waiting_limit(&self) -> u64 {
         self.layout.bytes
-    }
-
-    /// Reads the state of the waiting deliveries. Gateways have no right to, and need not.
-    pub(crate) async fn refresh_retries(&self) {
-        let Ok(info) = api::stream_info(&self.link, RETRIES).await else {
-            return;
-        };
-        let is_full = info.state.bytes > self.layout.bytes;
-        if is_full && !self.are_retries_full.swap(is_full, Ordering::Relaxed) {
-            tracing::error!(
-                stream = %RETRIES,
-                "as many bytes wait for their next attempt as are allowed: is a destination gone?"
-            );
-        }
-        self.are_retries_full.store(is_full, Ordering::Relaxed);
     }
 
     /// Reads the state of the stream now.

@@ -60,6 +60,8 @@ pub(crate) struct Fetcher {
     pub(super) looking: CancellationToken,
     /// Time since which no caller waits.
     pub(super) unwanted: Option<Instant>,
+    /// Time since which events can't be settled, for want of room.
+    pub(super) blocked: Option<Instant>,
     /// Time at which the server last said that the route is not paused.
     pub(super) unpaused: Instant,
     /// Permits to put deliveries away until their key may be known: they are bounded like those in
@@ -134,6 +136,7 @@ impl Fetcher {
             redelivered: VecDeque::new(),
             looking: CancellationToken::new(),
             unwanted: None,
+            blocked: None,
             unpaused: Instant::now(),
             put_away: Arc::new(Semaphore::new(BATCH)),
             key_said: None,
@@ -220,10 +223,12 @@ impl Fetcher {
     /// Returns when something is to be done even if nothing comes.
     fn due(&self) -> Instant {
         let holds = !self.waiting.is_empty() || self.events.has_asked() || self.retries.has_asked();
-        let unwanted = self
-            .unwanted
+        let unwanted = [self.unwanted, self.blocked]
+            .into_iter()
+            .flatten()
             .filter(|_| holds)
-            .map(|since| since + self.unwanted_for());
+            .map(|since| since + self.unwanted_for())
+            .min();
         let again = [self.events.not_before(), self.retries.not_before()];
         let again = again
             .into_iter()
@@ -254,6 +259,13 @@ impl Fetcher {
         {
             self.give_back().await;
         }
+        if self
+            .blocked
+            .is_some_and(|since| since.elapsed() >= self.unwanted_for())
+        {
+            self.leave_to_others().await;
+            self.blocked = None;
+        }
         let now = Instant::now();
         let is_silent = |source: &PullConsumer| source.silent_at().is_some_and(|at| at <= now);
         if is_silent(&self.events) || is_silent(&self.retries) {
@@ -265,35 +277,61 @@ impl Fetcher {
         }
     }
 
-    /// Whether a caller waits for deliveries, and could settle them.
+    /// Whether a caller waits for deliveries.
     fn is_wanted(&self) -> bool {
         self.want
             .as_ref()
             .is_some_and(|want| !want.answer.is_closed())
-            && !self.taking.blocked.is_blocked()
+    }
+
+    /// Whether there is no room to settle what comes from the stream of events. What comes from
+    /// the retries is delivered all the same: it takes no more room there than it has, and makes
+    /// room if its destination is back.
+    fn is_blocked(&self) -> bool {
+        self.taking.blocked.is_blocked()
+    }
+
+    /// Notes that events which are here can't be handed out, since they could not be settled.
+    fn note_blocked(&mut self) {
+        let stream = self.events.stream;
+        let is_here = |taken: &PendingDelivery| taken.stream() == stream;
+        let holds = self.waiting.iter().any(is_here)
+            || self.redelivered.iter().any(is_here)
+            || self.events.has_asked() && !self.events.is_brief();
+        self.blocked = match self.is_blocked() && holds {
+            true => self.blocked.or_else(|| Some(Instant::now())),
+            false => None,
+        };
     }
 
     /// Answers the waiting callers, if there is something for them.
     async fn deliver(&mut self) {
         self.waiting.retain(|taken| !taken.is_lost());
+        self.note_blocked();
         if !self.is_wanted() {
             self.unwanted.get_or_insert_with(Instant::now);
             return;
         }
         self.unwanted = None;
-        if self.waiting.is_empty() || !self.confirm_unpaused().await {
+        if !self.waiting.iter().any(|taken| self.may_be_taken(taken))
+            || !self.confirm_unpaused().await
+        {
             return;
         }
-        let Some(taken) = self
-            .want
-            .as_ref()
-            .and_then(|want| want.choose(&mut self.waiting))
-        else {
-            return;
-        };
+        let (mut ready, held): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|taken| self.may_be_taken(taken));
+        let chosen = self.want.as_ref().and_then(|want| want.choose(&mut ready));
+        self.waiting = ready;
+        self.waiting.extend(held);
+        let Some(taken) = chosen else { return };
         let Some(want) = self.want.take() else { return };
         let handing_out = Arc::clone(&self.taking).deliver_all(taken, want.answer);
         self.taking.shared.tasks.spawn(handing_out);
+    }
+
+    fn may_be_taken(&self, taken: &PendingDelivery) -> bool {
+        !self.is_blocked() || taken.stream() != self.events.stream
     }
 
     /// Whether the waiting deliveries may be handed out. The server sends nothing of a paused
@@ -327,12 +365,13 @@ impl Fetcher {
         let waiting = self
             .waiting
             .iter()
-            .filter(|taken| !is_for_new || taken.is_new())
+            .filter(|taken| self.may_be_taken(taken) && (!is_for_new || taken.is_new()))
             .count();
         let in_hand = waiting + self.lookups.len() + self.redelivered.len();
         let wanted = want.permits.min(BATCH).saturating_sub(in_hand);
         let link = self.link();
-        let events = (!self.is_superseded).then_some(&mut self.events);
+        let takes_events = !self.is_superseded && !self.is_blocked();
+        let events = takes_events.then_some(&mut self.events);
         let retries = (!is_for_new).then_some(&mut self.retries);
         for source in [retries, events].into_iter().flatten() {
             if let Err(error) = source.ask(&link, wanted).await {

@@ -86,7 +86,7 @@ impl GivenBack {
         };
         fail_point!("give-back.before");
         self.shared
-            .requeue(&self.event, &next, &self.route, &why)
+            .requeue(&self.event, &next, &self.route, Some(self.origin), &why)
             .await?;
         fail_point!("give-back.after");
         self.shared.acknowledge(&self.reply).await?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::Subject;
@@ -32,6 +32,10 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// Longest wait between tries, if the lease is long enough for it.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
 
+/// Longest time for which an event waits for room among the retries, and keeps its permit: with
+/// all permits taken the route would take no retries either, and only those make room.
+const BLOCKED_FOR: Duration = Duration::from_secs(20);
+
 /// Time after which a settlement counts as one that waits.
 const WAITS_AFTER: Duration = Duration::from_millis(500);
 
@@ -59,6 +63,9 @@ pub(crate) struct NatsLease {
     pub(crate) is_waiting: bool,
     /// Whether the attempt has ended, settled or not, and then whether it called the destination.
     pub(crate) ended: Option<EndedAttempt>,
+    /// What its settlement has written, which must not be written twice: servers know the id of
+    /// that only for a while. From then on it is only acknowledged.
+    pub(crate) written: OnceLock<NextState>,
     /// Time at which a marker last said that the attempt began, or goes on.
     pub(crate) marked: Instant,
     /// Settlements of the route that wait for room.
@@ -170,9 +177,29 @@ impl NatsLease {
     }
 
     async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
+        if self.written.get().is_none() {
+            let then = self.write(settlement).await?;
+            let then = self.written.get_or_init(|| then).clone();
+            self.record(&settlement.attempt, then).await;
+            fail_point!("record.after");
+        }
+        if self.written.get() == Some(&NextState::Done) {
+            // If it is lost, the event is delivered once more: no reason to wait for every
+            // answer.
+            let said = self.shared.link.say(self.reply.clone(), "+ACK").await;
+            return said
+                .map_err(|error| QueueError::unavailable("acknowledging a delivery", error));
+        }
+        self.shared.acknowledge(&self.reply).await?;
+        fail_point!("acknowledge.after");
+        Ok(())
+    }
+
+    /// Writes what the delivery becomes: its schedule or its dead letter.
+    async fn write(&self, settlement: &Settlement) -> Result<NextState, QueueError> {
         let event = &*self.event;
         let route = &*self.route;
-        let then = match settlement.disposition {
+        Ok(match settlement.disposition {
             Disposition::Done => NextState::Done,
             Disposition::Again(wait) => {
                 let due = self.shared.after(wait);
@@ -193,19 +220,24 @@ impl NatsLease {
                 fail_point!("letter.after");
                 NextState::Dead { letter, reason }
             }
-        };
-        self.record(&settlement.attempt, then).await;
-        fail_point!("record.after");
-        if settlement.disposition == Disposition::Done {
-            // If it is lost, the event is delivered once more: no reason to wait for every
-            // answer.
-            let said = self.shared.link.say(self.reply.clone(), "+ACK").await;
-            return said
-                .map_err(|error| QueueError::unavailable("acknowledging a delivery", error));
-        }
-        self.shared.acknowledge(&self.reply).await?;
-        fail_point!("acknowledge.after");
-        Ok(())
+        })
+    }
+
+    /// Lets the server keep an event that is to be attempted again, until then: there is no room
+    /// among the retries. The server keeps no more of them than the route may have in flight. The
+    /// marker of the attempt says how often it was tried.
+    async fn leave_to_server(
+        &mut self,
+        settlement: &Settlement,
+        wait: Duration,
+    ) -> Result<(), QueueError> {
+        self.mark_ended().await;
+        let due = self.shared.after(wait);
+        self.record(&settlement.attempt, NextState::Waiting { due })
+            .await;
+        let later = format!("-NAK {{\"delay\":{}}}", wait.as_nanos());
+        let said = self.shared.link.say(self.reply.clone(), later).await;
+        said.map_err(|error| QueueError::unavailable("leaving a delivery to the server", error))
     }
 
     async fn write_exclusive_marker(&self, is_alone: bool) -> Result<(), QueueError> {
@@ -281,14 +313,24 @@ impl Lease for NatsLease {
             });
             let mut again = AGAIN;
             let mut blocking = None;
+            let mut blocked_until = None;
             loop {
                 self.check()?;
                 match self.settle_and_keep(&settlement).await {
                     Err(error @ (QueueError::Full | QueueError::Unavailable { .. }))
                         if !self.shared.closing.is_cancelled() =>
                     {
-                        if matches!(error, QueueError::Full) && blocking.is_none() {
-                            blocking = Some(self.blocked.begin(&self.route));
+                        if matches!(error, QueueError::Full) {
+                            blocking.get_or_insert_with(|| self.blocked.begin(&self.route));
+                            let until =
+                                *blocked_until.get_or_insert_with(|| Instant::now() + BLOCKED_FOR);
+                            if let Disposition::Again(wait) = settlement.disposition
+                                && until <= Instant::now()
+                            {
+                                self.leave_to_server(&settlement, wait).await?;
+                                self.is_over = true;
+                                return Ok(());
+                            }
                         }
                         sleep(again).await;
                         again = (again * 2).min(AGAIN_AT_MOST).min(self.lease / 3);
@@ -341,6 +383,15 @@ impl Drop for NatsLease {
         if self.check().is_err() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
+        if self.written.get().is_some() {
+            // Given back, it would be there twice.
+            let shared = Arc::clone(&self.shared);
+            let reply = self.reply.clone();
+            self.shared
+                .tasks
+                .spawn(async move { shared.dismiss(&reply).await });
+            return;
+        }
         let asked = self.ended.is_some_and(|ended| ended.has_asked);
         let back = GivenBack {
             shared: Arc::clone(&self.shared),
@@ -374,21 +425,26 @@ pub(crate) fn ended(shared: &Shared, outcome: Outcome) -> Attempt {
     }
 }
 
-/// Dead-letters a delivery that ran exclusively when its process crashed.
+/// Dead-letters a delivery that ran exclusively when its process crashed. `written` says whether
+/// an earlier call has written the letter, which is then only to be acknowledged.
 pub(crate) async fn dead_letter_crashed(
     shared: &Shared,
     event: &Event,
     past: &DeliveryState,
     route: &str,
     reply: &Subject,
+    written: &OnceLock<u64>,
 ) -> Result<(), QueueError> {
     const WHY: &str = "the process died while this event was attempted alone";
+    if written.get().is_some() {
+        return shared.acknowledge(reply).await;
+    }
     let letter = shared
         .dead_letter(event, past, route, DeadReason::Crash, Some(WHY))
         .await?;
     let attempt = ended(shared, Outcome::Died);
     let then = NextState::Dead {
-        letter,
+        letter: *written.get_or_init(|| letter),
         reason: DeadReason::Crash,
     };
     shared

@@ -1,6 +1,6 @@
 //! From a message to a delivery: decoding, looking redeliveries up, handing out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subject};
@@ -208,10 +208,11 @@ impl RouteConsumer {
         let mut ticks = interval(self.lease / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut has_said = false;
+        let letter = OnceLock::new();
         loop {
             let mut kept_until = taken.until;
             let died = {
-                let mut looking = std::pin::pin!(self.count_crashes(&taken));
+                let mut looking = std::pin::pin!(self.count_crashes(&taken, &letter));
                 loop {
                     tokio::select! {
                         died = &mut looking => break Some(died),
@@ -251,6 +252,7 @@ impl RouteConsumer {
     async fn count_crashes(
         &self,
         taken: &PendingDelivery,
+        letter: &OnceLock<u64>,
     ) -> Result<RedeliveryDecision, QueueError> {
         let shared = &self.shared;
         let event = &taken.event;
@@ -265,7 +267,7 @@ impl RouteConsumer {
         };
         if place.read(shared).await? {
             tracing::error!(route = &*self.route, event.id = %event.id(), "an event was alone in flight when the process died: it is a dead letter now");
-            dead_letter_crashed(shared, event, &past, &self.route, &taken.reply).await?;
+            dead_letter_crashed(shared, event, &past, &self.route, &taken.reply, letter).await?;
             return Ok(RedeliveryDecision::Buried);
         }
         if mark.is_some_and(|mark| mark.is_crash(shared)) {
@@ -341,6 +343,7 @@ impl RouteConsumer {
             was_alone: false,
             is_waiting: false,
             ended: None,
+            written: OnceLock::new(),
             marked: Instant::now(),
             blocked: Arc::clone(&self.blocked),
         });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Counts the settlements of a route that wait for room in a store. While there are any, the
-/// route fetches nothing: it could not settle that either.
+/// route fetches no events: it could not settle these either.
 #[derive(Debug, Default)]
 pub(crate) struct SettlementBlocks {
     count: AtomicUsize,
@@ -27,7 +27,7 @@ impl SettlementBlocks {
         if self.count.fetch_add(1, Ordering::AcqRel) == 0 {
             tracing::error!(
                 route,
-                "there is no room to settle a delivery: the route asks for no more until there is"
+                "there is no room to settle a delivery: the route takes no new events until there is"
             );
         }
         BlockGuard(Arc::clone(self))

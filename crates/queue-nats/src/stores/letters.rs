@@ -152,7 +152,7 @@ impl JetStreamStores {
         };
         fail_point!("redrive.before");
         self.0
-            .requeue(&letter.event, &fresh, route, "redrive")
+            .requeue(&letter.event, &fresh, route, None, "redrive")
             .await?;
         fail_point!("redrive.after");
         self.remove(id).await

@@ -282,7 +282,7 @@ impl JetStreamStores {
             ..DeliveryState::none(position)
         };
         self.0
-            .requeue(&event, &fresh, &plan.route.name, "replay")
+            .requeue(&event, &fresh, &plan.route.name, None, "replay")
             .await?;
         Ok(ReplayOutcome::HandedOver)
     }

@@ -136,7 +136,7 @@ async fn without_room_for_it_a_settlement_waits_and_its_route_asks_for_no_more()
         ),
         waits_for_room(
             "FLUENT_RETRIES",
-            "fluent.retries.waiting.junk",
+            "fluent.retries.waiting.r",
             Disposition::Again(Duration::from_hours(1))
         )
     );
@@ -169,7 +169,7 @@ async fn what_is_given_back_without_room_is_no_death_and_nobody_is_blamed() {
     fill(
         &raw(&servers).await,
         "FLUENT_RETRIES",
-        "fluent.retries.waiting.junk",
+        "fluent.retries.waiting.r",
         4 << 20,
     )
     .await;
@@ -218,7 +218,7 @@ async fn what_a_person_sends_again_is_refused_where_too_much_waits() {
     fill(
         &raw(&servers).await,
         "FLUENT_RETRIES",
-        "fluent.retries.waiting.junk",
+        "fluent.retries.waiting.r",
         4 << 20,
     )
     .await;
