@@ -15,7 +15,7 @@ use crate::consuming::filter::subjects;
 use crate::consuming::floor;
 use crate::consuming::takeover::present;
 use crate::message;
-use crate::names::{EVENTS_SUBJECT, HEADER_REFED};
+use crate::names::{EVENTS_SUBJECT, HEADER_REFED, HEADER_TIME};
 use crate::shared::Shared;
 use crate::stores::{Scan, Stored};
 use crate::streams::{RETRIES, Shard, StreamName};
@@ -89,12 +89,14 @@ fn behind(position: Position) -> DeliverPolicy {
 
 /// Whether the stream of events was recreated a short while ago, after it was lost, and gets
 /// again what spools still have. A route that is unknown there was known before: "from now on"
-/// would leave out events that were accepted.
+/// would leave out events that were accepted. What was accepted before the stream was made shows
+/// the same: spools send what the lost stream never had without a word that it was given again.
 async fn check_sequence_reuse(link: &NatsConnection) -> Result<bool, QueueError> {
     let (info, now) = api::stream_info_at(link, Shard::ONLY.events())
         .await
         .map_err(|error| error.of(JOINING))?;
-    let age = now.map(|now| now.as_nanosecond() - info.created.unix_timestamp_nanos());
+    let created = info.created.unix_timestamp_nanos();
+    let age = now.map(|now| now.as_nanosecond() - created);
     if age.is_none_or(|age| age > i128::try_from(GIVEN_AGAIN_FOR.as_nanos()).unwrap_or(i128::MAX)) {
         return Ok(false);
     }
@@ -110,7 +112,9 @@ async fn check_sequence_reuse(link: &NatsConnection) -> Result<bool, QueueError>
     let mut is_given_again = false;
     let look = |stored: Stored| {
         looked_at += 1;
-        is_given_again = message::text(&stored.headers, HEADER_REFED).is_some();
+        let accepted = message::parsed::<Timestamp>(&stored.headers, HEADER_TIME);
+        let is_older = accepted.is_ok_and(|at| at.as_nanosecond() < created);
+        is_given_again = is_older || message::text(&stored.headers, HEADER_REFED).is_some();
         !is_given_again && looked_at < MOST_LOOKED_AT
     };
     scan.each_without_removing(link, look).await?;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use event_model::testing::event_of_at;
+use event_model::{Clock, SystemClock};
 use fluent_queue_nats::cluster::Cluster;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
@@ -315,5 +317,22 @@ async fn a_new_route_begins_now_in_a_new_stream_too() {
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     queue.publish(event("AFTER", "a")).await.unwrap();
     assert_eq!(names(&mut *consumer, 1).await, set(&["AFTER"]));
+    queue.close().await;
+}
+
+/// What a spool held while the streams were gone it sends as new, as soon as they are made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_route_gets_what_was_accepted_before_the_stream_was_made() {
+    let (_servers, options) = world().await;
+    let queue = open(&options).await;
+    let before = SystemClock.now() - Duration::from_mins(1);
+    let body = |name: &str| {
+        format!(r#"{{"id":"{name}","name":"{name}","accountId":"ACME","retailerId":"1"}}"#)
+    };
+    let accepted = event_of_at(body("BEFORE"), before);
+    queue.publish(accepted).await.unwrap();
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("AFTER", "a")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 2).await, set(&["BEFORE", "AFTER"]));
     queue.close().await;
 }
