@@ -367,13 +367,18 @@ impl Fetcher {
             .iter()
             .filter(|taken| self.may_be_taken(taken) && (!is_for_new || taken.is_new()))
             .count();
-        let in_hand = waiting + self.lookups.len() + self.redelivered.len();
-        let wanted = want.permits.min(BATCH).saturating_sub(in_hand);
+        let looked_up = self.lookups.len() + self.redelivered.len();
+        let permits = want.permits.min(BATCH);
+        let wanted = permits.saturating_sub(waiting + looked_up);
+        // Lookups that hang must not keep new events from coming.
+        let new = permits.saturating_sub(waiting + looked_up.saturating_sub(LOOKUPS));
         let link = self.link();
         let takes_events = !self.is_superseded && !self.is_blocked();
         let events = takes_events.then_some(&mut self.events);
         let retries = (!is_for_new).then_some(&mut self.retries);
-        for source in [retries, events].into_iter().flatten() {
+        let sources = [(retries, wanted), (events, new)];
+        for (source, wanted) in sources {
+            let Some(source) = source else { continue };
             if let Err(error) = source.ask(&link, wanted).await {
                 tracing::debug!(route = self.route.name, %error, "deliveries can't be asked for now");
             }

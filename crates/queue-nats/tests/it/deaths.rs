@@ -163,19 +163,19 @@ async fn what_is_looked_up_delays_nothing_that_is_new() {
         ..route(&[])
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
-    for number in 0..10 {
+    for number in 0..16 {
         queue
             .publish(event("E", &number.to_string()))
             .await
             .unwrap();
     }
     let mut taken = 0;
-    while taken < 10 {
+    while taken < 16 {
         let deliveries = consumer.next(16).await.unwrap();
         taken += deliveries.len();
         std::mem::forget(deliveries);
     }
-    // Until they have come again, and are being looked up.
+    // As many as anybody asks for. Until they have come again, and are being looked up.
     assert!(
         timeout(Duration::from_secs(5), consumer.next(16))
             .await
