@@ -214,6 +214,12 @@ fn who_is_gone_is_named_until_it_is_forgotten_or_a_day_has_passed() {
         "dispatcher on h",
     );
     check(|known| known.processes[1].seen_at = at(-90_000), &[], "");
+    // A report of a time to come is of a moment with a wrong clock, and none came since.
+    check(
+        |known| known.processes[1].seen_at = at(90_000),
+        &["FluentProcessGone"],
+        "dispatcher on h",
+    );
     check(
         |known| known.processes[0].seen_at = at(-200),
         &["FluentNobodyServes", "FluentProcessGone"],
