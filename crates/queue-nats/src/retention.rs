@@ -1,16 +1,15 @@
 //! Retention: removes events that every route has settled, the oldest first, by age, and by bytes
 //! if the stream fills. Nothing else removes events.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::Info as ConsumerInfo;
 use async_nats::jetstream::stream::Info;
 use queue::{QueueError, UNROUTED, forget_history_gaps};
 use serde_json::json;
 
 use crate::api;
-use crate::connect::NatsConnection;
 use crate::consuming::floor;
 use crate::names::{EVENTS_SUBJECT, dead};
 use crate::periodic_duties;
@@ -49,8 +48,9 @@ pub(crate) struct Retention {
 pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
     let closing = shared.closing.clone();
     let clean = async {
+        let mut lost = BTreeSet::new();
         loop {
-            if let Err(error) = clean(&shared, &retention).await {
+            if let Err(error) = clean(&shared, &retention, &mut lost).await {
                 tracing::warn!(%error, "settled events were not removed, this time");
             }
             if let Err(error) = forget_gaps(&shared).await {
@@ -62,27 +62,41 @@ pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
     closing.run_until_cancelled(clean).await;
 }
 
-async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
+/// `known_lost` are the routes of which it was said already that their consumers are lost.
+async fn clean(
+    shared: &Shared,
+    retention: &Retention,
+    known_lost: &mut BTreeSet<String>,
+) -> Result<(), QueueError> {
     if !periodic_duties::claim(shared, periodic_duties::RETENTION, retention.every).await {
         return Ok(());
     }
     // Beside each other: a list of consumers that is late or incomplete keeps events, and nothing
     // else.
     let (events, unrouted) = tokio::join!(
-        clean_events(shared, retention),
+        clean_events(shared, retention, known_lost),
         clean_unrouted(shared, retention)
     );
     unrouted.and(events)
 }
 
 /// Removes events that every route has settled.
-async fn clean_events(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
+async fn clean_events(
+    shared: &Shared,
+    retention: &Retention,
+    known_lost: &mut BTreeSet<String>,
+) -> Result<(), QueueError> {
     let link = &shared.link;
     let info = api::stream_info(link, Shard::ONLY.events())
         .await
         .map_err(|error| error.of(CLEANING))?;
     let last = info.state.last_sequence;
+    // Before the consumers: a route that joins in between is not lost.
+    let mut lost: BTreeSet<String> = floor::noted_routes(link).await?.into_iter().collect();
     let routes = routes(link, Shard::ONLY.events()).await?;
+    for route in &routes {
+        lost.remove(&route.name);
+    }
     // Nobody has joined yet: nothing is settled.
     if routes.is_empty() {
         return Ok(());
@@ -103,9 +117,22 @@ async fn clean_events(shared: &Shared, retention: &Retention) -> Result<(), Queu
         }
         end = end.min(progress(link, route, last).await?.settled + 1);
     }
-    if end > info.state.first_sequence {
-        end = end.min(settled_by_lost_routes(link, &routes).await?);
+    for route in &lost {
+        // The consumer will be made again, and goes on where the route was. Who gave a route up has
+        // forgotten that, too.
+        let Some(settled) = floor::read(link, route).await? else {
+            continue;
+        };
+        end = end.min(settled.sequence() + 1);
+        if !known_lost.contains(route) {
+            tracing::warn!(
+                route,
+                %settled,
+                "the servers have lost the consumer of a route: what it has not settled is kept until a dispatcher runs it, or `routes forget` gives it up"
+            );
+        }
     }
+    *known_lost = lost;
     if end > info.state.first_sequence {
         let purged = api::purge(link, Shard::ONLY.events(), json!({ "seq": end }))
             .await
@@ -140,26 +167,6 @@ async fn forget_gaps(shared: &Arc<Shared>) -> Result<(), QueueError> {
     let facts = JetStreamStores(Arc::clone(shared));
     let begins = history_begins(&shared.link).await?;
     forget_history_gaps(&facts, begins, shared.monitor.servers_now()).await
-}
-
-/// Returns the first sequence that some route may still need of which the servers have lost the
-/// consumer: it will be made again, and goes on where the route was. Who gave a route up has
-/// forgotten that, too.
-async fn settled_by_lost_routes(
-    link: &NatsConnection,
-    routes: &[ConsumerInfo],
-) -> Result<u64, QueueError> {
-    let known = routes.iter().map(|route| route.name.as_str()).collect();
-    let lost = floor::all_but(link, &known).await?;
-    for (route, settled) in &lost {
-        tracing::warn!(
-            route,
-            %settled,
-            "the servers have lost the consumer of a route: what it has not settled is kept until a dispatcher runs it, or `routes forget` gives it up"
-        );
-    }
-    let first = lost.iter().map(|(_, settled)| settled.sequence() + 1);
-    Ok(first.min().unwrap_or(u64::MAX))
 }
 
 /// Returns how many unrouted events may stay if they take the room of dead letters: half of those

@@ -24,9 +24,9 @@ pub(crate) fn follow(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     match pauses(&before) {
         Ok(pauses) => pauses.iter().try_for_each(|(route, pause)| {
             tracing::warn!(route, "the route stays paused in the new queue file");
-            // Nothing has come yet, wherever a route is to start.
+            // Nothing has come yet, wherever a route is to start. A damaged file may name one twice.
             sql.execute(
-                "INSERT INTO routes (name, cursor, pause) VALUES (?1, 0, ?2)",
+                "INSERT OR IGNORE INTO routes (name, cursor, pause) VALUES (?1, 0, ?2)",
                 params![route, pause],
             )
             .map(drop)

@@ -1,7 +1,6 @@
 //! The position up to which a route has settled everything, stored as a fact as well: a consumer
 //! that is made again after somebody deleted it goes on there.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -111,12 +110,8 @@ pub(crate) async fn read(
         .filter(|settled| *settled <= last))
 }
 
-/// Reads up to where these routes had settled everything in this epoch of the stream of events, as
-/// far as that was stored, for all that are not `but`.
-pub(crate) async fn all_but(
-    link: &NatsConnection,
-    but: &HashSet<&str>,
-) -> Result<Vec<(String, Position)>, QueueError> {
+/// The routes of which it was noted how far they were.
+pub(crate) async fn noted_routes(link: &NatsConnection) -> Result<Vec<String>, QueueError> {
     const LISTING: &str = "listing how far routes were";
     let (stream, subjects) = name("*");
     let begin = name("").1;
@@ -124,19 +119,8 @@ pub(crate) async fn all_but(
         Err(error) if error.is_missing() => Vec::new(),
         stored => stored.map_err(|error| error.of(LISTING))?,
     };
-    let mut all = Vec::new();
-    for (subject, _) in stored {
-        let Some(route) = subject
-            .strip_prefix(&begin)
-            .filter(|route| !but.contains(route))
-        else {
-            continue;
-        };
-        if let Some(settled) = read(link, route).await? {
-            all.push((route.to_owned(), settled));
-        }
-    }
-    Ok(all)
+    let route = |(subject, _): &(String, u64)| subject.strip_prefix(&begin).map(str::to_owned);
+    Ok(stored.iter().filter_map(route).collect())
 }
 
 /// Whether it was noted how far `route` was.
