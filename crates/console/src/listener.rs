@@ -92,8 +92,9 @@ impl ConsoleServer {
             Some(files) => Some(Certificate::load(files)?.acceptor("http/1.1", None, shutdown)?),
         };
         let listen = settings.listen;
-        let listener = process::listen(listen)
-            .with_context(|| format!("listening on {listen} for the console"))?;
+        let listener = process::listen(listen).with_context(|| {
+            format!("fluent-connect.operator.console.listen: listening on {listen} for the console")
+        })?;
         Ok(Self {
             listener,
             tls,

@@ -101,5 +101,5 @@ fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Er
     let read = humantime::parse_duration(&text).ok();
     let fits = read.filter(|timeout| !timeout.is_zero() && *timeout <= MAX_TIMEOUT);
     fits.map(Some)
-        .ok_or_else(|| D::Error::custom("expected a duration such as 10s, at most 5m"))
+        .ok_or_else(|| D::Error::custom("expected a duration above 0, such as 10s, and at most 5m"))
 }

@@ -271,7 +271,9 @@ impl<'de> Deserialize<'de> for Timeout {
         let text = String::deserialize(from)?;
         match humantime::parse_duration(&text) {
             Ok(timeout) if !timeout.is_zero() && timeout <= MAX_TIMEOUT => Ok(Self(timeout)),
-            _ => Err(Error::custom("expected a duration such as 10s, at most 5m")),
+            _ => Err(Error::custom(
+                "expected a duration above 0, such as 10s, and at most 5m",
+            )),
         }
     }
 }

@@ -98,10 +98,13 @@ impl Plan {
             Arc::clone(&clock),
         )
         .await?;
-        self.routes
-            .warnings()
-            .iter()
-            .for_each(|warning| tracing::warn!("{warning}"));
+        [
+            self.routes.warnings(),
+            self.tree.match_warnings(&self.routes),
+        ]
+        .concat()
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
         process::with_queue(&*opened.lifecycle, &shutdown, async |reporter| {
             self.stages(registry, &opened, clock, reporter, &shutdown)
                 .await

@@ -197,7 +197,9 @@ fn bounds(body: usize) -> anyhow::Result<Bounds> {
 async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpListener> {
     let Some(inherited) = process::inherited_listener("webhook")? else {
         let bound = process::listen(address);
-        return bound.with_context(|| format!("listening on {address} for webhooks"));
+        return bound.with_context(|| {
+            format!("fluent-connect.webhook.listen: listening on {address} for webhooks")
+        });
     };
     let inherited = TcpListener::from_std(inherited)?;
     let passed = inherited.local_addr()?;

@@ -97,8 +97,12 @@ impl GrpcServer {
             }
         };
         let listener = process::listen(settings.grpc);
-        let listener =
-            listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
+        let listener = listener.with_context(|| {
+            format!(
+                "fluent-connect.operator.grpc: listening on {} for gRPC",
+                settings.grpc
+            )
+        })?;
         Ok(Self {
             listener,
             tls,

@@ -59,13 +59,19 @@ impl ObservabilitySettings {
             serve(
                 address,
                 Page::Health(readiness.clone()),
-                "health checks",
+                ["health", "health checks"],
                 shutdown,
             )
             .await?;
         }
         if let Some(address) = self.metrics {
-            let address = serve(address, Page::Metrics(scrape), "metrics", shutdown).await?;
+            let address = serve(
+                address,
+                Page::Metrics(scrape),
+                ["operator.http", "metrics"],
+                shutdown,
+            )
+            .await?;
             tracing::info!(%address, "metrics at /metrics");
         }
         shutdown.spawn_detached(gauges::show_process(readiness.clone()));
@@ -113,11 +119,12 @@ impl ObservabilitySettings {
 async fn serve(
     address: SocketAddr,
     page: Page,
-    what: &str,
+    [key, what]: [&str; 2],
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
     let pages = Pages::bind(address, page, ProcessLimits::read());
-    let pages = pages.with_context(|| format!("listening on {address} for {what}"))?;
+    let pages = pages
+        .with_context(|| format!("fluent-connect.{key}: listening on {address} for {what}"))?;
     let address = pages.address()?;
     shutdown.spawn_detached(pages.serve(shutdown.clone()));
     Ok(address)

@@ -14,7 +14,7 @@ const MAX_SHOWN: usize = 20;
 #[non_exhaustive]
 pub enum SettingsError {
     /// The file is not there, or this process may not read it.
-    #[error("reading {file}; `fluent-webhooks init` writes one to begin with")]
+    #[error("reading {file}{}", hint(source))]
     Unreadable {
         /// The settings file.
         file: PathBuf,
@@ -94,6 +94,14 @@ impl SettingsError {
             Location::File { line, .. } => *line,
             Location::Environment(_) => usize::MAX,
         }
+    }
+}
+
+/// What helps next, if a file can't be read.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "; `fluent-webhooks init` writes one to begin with",
+        _ => "",
     }
 }
 

@@ -305,7 +305,7 @@ mod tests {
         }
         let position = confirmed("{ entity-type: [ORDER, INVENTORY_POSITION] }").unwrap_err();
         for words in [
-            "application.yml:3: fluent-connect.routes.0.entity-check: ",
+            "application.yml:3: fluent-connect.routes[0] (r).entity-check: ",
             "its catalogue",
             "a route without",
         ] {

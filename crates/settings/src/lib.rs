@@ -55,6 +55,8 @@ mod console_settings;
 mod files_settings;
 mod fluent_settings;
 mod jet_stream_settings;
+mod listeners;
+mod match_warnings;
 mod matching;
 mod operator_settings;
 mod plaintext;

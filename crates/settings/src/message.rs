@@ -15,6 +15,9 @@ const NOT_SHOWN: &str = "(not shown)";
 /// may be a secret.
 const MAX_DIGITS: usize = 4;
 
+/// Least letters of a value that are taken for the beginning of a known name, as in `prod`.
+const LEAST_BEGINNING: usize = 3;
+
 /// A value that could not be read: what serde says, and what there is and should be.
 pub(crate) struct WrongValue<'m> {
     pub(crate) message: &'m str,
@@ -159,7 +162,11 @@ fn unknown_name(value: &str, listed: &str) -> String {
         [one] => format!("`{one}`"),
         _ => format!("one of `{}`", all.join("`, `")),
     };
-    match nearest(value, known()) {
+    let begun = || {
+        let is_begun = |name: &&str| value.len() >= LEAST_BEGINNING && name.starts_with(value);
+        known().find(is_begun)
+    };
+    match nearest(value, known()).or_else(begun) {
         Some(name) => {
             format!("unknown value `{value}`, expected {expected}; did you mean `{name}`?")
         }

@@ -7,7 +7,7 @@ use dispatch::Registry;
 use serde_json::Value;
 
 use crate::error::SettingsError;
-use crate::route_list::HOOKS;
+use crate::route_list::{HOOKS, PATH as ROUTES};
 use crate::routes::{RouteSettings, Routes};
 use crate::schema::table_schema;
 use crate::section::nearest;
@@ -42,6 +42,8 @@ pub enum Section<'r> {
     Operator,
     /// Health, metrics, traces, and how a process stops.
     Observability,
+    /// The ports of a process that opens all of them: each must be another.
+    Listeners,
 }
 
 /// Reads one part of the settings.
@@ -70,7 +72,19 @@ impl SettingsTree {
             search.tree.root.remove(keys);
         }
         found.extend(search.gather(&|tree| tree.group_readable().map(drop)));
+        // Who reads the tables of dispatchers, too, finds all that is wrong with a route.
+        let reads_routes = |section: &Section<'_>| {
+            matches!(
+                section,
+                Section::Routes | Section::RoutesOf(_) | Section::RoutesKnownTo(_)
+            )
+        };
+        let are_routes_read = sections.iter().any(reads_routes);
         for section in sections {
+            let needs_routes = matches!(section, Section::Reconcile) && are_routes_read;
+            if needs_routes && search.tree.routes(None).is_err() {
+                continue;
+            }
             found.extend(search.mistakes_in(*section));
         }
         SettingsError::of_all(found).map_or_else(Vec::new, SettingsError::into_each)
@@ -148,6 +162,7 @@ impl Search {
             Section::Operator => self.first_or(&[&|tree| tree.operator().map(drop)], &|tree| {
                 tree.console().map(drop)
             }),
+            Section::Listeners => self.gather(&SettingsTree::check_listeners),
             Section::Observability => [
                 self.gather(&|tree| tree.health().map(drop)),
                 self.gather(&|tree| tree.drain_after().map(drop)),
@@ -177,13 +192,18 @@ impl Search {
         let mut found = self.gather(&SettingsTree::check_route_list);
         for index in 0..self.tree.route_count() {
             let known = registry.unwrap_or(&none);
-            found.extend(self.gather(&|tree| tree.route_at(index, known).map(drop)));
+            let read = self.gather_in_route(index, &|tree| tree.route_at(index, known).map(drop));
+            found.extend(read);
             let Some(registry) = registry else { continue };
             for hook in [None].into_iter().chain(HOOKS.map(Some)) {
+                found.extend(self.gather_in_route(index, &|tree| {
+                    tree.check_route_kind(index, hook, registry, partly)
+                }));
                 found.extend(
-                    self.gather(&|tree| tree.check_route_kind(index, hook, registry, partly)),
+                    self.gather_in_route(index, &|tree| {
+                        tree.check_route_table(index, hook, registry)
+                    }),
                 );
-                found.extend(self.gather(&|tree| tree.check_route_table(index, hook, registry)));
             }
         }
         found
@@ -196,6 +216,15 @@ impl Search {
             true => self.gather(last),
             false => found,
         }
+    }
+
+    /// The mistakes that `check` finds in one route. Once all of it is taken out, its place in the
+    /// list is that of the next one, which is none of its business.
+    fn gather_in_route(&self, index: usize, check: Check<'_>) -> Vec<SettingsError> {
+        self.gather(&|tree| match tree.is_taken_out(&ROUTES, index) {
+            true => Ok(()),
+            false => check(tree),
+        })
     }
 
     /// The mistakes that `check` finds one after the other.

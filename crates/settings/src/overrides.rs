@@ -4,11 +4,15 @@
 use std::sync::Arc;
 
 use crate::error::SettingsError;
+use crate::section::nearest;
 use crate::tree::{Data, Location, Node};
 use crate::yaml;
 
 /// The sections that the environment may override.
 const PREFIXES: [&str; 2] = ["FLUENT_CONNECT__", "FLUENTCOMMERCE__"];
+
+/// Most characters of a variable's name that are repeated.
+const MAX_SHOWN: usize = 100;
 
 /// Applies one variable, if its name begins with one of the prefixes.
 pub(crate) fn apply(root: &mut Node, name: &str, value: &str) -> Result<(), SettingsError> {
@@ -23,6 +27,45 @@ pub(crate) fn apply(root: &mut Node, name: &str, value: &str) -> Result<(), Sett
     }
     *here = node;
     Ok(())
+}
+
+/// The warning about a variable that is nearly one of ours, and changes nothing.
+pub(crate) fn misspelt(name: &str) -> Option<String> {
+    if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || !name.starts_with("FLUENT") {
+        return None;
+    }
+    let sections = PREFIXES.map(|prefix| prefix.trim_end_matches('_'));
+    let ours = sections.iter().find_map(|section| {
+        let rest = name.strip_prefix(section)?.strip_prefix('_')?;
+        Some((section, rest))
+    });
+    let right = match ours {
+        Some((_, rest)) if is_of_kubernetes(rest) => return None,
+        Some((section, rest)) if rest.contains("__") => format!("{section}__{rest}"),
+        Some((section, rest)) => format!("{section}__{}", rest.replacen('_', "__", 1)),
+        None => {
+            let (section, rest) = name.split_once("__")?;
+            format!("{}__{rest}", nearest(section, sections.into_iter())?)
+        }
+    };
+    Some(format!(
+        "environment variable {} changes nothing: keys are separated by two underscores, as in {}",
+        shortened_variable(name),
+        shortened_variable(&right)
+    ))
+}
+
+/// Whether Kubernetes sets such a variable about a service that is called as our section.
+fn is_of_kubernetes(rest: &str) -> bool {
+    rest.starts_with("SERVICE_HOST")
+        || rest.starts_with("SERVICE_PORT")
+        || rest == "PORT"
+        || rest.starts_with("PORT_")
+}
+
+/// A name of a variable, cut to a bearable length.
+fn shortened_variable(name: &str) -> String {
+    name.chars().take(MAX_SHOWN).collect()
 }
 
 fn descend<'n>(
@@ -76,4 +119,46 @@ fn plain(key: &str) -> String {
     key.trim_matches(['[', ']'])
         .to_lowercase()
         .replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_nearly_one_of_ours_is_named_with_the_right_spelling() {
+        for (name, right) in [
+            (
+                "FLUENT_CONECT__WEBHOOK__LISTEN",
+                "FLUENT_CONNECT__WEBHOOK__LISTEN",
+            ),
+            (
+                "FLUENT_COMMERCE__FLUENT_WEBHOOK_KEYS__A",
+                "FLUENTCOMMERCE__FLUENT_WEBHOOK_KEYS__A",
+            ),
+            (
+                "FLUENT_CONNECT_WEBHOOK_LISTEN",
+                "FLUENT_CONNECT__WEBHOOK__LISTEN",
+            ),
+            ("FLUENT_CONNECT_HEALTH", "FLUENT_CONNECT__HEALTH"),
+            (
+                "FLUENT_CONNECT_WEBHOOK__LISTEN",
+                "FLUENT_CONNECT__WEBHOOK__LISTEN",
+            ),
+        ] {
+            let said = misspelt(name).unwrap_or_else(|| panic!("nothing about {name}"));
+            assert!(said.contains(name) && said.ends_with(right), "{said}");
+        }
+        for other in [
+            "FLUENT_CONNECT__HEALTH",
+            "FLUENT_WEBHOOKS_SERVER",
+            "FLUENT_WEBHOOKS_TOKEN_FILE",
+            "FLUENTD__CONFIGURATION",
+            "FLUENT_CONNECT_SERVICE_HOST",
+            "FLUENT_CONNECT_PORT_8080_TCP_ADDR",
+            "PATH",
+        ] {
+            assert_eq!(misspelt(other), None, "{other}");
+        }
+    }
 }

@@ -20,6 +20,9 @@ pub const MIN_DEDUP_WINDOW: Duration = Duration::from_hours(27);
 /// Smallest size limit: room for the tables and a burst.
 const MIN_RETENTION_BYTES: u64 = 16 << 20;
 
+/// Largest size limit: a SQLite file has 281 TB at most.
+const MAX_RETENTION_BYTES: u64 = 256 << 40;
+
 /// `fluent-connect.queue`.
 #[derive(Clone, Debug)]
 pub enum QueueSettings {
@@ -118,6 +121,12 @@ impl SettingsTree {
                 "expected 16MiB or more",
             ));
         }
+        if retention.bytes.0 > MAX_RETENTION_BYTES {
+            return Err(self.invalid(
+                &[PATH[0], PATH[1], "retention", "bytes"],
+                "expected 256TiB at most: no file can be larger, and no disk here has that",
+            ));
+        }
         Ok(())
     }
 }
@@ -137,6 +146,15 @@ mod tests {
         match tree.queue().map_err(|error| error.to_string())? {
             QueueSettings::Embedded(queue) => Ok(queue.dedup_window),
             QueueSettings::JetStream(queue) => Ok(queue.dedup_window),
+        }
+    }
+
+    #[test]
+    fn a_size_that_no_file_has_is_refused() {
+        assert!(window("{ retention: { bytes: 200TiB } }").is_ok());
+        for bytes in ["4EiB", "257TiB", "1MiB"] {
+            let refused = window(&format!("{{ retention: {{ bytes: {bytes} }} }}")).unwrap_err();
+            assert!(refused.contains("retention.bytes"), "{refused}");
         }
     }
 

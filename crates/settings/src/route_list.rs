@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dispatch::{Registry, RegistryError};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::SettingsError;
 use crate::message::shortened;
@@ -12,10 +12,24 @@ use crate::schema::table_schema;
 use crate::section::nearest;
 use crate::tree::{Data, Node, SettingsTree};
 
-const PATH: [&str; 2] = ["fluent-connect", "routes"];
+pub(crate) const PATH: [&str; 2] = ["fluent-connect", "routes"];
 
 /// Most routes: each has a buffer of its own in memory.
 const MAX_ROUTES: usize = 256;
+
+/// The tables of a route that are none of a dispatcher.
+const OF_ROUTES: [&str; 7] = [
+    "match",
+    "retry",
+    "rate",
+    "breaker",
+    "enrich",
+    "on-success",
+    "on-dead-letter",
+];
+
+/// The keys of a route that say which events it takes.
+const OF_MATCHING: [&str; 4] = ["name", "match", "origins", "start"];
 
 /// The tables of a route that name a dispatcher, beside the route itself.
 pub(crate) const HOOKS: [&str; 2] = ["on-success", "on-dead-letter"];
@@ -132,6 +146,24 @@ impl SettingsTree {
         Ok(())
     }
 
+    /// The settings of each route as they are written, key by key, without what says which events
+    /// it takes.
+    pub fn written_routes(&self) -> Vec<(String, Map<String, Value>)> {
+        let listed = self.value_at(&PATH);
+        let written = |route: &Value| {
+            let name = route.get("name")?.as_str()?.to_owned();
+            let mut parts = route.as_object()?.clone();
+            parts.retain(|key, _| !OF_MATCHING.contains(&key.as_str()));
+            Some((name, parts))
+        };
+        listed
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(written)
+            .collect()
+    }
+
     /// The number of routes that are listed.
     pub(crate) fn route_count(&self) -> usize {
         match self.at(&PATH).map(|node| &node.data) {
@@ -157,6 +189,7 @@ impl SettingsTree {
         ) {
             // Its dispatcher is misspelt: the table is the one that was meant.
             registry.kinds().for_each(|kind| drop(route.remove(kind)));
+            remove_meant(route);
         }
         self.route(&path, value)
     }
@@ -235,6 +268,26 @@ impl SettingsTree {
             _ => Ok(()),
         }
     }
+}
+
+/// Removes the table that a misspelt dispatcher means, where it is not known which there are.
+fn remove_meant(route: &mut Map<String, Value>) {
+    let kind = route.get("dispatcher").and_then(Value::as_str);
+    if kind.is_some_and(|kind| route.contains_key(kind)) {
+        return;
+    }
+    let tables = route
+        .iter()
+        .filter(|(key, value)| value.is_object() && !OF_ROUTES.contains(&key.as_str()))
+        .map(|(key, _)| key.as_str());
+    let meant: Vec<String> = match kind {
+        Some(kind) => nearest(kind, tables)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        None => tables.map(str::to_owned).collect(),
+    };
+    meant.iter().for_each(|table| drop(route.remove(table)));
 }
 
 impl Node {

@@ -94,6 +94,7 @@ pub struct RetrySettings {
     pub max_elapsed: Duration,
     /// Number of attempts that asked the destination after which the event becomes a dead
     /// letter; left out, only `max-elapsed` counts.
+    #[schemars(range(min = 1))]
     pub attempts: Option<u32>,
 }
 
@@ -105,6 +106,23 @@ impl Default for RetrySettings {
             max_elapsed: Duration::from_hours(72),
             attempts: None,
         }
+    }
+}
+
+impl RetrySettings {
+    /// The key that does not fit, and why.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.initial.is_zero() {
+            return Err(("initial", "expected a duration above 0, such as 1s"));
+        }
+        if self.initial > self.max_delay {
+            let why = "is above `max-delay` (1h if it is left out): expected a first wait that is not above the longest";
+            return Err(("initial", why));
+        }
+        if self.attempts == Some(0) {
+            return Err(("attempts", "expected a whole number from 1"));
+        }
+        Ok(())
     }
 }
 
@@ -128,6 +146,7 @@ pub(crate) struct RawRoute {
     dispatcher: String,
     /// Most attempts at the same time, in each process.
     #[serde(default = "default_concurrency")]
+    #[schemars(range(min = 1, max = 1024))]
     concurrency: usize,
     /// Which events a new route begins with: `now` for new ones only, `beginning` for all that
     /// are stored. It counts once, when the route is first started.
@@ -226,11 +245,8 @@ impl SettingsTree {
                 &format!("expected 1 to {MAX_CONCURRENCY}"),
             ));
         }
-        if retry.initial.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0) {
-            return Err(self.invalid(
-                &at("retry"),
-                "expected initial above 0 and not above max-delay, and attempts, if given, from 1",
-            ));
+        if let Err((key, why)) = retry.check() {
+            return Err(self.invalid(&[&at("retry")[..], &[key]].concat(), why));
         }
         let breaker =
             BreakerListed::settings(breaker).map_err(|why| self.invalid(&at("breaker"), why))?;

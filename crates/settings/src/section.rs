@@ -171,7 +171,7 @@ impl SettingsTree {
         let full: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
         SettingsError::Invalid {
             place: self.place(&full),
-            path: self.shown(&full).join("."),
+            path: self.shown(&full),
             keys: full,
             message: message.to_owned(),
         }

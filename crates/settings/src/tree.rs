@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::SettingsError;
 use crate::message::shortened;
 use crate::mistakes::Section;
+use crate::names::looks_like_a_name;
 use crate::{overrides, yaml};
 
 /// The settings as they were written: a tree in which every value has the location that it came
@@ -18,6 +19,8 @@ use crate::{overrides, yaml};
 pub struct SettingsTree {
     pub(crate) root: Node,
     file: Arc<Path>,
+    /// Warnings about variables that are nearly ours.
+    pub(crate) misspelt: Vec<String>,
 }
 
 /// A value and its location.
@@ -66,13 +69,37 @@ const MAX_BYTES: u64 = 1 << 20;
 const TOO_LARGE: &str =
     "the file is larger than 1 MiB, which no settings are: is it the right one?";
 
+const NOT_UTF_8: &str = "the file is not UTF-8: an editor saved it in another encoding, such as Latin-1; save it as UTF-8";
+const UTF_16: &str = "the file is UTF-16, as some editors on Windows save it: save it as UTF-8";
+
+/// What a file in UTF-16 begins with.
+const UTF_16_MARKS: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
+
 /// Reads the file, but no more than a byte beyond the limit.
-fn read_bounded(file: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(file)?
-        .take(MAX_BYTES + 1)
-        .read_to_string(&mut text)
-        .map(|_| text)
+fn read_bounded(file: &Path) -> Result<String, SettingsError> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|source| SettingsError::Unreadable {
+            file: file.to_owned(),
+            source,
+        })?;
+    String::from_utf8(bytes).map_err(|error| not_text(file, error.as_bytes()))
+}
+
+/// The error about a file in another encoding, with the first line that shows it.
+fn not_text(file: &Path, bytes: &[u8]) -> SettingsError {
+    let is_utf_16 = UTF_16_MARKS.iter().any(|mark| bytes.starts_with(mark));
+    let valid = match std::str::from_utf8(bytes) {
+        Err(error) if !is_utf_16 => error.valid_up_to(),
+        _ => 0,
+    };
+    let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
+    let file = file.into();
+    SettingsError::NotYaml {
+        place: Location::File { file, line },
+        message: if is_utf_16 { UTF_16 } else { NOT_UTF_8 }.to_owned(),
+    }
 }
 
 /// Settings in which there may be sections that do not exist.
@@ -96,11 +123,7 @@ impl UncheckedSettings {
         file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
-        let text = read_bounded(file).map_err(|source| SettingsError::Unreadable {
-            file: file.to_owned(),
-            source,
-        })?;
-        Self::parse(file, &text, environment)
+        Self::parse(file, &read_bounded(file)?, environment)
     }
 
     /// Like [`UncheckedSettings::load`], for a file whose text is already read.
@@ -165,22 +188,47 @@ impl SettingsTree {
         // A section before its own keys, so that the more exact variable wins in any order.
         let mut environment: Vec<_> = environment.into_iter().collect();
         environment.sort();
+        let names = environment.iter();
+        let misspelt = names
+            .filter_map(|(name, _)| overrides::misspelt(name))
+            .collect();
         for (name, value) in environment {
             overrides::apply(&mut root, &name, &value)?;
         }
-        Ok(Self { root, file })
+        Ok(Self {
+            root,
+            file,
+            misspelt,
+        })
     }
 
-    /// The keys of a path as errors show them: an index counts elements that were taken out.
-    pub(crate) fn shown(&self, path: &[String]) -> Vec<String> {
+    /// A path as errors show it: `fluent-connect.routes[1] (orders).match`. An index counts
+    /// elements that were taken out, and an element with a name is called by it, too.
+    pub(crate) fn shown(&self, path: &[String]) -> String {
         let mut node = Some(&self.root);
-        let mut shown = Vec::new();
+        let mut shown = String::new();
         for key in path {
-            let written = node.and_then(|node| node.written_index(key));
-            shown.push(written.map_or_else(|| shortened(key), |index| index.to_string()));
-            node = node.and_then(|node| node.child(key));
+            let child = node.and_then(|node| node.child(key));
+            match node.and_then(|node| node.written_index(key)) {
+                Some(index) => {
+                    shown.push_str(&format!("[{index}]"));
+                    let name = child.and_then(Node::name);
+                    shown.extend(name.map(|name| format!(" ({name})")));
+                }
+                None if shown.is_empty() => shown = shortened(key),
+                None => shown.push_str(&format!(".{}", shortened(key))),
+            }
+            node = child;
         }
         shown
+    }
+
+    /// True if this element of a list was taken out, to look for further mistakes.
+    pub(crate) fn is_taken_out(&self, list: &[&str], index: usize) -> bool {
+        match self.at(list).map(|node| &node.data) {
+            Some(Data::List(nodes)) => nodes.get(index).is_some_and(Node::is_removed),
+            _ => true,
+        }
     }
 
     /// The file that the settings were read from.
@@ -232,6 +280,13 @@ impl Node {
             Data::List(nodes) => nodes.get(self.written_index(key)?),
             Data::Scalar(_) | Data::Removed => None,
         }
+    }
+
+    /// What the element of a list is called, if that may be shown.
+    fn name(&self) -> Option<String> {
+        let name = self.child("name")?.value();
+        let name = name.as_str()?;
+        looks_like_a_name(name).then(|| name.to_owned())
     }
 
     /// The index in the file of the element that has the index `key` among those that are left.

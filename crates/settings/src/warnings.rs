@@ -23,6 +23,7 @@ impl SettingsTree {
             QueueSettings::JetStream(queue) => queue.warnings(),
             QueueSettings::Embedded(_) => Vec::new(),
         };
+        found.extend(self.misspelt.iter().cloned());
         let mut secrets = Vec::new();
         collect_secrets(&self.root, &mut secrets);
         let folder = self.folder();

@@ -49,5 +49,5 @@ fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error
     let read = humantime::parse_duration(&text).ok();
     let fits = read.filter(|time| !time.is_zero() && *time <= MAX_LONGEST);
     fits.map(Some)
-        .ok_or_else(|| D::Error::custom("expected a duration such as 30s, at most 1h"))
+        .ok_or_else(|| D::Error::custom("expected a duration above 0, such as 30s, and at most 1h"))
 }

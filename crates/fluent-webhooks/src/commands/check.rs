@@ -39,6 +39,7 @@ pub(crate) async fn run(
     let warnings = [
         gateway.proxies.warnings(),
         routes.warnings(),
+        tree.match_warnings(&routes),
         tree.warnings()?,
         small_file,
     ]
@@ -98,7 +99,7 @@ pub(crate) async fn run(
 }
 
 /// The sections that `serve` reads.
-pub(crate) fn sections(registry: &Registry, partly: bool) -> [Section<'_>; 8] {
+pub(crate) fn sections(registry: &Registry, partly: bool) -> [Section<'_>; 9] {
     let routes = match partly {
         true => Section::RoutesKnownTo(registry),
         false => Section::RoutesOf(registry),
@@ -112,6 +113,7 @@ pub(crate) fn sections(registry: &Registry, partly: bool) -> [Section<'_>; 8] {
         Section::Reconcile,
         Section::Operator,
         Section::Observability,
+        Section::Listeners,
     ]
 }
 

@@ -194,12 +194,18 @@ fn each_wrong_value_is_refused_in_words_with_its_place_and_an_example() {
                 .iter()
                 .any(|part| path.contains(part));
             let found = found(&settings, jet_stream);
-            let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+            // An element with a name is shown by it, too.
+            let plain = |error: &SettingsError| error.to_string().replace(" (orders)", "");
+            let told: Vec<String> = found.iter().map(plain).collect();
             // One value and a list of them are read alike: the key is named, and no element.
             let named = path
                 .strip_suffix(".0")
                 .filter(|path| path.contains(".match."));
-            let shown = format!(": {}: ", named.unwrap_or(&path));
+            let shown = named.unwrap_or(&path).replace(".0.", "[0].");
+            let shown = match shown.strip_suffix(".0") {
+                Some(list) => format!(": {list}[0]: "),
+                None => format!(": {shown}: "),
+            };
             let own = told.iter().find(|told| told.contains(&shown));
             let may_be_empty = value.is_null() || path.ends_with("connector-name");
             if own.is_none() && is_read_alone(&path) && !may_be_empty {
@@ -228,4 +234,77 @@ fn each_wrong_value_is_refused_in_words_with_its_place_and_an_example() {
     bad.sort();
     bad.dedup();
     assert!(bad.is_empty(), "{} bad:\n{}", bad.len(), bad.join("\n"));
+}
+
+/// What documents call by a dotted name that begins like a key, and is none: files and queries.
+const NO_KEYS: [&str; 6] = [
+    "accounts.conf",
+    "http.server.request.duration",
+    "operator.yml",
+    "queue.db",
+    "queue.db-wal",
+    "spool.db",
+];
+
+/// What other dotted names begin with: fields of an event, and names in telemetry and streams.
+const OTHERS: [&str; 2] = ["event", "fluent"];
+
+/// The dotted lower-case names in backticks, such as `retry.max-elapsed`.
+fn dotted(text: &str) -> Vec<&str> {
+    let is_key = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase())
+            && part.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+    };
+    text.lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .map(|code| code.split([':', ' ']).next().unwrap_or_default())
+        .filter(|code| code.contains('.') && code.split('.').all(is_key))
+        .collect()
+}
+
+/// Every document of the product.
+fn documents() -> Vec<std::path::PathBuf> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut found = vec![root.join("README.md"), root.join("SECURITY.md")];
+    // Decisions have the words of their time.
+    for folder in ["docs/how-to", "docs/runbook"] {
+        let files = std::fs::read_dir(root.join(folder)).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        found.extend(files.filter(|file| file.extension().is_some_and(|end| end == "md")));
+    }
+    found
+}
+
+#[test]
+fn every_key_that_documents_name_is_one_of_the_settings() {
+    let mut all = Vec::new();
+    keys(&settings::schema(&crate::registry()), &[], &mut all);
+    // A document names the end of a path, from any table on.
+    let paths: Vec<String> = all.iter().map(|key| key.path.join(".")).collect();
+    let plain = |path: &String| path.replace(".0.", ".");
+    let paths: Vec<String> = paths.iter().map(plain).collect();
+    let is_table = |name: &str| {
+        let within = format!(".{name}.");
+        paths.iter().any(|path| path.contains(&within))
+    };
+    let mut unknown = Vec::new();
+    for file in documents() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for name in dotted(&text) {
+            let table = name.split('.').next().unwrap_or_default();
+            let end = format!(".{name}");
+            let is_known = paths.iter().any(|path| {
+                path.ends_with(&end) || path == name || path.contains(&format!("{end}."))
+            });
+            let is_other = OTHERS.contains(&table) || NO_KEYS.contains(&name);
+            if is_table(table) && !is_known && !is_other {
+                unknown.push(format!("{}: {name}", file.display()));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "{unknown:#?}");
+    assert_eq!(
+        dotted("a `retry.for: 3d` and `event.entityRef`"),
+        ["retry.for"]
+    );
 }

@@ -231,7 +231,7 @@ fn each_says_what_was_expected_and_what_was_found() {
         (
             "retailers: [34, \"35\"]",
             "retailers: [1.0]",
-            "retailers.0: expected a retailer's id",
+            "retailers[0]: expected a retailer's id",
         ),
         (
             "concurrency: 2",
