@@ -1,6 +1,7 @@
 //! The steps of how-tos, as they are written there.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -105,4 +106,54 @@ fn systemd_reads_the_sample_units_without_a_complaint() {
         .collect();
     assert_eq!(about_ours, Vec::<&str>::new());
     assert!(checked.status.success(), "{said}");
+}
+
+/// The lines of a page's commands that begin so.
+fn commands(page: &str, beginnings: &[&str]) -> Vec<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs/how-to")
+        .join(page);
+    let text = fs::read_to_string(file).unwrap();
+    let is_wanted = |line: &&str| {
+        beginnings
+            .iter()
+            .any(|beginning| line.starts_with(beginning))
+    };
+    text.lines().filter(is_wanted).map(str::to_owned).collect()
+}
+
+/// docs/how-to/run-under-systemd.md, up to where systemd is asked
+#[test]
+fn the_user_of_the_service_can_read_what_the_page_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path(), open).unwrap();
+    let etc = folder.path().join("fluent-webhooks");
+    let own_group = format!(":{}", rustix::process::getegid().as_raw());
+    let steps = commands(
+        "run-under-systemd.md",
+        &["fluent-webhooks init", "chgrp", "chmod"],
+    );
+    assert_eq!(steps.len(), 3, "{steps:?}");
+    fs::create_dir(&etc).unwrap();
+    fs::set_permissions(&etc, fs::Permissions::from_mode(0o750)).unwrap();
+    for step in steps {
+        let here = step.replace("/etc/fluent-webhooks", etc.to_str().unwrap());
+        let here = here.replace("chgrp -R fluent-webhooks", &format!("chown -R {own_group}"));
+        let here = here.replacen("fluent-webhooks init", "\"$0\" init", 1);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &here, env!("CARGO_BIN_EXE_pipeline")]);
+        let done = shell.output().unwrap();
+        assert!(done.status.success(), "{here}: {done:?}");
+        let key = etc.join("keys/sydney_sandbox.pem");
+        if !key.exists() {
+            fs::write(&key, SANDBOX.public_base64().unwrap()).unwrap();
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+    for path in [".", "application.yml", "keys", "keys/sydney_sandbox.pem"] {
+        let found = fs::metadata(etc.join(path)).unwrap();
+        let expected = if found.is_dir() { 0o750 } else { 0o640 };
+        assert_eq!(found.permissions().mode() & 0o777, expected, "{path}");
+    }
 }

@@ -230,3 +230,65 @@ async fn a_server_that_asks_for_a_certificate_is_named() {
         "{said}"
     );
 }
+
+/// The parts of docs/how-to/work-from-elsewhere.md between these fences.
+fn blocks(language: &str) -> Vec<String> {
+    let page =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/how-to/work-from-elsewhere.md");
+    let page = fs::read_to_string(page).unwrap();
+    let fence = format!("```{language}\n");
+    let blocks = page.split(&fence).skip(1);
+    blocks
+        .map(|block| block.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+/// docs/how-to/work-from-elsewhere.md
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_lets_in_by_a_token_and_with_client_ca_by_a_certificate_alone() {
+    let sink = Sink::open().await;
+    let routes = sink.route("all", "match: {}");
+    let settings = blocks("yaml");
+    assert_eq!(settings.len(), 2, "{settings:?}");
+    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&routes);
+    let folder = pipeline.folder.path().to_owned();
+    let made = blocks("sh")[0].replace("10.0.0.7", "127.0.0.1");
+    let arguments: Vec<&str> = made.split_whitespace().skip(1).collect();
+    let made = run(&folder, &arguments);
+    assert!(made.status.success(), "{made:?}");
+    fs::create_dir(folder.join("secrets")).unwrap();
+    fs::write(
+        folder.join("secrets/dashboards.token"),
+        "0123456789abcdef0123",
+    )
+    .unwrap();
+    let server = format!("https://{grpc}");
+    let there = ["--server", &server, "--ca", "certificates/ca.pem"];
+    let token = ["--token", "secrets/dashboards.token"];
+    let certificate = [
+        "--certificate",
+        "certificates/client.pem",
+        "--key",
+        "certificates/client.key",
+    ];
+    let ask = |how: &[&str]| run(&folder, &[&["routes", "list"], &there[..], how].concat());
+    for (number, written) in settings.iter().enumerate() {
+        let own = written.strip_prefix("fluent-connect:\n").unwrap();
+        pipeline.more = own.replace("0.0.0.0:50051", &format!("\"{grpc}\""));
+        pipeline.write_settings(&routes);
+        pipeline.run();
+        let has_client_ca = number == 1;
+        let by_token = ask(&token);
+        assert_eq!(by_token.status.success(), !has_client_ca, "{by_token:?}");
+        if has_client_ca {
+            let said = String::from_utf8_lossy(&by_token.stderr).into_owned();
+            assert!(
+                said.contains("asks for a certificate of the caller"),
+                "{said}"
+            );
+            assert!(ask(&certificate).status.success());
+        }
+        assert!(ask(&[&certificate[..], &token].concat()).status.success());
+        assert_eq!(pipeline.stop(), Some(0));
+    }
+}
