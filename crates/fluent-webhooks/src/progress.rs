@@ -47,7 +47,7 @@ pub(crate) async fn follow<T: ProgressMessage>(
             }
         }
         if last.total > 0 {
-            bar.set_length(last.total);
+            set_length(&bar, last.total);
         }
         bar.set_position(last.succeeded + last.failed + last.skipped + last.unknown);
     }
@@ -60,14 +60,30 @@ pub(crate) fn bar(common: &CommonArgs, doing: &'static str) -> ProgressBar {
     if common.json {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(0).with_message(doing);
-    let style =
-        ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
+    let bar = ProgressBar::no_length().with_message(doing);
+    style(&bar, COUNTER);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// A bar, where it is known how much there is.
+const BAR: &str = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
+
+/// What is shown where that is not known.
+const COUNTER: &str = "{msg} {spinner} {human_pos}";
+
+/// Sets how much there is.
+pub(crate) fn set_length(bar: &ProgressBar, length: u64) {
+    if bar.length().is_none() {
+        style(bar, BAR);
+    }
+    bar.set_length(length);
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
 }
 
 /// Prints the result of a long call.

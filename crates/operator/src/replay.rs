@@ -131,7 +131,11 @@ impl Operator {
                 .collect();
             progress.counts.skipped += (all - taken.len()) as u64;
             let replayed = match plan.dry_run {
-                true => vec![ReplayOutcome::HandedOver; taken.len()],
+                true => {
+                    self.stores()
+                        .preview_replay(&plan.route, &taken, plan.again)
+                        .await?
+                }
                 false => {
                     self.stores()
                         .replay(&plan.route, &taken, plan.again)

@@ -468,6 +468,15 @@ impl Stores for Embedded {
         self.beside.replay(route, events, again)
     }
 
+    fn preview_replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        self.beside.preview_replay(route, events, again)
+    }
+
     fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
         self.beside.number_replay(route)
     }

@@ -92,6 +92,14 @@ pub trait Stores: FactAccess {
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>>;
 
+    /// What [`Stores::replay`] would return for each, without doing anything.
+    fn preview_replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>>;
+
     /// Reserves a number for a replay to `route`, which is never given twice.
     fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>>;
 

@@ -413,6 +413,15 @@ impl Stores for Counting<'_> {
         self.queue.replay(route, events, again)
     }
 
+    fn preview_replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        self.queue.preview_replay(route, events, again)
+    }
+
     fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
         self.queue.number_replay(route)
     }

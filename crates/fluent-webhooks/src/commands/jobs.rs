@@ -321,7 +321,7 @@ async fn wait_for(common: &CommonArgs, api: &Api, id: &str) -> anyhow::Result<()
     let job = loop {
         let job = get(api, id).await?;
         let counts = job.progress.clone().unwrap_or_default();
-        bar.set_length(counts.total);
+        progress::set_length(&bar, counts.total);
         bar.set_position(counts.succeeded + counts.failed + counts.skipped + counts.unknown);
         if job.ended_at.is_some() {
             break job;

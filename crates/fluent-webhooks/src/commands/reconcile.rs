@@ -157,7 +157,7 @@ impl Work<'_> {
     ) -> (MissingPrinter, anyhow::Result<()>) {
         let bar = progress::bar(self.common, if admits { "admitting" } else { "comparing" });
         let seconds = seconds(self.window);
-        bar.set_length(seconds * accounts.len() as u64);
+        progress::set_length(&bar, seconds * accounts.len() as u64);
         let mut found = MissingPrinter::new(self.args.limit, self.window, bar);
         let mut tally = Summary::default();
         let mut compared = Ok(());

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Also what the route is done with, or had before its history begins
     #[arg(long)]
     again: bool,
-    /// Only count what the route matches
+    /// Only count what would be delivered
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
@@ -64,19 +64,21 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
         return progress::ended(
             &common,
             &counted,
-            "matched",
+            // The word of the contract, and one that people understand.
+            if common.json {
+                "matched"
+            } else {
+                "would be delivered"
+            },
             api.place(),
-            "; nothing was done",
+            &format!("; nothing was done{}", unknown(counted.unknown)),
         );
     }
-    let but = if args.again {
-        ""
-    } else {
-        ", but for those that it is done with"
-    };
     let question = format!(
-        "Deliver {} event(s) to {} once more{but}",
-        counted.succeeded, args.route
+        "Deliver {} event(s) to {} once more{}",
+        counted.succeeded,
+        args.route,
+        left_out(&counted)
     );
     output::confirm(&question, api.place(), args.yes)?;
     let answer = api
@@ -110,6 +112,14 @@ async fn replay_as_job(common: &CommonArgs, api: &Api, args: Args) -> anyhow::Re
     detach(common, api, act, &args.job, ("Deliver", &how), args.yes).await
 }
 
+/// What a question says of the events that would not be delivered.
+fn left_out(counted: &v1::BulkProgress) -> String {
+    match counted.skipped + counted.unknown {
+        0 => String::new(),
+        count => format!(" ({count} others of that time are left out)"),
+    }
+}
+
 /// A sentence about the events that were left out, as it is not known whether they were
 /// delivered.
 fn unknown(count: u64) -> String {
@@ -117,6 +127,6 @@ fn unknown(count: u64) -> String {
         return String::new();
     }
     format!(
-        ". Of {count} it is no longer known what became of them: they came before the history of attempts begins, and were left out. `--again` hands them over too, and what is done"
+        ". Of {count} it is no longer known what became of them: they came before the history of attempts begins, and are left out. `--again` hands them over too, and what is done"
     )
 }

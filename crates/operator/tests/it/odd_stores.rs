@@ -149,6 +149,15 @@ impl Stores for OddStores {
         self.stores.replay(route, events, again)
     }
 
+    fn preview_replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        self.stores.preview_replay(route, events, again)
+    }
+
     fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
         self.stores.number_replay(route)
     }

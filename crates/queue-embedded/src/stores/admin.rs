@@ -145,6 +145,20 @@ impl Stores for SqliteStores {
         self.replay_numbered(route, events, again, None)
     }
 
+    fn preview_replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        let route = route.to_owned();
+        let positions: Vec<_> = events.iter().map(|(position, _)| *position).collect();
+        self.read(move |sql| {
+            let found = attempts::preview_replay(sql, &route, &positions, again);
+            found.map_err(reading)?.ok_or_else(|| no_route(&route))
+        })
+    }
+
     fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
         let route = route.to_owned();
         self.write(move |sql, _| {

@@ -188,23 +188,50 @@ pub(crate) fn replay(
         {
             return Ok(ReplayOutcome::HandedOver);
         }
-        let stands = stands(sql, id, route, position)?;
-        if stands == ReplayOutcome::HandedOver
-            || (terms.again && matches!(stands, ReplayOutcome::Done | ReplayOutcome::Dead))
-        {
+        let result = with_again(stands(sql, id, route, position)?, terms.again);
+        if result == ReplayOutcome::HandedOver {
             match terms.number {
                 Some(number) => hand_over_as(sql, id, route, position, number, now)?,
                 None => hand_over(sql, id, route, position, false, now)?,
             }
-            return Ok(ReplayOutcome::HandedOver);
         }
-        Ok(stands)
+        Ok(result)
     };
     positions
         .iter()
         .map(one)
         .collect::<rusqlite::Result<_>>()
         .map(Some)
+}
+
+/// The results that a replay of each event would have; `None` for a route without a position here.
+pub(crate) fn preview_replay(
+    sql: &Connection,
+    route: &str,
+    positions: &[Position],
+    again: bool,
+) -> rusqlite::Result<Option<Vec<ReplayOutcome>>> {
+    let Some(id) = known_route(sql, route)? else {
+        return Ok(None);
+    };
+    positions
+        .iter()
+        .map(|position| {
+            Ok(with_again(
+                stands(sql, id, route, packed(*position))?,
+                again,
+            ))
+        })
+        .collect::<rusqlite::Result<_>>()
+        .map(Some)
+}
+
+/// The result of a replay for an event with this state; with `again`, an end is no obstacle.
+fn with_again(stands: ReplayOutcome, again: bool) -> ReplayOutcome {
+    match stands {
+        ReplayOutcome::Done | ReplayOutcome::Dead if again => ReplayOutcome::HandedOver,
+        stands => stands,
+    }
 }
 
 /// True if the route has the event under this number or a later one, or had it.

@@ -26,6 +26,7 @@ use queue::{
 use crate::failure::failed;
 use crate::names::{ASK_AGAIN, WORKING};
 use crate::shared::Shared;
+use crate::stores::replay::ReplayMode;
 pub(crate) use crate::stores::scan::{Scan, Stored};
 
 /// The stores of one cluster.
@@ -124,7 +125,16 @@ impl Stores for JetStreamStores {
         events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
-        Box::pin(self.replay_all(route, events, again, None))
+        Box::pin(self.replay_all(route, events, again, ReplayMode::Fresh))
+    }
+
+    fn preview_replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(Position, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
+        Box::pin(self.replay_all(route, events, again, ReplayMode::Preview))
     }
 
     fn number_replay<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<u32, QueueError>> {
@@ -138,6 +148,6 @@ impl Stores for JetStreamStores {
         again: bool,
         number: u32,
     ) -> BoxFuture<'a, Result<Vec<ReplayOutcome>, QueueError>> {
-        Box::pin(self.replay_all(route, events, again, Some(number)))
+        Box::pin(self.replay_all(route, events, again, ReplayMode::Reserved(number)))
     }
 }

@@ -221,7 +221,7 @@ impl JetStreamStores {
         route: &str,
         events: &[(Position, Event)],
         again: bool,
-        number: Option<u32>,
+        mode: ReplayMode,
     ) -> Result<Vec<ReplayOutcome>, QueueError> {
         let why = "it needs an index, to know what the route is done with: set `queue.index`";
         let index = self
@@ -242,8 +242,9 @@ impl JetStreamStores {
             settled: progress(&self.0.link, &info, u64::MAX).await?.settled,
             again,
             missing: Missing::look(self).await?,
-            reserved: number,
-            number: OnceCell::new_with(number),
+            is_preview: mode == ReplayMode::Preview,
+            reserved: mode.number(),
+            number: OnceCell::new_with(mode.number()),
         };
         let one = |(position, event): &'_ (Position, Event)| {
             self.replay_one(&plan, index, *position, event.clone())
@@ -274,6 +275,9 @@ impl JetStreamStores {
         }
         if let Some(left_out) = self.left_out(plan, &lines, position, event.id()).await? {
             return Ok(left_out);
+        }
+        if plan.is_preview {
+            return Ok(ReplayOutcome::HandedOver);
         }
         let known = lines.iter().map(|line| line.redrive).max().unwrap_or(0);
         let redrive = plan.number(&self.0).await?.max(known.saturating_add(1));
@@ -366,12 +370,31 @@ impl JetStreamStores {
     }
 }
 
+/// Whether something is to be done, and under which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplayMode {
+    Preview,
+    Fresh,
+    Reserved(u32),
+}
+
+impl ReplayMode {
+    fn number(self) -> Option<u32> {
+        match self {
+            Self::Reserved(number) => Some(number),
+            Self::Preview | Self::Fresh => None,
+        }
+    }
+}
+
 /// One replay, to one route.
 struct ReplayScan<'r> {
     route: &'r Info,
     settled: u64,
     again: bool,
     missing: Missing,
+    /// True if nothing is to be done.
+    is_preview: bool,
     /// The number that was reserved before, perhaps for a replay that was cut off.
     reserved: Option<u32>,
     number: OnceCell<u32>,

@@ -282,6 +282,16 @@ async fn a_time_is_replayed_to_one_route_and_not_what_it_is_done_with() {
     }));
     assert_eq!(
         (counted.succeeded, counted.skipped),
+        (0, 6),
+        "a dry run counts what would be delivered"
+    );
+    let counted = last!(api.replay(v1::ReplayRequest {
+        dry_run: true,
+        again: true,
+        ..request.clone()
+    }));
+    assert_eq!(
+        (counted.succeeded, counted.skipped),
         (5, 1),
         "one is not for this route"
     );

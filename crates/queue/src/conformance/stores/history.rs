@@ -195,7 +195,18 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
         .map(|(position, event)| (*position, event.fluent_key()));
     assert_eq!(keys, expected.collect::<Vec<_>>());
     assert!(stores.replay("nowhere", &events, false).await.is_err());
+    assert!(
+        stores
+            .preview_replay("nowhere", &events, false)
+            .await
+            .is_err()
+    );
+    let previewed = stores
+        .preview_replay("r", &events, false)
+        .await
+        .expect("preview");
     let replayed = stores.replay("r", &events, false).await.expect("replay");
+    assert_eq!(previewed, replayed, "a preview says what comes of it");
     assert_eq!(
         replayed,
         [
@@ -205,6 +216,14 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
         ]
     );
 
+    for _ in 0..2 {
+        let previewed = stores.preview_replay("late", &events[..1], false).await;
+        assert_eq!(
+            previewed.expect("preview"),
+            [ReplayOutcome::HandedOver],
+            "and does nothing"
+        );
+    }
     let replayed = stores
         .replay("late", &events[..1], false)
         .await
@@ -215,7 +234,12 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     assert_ne!(delivery.redrive, 0);
     settle(delivery, Disposition::Done).await;
 
+    let previewed = stores
+        .preview_replay("r", &events, true)
+        .await
+        .expect("preview");
     let replayed = stores.replay("r", &events, true).await.expect("replay");
+    assert_eq!(previewed, replayed, "a preview says what comes of it");
     assert_eq!(
         replayed,
         [
