@@ -120,7 +120,7 @@ impl Dispatcher for HttpDispatcher {
         let view = self.view(event, cx)?;
         let made = self.bodies.make(event, cx, &view)?;
         let headers = self.headers(event, cx, cx.trace, &view, &made)?;
-        let target = format!("{} {}", self.method, self.uri);
+        let target = format!("{} {}", self.method, without_secrets(&self.uri));
         let mut preview = Preview::new(target, String::from_utf8_lossy(&made.bytes));
         for (name, value) in &headers {
             preview = preview.with(name.as_str(), shown(name, value));
@@ -134,6 +134,19 @@ impl Dispatcher for HttpDispatcher {
     fn timeout(&self) -> Duration {
         self.timeout
     }
+}
+
+/// An address for people. The values in its query may be secrets; there is no user in it.
+fn without_secrets(uri: &Uri) -> String {
+    let shown = uri.to_string();
+    let Some((address, query)) = shown.split_once('?') else {
+        return shown;
+    };
+    let masked = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}={MASKED}"),
+        None => MASKED.to_owned(),
+    });
+    format!("{address}?{}", masked.collect::<Vec<_>>().join("&"))
 }
 
 /// A header's value for people. A signature is made with a secret, and would prove this body.

@@ -21,6 +21,8 @@ pub struct TestResult {
     pub attempt: Attempt,
     /// The destination's answer, if it took the event and answered something.
     pub answer: Vec<u8>,
+    /// Where it went, without secrets, if the dispatcher can say.
+    pub target: Option<String>,
 }
 
 /// Sends `event` to the destination of `route`, and closes what was opened for it. Nobody is
@@ -44,9 +46,12 @@ pub async fn send_test(
         Some(enrichment) => enrichment.enrich(event, Duration::ZERO).await,
         None => Ok(Enriched::Deliver(None)),
     };
+    let mut target = None;
     let ended = match asked {
         Ok(Enriched::Deliver(enriched)) => {
             cx.enriched = enriched;
+            let preview = dispatcher.preview(event, &cx).ok().flatten();
+            target = preview.map(|preview| preview.target);
             dispatch(&dispatcher, event, &cx).await
         }
         Ok(Enriched::Skip) => AttemptResult::Skipped(SkipReason::MovedOn),
@@ -58,6 +63,7 @@ pub async fn send_test(
     TestResult {
         attempt,
         answer: capture.take(),
+        target,
     }
 }
 

@@ -9,6 +9,7 @@ use event_model::{Clock, Environment, Event, SystemClock};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use operator::{ReadSettings, TestSender};
+use process::route_digests;
 use proto::v1;
 use queue::{FactAccess, MatchFields};
 use settings::{RouteSettings, Routes, SettingsTree, nearest};
@@ -59,6 +60,7 @@ impl SettingsTestSender {
     ) -> Result<v1::SendTestEventResponse, Status> {
         let tree = (self.settings)().map_err(|error| not_possible(&*error))?;
         let route = find(&tree, &request.route)?;
+        let settings = route_digests(&tree).remove(&route.name);
         if route.dispatcher == "subscription" {
             return Err(Status::failed_precondition(format!(
                 "route {} has no destination to send to: its handlers ask for events",
@@ -72,7 +74,11 @@ impl SettingsTestSender {
         };
         let event = event.into_test(fastrand::u64(..));
         let result = self.attempt(&tree, route, &event).await;
-        let TestResult { attempt, answer } = result.map_err(|error| not_possible(&*error))?;
+        let TestResult {
+            attempt,
+            answer,
+            target,
+        } = result.map_err(|error| not_possible(&*error))?;
         Ok(v1::SendTestEventResponse {
             event_id: event.id().to_string(),
             outcome: attempt.outcome.as_str().to_owned(),
@@ -82,6 +88,8 @@ impl SettingsTestSender {
             duration: Some(grpc::duration(attempt.took)),
             body: event.body().to_vec(),
             mismatches,
+            target: target.unwrap_or_default(),
+            settings: settings.unwrap_or_default().into_iter().collect(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The state of routes, in numbers and in words.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use std::time::Duration;
 
@@ -9,10 +9,14 @@ use proto::v1;
 use queue::{BreakerState, Pause, RouteProcessStatus, RouteState, UNROUTED};
 use tonic::Status;
 
+use crate::status_lines::FailedAttempts;
 use crate::{Operator, failure};
 
 /// The summary of a route without any obstacle.
 pub(crate) const DELIVERING: &str = "delivering";
+
+/// The summary of a route of which nothing went well lately.
+const EVERY_ATTEMPT_FAILS: &str = "every attempt fails";
 
 /// Most bytes of the reason of a pause.
 const LONGEST_REASON: usize = 256;
@@ -28,15 +32,24 @@ impl Operator {
             .routes()
             .await
             .map_err(|error| failure::queue(&error))?;
-        Ok(self.describe(&states, &listed))
+        let failing = self.failing_routes(&states).await;
+        Ok(self.describe(&states, &listed, &failing))
     }
 
     pub(crate) fn describe(
         &self,
         states: &[RouteState],
         listed: &HashSet<String>,
+        failing: &BTreeMap<String, FailedAttempts>,
     ) -> Vec<v1::Route> {
-        states.iter().map(|state| route(state, listed)).collect()
+        let described = |state: &RouteState| {
+            let mut described = route(state, listed);
+            if described.summary == DELIVERING && failing.contains_key(&state.name) {
+                EVERY_ATTEMPT_FAILS.clone_into(&mut described.summary);
+            }
+            described
+        };
+        states.iter().map(described).collect()
     }
 
     /// The names of the routes in the settings.

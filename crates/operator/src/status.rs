@@ -8,15 +8,14 @@ use futures::future::join_all;
 use proto::v1;
 use queue::processes::{ProcessSeen, processes};
 use queue::{
-    AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth,
-    UNROUTED, facts,
+    Attempt, AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores,
+    StoresHealth, UNROUTED, facts,
 };
 use settings::{QueueSettings, SettingsTree};
 use telemetry::alerts::Urgency;
 use tonic::Status;
 
-use crate::routes::DELIVERING;
-use crate::status_lines::{StatusFacts, StatusLine, lines};
+use crate::status_lines::{FailedAttempts, StatusFacts, StatusLine, lines};
 use crate::{Operator, failure, silence};
 
 /// Attempts of this time show whether a route fails.
@@ -64,16 +63,20 @@ impl Operator {
     }
 
     fn routes_of(&self, known: &StatusFacts) -> Vec<v1::Route> {
-        let mut routes = self.describe(&known.routes, &known.listed.clone().unwrap_or_default());
-        for route in routes
-            .iter_mut()
-            .filter(|route| known.failing.contains_key(&route.name))
-        {
-            if route.summary == DELIVERING {
-                "every attempt fails".clone_into(&mut route.summary);
-            }
-        }
-        routes
+        let listed = known.listed.clone().unwrap_or_default();
+        self.describe(&known.routes, &listed, &known.failing)
+    }
+
+    /// The routes whose attempts all fail. That the history can't be read is said elsewhere.
+    pub(crate) async fn failing_routes(
+        &self,
+        routes: &[RouteState],
+    ) -> BTreeMap<String, FailedAttempts> {
+        let now = self.0.clock.now();
+        let now = self.stores().facts().now().await.unwrap_or(now);
+        failing(self.stores(), routes, now)
+            .await
+            .unwrap_or_default()
     }
 
     /// The facts for the lines, and the bytes of rejected webhooks.
@@ -93,7 +96,7 @@ impl Operator {
         // A cluster of an older version has no stream for them, which must not hide the other
         // facts.
         let refused = stores.refused().count().await.unwrap_or_default();
-        let found = processes(stores.facts()).await;
+        let found = processes(stores.facts()).await.map(with_deaths);
         // The clock that stamped the reports decides which processes are gone.
         let now = stores.facts().now().await.unwrap_or(now);
         let known = StatusFacts {
@@ -120,6 +123,14 @@ impl Operator {
     }
 }
 
+/// The processes, with those that have died here and could not say so.
+fn with_deaths(mut found: Vec<ProcessSeen>) -> Vec<ProcessSeen> {
+    for seen in &mut found {
+        seen.has_died = process::has_died(&seen.report);
+    }
+    found
+}
+
 /// The value, or an empty one with the error noted.
 fn readable<T: Default>(read: Result<T, QueueError>, unreadable: &mut Option<QueueError>) -> T {
     read.unwrap_or_else(|error| {
@@ -137,13 +148,13 @@ fn listed(tree: &SettingsTree) -> Result<Option<HashSet<String>>, Status> {
     Ok(Some(names).filter(|names| !names.is_empty()))
 }
 
-/// Routes without a recent success, with the number of their failures. Only routes with
+/// Routes without a recent success, with their failures. Only routes with
 /// deliveries that wait or run, or with dead letters, count.
 async fn failing(
     stores: &dyn Stores,
     routes: &[RouteState],
     now: Timestamp,
-) -> Result<BTreeMap<String, usize>, QueueError> {
+) -> Result<BTreeMap<String, FailedAttempts>, QueueError> {
     let suspects = routes.iter().filter(|route| {
         route.name != UNROUTED
             && !route.paused
@@ -158,11 +169,17 @@ async fn failing(
             ..AttemptQuery::default()
         };
         let attempts = stores.history().attempts(query).await?.attempts;
-        let outcomes = || attempts.iter().map(|attempt| attempt.step.record.outcome);
-        let failed = outcomes().filter(|outcome| is_failure(*outcome)).count();
-        let went_well = outcomes().any(|outcome| outcome == Outcome::Done);
-        let fails =
-            failed >= FAILS_AFTER && !went_well && !went_well_lately(stores, route, since).await?;
+        let records = || attempts.iter().map(|attempt| &attempt.step.record);
+        let failed: Vec<_> = records().filter(|record| is_failure(record)).collect();
+        let went_well = records().any(|record| record.outcome == Outcome::Done);
+        let fails = failed.len() >= FAILS_AFTER
+            && !went_well
+            && !went_well_lately(stores, route, since).await?;
+        let first_at = failed.iter().map(|record| record.started_at).min();
+        let failed = FailedAttempts {
+            count: failed.len(),
+            first_at: first_at.unwrap_or(now),
+        };
         Ok(fails.then(|| (route.name.clone(), failed)))
     }));
     counted
@@ -200,11 +217,14 @@ async fn went_well_lately(
     Ok(false)
 }
 
-fn is_failure(outcome: Outcome) -> bool {
-    !matches!(
-        outcome,
+/// Whether the destination was asked in vain. What took no time was no attempt: the route's `when`
+/// gave no answer, or the event could not be read.
+fn is_failure(record: &Attempt) -> bool {
+    let is_good = matches!(
+        record.outcome,
         Outcome::Done | Outcome::Unrouted | Outcome::Died | Outcome::Returned
-    )
+    );
+    !is_good && !record.took.is_zero()
 }
 
 /// The state of servers and stores, with the limits that only the settings have.

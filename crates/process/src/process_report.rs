@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp, token};
 use queue::FactAccess;
 use queue::processes::{
-    CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, process, set_process,
+    CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, RefusedAccount, process, set_process,
 };
 use rustix::fs::StatVfs;
 use rustls::pki_types::CertificateDer;
@@ -21,6 +21,8 @@ use telemetry::{ErrorChain, metrics};
 use tokio::time::{sleep, timeout};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::liveness::{pid_space, pid_started};
+use crate::route_digests::{RouteDigests, route_digests};
 use crate::{Readiness, Shutdown};
 
 /// Time to the next report of a process that was not ready.
@@ -29,6 +31,15 @@ const SOON: Duration = Duration::from_secs(1);
 /// Of which there may be several with one settings file on one host, such as routes that are
 /// scaled alone. A gateway has a port and a spool, and no right to read what is said.
 const SHARE_SETTINGS: [&str; 2] = ["dispatcher", "operator"];
+
+/// The kind of process that remembers what the one before it refused.
+const REMEMBERS: &str = "serve";
+
+/// How long it is remembered.
+const REFUSED_FOR: Duration = Duration::from_hours(24);
+
+/// The reason of a refusal whose webhook is stored nowhere.
+const UNLISTED: &str = "unknown-account";
 
 /// How long the last report may take: the webhook port is shut meanwhile.
 const LAST_WITHIN: Duration = Duration::from_millis(200);
@@ -44,6 +55,9 @@ pub type AddToReport = Arc<dyn Fn(&mut ProcessReport) + Send + Sync>;
 pub(crate) struct ReportSources {
     config: PathBuf,
     routes: Vec<String>,
+    route_settings: BTreeMap<String, RouteDigests>,
+    /// The names of the accounts that may send.
+    accounts: Vec<String>,
     disks: Vec<PathBuf>,
     /// Certificates that this process shows to others.
     certificates: Vec<PathBuf>,
@@ -64,7 +78,12 @@ impl ReportSources {
             Some(QueueSettings::Embedded(settings)) => Some(settings.path.clone()),
             _ => None,
         };
-        let webhook = tree.gateway().ok().and_then(|gateway| gateway.tls);
+        let gateway = tree.gateway().ok();
+        let accounts = gateway.as_ref().map(|gateway| {
+            let names = gateway.accounts.names();
+            names.map(str::to_owned).collect()
+        });
+        let webhook = gateway.and_then(|gateway| gateway.tls);
         let operator = tree
             .operator()
             .ok()
@@ -86,6 +105,8 @@ impl ReportSources {
         Self {
             config: tree.file().to_owned(),
             routes: routes.into_iter().map(|route| route.name).collect(),
+            route_settings: route_digests(tree),
+            accounts: accounts.unwrap_or_default(),
             disks: [file, spool.map(|spool| spool.path)]
                 .into_iter()
                 .flatten()
@@ -143,6 +164,8 @@ struct Inner {
     add: Option<AddToReport>,
     /// True after the last report, which nothing may overwrite.
     is_closed: AtomicBool,
+    /// What the process refused that had the name before: such webhooks are stored nowhere else.
+    refused_before: OnceLock<Vec<RefusedAccount>>,
 }
 
 impl std::fmt::Debug for ProcessReporter {
@@ -180,6 +203,7 @@ impl ProcessReporter {
             facts,
             add,
             is_closed: AtomicBool::new(false),
+            refused_before: OnceLock::new(),
         }));
         let reporting = reporter.clone();
         let closing = shutdown.closing();
@@ -222,7 +246,10 @@ impl ProcessReporter {
         // A name is a process's own once a report is written under it.
         let number = match self.0.number.load(Ordering::Acquire) {
             // Who begins takes the first name, for it may be the one that ran before.
-            0 => 1,
+            0 => {
+                self.remember_refused().await;
+                1
+            }
             number if self.check_name(number).await? => number,
             _ if self.0.is_closed.load(Ordering::Acquire) => return Ok(()),
             number => {
@@ -239,6 +266,20 @@ impl ProcessReporter {
         set_process(self.0.facts.facts(), &self.0.id(number), &report).await?;
         self.0.number.store(number, Ordering::Release);
         Ok(())
+    }
+
+    /// Reads what the process before it refused, under the same name. Only the whole pipeline in
+    /// one process may read facts for certain; without them, nothing is remembered.
+    async fn remember_refused(&self) {
+        let inner = &self.0;
+        if inner.kind != REMEMBERS || inner.refused_before.get().is_some() {
+            return;
+        }
+        let found = process(inner.facts.facts(), &inner.id(1)).await;
+        if let Ok(found) = found {
+            let refused = found.map(|found| found.refused).unwrap_or_default();
+            let _ = inner.refused_before.set(inner.still_of_interest(refused));
+        }
     }
 
     /// Whether what was said last under its name is its own word. A process that had the name,
@@ -263,17 +304,50 @@ impl Inner {
         }
     }
 
+    /// Of accounts that are still not listed, what came within a day of now. What is listed and was
+    /// refused for another reason is stored.
+    fn still_of_interest(&self, mut refused: Vec<RefusedAccount>) -> Vec<RefusedAccount> {
+        let now = SystemClock.now();
+        let is_late = |last_at: Timestamp| {
+            Duration::try_from(now.duration_since(last_at)).is_ok_and(|age| age < REFUSED_FOR)
+        };
+        refused.retain(|one| {
+            one.reason == UNLISTED
+                && is_late(one.last_at)
+                && !self.sources.accounts.contains(&one.account)
+        });
+        refused
+    }
+
+    /// Adds what was refused before to what this process refused.
+    fn add_refused_before(&self, report: &mut ProcessReport) {
+        let before = self.refused_before.get().cloned().unwrap_or_default();
+        for earlier in self.still_of_interest(before) {
+            let is_same = |one: &&mut RefusedAccount| {
+                (&one.account, &one.environment, &one.reason)
+                    == (&earlier.account, &earlier.environment, &earlier.reason)
+            };
+            match report.refused.iter_mut().find(is_same) {
+                Some(one) => one.count += earlier.count,
+                None => report.refused.push(earlier),
+            }
+        }
+    }
+
     fn report(&self) -> ProcessReport {
         let mut report = ProcessReport {
             kind: self.kind.clone(),
             host: host_name(),
             pid: self.pid,
+            pid_space: pid_space(),
+            pid_started: pid_started(self.pid),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             is_ready: self.readiness.get(),
             is_stopping: self.readiness.is_stopping(),
             is_closed: self.is_closed.load(Ordering::Acquire),
             routes: self.sources.routes.clone(),
+            route_settings: self.sources.route_settings.clone(),
             disks: self
                 .sources
                 .disks
@@ -296,6 +370,7 @@ impl Inner {
         if let Some(add) = &self.add {
             add(&mut report);
         }
+        self.add_refused_before(&mut report);
         report
     }
 }

@@ -1,6 +1,7 @@
 //! Reports that every process writes about itself again and again. A process that stops writing
 //! is taken for gone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use event_model::{Bytes, Timestamp};
@@ -24,6 +25,12 @@ pub struct ProcessReport {
     pub host: String,
     /// Its process id on that host.
     pub pid: u32,
+    /// Where its process id counts: two processes of the same place see each other's. `None` if
+    /// that is not known.
+    pub pid_space: Option<String>,
+    /// The start of the process by the system's count, which tells it from another that got its
+    /// id later.
+    pub pid_started: Option<u64>,
     /// The product's version.
     pub version: String,
     /// Start of the process.
@@ -36,6 +43,8 @@ pub struct ProcessReport {
     pub is_closed: bool,
     /// The routes of its settings.
     pub routes: Vec<String>,
+    /// A digest of each part of these routes' settings, by the route and the part's key.
+    pub route_settings: BTreeMap<String, BTreeMap<String, String>>,
     /// The disks that it writes to.
     pub disks: Vec<DiskUsage>,
     /// The certificates that it uses.
@@ -114,15 +123,17 @@ pub struct ProcessSeen {
     pub report: ProcessReport,
     /// The time of the report, by the store's clock.
     pub seen_at: Timestamp,
+    /// True if it ran where the reader runs, and is not there any more.
+    pub has_died: bool,
 }
 
 impl ProcessSeen {
-    /// Whether the process has been silent for over [`GONE_AFTER`] without reporting its end. A
-    /// report of a time that is still to come, by more than that, is of a moment with a wrong clock,
-    /// and nothing has come since.
+    /// Whether the process has died, or has been silent for over [`GONE_AFTER`], without reporting
+    /// its end. A report of a time that is still to come, by more than that, is of a moment with a
+    /// wrong clock, and nothing has come since.
     pub fn is_gone(&self, now: Timestamp) -> bool {
         let apart = now.duration_since(self.seen_at).unsigned_abs();
-        !self.report.is_closed && apart > GONE_AFTER
+        !self.report.is_closed && (self.has_died || apart > GONE_AFTER)
     }
 
     /// Whether the process is running: neither closed nor gone.
@@ -163,6 +174,7 @@ pub async fn processes(facts: &dyn FactStore) -> Result<Vec<ProcessSeen>, QueueE
             id,
             report,
             seen_at: entry.set_at,
+            has_died: false,
         })
     };
     Ok(all.into_iter().filter_map(read).collect())

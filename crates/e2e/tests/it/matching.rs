@@ -235,6 +235,22 @@ async fn a_check_against_a_running_system_says_what_changes() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_against_a_running_system_names_other_settings_of_a_route() {
+    let sink = Sink::open().await;
+    let pipeline = Pipeline::start(&sink.route("orders", "match: {}"));
+    pipeline.write_settings(&sink.route("orders", "match: {}, concurrency: 3, retry: {}"));
+    let found = pipeline.json(&["check", "--against"]);
+    assert_eq!(found[0]["change"], "changed", "{found}");
+    assert_eq!(found[0]["changedSettings"], json!(["concurrency", "retry"]));
+    let table = pipeline.command(&["check", "--against"]).stdout;
+    let table = String::from_utf8(table).unwrap();
+    assert!(
+        table.contains("goes on with another `concurrency`, `retry`"),
+        "{table}"
+    );
+}
+
 /// What `check --against` finds for the route `changed`: what changes, and for how
 /// many events.
 fn finding(output: &std::process::Output) -> (String, u64) {

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::json;
-use crate::pipeline::{Pipeline, free_ports, http, signed, until};
+use crate::pipeline::{Pipeline, command, free_ports, http, signed, until};
 use crate::sink::{Sink, status};
 
 const SECRET: &str = "a-secret-of-the-shop";
@@ -146,6 +146,38 @@ async fn a_test_event_goes_to_one_destination_and_says_that_it_is_one() {
     ] {
         assert!(said.contains(part), "expected {part:?} in {said}");
     }
+}
+
+/// A running server sends by its own settings, whichever the command is given.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_event_says_who_sends_it_and_where_and_that_the_settings_given_differ() {
+    let sink = Sink::open().await;
+    let with = |path: &str| {
+        format!(
+            "    - {{ name: orders, match: {{}}, dispatcher: http, http: {{ url: \"http://{}/{path}?key=s3cret-value\" }} }}\n",
+            sink.address
+        )
+    };
+    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&with("old"));
+    pipeline.run();
+    let own = pipeline.command(&["routes", "send-test", "orders"]);
+    let own = String::from_utf8(own.stdout).unwrap();
+    let target = format!("to POST http://{}/old?key=***", sink.address);
+    assert!(own.contains(&target) && !own.contains("s3cret"), "{own}");
+    assert!(own.contains(&format!("at http://{grpc}")), "{own}");
+    assert!(!own.contains("have other"), "{own}");
+
+    let settings = fs::read_to_string(pipeline.config()).unwrap();
+    let other = pipeline.folder.path().join("other.yml");
+    fs::write(&other, settings.replace("/old?", "/new?")).unwrap();
+    let said = command(&other, &["routes", "send-test", "orders"]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(&target), "{said}");
+    assert!(
+        said.contains("other.yml have other `http` for route orders"),
+        "{said}"
+    );
+    assert!(sink.requests().iter().all(|it| it.path.starts_with("/old")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,7 +86,7 @@ pub(crate) async fn run(
             let mut api = api::open_to_send(&common, registry, &shutdown).await?;
             let request = send_test::request(route, event.as_deref(), *environment)?;
             let sent = output::answered(api.send_test_event(request).await)?;
-            return send_test::tell(&common, &sent);
+            return send_test::tell(&common, route, &sent, api.place());
         }
         _ => {}
     }

@@ -219,6 +219,12 @@ impl From<&v1::GetEventBodyResponse> for EventBody {
 pub(crate) struct SentTestEvent {
     /// The event's id: 64 hexadecimal digits.
     event_id: String,
+    /// Where it went, without secrets; `null` if its dispatcher can't say.
+    target: Option<String>,
+    /// The server that sent it, or the queue whose settings did.
+    sent_by: String,
+    /// The parts of the route that the settings given here have otherwise than the server.
+    different_settings: Vec<String>,
     /// As of an attempt: `done`, `transient`, `permanent` and others.
     outcome: String,
     /// What the destination answered, where it has a number.
@@ -236,10 +242,17 @@ pub(crate) struct SentTestEvent {
     mismatches: Vec<String>,
 }
 
-impl From<&v1::SendTestEventResponse> for SentTestEvent {
-    fn from(sent: &v1::SendTestEventResponse) -> Self {
+impl SentTestEvent {
+    pub(crate) fn new(
+        sent: &v1::SendTestEventResponse,
+        sent_by: &str,
+        different_settings: &[String],
+    ) -> Self {
         Self {
             event_id: sent.event_id.clone(),
+            target: text(&sent.target),
+            sent_by: sent_by.to_owned(),
+            different_settings: different_settings.to_vec(),
             outcome: sent.outcome.clone(),
             status: sent.status,
             detail: text(&sent.detail),

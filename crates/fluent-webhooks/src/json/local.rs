@@ -61,7 +61,7 @@ impl MadeCertificates {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RouteChange {
     pub(crate) route: String,
-    /// `new`, `orphaned`, `rematched` or `same`.
+    /// `new`, `orphaned`, `rematched`, `changed` or `same`.
     pub(crate) change: String,
     /// The largest number of events to which the change applies.
     pub(crate) events: u64,
@@ -69,6 +69,8 @@ pub(crate) struct RouteChange {
     pub(crate) begun: u64,
     /// The same in words.
     pub(crate) means: String,
+    /// The keys of the route that have other values than what runs, apart from its match.
+    pub(crate) changed_settings: Vec<String>,
 }
 
 /// A spool of the cluster, as its gateway says.

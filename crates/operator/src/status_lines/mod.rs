@@ -48,8 +48,8 @@ pub(crate) struct StatusFacts {
     /// The routes of this process's settings; `None` if they have none.
     pub(crate) listed: Option<HashSet<String>>,
     pub(crate) routes: Vec<RouteState>,
-    /// Routes without a recent success, with the number of their failures.
-    pub(crate) failing: BTreeMap<String, usize>,
+    /// Routes without a recent success, with their failures.
+    pub(crate) failing: BTreeMap<String, FailedAttempts>,
     pub(crate) processes: Vec<ProcessSeen>,
     pub(crate) spools: Vec<(String, SpoolWatermark)>,
     pub(crate) health: Result<StoresHealth, QueueError>,
@@ -64,6 +64,14 @@ pub(crate) struct StatusFacts {
     pub(crate) are_processes_unread: bool,
     /// The reason why some facts could not be read and are missing.
     pub(crate) unreadable: Option<QueueError>,
+}
+
+/// The newest attempts of a route, all of which failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FailedAttempts {
+    pub(crate) count: usize,
+    /// The beginning of the first of them.
+    pub(crate) first_at: Timestamp,
 }
 
 /// A kind of event that came on each of the last days at this time, and does not come.
@@ -138,9 +146,13 @@ impl Lines<'_> {
             if process.is_gone(now) && since(process.seen_at, now) < REMEMBERED {
                 let seen = self.ago(process.seen_at);
                 let id = &process.id;
+                let how = match process.has_died {
+                    true => format!("it is not there any more, last heard of {seen},"),
+                    false => format!("heard of {seen},"),
+                };
                 self.say(
                     &alerts::PROCESS_GONE,
-                    format!("{who}: heard of {seen}, and it did not say that it ends; gone for good: `processes forget {id}`"),
+                    format!("{who}: {how} and it did not say that it ends; gone for good: `processes forget {id}`"),
                 );
             }
             if !process.is_running(now) {
@@ -218,12 +230,13 @@ impl Lines<'_> {
 
     fn of_refused_accounts(&mut self) {
         let mut counted: BTreeMap<_, (u64, Timestamp, Option<&String>)> = BTreeMap::new();
-        // A process that has ended may be mended: the next webhook will show it.
+        // A gateway that has ended may be mended: the next webhook will show it. One process with
+        // everything goes on under the same name, and says what it refused before.
         let open = self
             .known
             .processes
             .iter()
-            .filter(|process| !process.report.is_closed);
+            .filter(|process| !process.report.is_closed || process.report.kind == "serve");
         let all = open.flat_map(|process| &process.report.refused);
         for refused in all.filter(|refused| since(refused.last_at, self.known.now) < REFUSED_LATELY)
         {
@@ -294,8 +307,10 @@ impl Lines<'_> {
             );
         }
         if let Some(failed) = self.known.failing.get(name) {
+            let FailedAttempts { count, first_at } = failed;
+            let first = self.ago(*first_at);
             let text = format!(
-                "route {name}: the last {failed} attempt(s) failed, and none of 15 minutes went well: `deliveries --route {name}`"
+                "route {name}: the last {count} attempts failed, the first of them {first}, and none went well since: `deliveries --route {name}`"
             );
             self.say(&alerts::ROUTE_FAILS, text);
         }

@@ -20,6 +20,7 @@ fn process(kind: &str, seen: i64, change: impl FnOnce(&mut ProcessReport)) -> Pr
     };
     change(&mut report);
     ProcessSeen {
+        has_died: false,
         id: format!("{kind}.1"),
         report,
         seen_at: at(seen),
@@ -240,7 +241,14 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
             route("paused", |route| route.paused = true),
             route("old", |route| route.working.clear()),
         ],
-        failing: [("r".to_owned(), 7)].into(),
+        failing: [(
+            "r".to_owned(),
+            FailedAttempts {
+                count: 7,
+                first_at: at(-21),
+            },
+        )]
+        .into(),
         processes: vec![
             process("gateway", -300, |_| {}),
             process("dispatcher", -5, |report| {

@@ -72,6 +72,8 @@ fn dispatcher(pid: u32, facts: &Arc<MemoryFacts>) -> ProcessReporter {
         sources: ReportSources {
             config: PathBuf::new(),
             routes: Vec::new(),
+            route_settings: BTreeMap::new(),
+            accounts: Vec::new(),
             disks: Vec::new(),
             certificates: Vec::new(),
             authorities: Vec::new(),
@@ -80,6 +82,7 @@ fn dispatcher(pid: u32, facts: &Arc<MemoryFacts>) -> ProcessReporter {
         facts: Arc::clone(facts) as _,
         add: None,
         is_closed: AtomicBool::new(false),
+        refused_before: OnceLock::new(),
     }))
 }
 
@@ -151,6 +154,8 @@ fn an_authoritys_file_ends_with_its_last_certificate_and_ours_with_its_first() {
     let sources = ReportSources {
         config: PathBuf::new(),
         routes: Vec::new(),
+        route_settings: BTreeMap::new(),
+        accounts: Vec::new(),
         disks: Vec::new(),
         certificates: vec![file.clone(), missing],
         authorities: vec![file],

@@ -1129,7 +1129,7 @@ pub struct SendTestEventRequest {
     #[prost(string, tag = "3")]
     pub environment: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SendTestEventResponse {
     /// The id that the destination was shown.
     #[prost(string, tag = "1")]
@@ -1155,6 +1155,16 @@ pub struct SendTestEventResponse {
     /// Why the route would not take such an event; empty if it would.
     #[prost(string, repeated, tag = "8")]
     pub mismatches: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where it went, such as `POST <https://erp.example.com/orders`,> without secrets; empty if the
+    /// dispatcher can't say.
+    #[prost(string, tag = "9")]
+    pub target: ::prost::alloc::string::String,
+    /// A digest of each part of the route's settings at the server, by the part's key.
+    #[prost(map = "string, string", tag = "10")]
+    pub settings: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEventBodyRequest {

@@ -9,6 +9,7 @@ use sqlite_file::{CopyError, meta, set_meta};
 
 use crate::file::redrives;
 use crate::file::schema::QUEUE;
+use crate::stores::connections::contains_table;
 
 /// What a backup of a queue holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +47,17 @@ pub fn backup(from: &Path, to: &Path, clock: &dyn Clock) -> Result<BackupReport,
 /// Set in a copy that nobody has served.
 const UNSERVED: &str = "unserved_copy";
 
+/// Says in the copy that the processes of the original have ended: none of them runs on the copy,
+/// and nobody is to look for them.
+const CLOSE_PROCESSES: &str = "
+UPDATE marks SET value = CAST(json_set(CAST(value AS TEXT), '$.isClosed', json('true')) AS BLOB)
+WHERE name >= 'process.' AND name < 'process/' AND json_valid(CAST(value AS TEXT))";
+
 fn prepare(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     set_meta(sql, UNSERVED, 1)?;
+    if contains_table(sql, "marks")? {
+        sql.execute(CLOSE_PROCESSES, [])?;
+    }
     sql.execute(
         "UPDATE deliveries SET in_flight = 0, alone = 0, attempt = attempt - 1, at = ?1 WHERE in_flight = 1",
         params![now],
