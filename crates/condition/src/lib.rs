@@ -159,6 +159,7 @@ fn explained(error: &ExecutionError) -> ConditionError {
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
             "it divides by zero"
         }
+        ExecutionError::Overflow(numbers::TOO_LONG, ..) => "a number in it has too many digits",
         ExecutionError::Overflow(..) => "a number in it becomes too large",
         _ => "a value is of another type than it expects",
     };

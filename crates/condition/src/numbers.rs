@@ -7,8 +7,9 @@
 //! has more than 64 bits.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, SourceInfo};
 use cel::common::functions::Function;
@@ -23,42 +24,91 @@ use event_model::{Decimal, ExactNumber};
 /// Longest whole number that is written out to be converted: one of 64 bits is shorter.
 const MOST_DIGITS: usize = 20;
 
-/// A number with its text.
+/// Longest text of a number that an expression may read. A loop reads it up to a million times,
+/// which would take hours with one as long as a body.
+const LONGEST: usize = 4096;
+
+/// A number with its text. Cheap to clone, since a loop does that at every step.
 #[derive(Clone, Debug)]
-pub(crate) struct Number {
-    text: Box<str>,
+pub(crate) struct Number(Arc<Written>);
+
+/// What is known of a number's text.
+#[derive(Debug)]
+struct Written {
+    /// `None` if it is too long to be read.
+    digits: Option<Digits>,
     /// Whether it is an event's whole number of more than 64 bits, which is mostly an id.
     is_id: bool,
+}
+
+/// A number's text and what it says, so that no comparison has to find that out again.
+#[derive(Debug)]
+struct Digits {
+    text: Box<str>,
+    /// `None` if its exponent is too large.
+    decimal: Option<Decimal>,
+    nearest: f64,
+}
+
+impl Digits {
+    fn of(text: &str) -> Option<Self> {
+        let is_short = text.trim_start_matches('-').len() <= LONGEST;
+        is_short.then(|| Self {
+            text: text.into(),
+            decimal: Decimal::parse(text),
+            nearest: text.parse().unwrap_or(f64::NAN),
+        })
+    }
 }
 
 static TYPE: Type = Type::new_unspecified_type("number");
 
 impl Number {
     pub(crate) fn of_event(number: &ExactNumber) -> Self {
-        Self {
-            text: number.as_str().into(),
+        Self(Arc::new(Written {
+            digits: Digits::of(number.as_str()),
             is_id: number.is_whole(),
-        }
+        }))
     }
 
     fn fraction(text: &str) -> Self {
-        Self {
-            text: text.into(),
+        Self(Arc::new(Written {
+            digits: Digits::of(text),
             is_id: false,
-        }
+        }))
     }
 
-    fn decimal(&self) -> Result<Decimal, ExecutionError> {
-        Decimal::parse(&self.text).ok_or_else(too_large)
+    fn is_id(&self) -> bool {
+        self.0.is_id
+    }
+
+    fn digits(&self) -> Result<&Digits, ExecutionError> {
+        self.0.digits.as_ref().ok_or_else(too_long)
+    }
+
+    fn text(&self) -> Result<&str, ExecutionError> {
+        self.digits().map(|digits| &*digits.text)
+    }
+
+    fn decimal(&self) -> Result<&Decimal, ExecutionError> {
+        self.digits()?.decimal.as_ref().ok_or_else(too_large)
     }
 
     /// The value that the language has for it.
-    fn plain<'v>(&self) -> Box<dyn Val + 'v> {
-        match self.is_id {
-            true => Box::new(CelString::from(self.text.to_string())),
-            false => Box::new(CelDouble::from(self.text.parse().unwrap_or(f64::NAN))),
-        }
+    fn plain<'v>(&self) -> Result<Box<dyn Val + 'v>, ExecutionError> {
+        let digits = self.digits()?;
+        Ok(match self.is_id() {
+            true => Box::new(CelString::from(digits.text.to_string())),
+            false => Box::new(CelDouble::from(digits.nearest)),
+        })
     }
+}
+
+/// What an [`ExecutionError::Overflow`] says of a number with too many digits to be read.
+pub(crate) const TOO_LONG: &str = "digits";
+
+fn too_long() -> ExecutionError {
+    ExecutionError::Overflow(TOO_LONG, Value::Null, Value::Null)
 }
 
 fn too_large() -> ExecutionError {
@@ -97,18 +147,19 @@ impl Negator for Number {
     where
         Self: 'v,
     {
-        let text = match self.text.strip_prefix('-') {
+        let text = self.text()?;
+        let text = match text.strip_prefix('-') {
             Some(text) => text.to_owned(),
-            None => format!("-{}", self.text),
+            None => format!("-{text}"),
         };
         Ok(Box::new(Self::fraction(&text)))
     }
 }
 
 /// The exact value of a number of any type; `None` if this is no number.
-fn decimal(value: &dyn Val) -> Option<Result<Decimal, ExecutionError>> {
+fn decimal(value: &dyn Val) -> Option<Result<Cow<'_, Decimal>, ExecutionError>> {
     if let Some(number) = value.downcast_ref::<Number>() {
-        return Some(number.decimal());
+        return Some(number.decimal().map(Cow::Borrowed));
     }
     let text = if let Some(whole) = value.downcast_ref::<CelInt>() {
         whole.inner().to_string()
@@ -119,14 +170,17 @@ fn decimal(value: &dyn Val) -> Option<Result<Decimal, ExecutionError>> {
         let fraction = value.downcast_ref::<CelDouble>()?;
         fraction.inner().to_string()
     };
-    Decimal::parse(&text).map(Ok)
+    Decimal::parse(&text).map(|decimal| Ok(Cow::Owned(decimal)))
 }
 
 /// The text of a text, or of a number that is one.
-fn text(value: &dyn Val) -> Option<&str> {
+fn text(value: &dyn Val) -> Option<Result<&str, ExecutionError>> {
     match value.downcast_ref::<Number>() {
-        Some(number) => number.is_id.then_some(&*number.text),
-        None => value.downcast_ref::<CelString<'_>>().map(CelString::inner),
+        Some(number) => number.is_id().then(|| number.text()),
+        None => {
+            let text = value.downcast_ref::<CelString<'_>>()?;
+            Some(Ok(text.inner()))
+        }
     }
 }
 
@@ -137,7 +191,7 @@ fn is_equal(one: &dyn Val, other: &dyn Val) -> Result<bool, ExecutionError> {
     }
     if let (Some(one), Some(other)) = (text(one), text(other)) {
         // Whole numbers are written in one way.
-        return Ok(one == other);
+        return Ok(one? == other?);
     }
     if let (Some(one), Some(other)) = (decimal(one), decimal(other)) {
         return Ok(one? == other?);
@@ -193,7 +247,7 @@ fn order(one: &dyn Val, other: &dyn Val) -> Result<Ordering, ExecutionError> {
         return Ok(one?.cmp(&other?));
     }
     if let (Some(one), Some(other)) = (text(one), text(other)) {
-        return Ok(one.cmp(other));
+        return Ok(one?.cmp(other?));
     }
     // What is without end is beyond every number, so any stands for one of ours.
     let (one, other) = (finite(one), finite(other));
@@ -205,7 +259,7 @@ fn order(one: &dyn Val, other: &dyn Val) -> Result<Ordering, ExecutionError> {
 fn finite(value: &dyn Val) -> &dyn Val {
     static ZERO: LazyLock<CelDouble> = LazyLock::new(CelDouble::default);
     match value.downcast_ref::<Number>() {
-        Some(number) if !number.is_id => &*ZERO,
+        Some(number) if !number.is_id() => &*ZERO,
         _ => value,
     }
 }
@@ -225,7 +279,7 @@ fn is_within(value: &dyn Val, container: &dyn Val) -> Result<bool, ExecutionErro
     }
     let container = container.as_container().ok_or_else(of_another_type)?;
     match value.downcast_ref::<Number>() {
-        Some(number) => container.contains(number.plain().as_ref()),
+        Some(number) => container.contains(number.plain()?.as_ref()),
         None => container.contains(value),
     }
 }
@@ -286,7 +340,7 @@ fn within<'b, 'v>(values: Vec<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
 fn plain<'b, 'v>(mut values: Vec<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
     let value = values.pop().ok_or_else(of_another_type)?;
     Ok(match value.downcast_ref::<Number>() {
-        Some(number) => CowVal::Owned(number.plain()),
+        Some(number) => CowVal::Owned(number.plain()?),
         None => value,
     })
 }
@@ -304,7 +358,7 @@ fn number_in<'n>(values: &'n [CowVal<'_, '_>]) -> Option<&'n Number> {
 
 fn to_string<'b, 'v>(values: Vec<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
     match number_in(&values) {
-        Some(number) => Ok(CowVal::owned(CelString::from(number.text.to_string()))),
+        Some(number) => Ok(CowVal::owned(CelString::from(number.text()?.to_owned()))),
         None => converted("string", values),
     }
 }
@@ -313,8 +367,11 @@ fn to_string<'b, 'v>(values: Vec<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
 fn to_double<'b, 'v>(values: Vec<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
     let value = values.first().ok_or_else(of_another_type)?.as_ref();
     let exact = if let Some(number) = value.downcast_ref::<Number>() {
-        Some(Number::fraction(&number.text))
+        Some(Number::fraction(number.text()?))
     } else if let Some(text) = value.downcast_ref::<CelString<'_>>() {
+        if text.inner().len() > LONGEST {
+            return Err(too_long());
+        }
         let is_finite = text.inner().parse().is_ok_and(f64::is_finite);
         let is_number = is_finite && Decimal::parse(text.inner()).is_some();
         is_number.then(|| Number::fraction(text.inner()))

@@ -359,6 +359,38 @@ fn a_number_of_any_length_matters_only_where_it_is_read() {
 }
 
 #[test]
+fn a_number_as_long_as_a_body_is_not_compared_in_loops() {
+    let event = |digits: usize, items: usize| {
+        let big = "9".repeat(digits);
+        let items = (0..items).map(|n| n.to_string()).collect::<Vec<_>>();
+        let items = items.join(",");
+        format!(r#","big":{big},"fraction":{big}.5,"items":[{items}]"#)
+    };
+    check(
+        "event.items.exists(a, event.items.exists(b, a + b == event.big))",
+        &event(1 << 20, 1000),
+        Err("too large for the loops"),
+    );
+    for text in [
+        "event.items.exists(a, a == event.big)",
+        "event.items.exists(a, a > event.fraction)",
+        "event.items.exists(a, event.big == event.big)",
+        "event.items.exists(a, event.big.startsWith('a'))",
+        "event.items.exists(a, string(event.fraction) == 'a')",
+        "event.items.exists(a, event.fraction * 2.0 < 1.0)",
+        "event.items.exists(a, -event.big == a)",
+        "event.big in event.items",
+    ] {
+        check(text, &event(5000, 100), Err("too many digits"));
+    }
+    check(
+        "has(event.big) && event.big != null && event.name == 'E'",
+        &event(1 << 20, 1000),
+        Ok(true),
+    );
+}
+
+#[test]
 fn no_answer_is_not_an_answer() {
     const STORE: &str =
         "the field `event.attributes.store` is missing: ask `has(event.attributes.store)`";

@@ -40,11 +40,13 @@ fn value(json: ExactValue, size: &mut u64) -> Box<dyn Val> {
         ExactValue::Null => Box::new(CelNull),
         ExactValue::Bool(value) => Box::new(CelBool::from(value)),
         ExactValue::Text(text) => {
-            // Texts are compared and searched, so a long one counts as several values.
-            *size += text.len() as u64 / 64;
+            *size += steps(&text);
             Box::new(CelString::from(text))
         }
-        ExactValue::Number(number) => number_of(&number),
+        ExactValue::Number(number) => {
+            *size += steps(number.as_str());
+            number_of(&number)
+        }
         ExactValue::List(list) => {
             let list: Vec<_> = list
                 .into_iter()
@@ -59,6 +61,11 @@ fn value(json: ExactValue, size: &mut u64) -> Box<dyn Val> {
             Box::new(CelMap::from(fields.collect::<HashMap<_, _>>()))
         }
     }
+}
+
+/// Texts and numbers are compared and searched, so a long one counts as several values.
+fn steps(text: &str) -> u64 {
+    text.len() as u64 / 64
 }
 
 /// The expressions' numbers have 64 bits. What does not fit is a number of ours.
