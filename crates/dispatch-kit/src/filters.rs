@@ -1,10 +1,14 @@
 //! The filters, tests and functions that see numbers: like the engine's, with every digit.
 
+use std::sync::Arc;
+
 use dispatch::{Decimal, Rounding};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, filters, tests};
 
-use crate::numbers::{Exact, compared, counted, counted_items, decimal_of, original, to_json};
+use crate::numbers::{
+    Exact, check_length, compared, counted, counted_items, decimal_of, original, to_json,
+};
 use crate::operators::{COMPARED, COUNTED, WRITTEN};
 
 /// Longest whole number that `int` writes out of an exponent or a fraction.
@@ -27,7 +31,9 @@ pub(crate) fn add(environment: &mut Environment<'_>) {
 fn add_functions(environment: &mut Environment<'_>) {
     environment.add_function(COUNTED, |value: &Value| counted(value));
     environment.add_function(COMPARED, |value: &Value| compared(value));
-    environment.add_function(WRITTEN, |text: &str| compared(&Exact::value(text)));
+    environment.add_function(WRITTEN, |text: &str| {
+        Exact::written(text).map(|number| compared(&number))
+    });
 }
 
 /// The filters that compare.
@@ -87,6 +93,7 @@ fn group_by(
 }
 
 fn abs(value: &Value) -> Result<Value, Error> {
+    check_length(value)?;
     match Exact::text(value) {
         Some(text) => Ok(Exact::value(text.trim_start_matches('-'))),
         None => filters::abs(value.clone()),
@@ -100,6 +107,7 @@ fn int(
     base: Option<u32>,
     options: Kwargs,
 ) -> Result<Value, Error> {
+    check_length(value)?;
     let Some(number) = exact_decimal(value) else {
         return filters::int(state, value, default, base, options);
     };
@@ -114,7 +122,8 @@ fn int(
 
 /// A whole number that is written with a fraction or an exponent, as the engine's.
 fn whole(value: &Value) -> Option<Value> {
-    let number = exact_decimal(value).filter(Decimal::is_whole)?;
+    check_length(value).ok()?;
+    let number = exact_decimal(value).filter(|number| number.is_whole())?;
     let whole = number.whole_text(MOST_DIGITS)?.parse::<i128>();
     whole.ok().map(Value::from)
 }
@@ -125,6 +134,7 @@ fn float(
     default: Option<Value>,
     options: Kwargs,
 ) -> Result<Value, Error> {
+    check_length(value)?;
     if let Some(text) = Exact::text(value) {
         return Ok(match text.contains(['.', 'e', 'E']) {
             true => value.clone(),
@@ -146,6 +156,7 @@ fn round(
     method: Option<&str>,
     options: Kwargs,
 ) -> Result<Value, Error> {
+    check_length(value)?;
     let places = match precision {
         Some(places) => places,
         None => options.get::<Option<i32>>("precision")?.unwrap_or(0),
@@ -176,7 +187,7 @@ fn round(
 }
 
 /// The value of a number that is not the engine's.
-fn exact_decimal(value: &Value) -> Option<Decimal> {
+fn exact_decimal(value: &Value) -> Option<Arc<Decimal>> {
     Exact::text(value)?;
     decimal_of(value)
 }

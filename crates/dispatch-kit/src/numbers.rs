@@ -10,8 +10,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Access};
+use std::sync::{Arc, OnceLock};
 
 use dispatch::{Decimal, ExactNumber, ExactValue};
 use minijinja::filters::tojson;
@@ -31,6 +31,10 @@ pub(crate) const VALUES: &str = "what is known of its values";
 /// work.
 const MOST_JSON: usize = 16 << 20;
 
+/// Longest number that is compared or calculated with. A template may do that some ten thousand
+/// times, which would take minutes with one as long as a body.
+const LONGEST: usize = 4096;
+
 /// What is known of the values that a template is filled in with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values {
@@ -38,6 +42,22 @@ pub(crate) struct Values {
     has_own: bool,
     /// Bytes that `tojson` made so far.
     made: Arc<AtomicUsize>,
+    too_long: TooLong,
+}
+
+/// How many times a number was read that is too long for that. What compares values can return
+/// no error, so it is counted, and the text that was made then is none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TooLong(Arc<AtomicUsize>);
+
+impl TooLong {
+    fn record(&self) {
+        self.0.fetch_add(1, Access::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Access::Relaxed)
+    }
 }
 
 impl Object for Values {}
@@ -49,6 +69,11 @@ impl Values {
             has_own: true,
             ..Self::default()
         }
+    }
+
+    /// The count of numbers that were too long to be read.
+    pub(crate) fn too_long(&self) -> &TooLong {
+        &self.too_long
     }
 
     fn of(state: &State<'_, '_>) -> Option<Arc<Self>> {
@@ -104,41 +129,84 @@ impl Values {
             return whole.into();
         }
         self.has_own = true;
-        Exact::value(number.as_str())
+        let is_long = number.as_str().len() > LONGEST;
+        Value::from_object(Exact {
+            too_long: is_long.then(|| self.too_long.clone()),
+            ..Exact::new(number.as_str())
+        })
     }
 }
 
 /// A number that the engine has no number for, or would write differently.
-pub(crate) struct Exact(Box<str>);
+pub(crate) struct Exact {
+    text: Box<str>,
+    /// What the text says, once somebody asked.
+    decimal: OnceLock<Option<Arc<Decimal>>>,
+    /// Where it is recorded that a number is read which is too long; `None` if this one is not.
+    too_long: Option<TooLong>,
+}
 
 impl Exact {
+    fn new(text: &str) -> Self {
+        Self {
+            text: text.into(),
+            decimal: OnceLock::new(),
+            too_long: None,
+        }
+    }
+
     /// Makes a number of a JSON number's text.
     pub(crate) fn value(text: &str) -> Value {
-        Value::from_object(Self(text.into()))
+        Value::from_object(Self::new(text))
+    }
+
+    /// Makes a number of one that is written in a template. Fails if that is no number.
+    pub(crate) fn written(text: &str) -> Result<Value, Error> {
+        let exact = Self::new(text);
+        match text.len() <= LONGEST && exact.decimal().is_some() {
+            true => Ok(Value::from_object(exact)),
+            false => Err(Error::new(ErrorKind::InvalidOperation, "no number")),
+        }
     }
 
     /// The text of a value, if it is such a number.
     pub(crate) fn text(value: &Value) -> Option<&str> {
-        value.downcast_object_ref::<Self>().map(|exact| &*exact.0)
+        value
+            .downcast_object_ref::<Self>()
+            .map(|exact| &*exact.text)
     }
 
-    fn decimal(&self) -> Decimal {
-        decimal(&self.0)
+    fn decimal(&self) -> Option<&Arc<Decimal>> {
+        let parse = || Decimal::parse_clamped(&self.text).map(Arc::new);
+        self.decimal.get_or_init(parse).as_ref()
+    }
+
+    fn magnitude(&self) -> Option<Magnitude> {
+        match &self.too_long {
+            Some(too_long) => Some(Magnitude::TooLong(too_long.clone())),
+            None => self.decimal().cloned().map(Magnitude::Finite),
+        }
     }
 }
 
-/// The value of a number's text. Only numbers of JSON and of the engine come here, so it is one.
-fn decimal(text: &str) -> Decimal {
-    let zero = || Decimal::parse_clamped("0");
-    Decimal::parse_clamped(text)
-        .or_else(zero)
-        .expect("0 is a number")
+/// Fails if a value is a number that is too long to be read.
+pub(crate) fn check_length(value: &Value) -> Result<(), Error> {
+    match value
+        .downcast_object_ref::<Exact>()
+        .and_then(|exact| exact.too_long.as_ref())
+    {
+        Some(too_long) => {
+            too_long.record();
+            Err(Error::new(ErrorKind::InvalidOperation, "too many digits"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The number as lists and tables show it.
 impl fmt::Debug for Exact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -148,21 +216,24 @@ impl Object for Exact {
     }
 
     fn is_true(self: &Arc<Self>) -> bool {
-        !self.decimal().is_zero()
+        self.decimal().is_none_or(|decimal| !decimal.is_zero())
     }
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
         let other = other.downcast_ref::<Self>()?;
-        Some(self.decimal().cmp(&other.decimal()))
+        Some(self.magnitude()?.order(&other.magnitude()?))
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 /// Returns the value as one that the engine can calculate with: the nearest number that it has.
 pub(crate) fn counted(value: &Value) -> Value {
+    if check_length(value).is_err() {
+        return value.clone();
+    }
     let number = Exact::text(value).and_then(|text| text.parse::<f64>().ok());
     match number.filter(|number| number.is_finite()) {
         Some(number) => number.into(),
@@ -172,29 +243,62 @@ pub(crate) fn counted(value: &Value) -> Value {
 
 /// Returns the value as one that is compared by its digits, with all that is in it.
 pub(crate) fn compared(value: &Value) -> Value {
-    if let Some(decimal) = decimal_of(value) {
+    if let Some(number) = Magnitude::of(value) {
         let value = value.clone();
-        return Value::from_object(Compared { decimal, value });
+        return Value::from_object(Compared { number, value });
     }
     Lens::value(value, compared)
 }
 
 /// The exact value of a number, or of a truth value, which the engine takes for one.
-pub(crate) fn decimal_of(value: &Value) -> Option<Decimal> {
-    if let Some(text) = Exact::text(value) {
-        return Some(decimal(text));
+pub(crate) fn decimal_of(value: &Value) -> Option<Arc<Decimal>> {
+    if let Some(exact) = value.downcast_object_ref::<Exact>() {
+        return exact.decimal().cloned();
     }
-    match value.kind() {
+    let decimal = match value.kind() {
         ValueKind::Bool => Decimal::parse(if value.is_true() { "1" } else { "0" }),
         // The shortest text of a fraction that was calculated. One without end is no number.
         ValueKind::Number => Decimal::parse(&value.to_string()),
         _ => None,
+    };
+    decimal.map(Arc::new)
+}
+
+/// A number as it is compared with others.
+#[derive(Clone)]
+enum Magnitude {
+    Finite(Arc<Decimal>),
+    TooLong(TooLong),
+}
+
+impl Magnitude {
+    fn of(value: &Value) -> Option<Self> {
+        match value.downcast_object_ref::<Exact>() {
+            Some(exact) => exact.magnitude(),
+            None => decimal_of(value).map(Self::Finite),
+        }
+    }
+
+    /// Compares two numbers. One that is too long counts as more than every other, so that what
+    /// sorts them has an order.
+    fn order(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::TooLong(too_long), other) => {
+                too_long.record();
+                match other {
+                    Self::TooLong(_) => Ordering::Equal,
+                    Self::Finite(_) => Ordering::Greater,
+                }
+            }
+            (Self::Finite(_), Self::TooLong(_)) => other.order(self).reverse(),
+            (Self::Finite(one), Self::Finite(other)) => one.cmp(other),
+        }
     }
 }
 
 /// A number that is compared by its digits.
 struct Compared {
-    decimal: Decimal,
+    number: Magnitude,
     value: Value,
 }
 
@@ -215,7 +319,7 @@ impl Object for Compared {
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
         let other = other.downcast_ref::<Self>()?;
-        Some(self.decimal.cmp(&other.decimal))
+        Some(self.number.order(&other.number))
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -33,6 +33,11 @@ struct Unfilled {
     why: String,
 }
 
+/// The reason why a template gave no text if it did more with a number than write it.
+#[derive(Debug, thiserror::Error)]
+#[error("a number that it compares or calculates with has too many digits")]
+struct NumberTooLong;
+
 /// A template, parsed and checked.
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -100,9 +105,14 @@ impl Template {
             ("outcome", event.outcome.clone()),
             (VALUES, event.values.clone()),
         ]);
-        template
-            .render_captured_to(context, &mut text)
-            .map_err(|error| permanent(&error))?;
+        let too_long = event.values.downcast_object_ref::<Values>();
+        let too_long = || too_long.map_or(0, |values| values.too_long().count());
+        let before = too_long();
+        let filled = template.render_captured_to(context, &mut text);
+        if too_long() != before {
+            return Err(DispatchError::permanent(ACTION, NumberTooLong));
+        }
+        filled.map_err(|error| permanent(&error))?;
         String::from_utf8(text.0)
             .map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
     }

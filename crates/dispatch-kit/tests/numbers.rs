@@ -469,6 +469,42 @@ fn a_number_is_rounded_and_cut_by_its_digits() {
 }
 
 #[test]
+fn a_number_as_long_as_a_body_is_written_and_never_compared() {
+    let big = "9".repeat(60_000);
+    let attributes =
+        format!(r#"{{"n": {big}, "f": {big}.5, "l": [1, {big}], "o": [{{"n": {big}}}]}}"#);
+    let written = "{{ event.attributes.n }}{% if event.attributes.f %}.{% endif %}";
+    assert_eq!(
+        filled(written, "text/plain", &attributes).unwrap(),
+        format!("{big}.")
+    );
+    for expression in [
+        "e.n > 1",
+        "e.n == e.f",
+        "e.f is lt 1",
+        "e.n in e.l",
+        "e.l == e.l + []",
+        "[2, e.l[1]]|sort",
+        "e.l|max",
+        "e.l|sum",
+        "e.n + 1",
+        "-e.f",
+        "e.f|abs",
+        "e.f|round(1)",
+        "e.f|int",
+        "e.n|float",
+        "'%d'|format(e.f)",
+        "[e.o[0], {'n': 1}]|sort(attribute='n')",
+    ] {
+        let template =
+            format!("{{% set e = event.attributes %}}{{{{ ({expression})|string|length }}}}");
+        let error = filled(&template, "text/plain", &attributes).unwrap_err();
+        let error = std::error::Error::source(&error).unwrap().to_string();
+        assert!(error.contains("too many digits"), "{expression}: {error}");
+    }
+}
+
+#[test]
 fn a_missing_field_is_named_in_every_operator() {
     for expression in [
         "event.attributes.x ~ 1",
