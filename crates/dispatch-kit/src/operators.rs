@@ -497,10 +497,27 @@ fn compared(operand: &Operand) -> String {
         Some(Kind::Fraction) => {
             let value = operand.text.trim_start();
             let space = &operand.text[..operand.text.len() - value.len()];
-            format!("{space}{WRITTEN}('{}')", value.replace('_', ""))
+            format!("{space}{WRITTEN}('{}')", json_number(value))
         }
         _ => called(COMPARED, &operand.text),
     }
+}
+
+/// Writes a fraction as JSON has it: the engine's may begin with more zeros, and need no digits
+/// after the point.
+fn json_number(literal: &str) -> String {
+    let literal = literal.replace('_', "");
+    let (sign, rest) = match literal.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", &*literal),
+    };
+    let exponent = rest.find(['e', 'E']).unwrap_or(rest.len());
+    let (mantissa, exponent) = rest.split_at(exponent);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{whole}{point}{fraction}{exponent}")
 }
 
 #[cfg(test)]
@@ -531,6 +548,11 @@ mod tests {
         );
         check("{{ 1.0 == a }}", "{{ w('1.0') == c(a) }}");
         check("{{ a == -1.5 }}", "{{ c(a) == w('-1.5') }}");
+        check("{{ 100. == a }}", "{{ w('100') == c(a) }}");
+        check("{{ 01.5 == a }}", "{{ w('1.5') == c(a) }}");
+        check("{{ a == -00.50 }}", "{{ c(a) == w('-0.50') }}");
+        check("{{ a > 1.e+3 }}", "{{ c(a) > w('1e+3') }}");
+        check("{{ a > 1_0.5_0E-07 }}", "{{ c(a) > w('10.50E-07') }}");
         check("{{ a == - b }}", "{{ c(a) == c(- n(b)) }}");
         check("{{ 1 < a.b <= 3e2 }}", "{{ c(1) < c(a.b) <= w('3e2') }}");
         check(
