@@ -5,7 +5,7 @@ use proto::v1;
 use queue::AcceptedQuery;
 use tonic::Status;
 
-use crate::deliveries::{set, time};
+use crate::filters::{set, time};
 use crate::{Operator, failure, pages};
 
 /// Events that one page looks at.

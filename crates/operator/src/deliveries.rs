@@ -10,6 +10,7 @@ use queue::{AttemptPage, AttemptQuery, EndedAttempt, Outcome};
 use tokio::time::sleep;
 use tonic::Status;
 
+use crate::filters::{set, time};
 use crate::viewers::{Viewer, ViewerGone};
 use crate::{Operator, failure, pages};
 
@@ -240,21 +241,6 @@ pub(crate) fn watched(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status>
         )));
     }
     query(filter)
-}
-
-/// A text that is not empty.
-pub(crate) fn set(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-pub(crate) fn time(
-    at: Option<&proto::Timestamp>,
-    field: &str,
-) -> Result<Option<Timestamp>, Status> {
-    let wrong =
-        || Status::invalid_argument(format!("{field}: expected a time that a calendar has"));
-    at.map(|at| grpc::timestamp_of(at).ok_or_else(wrong))
-        .transpose()
 }
 
 fn attempt(ended: &EndedAttempt) -> v1::Attempt {

@@ -7,7 +7,7 @@ use queue::{EventStory, Position, QueueError, StoryGap, StoryState, StoryStep, U
 use settings::RouteSettings;
 use tonic::Status;
 
-use crate::deliveries::time;
+use crate::filters::time;
 use crate::{Operator, failure, pages};
 
 /// The state of a route that has not come to an event, and of one that will not take it.

@@ -4,7 +4,7 @@ use proto::v1;
 use queue::{DeadLetter, DeadQuery, DeadReason, QueueError, UNROUTED};
 use tonic::Status;
 
-use crate::deliveries::{set, time};
+use crate::filters::{set, time};
 use crate::progress::{ProgressReporter, WorkError};
 use crate::{Operator, failure, pages};
 

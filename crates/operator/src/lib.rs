@@ -29,6 +29,7 @@ mod status_lines;
 mod audit;
 mod diagnosis;
 mod failure;
+mod filters;
 mod names;
 mod naming;
 mod pages;

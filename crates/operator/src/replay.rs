@@ -5,7 +5,7 @@ use proto::v1;
 use queue::{Position, ReceivedQuery, ReplayOutcome, RouteFilter};
 use tonic::Status;
 
-use crate::deliveries::{set, time};
+use crate::filters::{set, time};
 use crate::progress::{ProgressReporter, WorkError};
 use crate::{Operator, failure};
 

@@ -12,7 +12,7 @@ use crate::audit::{AffectedItems, OpenEntry, named_ids};
 use crate::letters::{Change, LetterSelection};
 use crate::progress::{self, ProgressStream};
 use crate::viewers::View;
-use crate::{Operator, deliveries, letters, pages};
+use crate::{Operator, deliveries, filters, letters, pages};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -336,7 +336,7 @@ impl v1::operator_server::Operator for Operator {
         let what = json!({ "selection": described(&selection), "to": to });
         let begun = self.begin(&request, "RedriveDeadLetters", what).await?;
         let change = Change::Redrive {
-            to: deliveries::set(to),
+            to: filters::set(to),
         };
         let wrap = |counts| v1::RedriveDeadLettersResponse {
             progress: Some(counts),

@@ -73,7 +73,7 @@ impl Embedded {
         let sql = opened.sql;
         let place = Arc::clone(opened.held.location());
         let serving = serve(sql, Arc::clone(&place), &path, options, Arc::clone(&clock));
-        let Serving {
+        let OpenThreads {
             shared,
             time,
             threads,
@@ -133,7 +133,7 @@ pub(crate) const MESSAGES: Messages = Messages {
 };
 
 /// The threads of an open queue, and what they share.
-struct Serving {
+struct OpenThreads {
     shared: Arc<Shared>,
     time: QueueTime,
     threads: Vec<JoinHandle<()>>,
@@ -146,7 +146,7 @@ fn serve(
     path: &Path,
     options: Options,
     clock: Arc<dyn Clock>,
-) -> rusqlite::Result<Serving> {
+) -> rusqlite::Result<OpenThreads> {
     let (inbox, jobs) = sqlite_file::inbox(Arc::new(FileStatus::new(path, &MESSAGES)));
     begin_serving(&mut sql, nanos(clock.now()))?;
     let epoch = meta(&sql, "epoch")?.unwrap_or_default();
@@ -188,7 +188,7 @@ fn serve(
             }),
     );
     shared.set_tail_reader(tail_reader.thread().clone());
-    Ok(Serving {
+    Ok(OpenThreads {
         shared,
         time,
         threads: vec![writer, tail_reader],

@@ -10,7 +10,7 @@ use crate::tree::SettingsTree;
 const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
 
 /// An account as it is listed, as far as it can be read.
-struct Listed {
+struct ListedAccount {
     name: String,
     environment: String,
     /// `None` for all of them.
@@ -21,7 +21,7 @@ impl SettingsTree {
     /// Warnings about the values in the routes' `match` that no listed account has.
     pub fn match_warnings(&self, routes: &Routes) -> Vec<String> {
         let accounts = self.value_at(&ACCOUNTS);
-        let listed: Vec<Listed> = accounts
+        let listed: Vec<ListedAccount> = accounts
             .as_array()
             .into_iter()
             .flatten()
@@ -39,10 +39,10 @@ impl SettingsTree {
     }
 }
 
-fn listed(account: &Value) -> Option<Listed> {
+fn listed(account: &Value) -> Option<ListedAccount> {
     let text = |key: &str| account.get(key)?.as_str().map(str::to_owned);
     let retailers = account.get("retailers").and_then(Value::as_array);
-    Some(Listed {
+    Some(ListedAccount {
         name: text("name")?,
         environment: text("environment")?,
         retailers: retailers.map(|retailers| retailers.iter().map(as_text).collect()),
@@ -57,7 +57,7 @@ fn as_text(value: &Value) -> String {
 }
 
 /// What a route waits for in vain.
-fn never(route: &RouteSettings, listed: &[Listed]) -> Vec<String> {
+fn never(route: &RouteSettings, listed: &[ListedAccount]) -> Vec<String> {
     let terms = &route.terms;
     let accounts = terms
         .account
@@ -75,8 +75,9 @@ fn never(route: &RouteSettings, listed: &[Listed]) -> Vec<String> {
         .iter()
         .filter(|name| listed.iter().all(|account| account.environment != **name))
         .map(|name| format!("match.environment: no account of {name} is listed"));
-    let is_wanted =
-        |account: &&Listed| terms.account.is_empty() || terms.account.contains(&account.name);
+    let is_wanted = |account: &&ListedAccount| {
+        terms.account.is_empty() || terms.account.contains(&account.name)
+    };
     let may_send = |retailer: &String| {
         let wanted = listed.iter().filter(is_wanted);
         wanted

@@ -6,7 +6,7 @@ use sqlite_file::rows::unsigned;
 
 /// Numbers of what keeps events from being removed. An event may be counted more than once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Needed {
+pub(crate) struct NeededEvents {
     /// The route that has read least; `None` if there is no route yet.
     pub(crate) behind: Option<String>,
     /// Events that this route has not read.
@@ -17,14 +17,14 @@ pub(crate) struct Needed {
     pub(crate) letters: u64,
 }
 
-pub(crate) fn needed(sql: &Connection) -> rusqlite::Result<Needed> {
+pub(crate) fn needed(sql: &Connection) -> rusqlite::Result<NeededEvents> {
     let behind: Option<(String, i64)> = sql
         .prepare_cached("SELECT name, cursor FROM routes ORDER BY cursor, id LIMIT 1")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let (behind, cursor) = behind.unzip();
     let number = |text: &str| sql.prepare_cached(text)?.query_row([], |row| row.get(0));
-    Ok(Needed {
+    Ok(NeededEvents {
         behind,
         unread: sql
             .prepare_cached(
@@ -52,7 +52,7 @@ mod tests {
         let sql = Connection::open_in_memory().unwrap();
         ALL.iter()
             .for_each(|tables| sql.execute_batch(tables).unwrap());
-        assert_eq!(needed(&sql).unwrap(), Needed::default());
+        assert_eq!(needed(&sql).unwrap(), NeededEvents::default());
         sql.execute_batch(
             "INSERT INTO bodies VALUES (11, x'00'), (12, x'00'), (13, x'00'), (14, x'00')",
         )
@@ -66,7 +66,7 @@ mod tests {
              VALUES ('fast', 11, 0, 'permanent', 1, 1), ('unrouted', 11, 0, 'unrouted', 0, 1)",
         )
         .unwrap();
-        let expected = Needed {
+        let expected = NeededEvents {
             behind: Some("slow".to_owned()),
             unread: 2,
             deliveries: 2,

@@ -59,7 +59,7 @@ pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<SalvageReport, 
 #[derive(Debug)]
 struct DamagedQueue {
     sql: Connection,
-    unsettled: Unsettled,
+    unsettled: UnsettledPositions,
     /// The newest position in any part of the file that can be read.
     newest: i64,
 }
@@ -68,9 +68,9 @@ impl DamagedQueue {
     /// Opens the file without changing it.
     fn open(path: &Path) -> Result<Self, QueueError> {
         let sql = connect(path).map_err(reading)?;
-        let unsettled = Unsettled::read(&sql).unwrap_or_else(|error| {
+        let unsettled = UnsettledPositions::read(&sql).unwrap_or_else(|error| {
             tracing::error!(%error, "what was settled can't be read: every event is published again");
-            Unsettled::default()
+            UnsettledPositions::default()
         });
         let newest = newest(&sql);
         Ok(Self {
@@ -107,14 +107,14 @@ impl DamagedQueue {
 
 /// Positions of events that some route has not settled. By default all.
 #[derive(Debug, Default)]
-struct Unsettled {
+struct UnsettledPositions {
     /// Position up to which every route has read.
     read_up_to: i64,
     /// Positions, in order, up to there with a delivery or a dead letter.
     open: Vec<i64>,
 }
 
-impl Unsettled {
+impl UnsettledPositions {
     /// Reads them once, apart from the events: where a page of these tables is damaged, the events
     /// may be whole.
     fn read(sql: &Connection) -> rusqlite::Result<Self> {

@@ -57,7 +57,7 @@ pub(crate) async fn history_begins(link: &NatsConnection) -> Result<Timestamp, Q
 /// What is known to be missing in the history: what it no longer has, and what could not be
 /// recorded.
 #[derive(Debug)]
-pub(crate) struct Missing {
+pub(crate) struct UnrecordedAttempts {
     pub(crate) horizon: Option<HistoryHorizon>,
     gaps: Vec<(StoryGap, LostOf)>,
 }
@@ -70,7 +70,7 @@ enum LostOf {
     Before(Position),
 }
 
-impl Missing {
+impl UnrecordedAttempts {
     pub(crate) async fn look(stores: &JetStreamStores) -> Result<Self, QueueError> {
         let link = &stores.0.link;
         let horizon = HistoryHorizon::look(link).await?;

@@ -20,7 +20,7 @@ use crate::attempts::{AttemptRecord, NextState, latest};
 use crate::message::{self, text};
 use crate::names::{ATTEMPTS_LOG, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT};
 use crate::stores::JetStreamStores;
-use crate::stores::forgotten::{Missing, on_its_way};
+use crate::stores::forgotten::{UnrecordedAttempts, on_its_way};
 use crate::stores::indexing::catch_up;
 use crate::stores::routes::{routes, settled_as_counted};
 use crate::stores::scan::{Scan, Stored};
@@ -47,7 +47,7 @@ impl History for JetStreamStores {
             };
             let monitor = RouteProgress {
                 routes: routes(&self.0.link, Shard::ONLY.events()).await?,
-                missing: Missing::look(self).await?,
+                missing: UnrecordedAttempts::look(self).await?,
             };
             let mut stories = Vec::new();
             for (position, id) in positions.into_iter().rev() {
@@ -427,7 +427,7 @@ fn is_named(headers: &HeaderMap, reference: &str) -> bool {
 /// Progress of the routes, and the part of their history that is missing.
 struct RouteProgress {
     routes: Vec<Info>,
-    missing: Missing,
+    missing: UnrecordedAttempts,
 }
 
 impl RouteProgress {

@@ -21,7 +21,7 @@ use crate::message::{self, parsed};
 use crate::names::{EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, due, replay};
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
-use crate::stores::forgotten::{Missing, on_its_way};
+use crate::stores::forgotten::{UnrecordedAttempts, on_its_way};
 use crate::stores::indexing::catch_up;
 use crate::stores::routes::progress;
 use crate::stores::scan::{Scan, Stored};
@@ -241,7 +241,7 @@ impl JetStreamStores {
             route: &info,
             settled: progress(&self.0.link, &info, u64::MAX).await?.settled,
             again,
-            missing: Missing::look(self).await?,
+            missing: UnrecordedAttempts::look(self).await?,
             is_preview: mode == ReplayMode::Preview,
             reserved: mode.number(),
             number: OnceCell::new_with(mode.number()),
@@ -392,7 +392,7 @@ struct ReplayScan<'r> {
     route: &'r Info,
     settled: u64,
     again: bool,
-    missing: Missing,
+    missing: UnrecordedAttempts,
     /// True if nothing is to be done.
     is_preview: bool,
     /// The number that was reserved before, perhaps for a replay that was cut off.

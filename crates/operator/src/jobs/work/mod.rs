@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::items::ItemResult;
 use crate::Operator;
-use crate::deliveries::{set, time};
+use crate::filters::{set, time};
 use crate::replay::ReplayPlan;
 
 /// Most items that are read and changed together. Between two pages a job is paused, cancelled
