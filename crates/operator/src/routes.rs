@@ -9,7 +9,6 @@ use proto::v1;
 use queue::{BreakerState, Pause, RouteProcessStatus, RouteState, UNROUTED};
 use tonic::Status;
 
-use crate::status_lines::FailedAttempts;
 use crate::{Operator, failure};
 
 /// The summary of a route without any obstacle.
@@ -152,6 +151,14 @@ fn pause(pause: &Pause) -> v1::Pause {
         reason: pause.reason.clone().unwrap_or_default(),
         by: pause.by.clone().unwrap_or_default(),
     }
+}
+
+/// The newest attempts of a route, all of which failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FailedAttempts {
+    pub(crate) count: usize,
+    /// The beginning of the first of them.
+    pub(crate) first_at: Timestamp,
 }
 
 /// A pause in words: `paused by ops until 2026-11-28T12:00:00Z: a deploy`.

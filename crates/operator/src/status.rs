@@ -15,7 +15,8 @@ use settings::{QueueSettings, SettingsTree};
 use telemetry::alerts::Urgency;
 use tonic::Status;
 
-use crate::status_lines::{FailedAttempts, StatusFacts, StatusLine, lines};
+use crate::routes::FailedAttempts;
+use crate::status_lines::{StatusFacts, StatusLine, lines};
 use crate::{Operator, failure, silence};
 
 /// Attempts of this time show whether a route fails.

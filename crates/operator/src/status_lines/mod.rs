@@ -12,7 +12,7 @@ use queue::{
 use settings::MIN_DEDUP_WINDOW;
 use telemetry::alerts::{self, Alert};
 
-use crate::routes::paused_in_words;
+use crate::routes::{FailedAttempts, paused_in_words};
 
 /// Age from which a waiting event is late.
 const LATE: Duration = Duration::from_mins(15);
@@ -64,14 +64,6 @@ pub(crate) struct StatusFacts {
     pub(crate) are_processes_unread: bool,
     /// The reason why some facts could not be read and are missing.
     pub(crate) unreadable: Option<QueueError>,
-}
-
-/// The newest attempts of a route, all of which failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FailedAttempts {
-    pub(crate) count: usize,
-    /// The beginning of the first of them.
-    pub(crate) first_at: Timestamp,
 }
 
 /// A kind of event that came on each of the last days at this time, and does not come.
