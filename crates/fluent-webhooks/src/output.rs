@@ -23,6 +23,15 @@ pub(crate) fn line(text: impl AsRef<str>) {
     print(format_args!("{}", shown(text.as_ref())));
 }
 
+/// Says to a person that older webhooks were not looked at, and how to look on.
+pub(crate) fn older(common: &CommonArgs, before: &str) {
+    if !common.json && !before.is_empty() {
+        line(format!(
+            "those before number {before} were not looked at, or are not shown: `--before {before}` goes on there"
+        ));
+    }
+}
+
 /// The colours and weights that we use, by their terminal codes. None of them hides text.
 const STYLES: [&str; 11] = [
     "0", "1", "2", "22", "31", "32", "33", "34", "35", "36", "39",

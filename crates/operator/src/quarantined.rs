@@ -9,7 +9,7 @@ use tonic::Status;
 use verifier::{Verifier, WebhookVerifier};
 
 use crate::audit::AffectedItems;
-use crate::naming::{LOOKS, NameInBody, TOGETHER};
+use crate::naming::{AllQuarantined, newest};
 use crate::{Operator, failure, pages};
 
 impl Operator {
@@ -18,12 +18,14 @@ impl Operator {
         request: v1::ListQuarantinedRequest,
     ) -> Result<v1::ListQuarantinedResponse, Status> {
         let limit = pages::size(request.page_size, 50);
-        let after = pages::place(&request.page_token)?.unwrap_or(0);
+        let place = pages::place(&request.page_token)?;
         if !request.reference.is_empty() {
+            let before = place.filter(|place| *place > 0);
             return self
-                .quarantined_naming(&request.reference, after, limit)
+                .quarantined_naming(&request.reference, before, limit)
                 .await;
         }
+        let after = place.unwrap_or(0);
         let found = self.stores().quarantine().list(after, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
         let bytes: usize = found.iter().map(|body| body.body.len()).sum();
@@ -34,31 +36,23 @@ impl Operator {
         })
     }
 
+    /// The newest first: anybody can have sent others before, and they are not all looked at.
     async fn quarantined_naming(
         &self,
         reference: &str,
-        mut after: u64,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<v1::ListQuarantinedResponse, Status> {
-        let name = NameInBody::new(reference);
-        let mut page = v1::ListQuarantinedResponse::default();
-        for _ in 0..LOOKS {
-            let found = self.stores().quarantine().list(after, TOGETHER).await;
-            let found = found.map_err(|error| failure::queue(&error))?;
-            let Some(last) = found.last() else {
-                return Ok(page);
-            };
-            after = last.id;
-            for body in found.iter().filter(|body| name.is_in(&body.body)) {
-                page.webhooks.push(described(body, false));
-                if page.webhooks.len() == limit {
-                    page.next_page_token = pages::next(Some(body.id), true);
-                    return Ok(page);
-                }
-            }
-        }
-        page.next_page_token = pages::next(Some(after), true);
-        Ok(page)
+        let found = newest(&AllQuarantined(self.stores()), reference, before, limit).await;
+        let found = found.map_err(|error| failure::queue(&error))?;
+        Ok(v1::ListQuarantinedResponse {
+            next_page_token: pages::next(found.next, true),
+            webhooks: found
+                .webhooks
+                .iter()
+                .map(|it| described(it, false))
+                .collect(),
+        })
     }
 
     pub(crate) async fn quarantined_body(

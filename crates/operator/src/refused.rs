@@ -7,7 +7,7 @@ use telemetry::ErrorChain;
 use tonic::Status;
 
 use crate::diagnosis::diagnose_webhook;
-use crate::naming::{self, LOOKS, NameInBody};
+use crate::naming::{AllRefused, newest};
 use crate::progress::{ProgressReporter, WorkError};
 use crate::quarantined::admitted;
 use crate::{Operator, failure, pages};
@@ -21,10 +21,12 @@ impl Operator {
         request: v1::ListRefusedRequest,
     ) -> Result<v1::ListRefusedResponse, Status> {
         let limit = pages::size(request.page_size, 50);
-        let after = pages::place(&request.page_token)?.unwrap_or(0);
+        let place = pages::place(&request.page_token)?;
         if !request.reference.is_empty() {
-            return self.refused_naming(&request.reference, after, limit).await;
+            let before = place.filter(|place| *place > 0);
+            return self.refused_naming(&request.reference, before, limit).await;
         }
+        let after = place.unwrap_or(0);
         let found = self.stores().refused().list(after, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
         Ok(v1::ListRefusedResponse {
@@ -36,31 +38,19 @@ impl Operator {
         })
     }
 
+    /// The newest first: anybody can have sent others before, and they are not all looked at.
     async fn refused_naming(
         &self,
         reference: &str,
-        mut after: u64,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<v1::ListRefusedResponse, Status> {
-        let name = NameInBody::new(reference);
-        let mut page = v1::ListRefusedResponse::default();
-        for _ in 0..LOOKS {
-            let found = self.stores().refused().list(after, naming::TOGETHER).await;
-            let found = found.map_err(|error| failure::queue(&error))?;
-            let Some(last) = found.last() else {
-                return Ok(page);
-            };
-            after = last.id;
-            for webhook in found.iter().filter(|it| name.is_in(&it.inbound.body)) {
-                page.webhooks.push(described(webhook));
-                if page.webhooks.len() == limit {
-                    page.next_page_token = pages::next(Some(webhook.id), true);
-                    return Ok(page);
-                }
-            }
-        }
-        page.next_page_token = pages::next(Some(after), true);
-        Ok(page)
+        let found = newest(&AllRefused(self.stores()), reference, before, limit).await;
+        let found = found.map_err(|error| failure::queue(&error))?;
+        Ok(v1::ListRefusedResponse {
+            next_page_token: pages::next(found.next, true),
+            webhooks: found.webhooks.iter().map(described).collect(),
+        })
     }
 
     pub(crate) async fn explain(&self, id: u64) -> Result<v1::ExplainRefusedResponse, Status> {

@@ -39,10 +39,14 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
         return Ok(Reply::Page("Search", main));
     }
     let (refused, quarantined) = story::naming(&mut visit.api, &wanted).await?;
-    match refused.webhooks.is_empty() && quarantined.webhooks.is_empty() {
-        true => Ok(Reply::Page("Search", not_found(&wanted))),
-        false => Ok(Reply::See(story::address(&wanted))),
+    if !refused.webhooks.is_empty() || !quarantined.webhooks.is_empty() {
+        return Ok(Reply::See(story::address(&wanted)));
     }
+    let main = html! {
+        (not_found(&wanted))
+        (story::not_looked_at(&wanted, &refused, &quarantined))
+    };
+    Ok(Reply::Page("Search", main))
 }
 
 /// True if the text is the ref of the event's entity, and no id.

@@ -10,8 +10,8 @@ use proto::v1;
 use super::event::{meaning, retry_form, takes};
 use super::timeline::missing;
 use super::{
-    FilterField, event_link, filter_form, list_link, next_page, nothing, same_by, state, table,
-    time_of, with_points,
+    FilterField, command as shell, event_link, filter_form, list_link, next_page, nothing, same_by,
+    state, table, time_of, with_points,
 };
 use crate::params::link;
 use crate::reply::{PageError, Reply};
@@ -85,7 +85,7 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
     );
     let main = html! {
         (filter_form(PATH, &FIELDS, &visit.params))
-        (limits(&found))
+        (limits(&reference, &found))
         @if rows.is_empty() {
             (nothing("Nothing is kept of it that this filter leaves", "Each webhook that names it appears here, and every attempt to deliver it."))
         } @else {
@@ -166,7 +166,7 @@ pub(super) async fn naming(
 }
 
 /// What is not on this page.
-fn limits(found: &Found) -> Markup {
+fn limits(reference: &str, found: &Found) -> Markup {
     let cut = found.events.iter().filter(|it| it.attempts_left_out > 0);
     html! {
         @if !found.next.is_empty() {
@@ -179,8 +179,32 @@ fn limits(found: &Found) -> Markup {
             p class="soft" { "Of event " (event_link(&event.id)) " the attempts before " (time(event.history_since.as_ref())) " are no longer kept." }
         }
         @for gap in gaps(&found.events) { (missing(gap)) }
-        @if !found.refused.next_page_token.is_empty() || !found.quarantined.next_page_token.is_empty() {
-            p class="soft" { "Of what is no event, only the first 1,000 that were refused and the first 1,000 in quarantine were looked at, and 50 are shown." }
+        (not_looked_at(reference, &found.refused, &found.quarantined))
+    }
+}
+
+/// What was refused or is in quarantine, and was not looked at: how to look on.
+pub(super) fn not_looked_at(
+    reference: &str,
+    refused: &v1::ListRefusedResponse,
+    quarantined: &v1::ListQuarantinedResponse,
+) -> Markup {
+    let stores = [
+        ("refused", "were refused", &refused.next_page_token),
+        (
+            "quarantine",
+            "are in quarantine",
+            &quarantined.next_page_token,
+        ),
+    ];
+    html! {
+        @for (command, words, before) in stores.iter().filter(|(_, _, before)| !before.is_empty()) {
+            p class="soft" {
+                "Of the webhooks that " (words) ", only the newest were looked at, down to number " (before) ". Older ones may name it too: "
+                @if let Some(line) = shell(&[command, "list"], &[("--ref", reference), ("--before", before)]) {
+                    code class="command" { (line) }
+                }
+            }
         }
     }
 }

@@ -141,6 +141,28 @@ async fn a_ref_that_only_something_refused_names_is_found() {
     assert!(!page.has("accountId"), "no body is shown: {page:?}");
 }
 
+/// Anybody can send what is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_is_found_behind_many_older_ones() {
+    let console = Fixture::open(OPEN);
+    console.refuse(refused(r#"{"entityRef":"HD_8"}"#)).await;
+    for number in 0..1200 {
+        let body = format!(r#"{{"entityRef":"OTHER_{number}"}}"#);
+        console.refuse(refused(body.leak())).await;
+    }
+    console.refuse(refused(r#"{"entityRef":"HD_9"}"#)).await;
+    let browser = console.browser();
+    let found = browser.get("/search?q=HD_9");
+    assert_eq!(found.status, 303, "{found:?}");
+    let page = browser.get(found.header("location"));
+    assert!(page.has("refused: no-key-matches"), "{page:?}");
+    assert!(page.has("only the newest were looked at"), "{page:?}");
+    let page = browser.get("/search?q=HD_8");
+    assert_eq!(page.status, 200, "{page:?}");
+    assert!(page.has("only the newest were looked at"), "{page:?}");
+    assert!(page.has("--before"), "{page:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_story_says_what_fluent_told_again_and_what_was_found_in_its_log() {
     let console = Fixture::open(OPEN);

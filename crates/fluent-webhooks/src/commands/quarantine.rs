@@ -16,11 +16,15 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 50)]
         limit: u32,
         /// Only those after this number
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, conflicts_with = "reference")]
         after: u64,
-        /// Only those whose body has this ref as a text; 1,000 are looked at
+        /// Only those whose body has this ref as a text, the newest first; about 1,000 are
+        /// looked at
         #[arg(long = "ref", default_value = "")]
         reference: String,
+        /// With a ref: only those before this number
+        #[arg(long, default_value_t = 0, requires = "reference")]
+        before: u64,
     },
     /// Show one
     Show {
@@ -71,16 +75,24 @@ pub(crate) async fn run(
             limit,
             after,
             reference,
+            before,
         } => {
+            // A ref is looked for from the newest on.
+            let place = match reference.is_empty() {
+                true => after,
+                false => before,
+            };
             let request = v1::ListQuarantinedRequest {
                 page_size: limit,
-                page_token: after.to_string(),
-                reference,
+                page_token: place.to_string(),
+                reference: reference.clone(),
             };
-            list(
-                &common,
-                &output::answered(api.list_quarantined(request).await)?.webhooks,
-            )
+            let found = output::answered(api.list_quarantined(request).await)?;
+            list(&common, &found.webhooks)?;
+            if !reference.is_empty() {
+                output::older(&common, &found.next_page_token);
+            }
+            Ok(())
         }
         Command::Show { id, body } => {
             let answer = api

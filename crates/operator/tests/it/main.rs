@@ -10,4 +10,5 @@ mod jobs_changed;
 mod jobs_replayed;
 mod jobs_taken_over;
 mod jobs_webhooks;
+mod naming;
 mod odd_stores;
