@@ -127,10 +127,18 @@ async fn show(
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, shutdown).await?;
     let reference = request.reference.clone();
-    let stories = output::answered(api.show_events(request).await)?.events;
+    let Gathered { stories, is_cut } = gather(request, async |request| {
+        output::answered(api.show_events(request).await)
+    })
+    .await?;
     if common.json {
         let events: Vec<_> = stories.iter().map(EventHistory::from).collect();
         return output::json(&events);
+    }
+    if stories.is_empty() && is_cut {
+        anyhow::bail!(
+            "none of the newest events of `{reference}` is of this time, and it has more than are read: see more with a higher `--limit`"
+        );
     }
     if stories.is_empty() {
         anyhow::bail!(
@@ -138,7 +146,53 @@ async fn show(
         );
     }
     stories.iter().for_each(tell);
+    if is_cut {
+        output::line("not all events of this time were read: see more with a higher `--limit`");
+    }
     Ok(())
+}
+
+/// Most pages of one command: each has up to `--limit` events before those of other times are left
+/// out.
+const MAX_PAGES: usize = 50;
+
+/// Most events where `--limit` is 0, as of an answer of the API.
+const USUAL_LIMIT: usize = 20;
+
+/// Stories of one or more pages.
+struct Gathered {
+    stories: Vec<v1::EventHistory>,
+    /// Pages that were not read may have more, and fewer were found than asked for.
+    is_cut: bool,
+}
+
+/// Reads pages until there are as many stories as asked for. One page is not enough: it can have
+/// fewer, as events of other times are left out of it.
+async fn gather(
+    mut request: v1::ShowEventsRequest,
+    mut read: impl AsyncFnMut(v1::ShowEventsRequest) -> anyhow::Result<v1::ShowEventsResponse>,
+) -> anyhow::Result<Gathered> {
+    let limit = match request.limit {
+        0 => USUAL_LIMIT,
+        limit => limit as usize,
+    };
+    let mut stories = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let page = read(request.clone()).await?;
+        stories.extend(page.events);
+        if page.next_page_token.is_empty() || stories.len() >= limit {
+            stories.truncate(limit);
+            return Ok(Gathered {
+                stories,
+                is_cut: false,
+            });
+        }
+        request.page_token = page.next_page_token;
+    }
+    Ok(Gathered {
+        stories,
+        is_cut: true,
+    })
 }
 
 fn tell(story: &v1::EventHistory) {
@@ -245,5 +299,42 @@ fn stands(outcome: &v1::RouteOutcome) -> String {
         "not-wanted" => format!("{route}: not wanted, since its match does not take it"),
         "unknown" => format!("{route}: {}", "unknown".yellow()),
         other => format!("{route}: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pages of three events, of which the first `left_out` are of another time.
+    async fn gathered(all: usize, left_out: usize, limit: u32) -> (usize, bool, usize) {
+        let mut pages = 0;
+        let request = v1::ShowEventsRequest {
+            limit,
+            ..v1::ShowEventsRequest::default()
+        };
+        let found = gather(request, async |request| {
+            pages += 1;
+            let begin: usize = request.page_token.parse().unwrap_or(0);
+            let end = all.min(begin + 3);
+            let wanted = (begin..end).filter(|at| *at >= left_out);
+            Ok(v1::ShowEventsResponse {
+                events: wanted.map(|_| v1::EventHistory::default()).collect(),
+                next_page_token: match end < all {
+                    true => end.to_string(),
+                    false => String::new(),
+                },
+            })
+        });
+        let found = found.await.unwrap();
+        (found.stories.len(), found.is_cut, pages)
+    }
+
+    #[tokio::test]
+    async fn an_event_behind_pages_of_another_time_is_found() {
+        assert_eq!(gathered(31, 30, 3).await, (1, false, 11));
+        assert_eq!(gathered(31, 5, 3).await, (3, false, 3));
+        assert_eq!(gathered(2, 0, 3).await, (2, false, 1));
+        assert_eq!(gathered(1000, 1000, 3).await, (0, true, MAX_PAGES));
     }
 }
