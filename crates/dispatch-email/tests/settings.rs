@@ -40,8 +40,8 @@ fn one_address_or_a_list_is_taken_and_what_is_neither_is_told_in_words() {
             "~",
             "email.to: expected an address, or a list of addresses, found ",
         ),
-        ("[d@e.f, 5]", "email.to.1: expected a text, found a number"),
-        ("[[canary]]", "email.to.0: expected a text, found a list"),
+        ("[d@e.f, 5]", "email.to[1]: expected a text, found a number"),
+        ("[[canary]]", "email.to[0]: expected a text, found a list"),
     ] {
         let message = told(to).unwrap();
         assert!(
