@@ -97,7 +97,7 @@ impl Operator {
         // A cluster of an older version has no stream for them, which must not hide the other
         // facts.
         let refused = stores.refused().count().await.unwrap_or_default();
-        let found = processes(stores.facts()).await.map(with_deaths);
+        let found = processes(stores.facts()).await.map(process::with_deaths);
         // The clock that stamped the reports decides which processes are gone.
         let now = stores.facts().now().await.unwrap_or(now);
         let known = StatusFacts {
@@ -122,14 +122,6 @@ impl Operator {
             _ => Ok((known, refused.bytes)),
         }
     }
-}
-
-/// The processes, with those that have died here and could not say so.
-fn with_deaths(mut found: Vec<ProcessSeen>) -> Vec<ProcessSeen> {
-    for seen in &mut found {
-        seen.has_died = process::has_died(&seen.report);
-    }
-    found
 }
 
 /// The value, or an empty one with the error noted.

@@ -30,7 +30,7 @@ pub use crate::connection_permits::{ConnectionPermit, ConnectionPermits, Connect
 pub use crate::exit::{FAILED, NEEDED, NeedsAttention, SETTINGS, code};
 pub use crate::gauges::show_routes;
 pub use crate::limits::ProcessLimits;
-pub use crate::liveness::has_died;
+pub use crate::liveness::{has_died, with_deaths};
 pub use crate::observe::ObservabilitySettings;
 pub use crate::pages::Readiness;
 pub use crate::process_report::{AddToReport, ProcessReporter, host_name, process_id};

@@ -1,6 +1,6 @@
 //! Whether another process of this machine lives, without waiting for its next report.
 
-use queue::processes::ProcessReport;
+use queue::processes::{ProcessReport, ProcessSeen};
 use rustix::process::{Pid, test_kill_process};
 
 /// The place where process ids of this process count: the running system, and in it the namespace.
@@ -41,6 +41,14 @@ pub fn has_died(report: &ProcessReport) -> bool {
         _ => false,
     };
     is_nobody || is_another()
+}
+
+/// The processes, with those that have died here and could not say so.
+pub fn with_deaths(mut found: Vec<ProcessSeen>) -> Vec<ProcessSeen> {
+    for seen in &mut found {
+        seen.has_died = has_died(&seen.report);
+    }
+    found
 }
 
 #[cfg(test)]

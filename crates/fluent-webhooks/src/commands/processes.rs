@@ -26,11 +26,11 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(common: CommonArgs, command: Command) -> anyhow::Result<()> {
     let stores = open::stores(&common.config).await?;
-    let known = processes(stores.facts()).await?;
+    let known = process::with_deaths(processes(stores.facts()).await?);
     match command {
         Command::List => list(&common, &known),
         Command::Forget { id } => {
-            if !known.iter().any(|process| process.id == id) {
+            if !known.iter().any(|seen| seen.id == id) {
                 bail!("no process is called {id}: see `processes list`");
             }
             let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));

@@ -151,7 +151,7 @@ async fn the_keyboard_is_enough() {
     let here = browser.run("return document.activeElement.id").await;
     assert_eq!(here.unwrap(), "q");
     browser.press("HD_1\u{e007}").await.unwrap();
-    browser.until_shown("Where it stands").await.unwrap();
+    browser.until_shown("Which route takes what").await.unwrap();
     browser.visit(&format!("{url}/dead-letters")).await.unwrap();
     browser.until_shown("1 letter").await.unwrap();
     browser.press("j").await.unwrap();

@@ -59,6 +59,11 @@ async fn an_order_is_found_what_failed_is_mended_and_a_route_is_spared() {
     // Where is the order?
     browser.type_into("#q", evil).await.unwrap();
     browser.click("Search").await.unwrap();
+    browser.until_shown("Which route takes what").await.unwrap();
+    browser
+        .run("document.querySelector('main a[href^=\"/events/\"]').click()")
+        .await
+        .unwrap();
     browser.until_shown("Where it stands").await.unwrap();
     browser.until_shown("dead letter 1").await.unwrap();
     let title = browser.run("return document.title").await.unwrap();
