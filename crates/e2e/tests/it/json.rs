@@ -201,6 +201,11 @@ async fn json_is_one_contract_here_and_at_a_server() {
     let (pipeline, server, beside) = prepared(&sink).await;
     let at_server =
         |args: &[&str]| pipeline.command(&[args, &["--json", "--server", &server]].concat());
+    until("the route is reported to run", || {
+        let routes = json(&command(&beside, &["routes", "list", "--json"]));
+        routes[0]["processes"] != serde_json::json!([])
+    })
+    .await;
     for (args, name) in READS {
         let there = json(&at_server(args));
         check(&args.join(" "), &there, name);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use event_model::{Clock, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sqlite_file::rows::{from_nanos, nanos, unsigned};
 use sqlite_file::{CopyError, meta, set_meta};
 
@@ -71,7 +71,8 @@ pub(crate) fn begin_serving(sql: &mut Connection, now: i64) -> rusqlite::Result<
     if meta::<i64>(sql, UNSERVED)?.is_none() {
         return Ok(());
     }
-    let transaction = sql.transaction()?;
+    // A command may be writing: whoever has read first does not wait for it.
+    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
     set_meta(
         &transaction,
         "epoch",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use queue::{DeadReason, Outcome};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use sqlite_file::rows::{signed, unsigned};
 
 use crate::file::schema::last_position;
@@ -19,7 +19,8 @@ use crate::writing::turns;
 /// letter. Every other waits for its next attempt, with one more crash counted.
 pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
     let left = left_in_flight(sql)?;
-    let transaction = sql.transaction()?;
+    // A command may be writing: whoever has read first does not wait for it.
+    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut last = last_position(&transaction)?;
     let age = QueueTime::recorded(&transaction, now)?;
     let store = Store {

@@ -40,6 +40,8 @@ pub(crate) struct QueueOwner {
     summed: Instant,
     /// The group time at which the time was last recorded, in Unix nanoseconds.
     noted: i64,
+    /// The time at which it was last recorded, in Unix nanoseconds, also when the file was opened.
+    known: i64,
     /// The clock at the last check.
     looked: ClockReading,
     /// The clock at a check within this group, which counts when the group is committed.
@@ -67,6 +69,7 @@ impl QueueOwner {
             // Summed when the file was opened.
             summed: Instant::now(),
             noted: i64::MIN,
+            known: now,
             looked: ClockReading::now(now),
             looked_in_group: None,
             shared,
@@ -130,11 +133,12 @@ impl QueueOwner {
     /// Records the time also while nothing is written, for commands that stamp by it.
     fn note_at_rest(&mut self, sql: &Connection) -> rusqlite::Result<()> {
         let now = self.shared.now();
-        if now.saturating_sub(self.noted) >= NOTE_AT_REST_EVERY || now < self.noted {
+        self.known = self.known.max(self.noted);
+        if now.saturating_sub(self.known) >= NOTE_AT_REST_EVERY || now < self.known {
             let transaction = sql.unchecked_transaction()?;
             self.time.note(&transaction, now)?;
             transaction.commit()?;
-            self.noted = now;
+            (self.noted, self.known) = (now, now);
         }
         Ok(())
     }
