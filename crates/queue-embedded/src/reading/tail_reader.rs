@@ -202,12 +202,7 @@ impl TailReader {
         now: i64,
         limit: usize,
     ) -> rusqlite::Result<(Vec<ReadyDelivery>, bool)> {
-        let sql = format!(
-            "SELECT d.position, d.redrive, d.attempt, d.deaths, d.asks_match, d.asked, {EVENT}
-             FROM deliveries d JOIN events e USING (position) JOIN bodies b USING (position)
-             WHERE d.route = ?1 AND d.in_flight = 0 AND d.at <= ?2 ORDER BY d.at LIMIT ?3"
-        );
-        let mut statement = self.sql.prepare_cached(&sql)?;
+        let mut statement = self.sql.prepare_cached(&due())?;
         let mut rows = statement.query(params![
             route.id,
             now,
@@ -286,11 +281,7 @@ impl TailReader {
     }
 
     fn read_file(&self, position: u64, last: u64) -> rusqlite::Result<Tail> {
-        let sql = format!(
-            "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
-             WHERE e.position > ?1 ORDER BY e.position LIMIT ?2"
-        );
-        let mut statement = self.sql.prepare_cached(&sql)?;
+        let mut statement = self.sql.prepare_cached(&tail())?;
         let mut rows = statement.query(params![signed(position), CHUNK as i64])?;
         let mut events = Vec::with_capacity(CHUNK);
         let mut count = 0;
@@ -347,6 +338,23 @@ impl TailReader {
     }
 }
 
+/// The query of [`TailReader::read_file`]. By bodies: there may be ten million ids without one.
+fn tail() -> String {
+    format!(
+        "SELECT e.position, {EVENT} FROM bodies b CROSS JOIN events e USING (position)
+         WHERE b.position > ?1 ORDER BY b.position LIMIT ?2"
+    )
+}
+
+/// The query of [`TailReader::due`].
+fn due() -> String {
+    format!(
+        "SELECT d.position, d.redrive, d.attempt, d.deaths, d.asks_match, d.asked, {EVENT}
+         FROM deliveries d JOIN events e USING (position) JOIN bodies b USING (position)
+         WHERE d.route = ?1 AND d.in_flight = 0 AND d.at <= ?2 ORDER BY d.at LIMIT ?3"
+    )
+}
+
 /// Reads the columns after the position in [`TailReader::due`].
 fn retry(row: &Row<'_>) -> rusqlite::Result<Retry> {
     Ok(Retry {
@@ -356,4 +364,23 @@ fn retry(row: &Row<'_>) -> rusqlite::Result<Retry> {
         asks_match: row.get(4)?,
         asked: row.get(5)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::schema::plan;
+
+    #[test]
+    fn new_events_are_searched_by_their_bodies_and_retries_by_when_they_are_due() {
+        let first = |query: &str| plan(query).swap_remove(0);
+        assert_eq!(
+            first(&tail()),
+            "SEARCH b USING INTEGER PRIMARY KEY (rowid>?)"
+        );
+        assert_eq!(
+            first(&due()),
+            "SEARCH d USING INDEX deliveries_due (route=? AND at<?)"
+        );
+    }
 }

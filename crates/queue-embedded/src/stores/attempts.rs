@@ -132,12 +132,8 @@ fn ended(row: &Row<'_>) -> rusqlite::Result<Option<EndedAttempt>> {
 }
 
 pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Result<ReceivedPage> {
-    let text = format!(
-        "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
-         WHERE e.position > ?1 AND e.received_at >= ?2 AND e.received_at < ?3 ORDER BY e.position LIMIT ?4"
-    );
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    let mut statement = sql.prepare_cached(&text)?;
+    let mut statement = sql.prepare_cached(&received_between())?;
     let bounds = params![
         packed(query.after),
         nanos(query.from),
@@ -161,6 +157,14 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
     }
     page.next = page.next.filter(|_| count == query.limit);
     Ok(page)
+}
+
+/// The query of [`received`]. By bodies: there may be ten million ids without one.
+fn received_between() -> String {
+    format!(
+        "SELECT e.position, {EVENT} FROM bodies b CROSS JOIN events e USING (position)
+         WHERE b.position > ?1 AND e.received_at >= ?2 AND e.received_at < ?3 ORDER BY b.position LIMIT ?4"
+    )
 }
 
 /// What is replayed, and under which number; without one each event gets one of its own.
@@ -274,4 +278,18 @@ fn stands(
             _ => ReplayOutcome::HandedOver,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::schema::plan;
+
+    #[test]
+    fn what_was_received_is_searched_by_its_body() {
+        assert_eq!(
+            plan(&received_between())[0],
+            "SEARCH b USING INTEGER PRIMARY KEY (rowid>?)"
+        );
+    }
 }
