@@ -7,7 +7,7 @@ use sqlite_file::{FileKind, meta, quarantine};
 use crate::file::{counters, refs, succession};
 
 /// The format of a queue's file. Another format is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 10;
+pub(crate) const FORMAT: i64 = 11;
 
 /// The key of `meta` with the serving process's report on its routes.
 pub(crate) const WORKING: &str = "working";
@@ -58,6 +58,8 @@ CREATE TABLE deliveries (
     PRIMARY KEY (route, position, redrive)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_due ON deliveries (route, at) WHERE in_flight = 0;
+-- As short as there are attempts at a time, beside a million that may wait.
+CREATE INDEX deliveries_in_flight ON deliveries (route) WHERE in_flight = 1;
 -- By which retention passes over single events, and a damaged one goes.
 CREATE INDEX deliveries_by_position ON deliveries (position);
 

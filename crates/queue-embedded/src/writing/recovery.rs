@@ -36,6 +36,11 @@ pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// Those of forgotten routes are being removed. A million may be waiting, so they have an index.
+const LEFT_IN_FLIGHT: &str = "SELECT d.route, d.position, d.redrive, d.attempt, d.at, d.alone
+     FROM deliveries d INDEXED BY deliveries_in_flight
+     WHERE d.in_flight = 1 AND EXISTS (SELECT 1 FROM routes r WHERE r.id = d.route)";
+
 struct InterruptedAttempt {
     key: LeaseKey,
     attempt: u32,
@@ -44,16 +49,21 @@ struct InterruptedAttempt {
 }
 
 fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<InterruptedAttempt>> {
-    // Only for routes that have some in flight: a million may be waiting.
-    sql.prepare(
-        "SELECT d.route, d.position, d.redrive, d.attempt, d.at, d.alone
-         FROM routes r CROSS JOIN deliveries d ON d.route = r.id WHERE r.in_flight > 0 AND d.in_flight = 1",
-    )?
-    .query_map([], |row| {
-        let key = LeaseKey { route: row.get(0)?, position: unsigned(row.get(1)?), redrive: row.get(2)? };
-        Ok(InterruptedAttempt { key, attempt: row.get(3)?, since: row.get(4)?, alone: row.get(5)? })
-    })?
-    .collect()
+    sql.prepare(LEFT_IN_FLIGHT)?
+        .query_map([], |row| {
+            let key = LeaseKey {
+                route: row.get(0)?,
+                position: unsigned(row.get(1)?),
+                redrive: row.get(2)?,
+            };
+            Ok(InterruptedAttempt {
+                key,
+                attempt: row.get(3)?,
+                since: row.get(4)?,
+                alone: row.get(5)?,
+            })
+        })?
+        .collect()
 }
 
 fn resume(store: &Store<'_>, left: &InterruptedAttempt) -> rusqlite::Result<()> {
@@ -96,4 +106,18 @@ fn wait_with_one_more_death(store: &Store<'_>, key: LeaseKey) -> rusqlite::Resul
             params![key.route, signed(key.position), key.redrive, store.now],
         )
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::schema::plan;
+
+    #[test]
+    fn deliveries_that_wait_are_not_scanned_for_those_that_were_in_flight() {
+        assert_eq!(
+            plan(LEFT_IN_FLIGHT)[0],
+            "SCAN d USING INDEX deliveries_in_flight"
+        );
+    }
 }
