@@ -25,7 +25,7 @@ use sqlite_file::{
 };
 use tokio::sync::oneshot;
 
-use crate::file::schema::{CLOCK, COMPLETE_SINCE, QUEUE, WORKING, last_position};
+use crate::file::schema::{COMPLETE_SINCE, QUEUE, WORKING, last_position};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
 use crate::reading::tail_reader::TailReader;
@@ -35,7 +35,7 @@ use crate::stores::backup::begin_serving;
 use crate::stores::connections::Served;
 use crate::stores::quarantined::GroupedQuarantine;
 use crate::stores::rejected::GroupedRejected;
-use crate::writing::clock_set::{follow_absence, follow_since};
+use crate::writing::clock_set::note_since_last_process;
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
 use crate::writing::queue_time::QueueTime;
@@ -152,18 +152,17 @@ fn serve(
     let epoch = meta(&sql, "epoch")?.unwrap_or_default();
     let last = last_position(&sql)?;
     let shared = Arc::new(Shared::new(epoch, last, inbox, clock));
-    recover(&mut sql, shared.now())?;
-    let written: Option<i64> = meta(&sql, CLOCK)?;
-    follow_since(&sql, &shared, written)?;
+    let now = shared.now();
+    let time = QueueTime::go_on(&sql, now)?;
+    // First, since what is recovered is written by the time of now.
+    note_since_last_process(&mut sql, time, now)?;
+    recover(&mut sql, now)?;
     // The last process's report on its routes is out of date.
     set_meta(&sql, WORKING, "[]")?;
     // Nothing is known about the time before the file existed.
     if meta::<i64>(&sql, COMPLETE_SINCE)?.is_none() {
         set_meta(&sql, COMPLETE_SINCE, shared.now())?;
     }
-    let now = shared.now();
-    let time = QueueTime::go_on(&sql, now)?;
-    follow_absence(&sql, time, written, now)?;
     shared
         .quarantined
         .store(quarantine::bytes(&sql)?, Ordering::Relaxed);

@@ -203,6 +203,43 @@ async fn a_clock_that_jumps_ahead_is_no_time_for_which_anything_was_tried() {
     assert!((3590..3800).contains(&tried), "{tried} s: moved once");
 }
 
+/// What is in flight while the clock is set is no exception.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_during_an_attempt_is_followed_by_its_delivery() {
+    const FOUR_DAYS: i64 = 4 * 86_400;
+    for jump in [FOUR_DAYS, -FOUR_DAYS] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        let wall = Arc::new(Wall::default());
+        let queue = open(&path, &wall);
+        queue.publish(event("E", "a")).await.unwrap();
+        let first = next(&queue).await;
+        let began = || {
+            let sql = rusqlite::Connection::open(&path).unwrap();
+            sql.busy_timeout(Duration::from_secs(20)).unwrap();
+            sql.query_row("SELECT first_at, at FROM deliveries", [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })
+            .unwrap()
+        };
+        let before = began();
+        wall.0.fetch_add(jump, Ordering::Relaxed);
+        let waited = Instant::now();
+        while began() == before {
+            assert!(waited.elapsed() < Duration::from_secs(20), "after {jump} s");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let second = 1_000_000_000;
+        let by = |after: i64, before: i64| (after - before + second / 2) / second;
+        let moved = (by(began().0, before.0), by(began().1, before.1));
+        assert!((jump - 2..=jump + 2).contains(&moved.0), "{moved:?}");
+        assert!((jump - 2..=jump + 2).contains(&moved.1), "{moved:?}");
+        wait_a_second(first).await;
+        let tried = tried_for(&next(&queue).await, &wall);
+        assert!((-2..60).contains(&tried), "{tried} s after {jump} s");
+    }
+}
+
 /// Facts and refused webhooks go by their age, and a clock that is years ahead for a moment makes
 /// nothing old.
 #[tokio::test(flavor = "multi_thread")]

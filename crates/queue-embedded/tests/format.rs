@@ -35,7 +35,7 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
         "ALTER TABLE routes DROP COLUMN filter; ALTER TABLE routes DROP COLUMN pause;
          ALTER TABLE routes DROP COLUMN asked_again; UPDATE meta SET value = 7 WHERE key = 'format'",
     );
-    let older = "has format 7, and this program works with 11 alone: let the version that wrote it deliver what it holds, and work off its dead letters and quarantine; then move the file away, or give this one a path of its own";
+    let older = "has format 7, and this program works with 12 alone: let the version that wrote it deliver what it holds, and work off its dead letters and quarantine; then move the file away, or give this one a path of its own";
     let said = open(&path).unwrap_err().to_string();
     assert!(said.ends_with(older), "{said}");
     assert!(
@@ -44,20 +44,20 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
             .to_string()
             .ends_with(older)
     );
-    set(&path, "UPDATE meta SET value = 12 WHERE key = 'format'");
+    set(&path, "UPDATE meta SET value = 13 WHERE key = 'format'");
     assert!(matches!(
         open(&path),
         Err(OpenError::Newer {
-            found: 12,
-            known: 11,
+            found: 13,
+            known: 12,
             ..
         })
     ));
     assert!(matches!(
         SqliteStores::open(&path, None),
         Err(OpenError::Newer {
-            found: 12,
-            known: 11,
+            found: 13,
+            known: 12,
             ..
         })
     ));
@@ -65,7 +65,7 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
         &path,
         "ALTER TABLE routes ADD COLUMN filter TEXT; ALTER TABLE routes ADD COLUMN pause TEXT;
          ALTER TABLE routes ADD COLUMN asked_again INTEGER NOT NULL DEFAULT 0;
-         UPDATE meta SET value = 11 WHERE key = 'format'",
+         UPDATE meta SET value = 12 WHERE key = 'format'",
     );
     let queue = open(&path).unwrap();
     assert_eq!(

@@ -52,8 +52,8 @@ fn insert(
     now: i64,
 ) -> rusqlite::Result<()> {
     sql.prepare_cached(
-        "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at, asks_match)
-         VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?5)",
+        "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at, asks_match, clock_set)
+         VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?5, (SELECT max(id) FROM clock_sets))",
     )?
     .execute(params![id, position, number, now, asks_match])
     .map(drop)

@@ -7,7 +7,7 @@ use sqlite_file::{FileKind, meta, quarantine};
 use crate::file::{counters, refs, succession};
 
 /// The format of a queue's file. Another format is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 11;
+pub(crate) const FORMAT: i64 = 12;
 
 /// The key of `meta` with the serving process's report on its routes.
 pub(crate) const WORKING: &str = "working";
@@ -55,6 +55,7 @@ CREATE TABLE deliveries (
     alone INTEGER NOT NULL DEFAULT 0,
     asks_match INTEGER NOT NULL DEFAULT 0,
     asked INTEGER NOT NULL DEFAULT 0,   -- attempts that asked the destination
+    clock_set INTEGER NOT NULL DEFAULT 0,   -- the last row of clock_sets that its times follow
     PRIMARY KEY (route, position, redrive)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_due ON deliveries (route, at) WHERE in_flight = 0;
@@ -62,6 +63,15 @@ CREATE INDEX deliveries_due ON deliveries (route, at) WHERE in_flight = 0;
 CREATE INDEX deliveries_in_flight ON deliveries (route) WHERE in_flight = 1;
 -- By which retention passes over single events, and a damaged one goes.
 CREATE INDEX deliveries_by_position ON deliveries (position);
+
+-- How the machine's clock was set, in nanoseconds, as far as deliveries still have to follow; the
+-- newest row stays. Those in flight follow at once, those that wait a few at a time.
+CREATE TABLE clock_sets (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    due INTEGER NOT NULL,           -- what is to be added to the time before which they wait
+    tried INTEGER NOT NULL          -- and to that of their first attempt
+);
+INSERT INTO clock_sets VALUES (0, 0, 0);
 
 CREATE TABLE attempts (
     position INTEGER NOT NULL,

@@ -129,8 +129,8 @@ fn claim(store: &Store<'_>, route: i64, pick: &ReadyDelivery) -> rusqlite::Resul
         let rows = store
             .sql
             .prepare_cached(
-                "INSERT OR IGNORE INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
-                 VALUES (?1, ?2, 0, 1, 1, ?3, ?3)",
+                "INSERT OR IGNORE INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at, clock_set)
+                 VALUES (?1, ?2, 0, 1, 1, ?3, ?3, (SELECT max(id) FROM clock_sets))",
             )?
             .execute(params![route, position, store.now])?;
         return Ok((rows == 1).then_some(store.now));
@@ -139,7 +139,9 @@ fn claim(store: &Store<'_>, route: i64, pick: &ReadyDelivery) -> rusqlite::Resul
         .sql
         .prepare_cached(
             "UPDATE deliveries SET in_flight = 1, attempt = attempt + 1, at = ?4,
-                first_at = CASE attempt WHEN 0 THEN ?4 ELSE first_at END
+                first_at = CASE attempt WHEN 0 THEN ?4 ELSE first_at
+                    + (SELECT coalesce(sum(tried), 0) FROM clock_sets WHERE id > deliveries.clock_set) END,
+                clock_set = (SELECT max(id) FROM clock_sets)
              WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 0 AND attempt = ?5
              RETURNING first_at",
         )?
@@ -207,5 +209,58 @@ impl Job<QueueJobs> for SkipAhead {
         if committed.is_err() {
             self.route.set_stale();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::file::schema::ALL;
+    use crate::reading::ready::Retry;
+
+    /// Those that wait follow a clock that was set a few at a time.
+    #[test]
+    fn a_delivery_that_has_still_to_follow_the_clock_follows_when_it_is_claimed() {
+        let sql = Connection::open_in_memory().unwrap();
+        ALL.iter()
+            .for_each(|tables| sql.execute_batch(tables).unwrap());
+        sql.execute_batch(
+            "INSERT INTO routes (id, name, cursor) VALUES (1, 'r', 2);
+             INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
+             VALUES (1, 1, 0, 0, 3, 1000, 2000);
+             INSERT INTO clock_sets (due, tried) VALUES (0, 70), (-500, -500);",
+        )
+        .unwrap();
+        let store = Store {
+            sql: &sql,
+            last: &mut 2,
+            now: 9000,
+            age: 0,
+        };
+        let pick = |position, retry| ReadyDelivery {
+            position,
+            event: Arc::new(queue::conformance::event("E", "a")),
+            retry,
+            matched: None,
+        };
+        let retry = Retry {
+            redrive: 0,
+            attempt: 3,
+            deaths: 0,
+            asks_match: false,
+            asked: 0,
+        };
+        assert_eq!(claim(&store, 1, &pick(1, Some(retry))), Ok(Some(570)));
+        assert_eq!(claim(&store, 1, &pick(2, None)), Ok(Some(9000)));
+        let rows: Vec<(i64, i64, i64)> = sql
+            .prepare("SELECT first_at, at, clock_set FROM deliveries ORDER BY position")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(rows, [(570, 9000, 2), (9000, 9000, 2)], "they follow once");
     }
 }

@@ -1,9 +1,14 @@
 //! A machine's clock that is set. If it is set back, waiting deliveries would wait longer by the
 //! same time; if it is set ahead, they would seem to have been tried for that time.
+//!
+//! That it was set is a row of `clock_sets`, and those in flight follow in the same transaction. A
+//! million may wait: they follow a few at a time, and each has the number of the last row that it
+//! follows, so that neither a claim nor a crash in between makes one follow twice.
 
-use rusqlite::Connection;
+use fail::fail_point;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use rustix::time::{ClockId, clock_gettime};
-use sqlite_file::{lock, set_meta};
+use sqlite_file::{lock, meta};
 
 use crate::file::schema::CLOCK;
 use crate::shared::Shared;
@@ -51,73 +56,197 @@ pub(crate) enum ClockSet {
     Ahead(i64),
 }
 
-/// Moves waiting deliveries by the time that the clock was set back, so that they do not wait
-/// longer.
-pub(crate) fn follow(sql: &Connection, shared: &Shared, by: i64) -> rusqlite::Result<()> {
-    let transaction = sql.unchecked_transaction()?;
-    let moved = transaction.execute(
-        "UPDATE deliveries SET at = at - ?1, first_at = first_at - ?1 WHERE in_flight = 0",
-        [by],
-    )?;
-    // Otherwise the next process would move them again.
-    set_meta(&transaction, CLOCK, shared.now())?;
-    transaction.commit()?;
-    tracing::warn!(
-        seconds = by / 1_000_000_000,
-        moved,
-        "the clock was set back: what waits waits no longer for it"
-    );
-    lock(&shared.routes)
-        .iter()
-        .for_each(|route| route.set_stale());
-    shared.wake_tail_reader();
-    Ok(())
+impl ClockSet {
+    /// What is added to the time before which a delivery waits. If the clock was set ahead, that
+    /// stays as it is: they are due earlier, which harms nothing.
+    fn due(self) -> i64 {
+        match self {
+            Self::Back(by) => -by,
+            Self::Ahead(_) => 0,
+        }
+    }
+
+    /// What is added to the time of an attempt.
+    fn tried(self) -> i64 {
+        match self {
+            Self::Back(by) => -by,
+            Self::Ahead(by) => by,
+        }
+    }
 }
 
-/// Moves the first attempts of deliveries by the time that the clock was set ahead, so that they
-/// do not seem to have been tried for that time. When they are due stays as it is: they are due
-/// earlier, which harms nothing.
-pub(crate) fn move_first_attempts(sql: &Connection, by: i64) -> rusqlite::Result<()> {
-    let moved = sql.execute("UPDATE deliveries SET first_at = first_at + ?1", [by])?;
-    tracing::warn!(
-        seconds = by / 1_000_000_000,
-        moved,
-        "the clock was set ahead: that does not count as time for which deliveries were tried"
-    );
-    Ok(())
-}
-
-/// Moves them at the start by the time that the last process is away, beyond what is counted of
-/// that: nobody knows how much of it the machine was off, or its clock wrong. `time` goes on from
-/// the last record of that process, and is recorded, or the next one would move them again.
-pub(crate) fn follow_absence(
+/// Records that the clock was set, in a transaction. Deliveries in flight follow at once: they are
+/// few, and what becomes of them is written by the new time. The queue's time is recorded as well,
+/// or the next process would have them follow again.
+pub(crate) fn note(
     sql: &Connection,
+    set: ClockSet,
     time: QueueTime,
-    written: Option<i64>,
     now: i64,
 ) -> rusqlite::Result<()> {
-    let away = written.map_or(0, |written| now.saturating_sub(written));
-    let by = away.saturating_sub(LONGEST_AWAY);
-    if by <= SET {
-        return Ok(());
+    sql.execute(
+        "INSERT INTO clock_sets (due, tried) VALUES (?1, ?2)",
+        [set.due(), set.tried()],
+    )?;
+    sql.execute(IN_FLIGHT_FOLLOW, [set.tried()])?;
+    time.note(sql, now)?;
+    match set {
+        ClockSet::Back(by) => tracing::warn!(
+            seconds = by / 1_000_000_000,
+            "the clock was set back: what waits waits no longer for it"
+        ),
+        ClockSet::Ahead(by) => tracing::warn!(
+            seconds = by / 1_000_000_000,
+            "the clock was set ahead: that does not count as time for which deliveries were tried"
+        ),
     }
-    let transaction = sql.unchecked_transaction()?;
-    move_first_attempts(&transaction, by)?;
-    time.note(&transaction, now)?;
+    Ok(())
+}
+
+const IN_FLIGHT_FOLLOW: &str = "UPDATE deliveries INDEXED BY deliveries_in_flight
+     SET at = at + ?1, first_at = first_at + ?1, clock_set = (SELECT max(id) FROM clock_sets)
+     WHERE in_flight = 1";
+
+/// Notes at the start how the clock was set since the last process wrote, as far as that can be
+/// known: nobody knows how long the machine was off. Nothing must wait longer than counted from
+/// the last write, and beyond an hour the absence is no time for which anything was tried. `time`
+/// goes on from the last record of that process.
+pub(crate) fn note_since_last_process(
+    sql: &mut Connection,
+    time: QueueTime,
+    now: i64,
+) -> rusqlite::Result<()> {
+    let Some(written) = meta::<i64>(sql, CLOCK)? else {
+        return Ok(());
+    };
+    let away = now.saturating_sub(written);
+    let set = if away < -SET {
+        ClockSet::Back(away.saturating_neg())
+    } else if away.saturating_sub(LONGEST_AWAY) > SET {
+        ClockSet::Ahead(away - LONGEST_AWAY)
+    } else {
+        return Ok(());
+    };
+    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    note(&transaction, set, time, now)?;
     transaction.commit()
 }
 
-/// Moves waiting deliveries at the start if the clock was set back, when nobody knows how long the
-/// machine was off: they must at least not wait longer than counted from the last write.
-pub(crate) fn follow_since(
-    sql: &Connection,
-    shared: &Shared,
-    written: Option<i64>,
-) -> rusqlite::Result<()> {
-    let by = written.map_or(0, |written| written.saturating_sub(shared.now()));
-    if by > SET {
-        follow(sql, shared, by)
-    } else {
-        Ok(())
+/// Number of rows that follow in one transaction, for which a publish waits a few milliseconds.
+const CHUNK: i64 = 500;
+
+/// Primary key of a delivery: route, position, redrive.
+type Place = (i64, i64, i64);
+
+const START: Place = (i64::MIN, 0, 0);
+
+/// The pass in which waiting deliveries follow the clock.
+#[derive(Debug)]
+pub(crate) struct FollowPass {
+    /// The key from which it goes on; `None` if all have followed.
+    after: Option<Place>,
+}
+
+impl FollowPass {
+    /// The pass of a process that starts: the last one may not have come to its end.
+    pub(crate) fn new() -> Self {
+        Self { after: Some(START) }
+    }
+
+    /// Begins from the start, since the clock was set.
+    pub(crate) fn restart(&mut self) {
+        self.after = Some(START);
+    }
+
+    /// Makes some deliveries follow; `true` if there may be more.
+    pub(crate) fn follow(
+        &mut self,
+        sql: &mut Connection,
+        shared: &Shared,
+    ) -> rusqlite::Result<bool> {
+        let Some(after) = self.after else {
+            return Ok(false);
+        };
+        if !has_to_follow(sql)? {
+            self.after = None;
+            return Ok(false);
+        }
+        let passed = follow_some(sql, after)?;
+        fail_point!("clock_set.after");
+        self.after = passed;
+        // Some may be due now.
+        lock(&shared.routes)
+            .iter()
+            .for_each(|route| route.waits_until(i64::MIN));
+        shared.wake_tail_reader();
+        Ok(passed.is_some())
+    }
+}
+
+fn has_to_follow(sql: &Connection) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT 1 FROM clock_sets WHERE due <> 0 OR tried <> 0")?
+        .exists([])
+}
+
+/// Makes a chunk follow, and returns its last key; `None` for the last one, after which nothing is
+/// left to follow.
+fn follow_some(sql: &mut Connection, after: Place) -> rusqlite::Result<Option<Place>> {
+    // A command may be writing: whoever has read first does not wait for it.
+    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let last = transaction
+        .prepare_cached(LAST_OF_CHUNK)?
+        .query_row(params![after.0, after.1, after.2, CHUNK - 1], place)
+        .optional()?;
+    let up_to = last.unwrap_or((i64::MAX, i64::MAX, i64::MAX));
+    transaction.prepare_cached(FOLLOW)?.execute(params![
+        after.0, after.1, after.2, up_to.0, up_to.1, up_to.2
+    ])?;
+    if last.is_none() {
+        transaction.execute_batch(
+            "DELETE FROM clock_sets WHERE id < (SELECT max(id) FROM clock_sets);
+             UPDATE clock_sets SET due = 0, tried = 0",
+        )?;
+    }
+    transaction.commit()?;
+    Ok(last)
+}
+
+const LAST_OF_CHUNK: &str = "SELECT route, position, redrive FROM deliveries
+     WHERE (route, position, redrive) > (?1, ?2, ?3)
+     ORDER BY route, position, redrive LIMIT 1 OFFSET ?4";
+
+/// One that a command has written, or that was claimed, since the clock was set has followed.
+const FOLLOW: &str = "UPDATE deliveries NOT INDEXED SET
+        at = at + (SELECT sum(due) FROM clock_sets c WHERE c.id > deliveries.clock_set),
+        first_at = first_at + (SELECT sum(tried) FROM clock_sets c WHERE c.id > deliveries.clock_set),
+        clock_set = (SELECT max(id) FROM clock_sets)
+     WHERE (route, position, redrive) > (?1, ?2, ?3) AND (route, position, redrive) <= (?4, ?5, ?6)
+        AND clock_set < (SELECT max(id) FROM clock_sets)";
+
+fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::schema::plan;
+
+    /// A million may wait.
+    #[test]
+    fn a_pass_searches_for_each_chunk() {
+        for query in [LAST_OF_CHUNK, FOLLOW] {
+            let plan = plan(query);
+            assert!(
+                plan[0]
+                    .starts_with("SEARCH deliveries USING PRIMARY KEY ((route,position,redrive)>"),
+                "{plan:?}"
+            );
+            assert!(!plan.join("\n").contains("deliveries_due"), "{plan:?}");
+        }
+        assert_eq!(
+            plan(IN_FLIGHT_FOLLOW)[0],
+            "SCAN deliveries USING INDEX deliveries_in_flight"
+        );
     }
 }

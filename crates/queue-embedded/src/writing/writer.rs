@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use sqlite_file::{Log, Owner, quarantine, set_meta};
 
 use crate::file::schema::{WORKING, last_position};
 use crate::shared::Shared;
-use crate::writing::clock_set::{self, ClockReading, ClockSet};
+use crate::writing::clock_set::{self, ClockReading, FollowPass};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::job::{QueueJobs, Store};
 use crate::writing::queue_time::QueueTime;
@@ -46,6 +46,7 @@ pub(crate) struct QueueOwner {
     looked: ClockReading,
     /// The clock at a check within this group, which counts when the group is committed.
     looked_in_group: Option<ClockReading>,
+    follow_pass: FollowPass,
     shared: Arc<Shared>,
     housekeeping: Housekeeping,
     time: QueueTime,
@@ -72,6 +73,7 @@ impl QueueOwner {
             known: now,
             looked: ClockReading::now(now),
             looked_in_group: None,
+            follow_pass: FollowPass::new(),
             shared,
             housekeeping,
             time,
@@ -101,30 +103,26 @@ impl QueueOwner {
         Ok(())
     }
 
-    /// Moves deliveries if the clock was set. If that fails, the next check does it.
-    fn follow_clock(&mut self, sql: &Connection) -> rusqlite::Result<()> {
+    /// Notes it if the clock was set. If that fails, the next check does it.
+    fn follow_clock(&mut self, sql: &mut Connection) -> rusqlite::Result<bool> {
         let now = self.shared.now();
         let looked = ClockReading::now(now);
-        match looked.set_since(self.looked) {
-            Some(ClockSet::Back(by)) => clock_set::follow(sql, &self.shared, by)?,
-            Some(ClockSet::Ahead(by)) => {
-                let transaction = sql.unchecked_transaction()?;
-                self.move_first_attempts(&transaction, by, now)?;
-                transaction.commit()?;
-            }
-            None => {}
+        if let Some(set) = looked.set_since(self.looked) {
+            let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            clock_set::note(&transaction, set, self.time, now)?;
+            transaction.commit()?;
+            self.follow_pass.restart();
         }
         self.looked = looked;
-        Ok(())
+        self.follow_pass.follow(sql, &self.shared)
     }
 
-    /// Moves first attempts within a group whose time is ahead: what it claims would seem to have
-    /// been tried for as long.
-    fn follow_clock_ahead(&mut self, sql: &Connection) -> rusqlite::Result<()> {
+    /// Notes it within a group: what that claims and settles is by the new time already.
+    fn note_clock(&mut self, sql: &Connection) -> rusqlite::Result<()> {
         let looked = ClockReading::now(self.now);
         self.looked_in_group = None;
-        if let Some(ClockSet::Ahead(by)) = looked.set_since(self.looked) {
-            self.move_first_attempts(sql, by, self.now)?;
+        if let Some(set) = looked.set_since(self.looked) {
+            clock_set::note(sql, set, self.time, self.now)?;
             self.looked_in_group = Some(looked);
         }
         Ok(())
@@ -142,12 +140,6 @@ impl QueueOwner {
         }
         Ok(())
     }
-
-    /// Records the time as well, or the next process would move them again.
-    fn move_first_attempts(&self, sql: &Connection, by: i64, now: i64) -> rusqlite::Result<()> {
-        clock_set::move_first_attempts(sql, by)?;
-        self.time.note(sql, now)
-    }
 }
 
 impl Owner for QueueOwner {
@@ -156,7 +148,7 @@ impl Owner for QueueOwner {
     fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<Store<'w>> {
         self.before = self.last;
         self.now = self.shared.now();
-        self.follow_clock_ahead(sql)?;
+        self.note_clock(sql)?;
         self.notice_other_writers(sql)?;
         // A release from quarantine by another connection takes a position.
         self.last = self.last.max(self.shared.last.load(Ordering::Acquire));
@@ -177,7 +169,10 @@ impl Owner for QueueOwner {
     }
 
     fn committed(&mut self) {
-        self.looked = self.looked_in_group.take().unwrap_or(self.looked);
+        if let Some(looked) = self.looked_in_group.take() {
+            self.looked = looked;
+            self.follow_pass.restart();
+        }
         self.before = self.last;
         self.shared.last.fetch_max(self.last, Ordering::AcqRel);
     }
@@ -198,9 +193,9 @@ impl Owner for QueueOwner {
         log: &mut Log,
         now: Instant,
     ) -> rusqlite::Result<bool> {
-        self.follow_clock(sql)?;
+        let follows = self.follow_clock(sql)?;
         self.notice_other_writers(sql)?;
-        let more = self.housekeeping.run(sql, &self.shared, log, now)?;
+        let more = self.housekeeping.run(sql, &self.shared, log, now)? || follows;
         self.note_at_rest(sql)?;
         Ok(more)
     }
