@@ -35,6 +35,13 @@ impl Expected {
         self.0.remove(&key);
     }
 
+    /// Removes the events of all slices before this one; returns how many there were.
+    pub(crate) fn forget_before(&mut self, slice: usize) -> usize {
+        let all = self.0.len();
+        self.0.retain(|_, of| *of >= slice);
+        all - self.0.len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

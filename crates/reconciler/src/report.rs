@@ -102,6 +102,10 @@ pub struct Summary {
     pub admitted: u64,
     /// Of the missing, those that the settings keep out.
     pub kept_out: u64,
+    /// Set if retention removed what came while Fluent's log was read: the time before this one
+    /// was not compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_since: Option<Timestamp>,
     /// Earliest log time of a missing event on which Fluent still works.
     #[serde(skip)]
     pub pending_since: Option<Timestamp>,

@@ -2,6 +2,7 @@
 //! are compared with those that were, as many hours at once as fit in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_model::{Accounts, Clock, SteadyClock, Timestamp};
 use fluent_api::Client;
@@ -20,6 +21,10 @@ use crate::window::{SKEW, Window, earlier, ensure_drained};
 /// Number of logged events that are enough for comparing once, with a few dozen bytes each in
 /// memory. An hour is always read to its end.
 const ENOUGH: usize = 200_000;
+
+/// Time by which retention may have passed a begin that it was told to be the first: it goes on
+/// while somebody begins there.
+const LEEWAY: Duration = Duration::from_mins(10);
 
 /// Compares Fluent's log with what was received.
 #[derive(Debug)]
@@ -79,7 +84,9 @@ impl<'a> Reconciler<'a> {
     /// reported and counted at once, so that an error does not lose them.
     ///
     /// Fails for a time of which it is not known what was received, and for one whose events may
-    /// still be in a spool.
+    /// still be in a spool. What retention removes while Fluent's log is read is left out, and
+    /// the summary says so: it goes on all the time, and would be ahead of every comparison that
+    /// begins with the oldest.
     pub async fn compare(
         &self,
         account: &ApiAccount,
@@ -89,6 +96,7 @@ impl<'a> Reconciler<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), ReconcileError> {
         ensure_drained(self.stores.facts(), window).await?;
+        self.ensure_known(window, mode).await?;
         let unknown =
             |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
         let name = &account.name;
@@ -138,10 +146,7 @@ impl<'a> Reconciler<'a> {
             && comparing.expected.len() < ENOUGH
             && let Some(chunk) = ahead.next()
         {
-            failed = self
-                .read_chunk(comparing, &mut slices, chunk, mode)
-                .await
-                .err();
+            failed = self.read_chunk(comparing, &mut slices, chunk).await.err();
         }
         self.hold_against(comparing, slices, mode).await?;
         failed.map_or(Ok(()), Err)
@@ -149,7 +154,7 @@ impl<'a> Reconciler<'a> {
 
     async fn ensure_known(&self, window: Window, mode: Mode) -> Result<(), ReconcileError> {
         let since = self.earliest().await?;
-        let is_known = window.from >= since || mode.is_unknown;
+        let is_known = window.from >= earlier(since, LEEWAY) || mode.is_unknown;
         if is_known {
             Ok(())
         } else {
@@ -163,9 +168,7 @@ impl<'a> Reconciler<'a> {
         comparing: &mut Comparison<'_>,
         slices: &mut Vec<Window>,
         chunk: Window,
-        mode: Mode,
     ) -> Result<(), ReconcileError> {
-        self.ensure_known(chunk, mode).await?;
         for slice in chunk.slices() {
             self.read(comparing, slices.len(), slice).await?;
             slices.push(slice);
@@ -180,21 +183,36 @@ impl<'a> Reconciler<'a> {
         slices: Vec<Window>,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
-        let Some(first) = slices.first() else {
-            return Ok(());
-        };
         let logged = comparing.expected.len();
         comparing
             .received
             .remove_received(&mut comparing.expected)
             .await?;
-        // Retention may have removed events while they were read, which would then look missing.
-        self.ensure_known(*first, mode).await?;
         comparing.tally.received += (logged - comparing.expected.len()) as u64;
+        if !mode.is_unknown {
+            self.leave_out_unknown(comparing, &slices).await?;
+        }
         for (number, slice) in slices.into_iter().enumerate() {
             if comparing.expected.is_of(number) {
                 self.find(comparing, slice, mode).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets the events of slices from which retention has removed some that were received
+    /// while they were read: they would look missing.
+    async fn leave_out_unknown(
+        &self,
+        comparing: &mut Comparison<'_>,
+        slices: &[Window],
+    ) -> Result<(), ReconcileError> {
+        let since = self.earliest().await?;
+        let unknown = slices.iter().filter(|slice| slice.from < since).count();
+        if let Some(last) = unknown.checked_sub(1) {
+            comparing.tally.logged -= comparing.expected.forget_before(unknown) as u64;
+            let known_since = slices.get(last).map(|slice| slice.until);
+            comparing.tally.known_since = comparing.tally.known_since.max(known_since);
         }
         Ok(())
     }

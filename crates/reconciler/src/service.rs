@@ -160,6 +160,9 @@ impl ComparisonProgress {
                 .compare(account, window, mode, &mut tally, &mut found)
                 .await;
             log_outcome(account, window, &found, &tally);
+            if let Some(until) = tally.known_since {
+                log_never_compared(account, from, until);
+            }
             compared?;
             pending = [pending, tally.pending_since].into_iter().flatten().min();
             let held = pending.map_or(window.until, |since| {
@@ -194,7 +197,7 @@ impl ComparisonProgress {
             tracing::warn!(account = account.name, until = %ahead, %from, "compared up to a time that has not come: a clock was ahead, compared anew");
         }
         if from < earliest && known.is_some() {
-            tracing::warn!(account = account.name, %from, until = %earliest, "never compared with Fluent's log: what came then is no longer kept");
+            log_never_compared(account, from, earliest);
         }
         from.max(earliest)
     }
@@ -218,6 +221,10 @@ fn missing_labels(account: &ApiAccount, sending: &'static str) -> [Label; 3] {
 
 fn show(account: &ApiAccount, latest: Timestamp, from: Timestamp) {
     metrics::RECONCILE_LAG.set(passed(from, latest).as_secs_f64(), labels(account));
+}
+
+fn log_never_compared(account: &ApiAccount, from: Timestamp, until: Timestamp) {
+    tracing::warn!(account = account.name, %from, %until, "never compared with Fluent's log: what came then is no longer kept");
 }
 
 fn log_outcome(account: &ApiAccount, window: Window, found: &MissingObserver<'_>, tally: &Summary) {

@@ -15,7 +15,9 @@ use event_model::{
 use fluent_api::{
     Accounts, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret,
 };
-use fluent_reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
+use fluent_reconciler::{
+    MissingEvent, Mode, Observer, ReconcileError, Reconciler, Summary, Window,
+};
 use futures::future::BoxFuture;
 use queue::conformance::event;
 use queue::facts::{compared_until, set_compared_until};
@@ -211,28 +213,7 @@ impl Here {
         change: impl FnOnce(Reconciler<'_>) -> Reconciler<'_>,
         until: impl Future<Output = ()>,
     ) {
-        let origin = vec!["webhook".to_owned(), "reconciled".to_owned()];
-        let route = RouteSettings {
-            name: "r".to_owned(),
-            terms: MatchFields {
-                origin,
-                ..MatchFields::default()
-            },
-            repeated: Vec::new(),
-            start: StartPosition::Now,
-            concurrency: 1,
-            retry: RetrySettings::default(),
-            rate: None,
-            breaker: None,
-            enrich: None,
-            entity_check: None,
-            same_id: OnSameId::Deliver,
-            dispatcher: "log".to_owned(),
-            table: serde_json::json!({}),
-            on_success: None,
-            on_dead_letter: None,
-        };
-        let routes = Routes(vec![route]);
+        let routes = routes();
         let reconciler = Reconciler::new(
             &self.queue,
             &self.settings,
@@ -247,6 +228,31 @@ impl Here {
             () = until => {}
         }
     }
+}
+
+/// Returns a route that takes what was reconciled.
+fn routes() -> Routes {
+    let origin = vec!["webhook".to_owned(), "reconciled".to_owned()];
+    Routes(vec![RouteSettings {
+        name: "r".to_owned(),
+        terms: MatchFields {
+            origin,
+            ..MatchFields::default()
+        },
+        repeated: Vec::new(),
+        start: StartPosition::Now,
+        concurrency: 1,
+        retry: RetrySettings::default(),
+        rate: None,
+        breaker: None,
+        enrich: None,
+        entity_check: None,
+        same_id: OnSameId::Deliver,
+        dispatcher: "log".to_owned(),
+        table: serde_json::json!({}),
+        on_success: None,
+        on_dead_letter: None,
+    }])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,6 +283,21 @@ struct Counting<'q> {
     passes: AtomicU32,
     /// Keys that headers of messages name, which are of no genuine event.
     named: Vec<FluentKey>,
+    /// Number of minutes that retention takes away whenever somebody asks what is kept.
+    pruned: u32,
+    asked: AtomicU32,
+}
+
+impl<'q> Counting<'q> {
+    fn new(queue: &'q Embedded) -> Self {
+        Self {
+            queue,
+            passes: AtomicU32::new(0),
+            named: Vec::new(),
+            pruned: 0,
+            asked: AtomicU32::new(0),
+        }
+    }
 }
 
 impl History for Counting<'_> {
@@ -313,7 +334,12 @@ impl History for Counting<'_> {
     }
 
     fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
-        self.queue.history().complete_since()
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        let pruned = Duration::from_mins(u64::from(asked * self.pruned));
+        Box::pin(async move {
+            let since = self.queue.history().complete_since().await?;
+            Ok(since.checked_add(pruned).unwrap())
+        })
     }
 
     fn find_before<'a>(
@@ -437,6 +463,109 @@ impl Stores for Counting<'_> {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_that_goes_on_meanwhile_stops_no_comparison() {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let removed = lose(&fluent, 119);
+    let kept = lose(&fluent, 70);
+    // Everything is kept since two hours ago, which is where it goes on.
+    set_compared_until(here.queue.facts(), PLACE, ago(180))
+        .await
+        .unwrap();
+    let stores = Counting {
+        pruned: 1,
+        ..Counting::new(&here.queue)
+    };
+    let routes = routes();
+    let clock = Arc::new(SystemClock);
+    let reconciler = Reconciler::new(
+        &stores,
+        &here.settings,
+        &here.apis,
+        &here.listed,
+        &routes,
+        clock,
+    );
+    let compared = async {
+        here.wait_for(&[&kept]).await;
+        while compared_until(here.queue.facts(), PLACE)
+            .await
+            .unwrap()
+            .is_none_or(|to| to < ago(5))
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = fluent_reconciler::serve(&reconciler) => {}
+        () = compared => {}
+    }
+    assert!(
+        !here.admitted().await.contains(&removed),
+        "whether it came is not known any more"
+    );
+}
+
+/// Compares what is kept and a bit before, while retention goes on.
+async fn compare_at_the_edge(before: u64) -> (Result<(), ReconcileError>, Summary, Vec<String>) {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let removed = lose(&fluent, 119);
+    let kept = lose(&fluent, 70);
+    let stores = Counting {
+        pruned: 1,
+        ..Counting::new(&here.queue)
+    };
+    let routes = routes();
+    let clock = Arc::new(SystemClock);
+    let reconciler = Reconciler::new(
+        &stores,
+        &here.settings,
+        &here.apis,
+        &here.listed,
+        &routes,
+        clock,
+    );
+    let since = reconciler.earliest().await.unwrap();
+    let window = Window {
+        from: since.checked_sub(Duration::from_mins(before)).unwrap(),
+        until: ago(5),
+    };
+    let mut tally = Summary::default();
+    let mut told = Told::default();
+    let account = &here.settings.accounts[0];
+    let mode = Mode::default();
+    let compared = reconciler
+        .compare(account, window, mode, &mut tally, &mut told)
+        .await;
+    assert!(!told.0.contains(&removed), "{told:?}");
+    told.0.iter_mut().for_each(|id| {
+        *id = if *id == kept {
+            "kept".to_owned()
+        } else {
+            id.clone()
+        }
+    });
+    (compared, tally, told.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_where_it_was_told_to_begin_is_told_what_is_left_out() {
+    let (compared, tally, told) = compare_at_the_edge(0).await;
+    compared.unwrap();
+    assert_eq!(told, ["kept"]);
+    assert_eq!((tally.logged, tally.received, tally.missing), (1, 0, 1));
+    let left_out = tally.known_since.unwrap();
+    assert!(left_out > ago(120) && left_out < ago(105), "{left_out}");
+    let (compared, tally, told) = compare_at_the_edge(30).await;
+    assert!(
+        matches!(compared, Err(ReconcileError::Unknown { .. })),
+        "{compared:?}"
+    );
+    assert_eq!((told.len(), tally), (0, Summary::default()));
+}
+
 #[derive(Debug, Default)]
 struct Told(Vec<String>);
 
@@ -554,8 +683,8 @@ async fn what_came_is_read_once_for_all_hours() {
     let named = FluentKey::of(Environment::Sandbox, "ACME", &lost[0], "E");
     let stores = Counting {
         queue: &here.queue,
-        passes: AtomicU32::new(0),
         named: vec![named],
+        ..Counting::new(&here.queue)
     };
     let clock = Arc::new(SystemClock);
     let routes = Routes(Vec::new());

@@ -235,6 +235,7 @@ impl MissingPrinter {
             received,
             missing,
             admitted,
+            known_since,
             ..
         } = self.tally;
         let header = [
@@ -257,6 +258,12 @@ impl MissingPrinter {
         output::line(format!(
             "\n{logged} logged by Fluent, {received} of them came, {missing} did not"
         ));
+        if let Some(since) = known_since {
+            let since = output::time(since);
+            output::line(format!(
+                "not compared before {since}: the queue removed what came then meanwhile"
+            ));
+        }
         if admitted > 0 {
             output::line(format!("{admitted} admitted"));
         }

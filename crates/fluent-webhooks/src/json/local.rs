@@ -231,6 +231,9 @@ pub(crate) struct Reconciled {
     /// As many as `--limit` allows.
     missing: Vec<MissingEventState>,
     counts: ReconcileCounts,
+    /// Set if retention removed what came while Fluent's log was read: the time before this one
+    /// was not compared.
+    known_since: Option<UtcTime>,
 }
 
 /// An event that Fluent logged and that never came.
@@ -288,6 +291,7 @@ impl Reconciled {
                 admitted: summary.admitted,
                 kept_out: summary.kept_out,
             },
+            known_since: summary.known_since.map(UtcTime::from),
         }
     }
 }
