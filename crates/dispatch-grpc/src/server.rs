@@ -40,7 +40,7 @@ const LONGEST: Duration = Duration::from_hours(1);
 ///     let server = Server::new(AnyDispatcher::of(dispatcher), shutdown.clone());
 ///     let readiness = Readiness::new(shutdown);
 ///     listener.serve(Routes::new(server.service()), readiness.clone(), shutdown)?;
-///     readiness.set(true);
+///     readiness.set(None);
 ///     shutdown.draining().cancelled().await;
 ///     shutdown.finish().await;
 ///     Ok(())

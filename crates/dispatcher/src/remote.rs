@@ -70,10 +70,10 @@ impl Plan {
         let door = GrpcServer::bind(&self.operator, shutdown).await?;
         let server = Server::new(dispatcher.clone(), shutdown.clone());
         door.serve(Routes::new(server.service()), readiness.clone(), shutdown)?;
-        readiness.set(true);
+        readiness.set(None);
         shutdown.draining().cancelled().await;
         // Callers see this in the health service, and call another replica.
-        readiness.set(false);
+        readiness.set(Some(process::STOPPING.into()));
         shutdown.finish().await;
         dispatcher.close().await;
         Ok(())

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use process::{Readiness, StageArgs};
+use queue::QueueError;
+use telemetry::ErrorChain;
 use tokio::time::sleep;
 
 /// Interval at which the queue is checked.
@@ -19,10 +21,14 @@ pub(crate) fn args() -> StageArgs {
     <Args as clap::Parser>::parse().stage
 }
 
-/// Updates the readiness until the future is dropped.
-pub(crate) async fn be_ready(readiness: &Readiness, is_well: impl AsyncFn() -> bool) {
+/// Updates the readiness until the future is dropped: `ask` asks the queue something.
+pub(crate) async fn be_ready<T>(
+    readiness: &Readiness,
+    ask: impl AsyncFn() -> Result<T, QueueError>,
+) {
     loop {
-        readiness.set(is_well().await);
+        let asked = ask().await.err();
+        readiness.set(asked.map(|error| ErrorChain(&error).to_string().into()));
         sleep(LOOK_EVERY).await;
     }
 }

@@ -115,7 +115,7 @@ impl ReceiveState {
         // With the address in the log, a client that is refused again and again can be blocked.
         let client = client.address;
         match refused {
-            ReceiveError::NotDurable(_) | ReceiveError::NotDurableInTime => {
+            ReceiveError::NotDurable(_) | ReceiveError::NotDurableInTime(_) => {
                 tracing::error!(reason, trace_id, %client, %error, "webhook not accepted; the sender has it for a few seconds more");
             }
             ReceiveError::Rejected(_)
@@ -331,10 +331,12 @@ impl ReceiveState {
     where
         F: Future<Output = Result<T, QueueError>>,
     {
+        let mut last = None;
         let trying = async {
             loop {
                 match try_once().await {
-                    Err(QueueError::Full | QueueError::Unavailable { .. }) => {
+                    Err(error @ (QueueError::Full | QueueError::Unavailable { .. })) => {
+                        last = Some(error);
                         sleep(TRY_AGAIN).await
                     }
                     decided => return decided,
@@ -343,7 +345,7 @@ impl ReceiveState {
         };
         match timeout(self.bounds.durable_within, trying).await {
             Ok(decided) => decided.map_err(ReceiveError::NotDurable),
-            Err(_) => Err(ReceiveError::NotDurableInTime),
+            Err(_) => Err(ReceiveError::NotDurableInTime(last)),
         }
     }
 }

@@ -174,7 +174,7 @@ mod tests {
     use event_model::{Account, Clock, Environment, Event, Headers, KeyName, SystemClock};
     use futures::FutureExt;
     use futures::future::{BoxFuture, ready};
-    use queue::{Quarantined, QueueError, Receipt};
+    use queue::{Impediment, Quarantined, QueueError, Receipt};
     use queue_embedded::{Embedded, Options};
     use tokio::time::timeout;
     use tracing::span::{Attributes, Id, Record};
@@ -253,8 +253,8 @@ mod tests {
             ready(Err(QueueError::Full)).boxed()
         }
 
-        fn has_room(&self) -> bool {
-            false
+        fn impediment(&self) -> Option<Impediment> {
+            Some("it refuses".into())
         }
     }
 

@@ -41,8 +41,9 @@ pub(crate) enum ReceiveError {
     Malformed(#[source] Malformed),
     #[error("not made durable")]
     NotDurable(#[source] QueueError),
+    /// With what the last try ended with. `None` if none has ended.
     #[error("not made durable in time")]
-    NotDurableInTime,
+    NotDurableInTime(#[source] Option<QueueError>),
 }
 
 impl From<ShareDenied> for ReceiveError {
@@ -65,7 +66,7 @@ impl ReceiveError {
             Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Rejected(_) | Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
             Self::NotAdmitted(_) => StatusCode::FORBIDDEN,
-            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime => {
+            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -78,7 +79,7 @@ impl ReceiveError {
             Self::NotAdmitted(_)
                 | Self::Malformed(_)
                 | Self::NotDurable(_)
-                | Self::NotDurableInTime
+                | Self::NotDurableInTime(_)
         )
     }
 
@@ -104,7 +105,7 @@ impl ReceiveError {
             Self::Malformed(_) => "malformed",
             Self::Rejected(_) | Self::Unsigned(_) => "unauthorized",
             Self::NotAdmitted(_) => "forbidden",
-            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime => {
+            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime(_) => {
                 "unavailable"
             }
         }

@@ -13,7 +13,7 @@ use event_model::{Event, SystemClock};
 use fluent_gateway::Bounds;
 use futures::future::{BoxFuture, FutureExt, ready};
 use process::Shutdown;
-use queue::{Intake, Quarantined, QueueError, Receipt, RejectedWebhook};
+use queue::{Impediment, Intake, Quarantined, QueueError, Receipt, RejectedWebhook};
 use queue_embedded::{Embedded, Options};
 use settings::SettingsTree;
 use simulator::{KeyPair, SignedBody};
@@ -35,8 +35,8 @@ impl Intake for Refusing {
         ready(Err((self.0)())).boxed()
     }
 
-    fn has_room(&self) -> bool {
-        false
+    fn impediment(&self) -> Option<Impediment> {
+        Some("it refuses".into())
     }
 }
 

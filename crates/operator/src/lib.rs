@@ -46,7 +46,7 @@ use event_model::Clock;
 use futures::future::BoxFuture;
 use proto::v1;
 use proto::v1::operator_server::OperatorServer;
-use queue::Stores;
+use queue::{QueueError, Stores};
 use settings::SettingsTree;
 use tonic::Status;
 
@@ -123,9 +123,9 @@ impl Operator {
         self
     }
 
-    /// True if the queue answers now. Asks it.
-    pub async fn check_well(&self) -> bool {
-        self.stores().routes().await.is_ok()
+    /// Asks the queue something, and returns why it does not answer.
+    pub async fn check_well(&self) -> Result<(), QueueError> {
+        self.stores().routes().await.map(drop)
     }
 
     /// The service for tonic.

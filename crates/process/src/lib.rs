@@ -32,7 +32,7 @@ pub use crate::gauges::show_routes;
 pub use crate::limits::ProcessLimits;
 pub use crate::liveness::{has_died, with_deaths};
 pub use crate::observe::ObservabilitySettings;
-pub use crate::pages::Readiness;
+pub use crate::pages::{Readiness, STOPPING};
 pub use crate::process_report::{AddToReport, ProcessReporter, host_name, process_id};
 pub use crate::refusal_log::RefusalLog;
 pub use crate::route_digests::{RouteDigests, changed_parts, route_digests};

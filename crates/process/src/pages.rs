@@ -2,8 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use queue::Impediment;
 use telemetry::metrics::{self, Scrape};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,9 @@ const PLACES: usize = 256;
 /// process may allow fewer connections.
 const EIGHTHS: u64 = 1;
 
+/// Why a process that was told to stop is not ready.
+pub const STOPPING: &str = "it was told to stop";
+
 /// Pause when no connection can be accepted, as all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
 
@@ -44,7 +47,8 @@ const REST: Duration = Duration::from_millis(100);
 /// told to stop.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    is_ready: Arc<AtomicBool>,
+    /// `None` once the process is ready.
+    impediment: Arc<Mutex<Option<Impediment>>>,
     not_ready: CancellationToken,
 }
 
@@ -52,14 +56,14 @@ impl Readiness {
     /// Starts as not ready. `shutdown` ends the readiness.
     pub fn new(shutdown: &Shutdown) -> Self {
         Self {
-            is_ready: Arc::default(),
+            impediment: Arc::new(Mutex::new(Some("it is starting".into()))),
             not_ready: shutdown.not_ready(),
         }
     }
 
-    /// Sets whether the process is ready.
-    pub fn set(&self, ready: bool) {
-        self.is_ready.store(ready, Ordering::Release);
+    /// Sets whether the process is ready: it is without an impediment.
+    pub fn set(&self, impediment: Option<Impediment>) {
+        *self.lock() = impediment;
         metrics::READY.set(f64::from(u8::from(self.get())), []);
     }
 
@@ -70,14 +74,28 @@ impl Readiness {
 
     /// True if the process was set ready and was not told to stop.
     pub fn get(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire) && !self.not_ready.is_cancelled()
+        self.impediment().is_none()
+    }
+
+    /// Why the process is not ready, in words for people; `None` if it is.
+    pub fn impediment(&self) -> Option<Impediment> {
+        match self.is_stopping() {
+            true => Some(STOPPING.into()),
+            false => self.lock().clone(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Impediment>> {
+        self.impediment
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The pages of one listener.
 #[derive(Clone, Debug)]
 pub(crate) enum Page {
-    /// `/livez` and `/readyz`: a status, and no more.
+    /// `/livez` and `/readyz`: a status, and a line that says why.
     Health(Readiness),
     /// `/metrics`, for Prometheus.
     Metrics(Scrape),
@@ -173,25 +191,37 @@ async fn answer(
 
 impl Page {
     fn answer(&self, path: &str) -> Response<Full<Bytes>> {
-        let status = match (self, path) {
-            (Self::Health(_), "/livez") => StatusCode::OK,
-            (Self::Health(readiness), "/readyz") if readiness.get() => StatusCode::OK,
-            (Self::Health(_), "/readyz") => StatusCode::SERVICE_UNAVAILABLE,
-            (Self::Metrics(scrape), "/metrics") => return shown(scrape),
-            _ => StatusCode::NOT_FOUND,
-        };
-        let mut response = Response::new(Full::new(Bytes::new()));
-        *response.status_mut() = status;
-        response
+        match (self, path) {
+            (Self::Health(_), "/livez") => text(StatusCode::OK, "alive\n".into()),
+            (Self::Health(readiness), "/readyz") => match readiness.impediment() {
+                None => text(StatusCode::OK, "ready\n".into()),
+                Some(why) => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("not ready: {why}\n"),
+                ),
+            },
+            (Self::Health(_), _) => text(
+                StatusCode::NOT_FOUND,
+                "there are /livez and /readyz\n".into(),
+            ),
+            (Self::Metrics(scrape), "/metrics") => {
+                page(StatusCode::OK, metrics::CONTENT_TYPE, scrape.text())
+            }
+            (Self::Metrics(_), _) => text(StatusCode::NOT_FOUND, "there is /metrics\n".into()),
+        }
     }
 }
 
-fn shown(scrape: &Scrape) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(scrape.text())));
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static(metrics::CONTENT_TYPE),
-    );
+fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    page(status, "text/plain; charset=utf-8", text)
+}
+
+fn page(status: StatusCode, content: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content));
     response
 }
 
@@ -223,7 +253,7 @@ mod tests {
     async fn listening_within(times: Times, limits: ProcessLimits) -> SocketAddr {
         let shutdown = Shutdown::manual(Duration::from_secs(1));
         let readiness = Readiness::new(&shutdown);
-        readiness.set(true);
+        readiness.set(None);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let pages = Pages {
             times,
@@ -232,6 +262,35 @@ mod tests {
         let address = pages.address().unwrap();
         shutdown.spawn_detached(pages.serve(shutdown.clone()));
         address
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_that_is_not_ready_says_why() {
+        let shutdown = Shutdown::manual(Duration::from_secs(1));
+        let readiness = Readiness::new(&shutdown);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let page = Page::Health(readiness.clone());
+        let pages = Pages::bind(address, page, ProcessLimits::read()).unwrap();
+        let address = pages.address().unwrap();
+        shutdown.spawn_detached(pages.serve(shutdown.clone()));
+        let ready = || ask(address, "GET /readyz HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+        let starting = ready();
+        assert!(starting.starts_with("HTTP/1.1 503"), "{starting}");
+        assert!(starting.contains("content-type: text/plain; charset=utf-8\r\n"));
+        assert!(
+            starting.ends_with("\r\n\r\nnot ready: it is starting\n"),
+            "{starting}"
+        );
+        readiness.set(Some("the queue is full".into()));
+        assert!(ready().ends_with("\r\n\r\nnot ready: the queue is full\n"));
+        readiness.set(None);
+        assert!(ready().ends_with("\r\n\r\nready\n"));
+        shutdown.not_ready().cancel();
+        let stopping = ready();
+        assert!(
+            stopping.ends_with("\r\n\r\nnot ready: it was told to stop\n"),
+            "{stopping}"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The report of this process, written again and again where all others can read it: that it
 //! runs, how full its disks are, and when its certificates end.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -335,6 +336,7 @@ impl Inner {
     }
 
     fn report(&self) -> ProcessReport {
+        let impediment = self.readiness.impediment();
         let mut report = ProcessReport {
             kind: self.kind.clone(),
             host: host_name(),
@@ -343,7 +345,8 @@ impl Inner {
             pid_started: pid_started(self.pid),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
-            is_ready: self.readiness.get(),
+            is_ready: impediment.is_none(),
+            impediment: impediment.map(Cow::into_owned),
             is_stopping: self.readiness.is_stopping(),
             is_closed: self.is_closed.load(Ordering::Acquire),
             routes: self.sources.routes.clone(),

@@ -76,7 +76,8 @@ impl StageArgs {
         stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: health\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        ensure!(answer.starts_with("HTTP/1.1 200"), "not ready");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        ensure!(head.starts_with("HTTP/1.1 200"), "{}", reason(body));
         Ok(())
     }
 
@@ -190,11 +191,11 @@ pub async fn until_stopped(
         biased;
         () = draining.cancelled() => tracing::info!("stopping: what is in flight is finished first, and webhooks are accepted until then"),
         why = queue.failed() => {
-            readiness.set(false);
+            readiness.set(Some(format!("the queue can't be trusted any more ({why})").into()));
             bail!("the queue can't be trusted any more ({why}); restart to begin a new file, then `fluent-webhooks salvage` the old one");
         }
         task = shutdown.critical_task_ended() => {
-            readiness.set(false);
+            readiness.set(Some(format!("{task} ended").into()));
             bail!("{task} ended, and nobody asked this process to stop: it ends, so that it is started anew (the log says why)");
         }
     }
@@ -224,7 +225,7 @@ async fn wind_down(
 
 async fn ready_to_accept(readiness: Readiness, intake: Arc<dyn Intake>) {
     loop {
-        readiness.set(intake.has_room());
+        readiness.set(intake.impediment());
         sleep(READY_EVERY).await;
     }
 }
@@ -243,8 +244,19 @@ async fn ready_to_deliver(readiness: Readiness, source: Arc<dyn Source>) {
             _ => {}
         }
         was_ready = probed.is_ok();
-        readiness.set(was_ready);
+        let impediment = probed
+            .err()
+            .map(|error| ErrorChain(&error).to_string().into());
+        readiness.set(impediment);
         sleep(PROBE_EVERY).await;
+    }
+}
+
+/// The line of a process that says why it is not ready. One of an earlier version says nothing.
+fn reason(body: &str) -> &str {
+    match body.trim() {
+        "" => "not ready",
+        why => why,
     }
 }
 

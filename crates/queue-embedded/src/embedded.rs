@@ -12,10 +12,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::same_id::{Claim, GrantedClaim};
 use queue::{
-    Consumer, DeadLetters, FactAccess, FactStore, History, Horizon, Intake, Lifecycle, Pause,
-    Position, Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair,
-    RejectedStore, RejectedWebhook, ReplayOutcome, Route, RouteState, Source, SpoolWatermark,
-    StatusSource, Stores, StoresHealth, Upstream, facts,
+    Consumer, DeadLetters, FactAccess, FactStore, History, Horizon, Impediment, Intake, Lifecycle,
+    Pause, Position, Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt,
+    ReconciledPair, RejectedStore, RejectedWebhook, ReplayOutcome, Route, RouteState, Source,
+    SpoolWatermark, StatusSource, Stores, StoresHealth, Upstream, facts,
 };
 use rusqlite::Connection;
 use sqlite_file::rows::nanos;
@@ -221,8 +221,12 @@ impl Intake for Embedded {
         self.refused.capture(webhook)
     }
 
-    fn has_room(&self) -> bool {
-        !self.shared.full.load(Ordering::Relaxed) && self.shared.status().can_write()
+    fn impediment(&self) -> Option<Impediment> {
+        let is_full = self.shared.full.load(Ordering::Relaxed);
+        let full = || Impediment::from("the queue is full (`queue.retention.bytes`)");
+        is_full
+            .then(full)
+            .or_else(|| self.shared.status().impediment("the queue's file"))
     }
 }
 
@@ -280,11 +284,9 @@ impl Source for Embedded {
 
     /// With one file, settling is a write like any other.
     fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
-        let probed = if self.has_room() {
-            Ok(())
-        } else {
-            Err(QueueError::Full)
-        };
+        let probed = self.impediment().map_or(Ok(()), |why| {
+            Err(QueueError::unavailable("writing to the queue", &*why))
+        });
         futures::future::ready(probed).boxed()
     }
 

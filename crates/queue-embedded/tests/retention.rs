@@ -273,7 +273,11 @@ async fn ids_do_not_go_for_what_is_unsettled() {
             .unwrap()
             .duplicate
     );
-    assert!(!queue.has_room());
+    let why = queue.impediment();
+    assert_eq!(
+        why.as_deref(),
+        Some("the queue is full (`queue.retention.bytes`)")
+    );
     settle(&mut *consumer, number, Disposition::Done).await;
     until("it has room again", || queue.has_room()).await;
     queue.close().await;

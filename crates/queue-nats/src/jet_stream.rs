@@ -9,9 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::same_id::{self, Claim, GrantedClaim};
 use queue::{
-    Consumer, Horizon, Intake, Lifecycle, Position, Presence, PublishResults, Quarantine,
-    Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore, RejectedWebhook,
-    Route, Source, SpoolWatermark, StatusSource, Stores, Upstream, facts,
+    Consumer, Horizon, Impediment, Intake, Lifecycle, Position, Presence, PublishResults,
+    Quarantine, Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore,
+    RejectedWebhook, Route, Source, SpoolWatermark, StatusSource, Stores, Upstream, facts,
 };
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -198,8 +198,8 @@ impl Intake for JetStream {
         self.beside.capture(webhook)
     }
 
-    fn has_room(&self) -> bool {
-        self.shared.monitor.has_room()
+    fn impediment(&self) -> Option<Impediment> {
+        self.shared.monitor.impediment()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
 use event_model::{Clock, Timestamp};
-use queue::{Horizon, QueueError};
+use queue::{Horizon, Impediment, QueueError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,8 @@ pub(crate) struct StreamMonitor {
     epoch: Mutex<Option<String>>,
     is_full: AtomicBool,
     is_there: AtomicBool,
+    /// True if the server says that there is no such stream.
+    is_missing: AtomicBool,
     is_filling: AtomicBool,
     /// Number of times that the stream was seen to be another one.
     epoch_number: AtomicU64,
@@ -64,6 +66,7 @@ impl StreamMonitor {
             epoch: Mutex::default(),
             is_full: AtomicBool::new(false),
             is_there: AtomicBool::new(false),
+            is_missing: AtomicBool::new(false),
             is_filling: AtomicBool::new(false),
             epoch_number: AtomicU64::new(0),
             layout,
@@ -184,9 +187,17 @@ impl StreamMonitor {
             .clone()
     }
 
-    /// Whether a publish is likely to succeed now.
-    pub(crate) fn has_room(&self) -> bool {
-        self.is_there.load(Ordering::Relaxed) && !self.is_full.load(Ordering::Relaxed)
+    /// Why a publish is likely to fail now.
+    pub(crate) fn impediment(&self) -> Option<Impediment> {
+        let why = match self.is_there.load(Ordering::Relaxed) {
+            true if !self.is_full.load(Ordering::Relaxed) => return None,
+            true => "the stream FLUENT_EVENTS is full (`queue.retention.bytes`)",
+            false if self.is_missing.load(Ordering::Relaxed) => {
+                "the stream FLUENT_EVENTS is not there (`fluent-webhooks cluster init` makes it)"
+            }
+            false => "NATS does not answer, or refuses to show the stream FLUENT_EVENTS",
+        };
+        Some(why.into())
     }
 
     /// Returns how many bytes waiting deliveries may take.
@@ -200,6 +211,7 @@ impl StreamMonitor {
             Ok(info) => self.seen(&info),
             Err(error) => {
                 self.is_there.store(false, Ordering::Relaxed);
+                self.is_missing.store(error.is_missing(), Ordering::Relaxed);
                 Err(error.of("looking at the stream of events"))
             }
         }
@@ -265,6 +277,7 @@ impl StreamMonitor {
             let looked = self.stream().await;
             let is_missing = matches!(&looked, Err(error) if error.is_missing());
             self.is_there.store(looked.is_ok(), Ordering::Relaxed);
+            self.is_missing.store(is_missing, Ordering::Relaxed);
             match &looked {
                 Ok(info) => {
                     drop(self.seen(info));

@@ -12,8 +12,8 @@ use event_model::{Clock, Event, SteadyClock};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Intake, Lifecycle, OnForwarded, Position, QuarantineOverflow, Quarantined, QueueError,
-    QueueHealth, Receipt, RejectedWebhook, SpoolHealth, Upstream,
+    Impediment, Intake, Lifecycle, OnForwarded, Position, QuarantineOverflow, Quarantined,
+    QueueError, QueueHealth, Receipt, RejectedWebhook, SpoolHealth, Upstream,
 };
 use sqlite_file::OpenError;
 use tokio::sync::oneshot;
@@ -243,9 +243,11 @@ impl Intake for Spooled {
         self.queue.capture_rejected(webhook)
     }
 
-    /// Whether an event can be made durable now, here or in the queue.
-    fn has_room(&self) -> bool {
-        self.spool.has_room() || self.queue.has_room()
+    /// Why an event can be made durable neither here nor in the queue.
+    fn impediment(&self) -> Option<Impediment> {
+        let spool = self.spool.impediment()?;
+        let queue = self.queue.impediment()?;
+        Some(format!("{spool}, and {queue}").into())
     }
 
     fn on_forwarded(&self, heard: OnForwarded) {

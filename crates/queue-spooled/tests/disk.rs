@@ -81,7 +81,12 @@ async fn nothing_is_kept_in_a_file_that_nobody_will_find() {
             matches!(kept, Err(QueueError::Unavailable { .. })),
             "{how}: {kept:?}"
         );
-        assert!(!spool.has_room(), "{how}");
+        let why = spool.impediment();
+        assert_eq!(
+            why.as_deref(),
+            Some("the spool's file is not in its place any more"),
+            "{how}"
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool.db");

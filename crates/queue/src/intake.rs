@@ -1,5 +1,6 @@
 //! The role of a queue that a gateway uses: store durably, or refuse.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,8 +39,13 @@ pub trait Intake: fmt::Debug + Send + Sync {
     /// same headers once. The oldest are removed to make room.
     fn capture_rejected(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>>;
 
+    /// Why a publish is likely to fail now, in words for people; `None` if it is likely to succeed.
+    fn impediment(&self) -> Option<Impediment>;
+
     /// Whether a publish is likely to succeed now, by which a gateway is ready.
-    fn has_room(&self) -> bool;
+    fn has_room(&self) -> bool {
+        self.impediment().is_none()
+    }
 
     /// Calls `heard` from now on with every event that reached the queue after it was
     /// acknowledged to its sender. `heard` must not block. Only a spool has such events.
@@ -55,6 +61,10 @@ pub trait Intake: fmt::Debug + Send + Sync {
 }
 
 const _: fn(&dyn Intake) = |_| {};
+
+/// The reason why something can't be done now: which part is full, away or broken. Names no event
+/// and no sender.
+pub type Impediment = Cow<'static, str>;
 
 /// Callback for an event that came to the queue by way of a spool.
 pub type OnForwarded = Arc<dyn Fn(&Event) + Send + Sync>;

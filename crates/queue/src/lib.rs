@@ -24,7 +24,9 @@
 //! use std::sync::Mutex;
 //!
 //! use event_model::Event;
-//! use fluent_queue::{Intake, Position, Quarantined, QueueError, Receipt, RejectedWebhook};
+//! use fluent_queue::{
+//!     Impediment, Intake, Position, Quarantined, QueueError, Receipt, RejectedWebhook,
+//! };
 //! use futures::future::{BoxFuture, FutureExt, ready};
 //!
 //! /// An intake that forgets with its process: for a test of what stands before it.
@@ -52,8 +54,8 @@
 //!         ready(Ok(())).boxed()
 //!     }
 //!
-//!     fn has_room(&self) -> bool {
-//!         true
+//!     fn impediment(&self) -> Option<Impediment> {
+//!         None
 //!     }
 //! }
 //! ```
@@ -103,7 +105,7 @@ pub use crate::history_gaps::{
     HistoryGap, LostAttempts, MAX_HISTORY_GAPS, forget_history_gaps, history_gaps, note_history_gap,
 };
 pub use crate::index::{HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log};
-pub use crate::intake::{Intake, OnForwarded, QuarantineOverflow, Receipt};
+pub use crate::intake::{Impediment, Intake, OnForwarded, QuarantineOverflow, Receipt};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadPage, DeadQuery, PAGE_BYTES};
 pub use crate::lifecycle::{Lifecycle, QueueHealth, SpoolHealth};
 pub use crate::line_sampler::LineSampler;

@@ -37,6 +37,8 @@ pub struct ProcessReport {
     pub started_at: Timestamp,
     /// Whether the process can do its work.
     pub is_ready: bool,
+    /// Why it can't do its work, if that is so and the process says it.
+    pub impediment: Option<String>,
     /// True if the process was told to stop, and is stopping.
     pub is_stopping: bool,
     /// True if the process ended as it was told to, so that nothing is wrong.

@@ -1,11 +1,11 @@
 //! Status of a file that is being served: whether it can be written to and, if not, why.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use queue::QueueError;
+use queue::{Impediment, QueueError};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
@@ -43,8 +43,8 @@ pub struct Messages {
 pub struct FileStatus {
     path: PathBuf,
     messages: &'static Messages,
-    /// True if the last group was not written, for lack of room or because the file was gone.
-    is_impeded: AtomicBool,
+    /// Why the last group was not written, if that may pass: in words that follow the file's name.
+    impeded: Mutex<Option<&'static str>>,
     /// Start of the write that is under way.
     writing_since: Mutex<Option<Instant>>,
     /// Bytes of bodies that wait for the writer.
@@ -58,7 +58,7 @@ impl FileStatus {
         Self {
             path: path.to_owned(),
             messages,
-            is_impeded: AtomicBool::new(false),
+            impeded: Mutex::default(),
             writing_since: Mutex::default(),
             waiting: Arc::default(),
             failed: watch::Sender::new(None),
@@ -77,7 +77,21 @@ impl FileStatus {
 
     /// Whether something can be made durable now, as far as the disk is concerned.
     pub fn can_write(&self) -> bool {
-        !self.is_impeded() && !self.is_hung() && self.failure().is_none()
+        self.impediment("the file").is_none()
+    }
+
+    /// Why nothing can be made durable now, as far as the disk is concerned. `file` names the file
+    /// for people.
+    pub fn impediment(&self, file: &str) -> Option<Impediment> {
+        if let Some(why) = self.failure() {
+            return Some(format!("{file} can't be trusted any more ({why})").into());
+        }
+        let why = match *lock(&self.impeded) {
+            Some(why) => why,
+            None if self.is_hung() => "is on a disk that does not answer",
+            None => return None,
+        };
+        Some(format!("{file} {why}").into())
     }
 
     /// The reason why nothing can be written any more, if that is so.
@@ -92,7 +106,7 @@ impl FileStatus {
 
     /// Whether the last group was not written, for a reason that may pass.
     pub(crate) fn is_impeded(&self) -> bool {
-        self.is_impeded.load(Ordering::Acquire)
+        lock(&self.impeded).is_some()
     }
 
     /// Whether a write has been under way for longer than [`PATIENCE`], so that nobody should
@@ -111,7 +125,7 @@ impl FileStatus {
 
     /// Records that something was written, in a file that is in its place.
     pub(crate) fn note_written(&self) {
-        if self.is_impeded.swap(false, Ordering::AcqRel) {
+        if lock(&self.impeded).take().is_some() {
             tracing::info!("{}", self.messages.again);
         }
     }
@@ -120,8 +134,9 @@ impl FileStatus {
     pub fn note(&self, failure: &Failure) {
         let messages = self.messages;
         match failure {
-            Failure::Full | Failure::Gone | Failure::Refused(_)
-                if self.is_impeded.swap(true, Ordering::AcqRel) => {}
+            Failure::Full if self.is_impeded_again("is on a disk that is full") => {}
+            Failure::Gone if self.is_impeded_again("is not in its place any more") => {}
+            Failure::Refused(_) if self.is_impeded_again("could not be written to") => {}
             Failure::Full => tracing::error!("{}", messages.full),
             Failure::Gone => tracing::error!(
                 file = %self.path.display(),
@@ -138,6 +153,11 @@ impl FileStatus {
                 }
             }
         }
+    }
+
+    /// Records why a group was not written. Returns whether the one before it was not, either.
+    fn is_impeded_again(&self, why: &'static str) -> bool {
+        lock(&self.impeded).replace(why).is_some()
     }
 
     /// Ends writing in this process, without marking the file. Returns whether it was not ended

@@ -121,15 +121,20 @@ impl Service {
 
     /// True if its health address answers that it is ready.
     pub fn is_ready(&self) -> bool {
+        self.readiness().starts_with("HTTP/1.1 200")
+    }
+
+    /// What its health address answers when it is asked whether it is ready; nothing if it does not.
+    pub fn readiness(&self) -> String {
         let ask = || {
             let mut stream = TcpStream::connect(self.health)?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
-            std::io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
+            std::io::Result::Ok(answer)
         };
-        ask().unwrap_or(false)
+        ask().unwrap_or_default()
     }
 
     /// True if its process runs.

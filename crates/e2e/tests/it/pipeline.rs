@@ -181,11 +181,15 @@ fluentcommerce:
     }
 
     pub(crate) fn is_ready(&self) -> bool {
+        self.readiness().starts_with("HTTP/1.1 200")
+    }
+
+    /// What its health address answers when it is asked whether it is ready.
+    pub(crate) fn readiness(&self) -> String {
         http(
             self.health,
             "GET /readyz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
         )
-        .starts_with("HTTP/1.1 200")
     }
 
     /// The process that serves.

@@ -129,7 +129,7 @@ impl Plan {
             () = shutdown.draining().cancelled_owned() => {}
             () = stage::be_ready(&readiness, async || operator.check_well().await) => {}
         }
-        readiness.set(false);
+        readiness.set(Some(process::STOPPING.into()));
         shutdown.finish().await;
         reporter.close().await;
         Ok(())

@@ -74,13 +74,13 @@ impl Plan {
             None,
             shutdown,
         );
-        let is_well = async || stores.history().complete_since().await.is_ok();
+        let ask = async || stores.history().complete_since().await;
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
             () = self.reconciling.serve(&*stores, &apis) => {}
-            () = stage::be_ready(&readiness, is_well) => {}
+            () = stage::be_ready(&readiness, ask) => {}
         }
-        readiness.set(false);
+        readiness.set(Some(process::STOPPING.into()));
         shutdown.finish().await;
         reporter.close().await;
         Ok(())

@@ -154,9 +154,11 @@ impl Lines<'_> {
                 && !report.is_stopping
                 && since(report.started_at, now) > BEGINS_WITHIN
             {
+                let why = report.impediment.as_deref();
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                 self.say(
                     &alerts::NOT_READY,
-                    format!("{who}: it says that it can't do its work"),
+                    format!("{who}: it says that it can't do its work{why}"),
                 );
             }
             for disk in report

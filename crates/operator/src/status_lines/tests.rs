@@ -253,6 +253,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
             process("gateway", -300, |_| {}),
             process("dispatcher", -5, |report| {
                 report.is_ready = false;
+                report.impediment = Some("the queue is full".to_owned());
                 report.untrusted_proxy = Some("10.0.0.5".to_owned());
                 report.disks = vec![DiskUsage {
                     path: "/data".to_owned(),
@@ -353,6 +354,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         .collect();
     for words in [
         "3 genuine webhook(s) of account `acme` (sandbox) were refused, the last 60 s ago; `ACME` is listed",
+        "it says that it can't do its work: the queue is full",
         "the disk at /data is 95 % full",
         "nearly all webhooks come from 10.0.0.5",
         "the certificate c.pem ends in 3 days",

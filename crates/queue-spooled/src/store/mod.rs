@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use event_model::{Clock, Event, Timestamp};
-use queue::{Position, Quarantined, QueueError, Receipt};
+use queue::{Impediment, Position, Quarantined, QueueError, Receipt};
 use rusqlite::Connection;
 use sqlite_file::rows::nanos;
 use sqlite_file::{
@@ -145,7 +145,16 @@ impl<W: Send + 'static> Spool<W> {
 
     /// Whether an event can be stored now.
     pub fn has_room(&self) -> bool {
-        !self.level.is_full() && self.inbox.status().can_write()
+        self.impediment().is_none()
+    }
+
+    /// Why no event can be stored now, if that is so.
+    pub fn impediment(&self) -> Option<Impediment> {
+        let full = || Impediment::from("the spool is full (`spool.bytes`)");
+        let is_full = self.level.is_full();
+        is_full
+            .then(full)
+            .or_else(|| self.inbox.status().impediment("the spool's file"))
     }
 
     /// Bytes of everything stored, as far as they are counted.

@@ -184,6 +184,17 @@ async fn a_queue_full_of_unsettled_events_refuses_new_ones() {
     assert_eq!(refused.status, 503);
     assert!(accepted > 200, "{accepted} of 60 kB are not 16 MiB");
     until("it says that it is not ready", || !pipeline.is_ready()).await;
+    let why = pipeline.readiness();
+    assert!(
+        why.contains("\r\n\r\nnot ready: the queue is full"),
+        "{why}"
+    );
+    let log = pipeline.log();
+    let refusal = log
+        .lines()
+        .find(|line| line.contains("webhook not accepted"));
+    let refusal = refusal.expect("a line of its own");
+    assert!(refusal.contains("the queue is full"), "{refusal}");
     // What it knows is still known: a duplicate needs no room.
     let again = sender.send(&large(0)).await.answer.unwrap();
     assert_eq!(
