@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 use telemetry::is_unsafe;
+pub(crate) use telemetry::{count, count_of};
 
 /// Most characters of a text in a table.
 const MAX_CELL: usize = 120;
@@ -84,19 +85,6 @@ pub(crate) fn length(of: Option<&proto::Duration>) -> String {
         _ if length < Duration::from_millis(1) => format!("{} µs", length.as_micros()),
         _ if length < Duration::from_secs(1) => format!("{} ms", length.as_millis()),
         _ => format!("{:.1} s", length.as_secs_f64()),
-    }
-}
-
-/// A number of things: `1 event`, `2 events`.
-pub(crate) fn count(number: u64, one: &str) -> String {
-    count_of(number, one, &format!("{one}s"))
-}
-
-/// The same for a word whose plural is not formed by `s`.
-pub(crate) fn count_of(number: u64, one: &str, many: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {many}"),
     }
 }
 

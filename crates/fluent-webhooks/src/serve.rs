@@ -35,8 +35,10 @@ pub(crate) fn run(common: &CommonArgs, log: &str, registry: &Registry) -> ExitCo
     };
     let sections = check::sections(registry, false);
     // Secrets and templates of the routes are looked for only then: the service opens them itself.
-    let is_wrong =
-        |settings: UncheckedSettings| !settings.unchecked().mistakes(&sections).is_empty();
+    let is_wrong = |settings: UncheckedSettings| {
+        let tree = settings.unchecked();
+        !tree.mistakes(&sections).is_empty() || !check::wrong_files(tree).is_empty()
+    };
     if process::unchecked_tree(&common.config).is_ok_and(is_wrong) {
         return process::run(|_| async {
             check::valid_tree(&common.config, false, registry)

@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
             Section::Observability,
         ],
         Plan::read,
-        async |_: &Plan| Ok(()),
+        async |plan: &Plan| plan.check(),
         async |plan: Plan, shutdown| plan.run(shutdown).await,
     )
 }
@@ -72,6 +72,12 @@ impl Plan {
             spool,
             observed,
         })
+    }
+
+    /// Reads the files that the settings name.
+    fn check(&self) -> anyhow::Result<()> {
+        let tls = self.gateway.tls.clone();
+        tls.map_or(Ok(()), |files| Certificate::check(files, None))
     }
 
     async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {

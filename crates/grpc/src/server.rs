@@ -119,11 +119,14 @@ impl GrpcServer {
     /// Reads the files that the settings name, without binding.
     pub fn check(settings: &OperatorSettings) -> anyhow::Result<()> {
         Access::open(settings)?;
-        let files = settings.tls.as_ref().map(|tls| settings::ServerTls {
+        let Some(tls) = &settings.tls else {
+            return Ok(());
+        };
+        let files = settings::ServerTls {
             certificate: tls.certificate.clone(),
             key: tls.key.clone(),
-        });
-        files.map(Certificate::load).transpose().map(drop)
+        };
+        Certificate::check(files, tls.client_ca.as_deref())
     }
 
     /// The address that the listener is bound to.

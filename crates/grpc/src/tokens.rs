@@ -40,6 +40,14 @@ impl Tokens {
         Ok(tokens)
     }
 
+    /// Reads every token, and returns what is wrong with those that [`Tokens::read`] would refuse,
+    /// by their places in the list.
+    pub fn check(settings: &[TokenSettings]) -> Vec<(usize, anyhow::Error)> {
+        let mut tokens = Self::default();
+        let mut check = |(at, token)| Some((at, tokens.add(token).err()?));
+        settings.iter().enumerate().filter_map(&mut check).collect()
+    }
+
     /// Reads the tokens that are good: for a process that runs, in which one that was taken away
     /// must not admit anybody, whatever else is wrong.
     pub fn read_good(settings: &[TokenSettings]) -> Self {

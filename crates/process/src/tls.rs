@@ -56,6 +56,23 @@ impl Certificate {
         })
     }
 
+    /// Reads the files as a listener with them would.
+    ///
+    /// # Errors
+    /// If one can't be read, or is not what it is to be.
+    pub fn check(files: ServerTls, client_ca: Option<&Path>) -> anyhow::Result<()> {
+        Self::load(files)?;
+        client_ca.map_or(Ok(()), Self::check_authorities)
+    }
+
+    /// Reads a file with certificates of authorities.
+    ///
+    /// # Errors
+    /// If it can't be read, or has none.
+    pub fn check_authorities(file: &Path) -> anyhow::Result<()> {
+        clients_of(file).map(drop)
+    }
+
     /// Accepts connections of this protocol (`http/1.1`, `h2`), and reads the certificate again
     /// when it changes, for as long as the process lives. With `client_ca`, a caller needs a
     /// certificate of an authority in that file.

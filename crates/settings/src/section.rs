@@ -167,7 +167,7 @@ impl SettingsTree {
     }
 
     /// An error about the value at `path`.
-    pub(crate) fn invalid(&self, path: &[&str], message: &str) -> SettingsError {
+    pub fn invalid(&self, path: &[&str], message: &str) -> SettingsError {
         let full: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
         SettingsError::Invalid {
             place: self.place(&full),

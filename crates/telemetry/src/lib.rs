@@ -33,7 +33,7 @@ pub use crate::chain::ErrorChain;
 pub use crate::error::StartError;
 pub use crate::export::{Collector, Protocol};
 pub use crate::logs::{Format, Logs, start_logs};
-pub use crate::plain::{is_unsafe, plain};
+pub use crate::plain::{count, count_of, is_unsafe, plain};
 pub use crate::sampling::Sampling;
 pub use crate::span::{Kind, Parent, Span, SpanStatus};
 pub use crate::start::{Options, TelemetryHandle, start};

@@ -1,4 +1,4 @@
-//! Text of others without what a terminal would obey or hide.
+//! Text as a terminal may show it, and numbers of things.
 
 /// True if a character makes a terminal do something else than show a character: control
 /// characters (C0, DEL, C1), marks that change the direction of text, characters without width,
@@ -13,6 +13,25 @@ pub fn is_unsafe(letter: char) -> bool {
             | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}'
             | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A number of things in words.
+///
+/// ```
+/// use fluent_telemetry::count;
+///
+/// assert_eq!([count(1, "event"), count(2, "event")], ["1 event", "2 events"]);
+/// ```
+pub fn count(number: u64, one: &str) -> String {
+    count_of(number, one, &format!("{one}s"))
+}
+
+/// The same for words whose plural is not formed by `s`.
+pub fn count_of(number: u64, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    }
 }
 
 /// The text with `\u{fffd}` for every character that a terminal would obey or hide.

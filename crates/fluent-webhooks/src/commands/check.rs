@@ -1,19 +1,19 @@
 //! The command `check`: validation of the settings, and a description of what would run.
 
 mod description;
+mod files;
 
 use std::path::Path;
 
-use console::ConsoleServer;
 use dispatch::Registry;
 use dispatcher::{ProcessResources, RouteSelection};
-use grpc::GrpcServer;
-use settings::{QueueSettings, RouteSettings, Routes, Section, SettingsError, SettingsTree};
+use settings::{QueueSettings, Role, RouteSettings, Routes, Section, SettingsError, SettingsTree};
 use verifier::KeyRing;
 
 use self::description::{
     describe_gateway, describe_key, describe_queue, describe_reconcile, describe_routes, rates_held,
 };
+pub(crate) use self::files::wrong_files;
 
 use crate::cli::CommonArgs;
 use crate::commands::logins;
@@ -42,17 +42,9 @@ pub(crate) async fn run(
         tree.match_warnings(&routes),
         tree.warnings()?,
         small_file,
+        roles_of_no_route(&tree, &routes)?,
     ]
     .concat();
-    // The files that the settings name must be there, too: secrets, templates, certificates.
-    tree.operator()?
-        .as_ref()
-        .map(GrpcServer::check)
-        .transpose()?;
-    tree.console()?
-        .as_ref()
-        .map(ConsoleServer::check)
-        .transpose()?;
     if common.json {
         let logins = match online {
             true => Some(logins::try_each(&tree).await?),
@@ -127,6 +119,8 @@ pub(crate) async fn valid_tree(
     let settings = process::unchecked_tree(config)?;
     let tree = settings.unchecked();
     let mut found = tree.mistakes(&sections(registry, partly));
+    // The files that the settings name must be there, too.
+    found.extend(wrong_files(tree));
     // Without its logins, what a route asks Fluent can't be opened: that is said already.
     if let Ok(resources) = ProcessResources::by(tree) {
         let opening = async |routes: Routes| {
@@ -170,6 +164,26 @@ fn retired_keys(keys: &KeyRing, queue: &QueueSettings) -> Vec<(String, String)> 
             )
         })
         .collect()
+}
+
+/// Warnings about callers that may take the events of a route that these settings do not have.
+fn roles_of_no_route(tree: &SettingsTree, routes: &Routes) -> anyhow::Result<Vec<String>> {
+    let Some(operator) = tree.operator()? else {
+        return Ok(Vec::new());
+    };
+    let tokens = operator.tokens.iter().map(|it| (&it.name, &it.roles));
+    let certificates = operator.certificates.iter();
+    let callers = tokens.chain(certificates.map(|it| (&it.name, &it.roles)));
+    let is_known = |name: &str| routes.0.iter().any(|route| route.name == name);
+    let found = callers.flat_map(|(caller, roles)| {
+        roles.iter().filter_map(move |role| match role {
+            Role::Consume(route) if !is_known(route) => Some(format!(
+                "fluent-connect.operator: `{caller}` has the role `consume:{route}`, and no route has this name"
+            )),
+            _ => None,
+        })
+    });
+    Ok(found.collect())
 }
 
 /// A rate below one event a second is less than most shops have.
@@ -273,6 +287,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_role_for_a_route_that_is_not_there_is_a_warning() {
+        let text = "fluent-connect:
+  operator:
+    grpc: 127.0.0.1:1
+    tokens: [{ name: a, file: f, roles: [read, \"consume:there\", \"consume:gone\"] }]
+  routes: [{ name: there, match: {}, dispatcher: log }]
+";
+        let tree = SettingsTree::parse(Path::new("t.yml"), text, []).unwrap();
+        let found = roles_of_no_route(&tree, &tree.routes(None).unwrap()).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("`consume:gone`"), "{found:?}");
     }
 
     #[test]

@@ -91,7 +91,8 @@ pub(super) fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyh
         )),
         None => output::line("Health is answered nowhere (fluent-connect.health is not set)"),
     }
-    describe_telemetry(tree)
+    describe_telemetry(tree)?;
+    describe_operator(tree)
 }
 
 /// The rates, in events a second, at which ids are known for the whole dedup window, and for as
@@ -117,6 +118,57 @@ fn describe_telemetry(tree: &SettingsTree) -> anyhow::Result<()> {
         None => output::line("Traces go nowhere (fluent-connect.telemetry.otlp is not set)"),
     }
     Ok(())
+}
+
+/// The listeners for people and for handlers, and who is admitted there.
+fn describe_operator(tree: &SettingsTree) -> anyhow::Result<()> {
+    match tree.operator()? {
+        Some(operator) => {
+            let admits = admitted(operator.tokens.len(), operator.certificates.len());
+            let how = if operator.tls.is_some() {
+                "with"
+            } else {
+                "without"
+            };
+            output::line(format!(
+                "The operator's API is at {} {how} TLS, for {admits}",
+                operator.grpc
+            ));
+        }
+        None => {
+            output::line("The operator's API is nowhere (fluent-connect.operator.grpc is not set)")
+        }
+    }
+    match tree.console()? {
+        Some(console) => {
+            let admits = admitted(console.tokens.len(), 0);
+            let scheme = if console.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            output::line(format!(
+                "The console is at {scheme}://{}/, for {admits}",
+                console.listen
+            ));
+        }
+        None => output::line("The console is nowhere (fluent-connect.operator.console is not set)"),
+    }
+    Ok(())
+}
+
+/// Who is admitted, by the numbers of tokens and certificates that are listed.
+fn admitted(tokens: usize, certificates: usize) -> String {
+    match (tokens, certificates) {
+        (0, 0) => "everybody on this machine".to_owned(),
+        (tokens, 0) => telemetry::count(tokens as u64, "token"),
+        (0, certificates) => telemetry::count(certificates as u64, "certificate"),
+        (tokens, certificates) => format!(
+            "{} and {}",
+            telemetry::count(tokens as u64, "token"),
+            telemetry::count(certificates as u64, "certificate")
+        ),
+    }
 }
 
 pub(super) fn describe_routes(routes: &[RouteSettings]) {
