@@ -132,7 +132,7 @@ async fn a_question_names_the_place_that_it_is_about() {
     let server = format!("http://{grpc}");
     let asked = pipeline.command(&["unrouted", "discard", "--all", "--server", &server]);
     assert!(
-        stderr(&asked).contains(&format!("Remove 1 event(s) for good, at {server}?")),
+        stderr(&asked).contains(&format!("Remove 1 event for good, at {server}?")),
         "{asked:?}"
     );
     let done = pipeline.command(&["unrouted", "discard", "--all", "--yes", "--server", &server]);

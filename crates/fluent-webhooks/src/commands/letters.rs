@@ -255,7 +255,10 @@ async fn chosen(
     if !all {
         if what == "Remove" {
             output::confirm(
-                &format!("{what} {} event(s){how}", ids.len()),
+                &format!(
+                    "{what} {}{how}",
+                    telemetry::count(ids.len() as u64, "event")
+                ),
                 api.place(),
                 yes,
             )?;
@@ -272,7 +275,8 @@ async fn chosen(
     if count == 0 {
         return Ok(None);
     }
-    output::confirm(&format!("{what} {count} event(s){how}"), api.place(), yes)?;
+    let events = telemetry::count(count, "event");
+    output::confirm(&format!("{what} {events}{how}"), api.place(), yes)?;
     let filter = Some(v1::DeadLetterFilter { up_to, ..filter });
     Ok(Some(v1::DeadLetterSelection {
         ids: Vec::new(),

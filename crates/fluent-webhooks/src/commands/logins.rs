@@ -85,7 +85,8 @@ pub(super) fn ensure_accepted(answers: &[Answer]) -> anyhow::Result<()> {
     match refused.count() {
         0 => Ok(()),
         refused => bail!(
-            "{refused} login(s) do not work. After two refusals nobody tries a login for 16 minutes, since Fluent locks its user at five; a changed secret is tried at once"
+            "{} not work. After two refusals nobody tries a login for 16 minutes, since Fluent locks its user at five; a changed secret is tried at once",
+            telemetry::count_of(refused as u64, "login does", "logins do")
         ),
     }
 }

@@ -111,7 +111,10 @@ pub(crate) async fn run(
 
 async fn discard(common: &CommonArgs, api: &mut Api, which: QuarantineArgs) -> anyhow::Result<()> {
     let ids = chosen(api, &which).await?;
-    let what = format!("Remove {} webhook(s) for good", ids.len());
+    let what = format!(
+        "Remove {} for good",
+        telemetry::count(ids.len() as u64, "webhook")
+    );
     if !ids.is_empty() {
         output::confirm(&what, api.place(), which.yes)?;
     }
@@ -128,7 +131,10 @@ async fn discard(common: &CommonArgs, api: &mut Api, which: QuarantineArgs) -> a
 async fn redrive(common: &CommonArgs, api: &mut Api, which: QuarantineArgs) -> anyhow::Result<()> {
     let ids = chosen(api, &which).await?;
     if which.all && !ids.is_empty() {
-        let what = format!("Verify and admit {} webhook(s)", ids.len());
+        let what = format!(
+            "Verify and admit {}",
+            telemetry::count(ids.len() as u64, "webhook")
+        );
         output::confirm(&what, api.place(), which.yes)?;
     }
     let mut counts = v1::BulkProgress::default();

@@ -74,7 +74,10 @@ pub(crate) async fn run(common: CommonArgs, args: Args) -> anyhow::Result<()> {
         }
         let place = open::place(&tree.queue()?);
         output::confirm(
-            &format!("Admit {admissible} event(s) that never came"),
+            &format!(
+                "Admit {} that never came",
+                telemetry::count(admissible as u64, "event")
+            ),
             &place,
             false,
         )?;

@@ -92,7 +92,14 @@ async fn recheck(common: &CommonArgs, api: &mut Api, yes: bool) -> anyhow::Resul
         );
     }
     output::confirm(
-        &format!("Admit {} refused event(s) that verify now", found.succeeded),
+        &format!(
+            "Admit {} now",
+            telemetry::count_of(
+                found.succeeded,
+                "refused event that verifies",
+                "refused events that verify"
+            )
+        ),
         api.place(),
         yes,
     )?;

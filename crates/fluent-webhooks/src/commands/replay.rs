@@ -75,8 +75,8 @@ pub(crate) async fn run(common: CommonArgs, args: Args, shutdown: Shutdown) -> a
         );
     }
     let question = format!(
-        "Deliver {} event(s) to {} once more{}",
-        counted.succeeded,
+        "Deliver {} to {} once more{}",
+        telemetry::count(counted.succeeded, "event"),
         args.route,
         left_out(&counted)
     );

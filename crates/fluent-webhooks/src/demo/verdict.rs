@@ -27,8 +27,8 @@ impl DemoVerdict {
             .iter()
             .for_each(|problem| output::line(format!("wrong: {problem}")));
         bail!(
-            "{} thing(s) did not come out as they should",
-            self.problems.len()
+            "{} did not come out as planned",
+            telemetry::count(self.problems.len() as u64, "thing")
         )
     }
 }

@@ -11,6 +11,7 @@ use queue::{
 };
 use settings::MIN_DEDUP_WINDOW;
 use telemetry::alerts::{self, Alert};
+use telemetry::{count, count_of};
 
 use crate::routes::{FailedAttempts, paused_in_words};
 
@@ -252,9 +253,12 @@ impl Lines<'_> {
                 _ => "; it is listed for another region or environment".to_owned(),
             };
             let last = self.ago(last_at);
+            let count = count_of(count, "genuine webhook", "genuine webhooks");
             self.say(
                 &alerts::GENUINE_REFUSED,
-                format!("{count} genuine webhook(s) of account `{account}` ({environment}) were refused, the last {last}{hint}"),
+                format!(
+                    "{count} of account `{account}` ({environment}) refused, the last {last}{hint}"
+                ),
             );
         }
     }
@@ -284,15 +288,18 @@ impl Lines<'_> {
         if route.paused {
             let pause = paused_in_words(route.pause.as_ref());
             let text = format!(
-                "route {name}: {pause}, with {} event(s) not looked at",
-                route.behind
+                "route {name}: {pause}, with {} not looked at",
+                count(route.behind, "event")
             );
             return self.say(&alerts::ROUTE_PAUSED, text);
         }
         let is_wanted = self.is_wanted(name);
         if route.working.is_empty() && is_wanted != Some(false) {
             let waits = route.behind + route.waiting;
-            let text = format!("route {name}: nobody runs it, and {waits} event(s) wait");
+            let text = format!(
+                "route {name}: nobody runs it, with {} waiting",
+                count(waits, "event")
+            );
             self.say(&alerts::ROUTE_NOT_RUN, text);
         } else if route.working.is_empty() {
             self.say(
@@ -496,37 +503,41 @@ impl Lines<'_> {
                 format!("job {id} is {state}, and last went on {ago}{why}; `fluent-webhooks jobs show {id}`"),
             );
         }
-        for (alert, count, what, command) in [
+        for (alert, found, [one, many], command) in [
             (
                 &alerts::DEAD_LETTERS,
                 known.dead_letters,
-                "dead letter(s)",
+                ["dead letter", "dead letters"],
                 "dead-letters",
             ),
             (
                 &alerts::QUARANTINED,
                 known.quarantined,
-                "genuine webhook(s) that are not events",
+                [
+                    "genuine webhook that is no event",
+                    "genuine webhooks that are not events",
+                ],
                 "quarantine",
             ),
             (
                 &alerts::REFUSED_HELD,
                 known.refused,
-                "refused webhook(s) are held",
+                ["refused webhook is held", "refused webhooks are held"],
                 "refused",
             ),
             (
                 &alerts::UNROUTED,
                 known.unrouted,
-                "event(s) that no route matched",
+                [
+                    "event that no route matched",
+                    "events that no route matched",
+                ],
                 "unrouted",
             ),
         ] {
-            if count > 0 {
-                self.say(
-                    alert,
-                    format!("{count} {what}: `fluent-webhooks {command} list`"),
-                );
+            if found > 0 {
+                let what = count_of(found, one, many);
+                self.say(alert, format!("{what}: `fluent-webhooks {command} list`"));
             }
         }
     }

@@ -80,7 +80,7 @@ async fn a_key_that_was_not_there_yet_costs_no_event() {
     let unasked = pipeline.command(&["refused", "recheck"]);
     let said = String::from_utf8_lossy(&unasked.stderr).into_owned();
     assert!(
-        said.contains("Admit 2 refused event(s) that verify now, on the queue "),
+        said.contains("Admit 2 refused events that verify now, on the queue "),
         "{said}"
     );
     assert_eq!(
