@@ -1,5 +1,6 @@
 //! [`JetStream`]: the queue's roles on a cluster of NATS servers.
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::attempts::Attempts;
 use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{
     Conflicts, Fetcher, InFlightWriter, KEPT_TOGETHER, NatsConsumer, ProbeSchedule, RouteConsumer,
-    announce_together, ensure_consumers, probe,
+    announce_together, ensure_consumers, probe, undisturbed,
 };
 use crate::options::Options;
 use crate::publishing::Publisher;
@@ -130,12 +131,21 @@ impl JetStream {
         self.is_checked.get_or_try_init(|| check).await.copied()
     }
 
+    async fn ensure_joined(&self, route: &Route, is_announced: bool) -> Result<(), QueueError> {
+        if !is_announced {
+            undisturbed(&self.shared, slice::from_ref(route)).await?;
+        }
+        ensure_consumers(&self.shared, route, None, is_announced).await
+    }
+
     async fn join(&self, route: Route) -> Result<Box<dyn Consumer>, QueueError> {
         patiently(|| self.check()).await?;
         // Markers of attempts name it.
         self.shared.monitor.epoch().await?;
-        let is_announced = self.shared.has_announced(&route);
-        patiently(|| ensure_consumers(&self.shared, &route, None, is_announced)).await?;
+        // Until the fetcher shows that somebody with this match is here.
+        let announced = self.shared.take_announced(&route);
+        let is_announced = announced.is_some();
+        patiently(|| self.ensure_joined(&route, is_announced)).await?;
         let is_first = self.shared.join(&route.name);
         if is_first {
             let retention = Retention {
@@ -157,6 +167,7 @@ impl JetStream {
         };
         let (wants, asked) = mpsc::channel(1);
         let feed = Fetcher::open(taking, route, asked).await?;
+        drop(announced);
         self.shared.tasks.spawn(feed.run());
         Ok(Box::new(NatsConsumer(wants)))
     }
@@ -258,6 +269,8 @@ impl Source for JetStream {
     fn announce<'a>(&'a self, routes: &'a [Route]) -> BoxFuture<'a, Result<(), QueueError>> {
         async move {
             patiently(|| self.check()).await?;
+            // Holds are by the servers' clock.
+            self.shared.monitor.epoch().await?;
             patiently(|| announce_together(&self.shared, routes)).await
         }
         .boxed()

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::Subject;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::Info;
+use async_nats::{Subject, Subscriber};
 use event_model::{Clock, Event, Timestamp, encode_header_value};
 use queue::{DeadReason, HistoryIndex, QueueError, Route};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
 use crate::connect::NatsConnection;
-use crate::consuming::{Conflicts, DeliveryState, InFlightWriter, ProbeSchedule};
+use crate::consuming::{Conflicts, DeliveryState, InFlightWriter, ProbeSchedule, present};
+use crate::failure::failed;
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
 use crate::room::StreamRoom;
@@ -63,13 +64,21 @@ pub(crate) struct Shared {
     pub(crate) verification: Verification,
     /// Routes that this process has joined.
     pub(crate) joined: Mutex<BTreeSet<String>>,
-    /// Routes that this process is about to join, and with which match: dispatchers that serve
-    /// them with another have heard of it.
-    pub(crate) announced: Mutex<BTreeMap<String, String>>,
+    /// Routes that this process is about to join: dispatchers that serve them with another match
+    /// have heard of it.
+    pub(crate) announced: Mutex<BTreeMap<String, Announced>>,
     /// Epochs of routes: times at which their consumers of the events were made.
     pub(crate) route_epochs: Mutex<BTreeMap<String, String>>,
     /// Routes that another dispatcher serves with another match.
     pub(crate) conflicts: Conflicts,
+}
+
+/// A match that was announced, and is not joined yet. While this exists, the dispatchers before
+/// see that somebody with that match is there.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    digest: String,
+    _presence: Subscriber,
 }
 
 impl fmt::Debug for Shared {
@@ -89,25 +98,33 @@ impl Shared {
         is_first
     }
 
-    /// Remembers that dispatchers that serve `route` with another match have heard of this one.
-    pub(crate) fn note_announced(&self, route: &Route) {
-        let mut announced = self
-            .announced
+    /// Shows other processes that this one is about to join `route` with its match, and remembers
+    /// that it was announced.
+    pub(crate) async fn note_announced(&self, route: &Route) -> Result<(), QueueError> {
+        let digest = route.filter.digest();
+        let here = present(&self.link, &route.name, &digest);
+        let presence = self.link.client.subscribe(here).await;
+        let announced = Announced {
+            digest,
+            _presence: presence.map_err(failed("showing that a route is joined"))?,
+        };
+        self.announced
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        announced.insert(route.name.clone(), route.filter.digest());
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(route.name.clone(), announced);
+        Ok(())
     }
 
-    /// Whether this match was announced. True once for each announcement: a later join has to
-    /// announce it again.
-    pub(crate) fn has_announced(&self, route: &Route) -> bool {
+    /// Returns the announcement of this match, if there was one. Once for each: a later join has
+    /// to announce it again.
+    pub(crate) fn take_announced(&self, route: &Route) -> Option<Announced> {
         let mut announced = self
             .announced
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         announced
             .remove(&route.name)
-            .is_some_and(|digest| digest == route.filter.digest())
+            .filter(|announced| announced.digest == route.filter.digest())
     }
 
     /// Whether this process has joined `route`.

@@ -1,11 +1,9 @@
-//! Joining a route: makes its two consumers if they are missing, and announces matches that
-//! change.
+//! Joining a route: makes its two consumers if they are missing.
 
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, Info, pull};
 use event_model::Timestamp;
-use futures::future::try_join_all;
 use queue::{Position, QueueError, Route, StartPosition};
 use tokio::time::sleep;
 
@@ -13,7 +11,9 @@ use crate::api::{self, ApiError};
 use crate::connect::NatsConnection;
 use crate::consuming::filter::subjects;
 use crate::consuming::floor;
-use crate::consuming::takeover::present;
+use crate::consuming::match_change::{
+    FILTER, HEARD_WITHIN, HELD_FOR, HELD_UNTIL, JOINING_AS, held_by_others, joined_as, tell,
+};
 use crate::message;
 use crate::names::{EVENTS_SUBJECT, HEADER_REFED, HEADER_TIME};
 use crate::shared::Shared;
@@ -30,7 +30,7 @@ const GIVEN_AGAIN_FOR: Duration = Duration::from_hours(24);
 /// Number of its first events that are searched for them.
 const MOST_LOOKED_AT: u32 = 100_000;
 
-const JOINING: &str = "joining a route";
+pub(super) const JOINING: &str = "joining a route";
 
 /// Makes or updates the consumers of `route`. `resume` says where to go on if its position was
 /// lost.
@@ -72,12 +72,13 @@ pub(crate) async fn ensure_consumers(
             (None, StartPosition::Now | StartPosition::Beginning) => Ok(DeliverPolicy::All),
         }
     };
-    let events = put(link, Shard::ONLY.events(), wanted, is_announced, start).await?;
+    let events = put(shared, Shard::ONLY.events(), wanted, is_announced, start).await?;
     shared.note_route_epoch(&events);
     let due = crate::names::due(&route.name, ">");
     let mut wanted = config(&route.name, vec![due], route.lease);
     wanted.pause_until = events.config.pause_until;
-    put(link, RETRIES, wanted, true, async || Ok(DeliverPolicy::All)).await?;
+    let start = async || Ok(DeliverPolicy::All);
+    put(shared, RETRIES, wanted, true, start).await?;
     Ok(())
 }
 
@@ -119,168 +120,6 @@ async fn check_sequence_reuse(link: &NatsConnection) -> Result<bool, QueueError>
     };
     scan.each_without_removing(link, look).await?;
     Ok(is_given_again)
-}
-
-/// Name of the metadata in which a consumer says with which match it was joined.
-pub(crate) const FILTER: &str = "fluent-filter";
-
-/// Name of the metadata that says with which match somebody is about to join: dispatchers that
-/// serve the route with another match must hear of that before they settle anything by theirs.
-const JOINING_AS: &str = "fluent-filter-next";
-
-/// Time for which a dispatcher that serves a route may believe that nobody has joined it since it
-/// asked.
-pub(crate) const JOINED_FOR: Duration = Duration::from_secs(1);
-
-/// Time for which a dispatcher that joins with another match waits, so that [`JOINED_FOR`] is
-/// over everywhere.
-const HEARD_WITHIN: Duration = Duration::from_millis(1500);
-
-/// Returns the match with which the last dispatcher has joined, or is about to.
-pub(crate) fn joined_as(info: &Info) -> Option<&String> {
-    info.config
-        .metadata
-        .get(JOINING_AS)
-        .or_else(|| info.config.metadata.get(FILTER))
-}
-
-/// Whether the last dispatcher to join did so with this match.
-pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
-    joined_as(info) == Some(&route.filter.digest())
-}
-
-/// Name of the metadata that says until when nobody may settle what the route does not match, by
-/// the servers' clock in milliseconds: other matches change together with its own.
-const HELD_UNTIL: &str = "fluent-held-until";
-
-/// Length of that time: longer than joining takes, and short in case that the dispatcher which
-/// announced it crashed.
-const HELD_FOR: Duration = Duration::from_secs(15);
-
-/// Routes that are announced at once.
-const ANNOUNCED_TOGETHER: usize = 16;
-
-/// Returns until when nobody may settle what a route does not match.
-pub(crate) fn held_until(info: &Info) -> Option<Timestamp> {
-    let until = info.config.metadata.get(HELD_UNTIL)?.parse().ok()?;
-    Timestamp::from_millisecond(until).ok()
-}
-
-/// Announces that the matches of several routes are about to change, in two steps; the
-/// dispatchers that serve the routes hear of each step before the next. If one route were left to
-/// others while another still passes over what it does not match, an event that moves between
-/// them would be delivered by neither.
-///
-/// A route that does not exist yet is made first, before anybody leaves it an event.
-///
-/// 1. Nothing is passed over any more: dispatchers give back what a route does not match, and the
-///    server sends it everything, since it skips for good what it need not send.
-/// 2. New events are left to the dispatchers that join. What moves between the steps both may
-///    deliver.
-pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Result<(), QueueError> {
-    let mut changing = Vec::new();
-    let mut missing = Vec::new();
-    for some in routes.chunks(ANNOUNCED_TOGETHER) {
-        let found = try_join_all(some.iter().map(|route| find(&shared.link, route))).await;
-        for (route, found) in some.iter().zip(found.map_err(|error| error.of(JOINING))?) {
-            match found {
-                ExistingConsumers::Same => {}
-                ExistingConsumers::Other(_) => changing.push(route),
-                ExistingConsumers::Missing => missing.push(route),
-            }
-        }
-    }
-    if changing.is_empty() {
-        return Ok(());
-    }
-    for some in missing.chunks(ANNOUNCED_TOGETHER) {
-        try_join_all(
-            some.iter()
-                .map(|route| ensure_consumers(shared, route, None, true)),
-        )
-        .await?;
-    }
-    let until = shared.after(HELD_FOR).as_millisecond().to_string();
-    for is_left in [false, true] {
-        for some in changing.chunks(ANNOUNCED_TOGETHER) {
-            let said = some
-                .iter()
-                .map(|route| announce_step(&shared.link, route, &until, is_left));
-            try_join_all(said)
-                .await
-                .map_err(|error| error.of(JOINING))?;
-        }
-        sleep(HEARD_WITHIN).await;
-    }
-    changing
-        .iter()
-        .for_each(|route| shared.note_announced(route));
-    Ok(())
-}
-
-/// State of a route on the server before it is joined.
-enum ExistingConsumers {
-    Missing,
-    /// It exists with this match.
-    Same,
-    /// It exists with another match.
-    Other(Box<Info>),
-}
-
-async fn find(link: &NatsConnection, route: &Route) -> Result<ExistingConsumers, ApiError> {
-    match api::consumer_info(link, Shard::ONLY.events(), &route.name).await {
-        Ok(info) if info.config.metadata.get(FILTER) == Some(&route.filter.digest()) => {
-            Ok(ExistingConsumers::Same)
-        }
-        Ok(info) => Ok(ExistingConsumers::Other(Box::new(info))),
-        Err(error) if error.is_missing() => Ok(ExistingConsumers::Missing),
-        Err(error) => Err(error),
-    }
-}
-
-/// Reads the route again before each step: somebody may have joined it since, and must hear of
-/// the change.
-async fn announce_step(
-    link: &NatsConnection,
-    route: &Route,
-    held_until: &str,
-    is_left: bool,
-) -> Result<(), ApiError> {
-    let ExistingConsumers::Other(info) = find(link, route).await? else {
-        return Ok(());
-    };
-    let found = info.config.clone();
-    let mut announced =
-        pull::Config::try_from_consumer_config(found).map_err(ApiError::NoAnswer)?;
-    announced.filter_subject = String::new();
-    announced.filter_subjects = vec![EVENTS_SUBJECT.to_owned()];
-    announced
-        .metadata
-        .insert(HELD_UNTIL.to_owned(), held_until.to_owned());
-    let next = route.filter.digest();
-    if is_left {
-        announced
-            .metadata
-            .insert(JOINING_AS.to_owned(), next.clone());
-    }
-    api::put_consumer(link, Shard::ONLY.events(), &route.name, &announced).await?;
-    if is_left {
-        tell(link, &info, &next).await;
-    }
-    Ok(())
-}
-
-/// Tells the dispatchers that serve a route with another match than `next` that it changes. One
-/// that does not hear of it will ask soon enough, or has no connection.
-async fn tell(link: &NatsConnection, info: &Info, next: &str) {
-    let served = [info.config.metadata.get(FILTER), joined_as(info)];
-    for digest in served
-        .into_iter()
-        .flatten()
-        .filter(|digest| *digest != next)
-    {
-        let _ = link.say(present(link, &info.name, digest).into(), "").await;
-    }
 }
 
 /// Announces that the match of a route is about to change, and waits until the dispatchers that
@@ -327,14 +166,16 @@ fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Co
 }
 
 /// Makes a consumer, or updates an existing one. Where a route starts is decided when it is first
-/// seen; everything else follows the settings.
+/// seen; everything else follows the settings. Fails while somebody changes the route's match
+/// together with others.
 async fn put(
-    link: &NatsConnection,
+    shared: &Shared,
     stream: StreamName,
     mut wanted: pull::Config,
     is_announced: bool,
     start: impl AsyncFnOnce() -> Result<DeliverPolicy, QueueError>,
 ) -> Result<Info, QueueError> {
+    let link = &shared.link;
     let name = wanted.durable_name.clone().unwrap_or_default();
     let info = match api::consumer_info(link, stream, &name).await {
         Ok(info) => {
@@ -347,6 +188,11 @@ async fn put(
                 // Somebody else may have joined or announced since this route was announced.
                 let stands = is_announced && joined_as(&info) == wanted.metadata.get(FILTER);
                 if !stands {
+                    let next = wanted.metadata.get(FILTER).map_or("", String::as_str);
+                    if held_by_others(&info, next, shared.monitor.servers_now()).is_some() {
+                        let why = format!("the match of route {name} changes together with others");
+                        return Err(QueueError::unavailable(JOINING, why));
+                    }
                     announce(link, &wanted, &info)
                         .await
                         .map_err(|error| error.of(JOINING))?;
@@ -389,7 +235,8 @@ fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
             "metadata",
             found.metadata.get(FILTER) == wanted.metadata.get(FILTER)
                 && !found.metadata.contains_key(JOINING_AS)
-                && !found.metadata.contains_key(HELD_UNTIL),
+                && !found.metadata.contains_key(HELD_UNTIL)
+                && !found.metadata.contains_key(HELD_FOR),
         ),
         ("ack_policy", found.ack_policy == wanted.ack_policy),
         ("ack_wait", found.ack_wait == wanted.ack_wait),

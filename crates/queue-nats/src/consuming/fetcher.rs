@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::connect::NatsConnection;
 use crate::consuming::consumer::FetchRequest;
 use crate::consuming::floor::{SettledFloor, settled};
+use crate::consuming::match_change::present;
 use crate::consuming::pull_consumer::{Fetched, PullConsumer};
 use crate::consuming::route_consumer::{Decoded, PendingDelivery, RedeliveryLookup, RouteConsumer};
-use crate::consuming::takeover::present;
 use crate::failure::failed;
 use crate::streams::{RETRIES, Shard, StreamName};
 

@@ -1,6 +1,7 @@
 //! Taking deliveries: two consumers, of the stream of events and of the retries that are due, and
 //! one task that extends the leases of what it has fetched.
 
+mod announcement;
 mod conflict;
 mod consumer;
 mod deadline;
@@ -14,6 +15,7 @@ mod give_back;
 mod given_back;
 mod inflight;
 mod lease;
+mod match_change;
 mod probe;
 mod pull_consumer;
 mod route_consumer;
@@ -21,11 +23,13 @@ mod settlement_blocks;
 mod takeover;
 mod unknown_keys;
 
+pub(crate) use crate::consuming::announcement::{announce_together, undisturbed};
 pub(crate) use crate::consuming::conflict::Conflicts;
 pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::delivery_state::DeliveryState;
-pub(crate) use crate::consuming::ensure_consumers::{FILTER, announce_together, ensure_consumers};
+pub(crate) use crate::consuming::ensure_consumers::ensure_consumers;
 pub(crate) use crate::consuming::fetcher::Fetcher;
 pub(crate) use crate::consuming::inflight::{InFlightWriter, OF_BLOCK};
+pub(crate) use crate::consuming::match_change::{FILTER, present};
 pub(crate) use crate::consuming::probe::{ProbeSchedule, probe};
 pub(crate) use crate::consuming::route_consumer::{KEPT_TOGETHER, RouteConsumer};

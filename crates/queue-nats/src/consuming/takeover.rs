@@ -9,11 +9,9 @@ use bytes::Bytes;
 use queue::Position;
 use tokio::time::{Instant, sleep};
 
-use crate::connect::NatsConnection;
-use crate::consuming::ensure_consumers::{
-    JOINED_FOR, ensure_consumers, held_until, is_joined_as, joined_as,
-};
+use crate::consuming::ensure_consumers::ensure_consumers;
 use crate::consuming::fetcher::Fetcher;
+use crate::consuming::match_change::{JOINED_FOR, held_until, is_joined_as, joined_as, present};
 use crate::streams::StreamName;
 
 /// Number of ticks without anybody who takes events after which a match is taken back.
@@ -102,8 +100,13 @@ impl Fetcher {
     /// changed anything yet.
     pub(super) async fn reclaim(&mut self, info: &Info) {
         let now = self.taking.shared.monitor.servers_now();
-        let is_left_over = held_until(info).is_some_and(|until| until <= now);
-        if is_left_over
+        let held_until = held_until(info);
+        if held_until.is_some_and(|until| until > now) {
+            // Somebody is at it.
+            self.abandoned = 0;
+            return;
+        }
+        if held_until.is_some()
             && is_joined_as(info, &self.route)
             && let Err(error) = ensure_consumers(&self.taking.shared, &self.route, None, true).await
         {
@@ -186,14 +189,4 @@ impl Fetcher {
             }
         }
     }
-}
-
-/// Returns the subject on which dispatchers that serve `route` with this match listen: below our
-/// own inbox, where every dispatcher may.
-pub(super) fn present(link: &NatsConnection, route: &str, digest: &str) -> String {
-    let inbox = link.client.new_inbox();
-    let own = inbox
-        .rsplit_once('.')
-        .map_or(inbox.as_str(), |(own, _)| own);
-    format!("{own}.present.{route}.{digest}")
 }

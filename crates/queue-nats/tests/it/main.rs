@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod admitting;
+mod announcing;
 mod batches;
 mod changed_match;
 mod clocks;

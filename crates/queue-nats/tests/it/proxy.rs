@@ -1,16 +1,22 @@
-//! A connection that can be cut, as the server sees it when a client crashes.
+//! A connection that can be cut, as the server sees it when a client crashes, or is slow.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
 /// Carries bytes between clients and one server, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
+    latency: Arc<Mutex<Duration>>,
     cut: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -19,6 +25,8 @@ impl Proxy {
     pub(crate) async fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let latency = Arc::<Mutex<Duration>>::default();
+        let of_answers = Arc::clone(&latency);
         let (cut, mut is_cut) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "it ends with its proxy")]
         let task = tokio::spawn(async move {
@@ -28,15 +36,31 @@ impl Proxy {
                     _ = &mut is_cut => break,
                     accepted = listener.accept() => accepted,
                 };
-                let Ok((mut client, _)) = accepted else { break };
+                let Ok((client, _)) = accepted else { break };
+                let latency = Arc::clone(&of_answers);
                 connections.spawn(async move {
-                    let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
-                    copy_bidirectional(&mut client, &mut server).await
+                    let server = TcpStream::connect(("127.0.0.1", server)).await?;
+                    let (mut asks, asked) = client.into_split();
+                    let (answers, mut server) = server.into_split();
+                    tokio::select! {
+                        ended = copy(&mut asks, &mut server) => ended.map(drop),
+                        ended = copy_late(answers, asked, latency) => ended,
+                    }
                 });
             }
             connections.shutdown().await;
         });
-        Self { address, cut, task }
+        Self {
+            address,
+            latency,
+            cut,
+            task,
+        }
+    }
+
+    /// From now on, what the server says comes this much later.
+    pub(crate) fn slow_down(&self, latency: Duration) {
+        *self.latency.lock().unwrap() = latency;
     }
 
     /// Cuts every connection. When this returns, nothing goes through any more:
@@ -49,4 +73,30 @@ impl Proxy {
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address)
     }
+}
+
+async fn copy_late(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    latency: Arc<Mutex<Duration>>,
+) -> io::Result<()> {
+    let (came, mut coming) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
+    let reading = async move {
+        let mut bytes = vec![0; 64 << 10];
+        loop {
+            let count = from.read(&mut bytes).await?;
+            let at = Instant::now() + *latency.lock().unwrap();
+            if count == 0 || came.send((at, bytes[..count].to_vec())).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let writing = async move {
+        while let Some((at, bytes)) = coming.recv().await {
+            sleep_until(at).await;
+            to.write_all(&bytes).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(reading, writing).map(drop)
 }

@@ -23,11 +23,16 @@ const IN_TIME: Duration = Duration::from_secs(60);
 type Deliveries = BTreeMap<(&'static str, &'static str, String), usize>;
 
 #[derive(Clone, Debug, Default)]
-struct Delivered(Arc<Mutex<Deliveries>>, Arc<Mutex<BTreeSet<String>>>);
+pub(crate) struct Delivered(Arc<Mutex<Deliveries>>, Arc<Mutex<BTreeSet<String>>>);
 
 impl Delivered {
     /// Delivers whatever the route gets, without end.
-    async fn by(self, version: &'static str, route: &'static str, mut consumer: Box<dyn Consumer>) {
+    pub(crate) async fn by(
+        self,
+        version: &'static str,
+        route: &'static str,
+        mut consumer: Box<dyn Consumer>,
+    ) {
         while let Ok(deliveries) = consumer.next(16).await {
             for delivery in deliveries {
                 let name = delivery.event.name().to_owned();
@@ -50,6 +55,11 @@ impl Delivered {
         }
     }
 
+    /// Returns the ids of what anybody delivered.
+    pub(crate) fn ids(&self) -> BTreeSet<String> {
+        self.1.lock().unwrap().clone()
+    }
+
     fn all(&self) -> Deliveries {
         self.0.lock().unwrap().clone()
     }
@@ -61,7 +71,7 @@ impl Delivered {
 
 /// Makes a route with an expression, which is not in the subjects: the server sends a version
 /// also what its match refuses.
-fn route(name: &str, when: &str) -> Route {
+pub(crate) fn route(name: &str, when: &str) -> Route {
     let when = Some(Condition::parse(when).unwrap());
     let filter = RouteFilter::from(MatchFields {
         when,
@@ -258,7 +268,7 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
         while !has_all() && began.elapsed() < IN_TIME {
             sleep(Duration::from_millis(50)).await;
         }
-        let all = delivered.1.lock().unwrap().clone();
+        let all = delivered.ids();
         let nobodys = published.iter().filter(|id| !all.contains(*id)).count();
         assert_eq!(
             nobodys,
