@@ -19,6 +19,10 @@ const MAX_RETRY_AFTER_JITTER: f64 = 0.1;
 const LONGEST_WAIT_FOR_OTHER: Duration = Duration::from_secs(10);
 const SHORTEST_WAIT_FOR_OTHER: Duration = Duration::from_millis(100);
 
+/// Interruptions that make no wait longer: deploys, and crashes that another event caused. An
+/// event that crashes each handler must not do so all the time, with all else that it has.
+const QUICK_INTERRUPTIONS: u32 = 3;
+
 /// Result of an attempt.
 #[derive(Debug)]
 pub enum AttemptResult {
@@ -157,6 +161,16 @@ impl RetryInput {
             ..self
         }
     }
+
+    /// Returns the same input with the attempts numbered by those that did not call the
+    /// destination, or were cut off, without the first of them.
+    fn of_interrupted(self) -> Self {
+        let interrupted = self.attempt.saturating_sub(self.asked);
+        Self {
+            attempt: interrupted.saturating_sub(QUICK_INTERRUPTIONS),
+            ..self
+        }
+    }
 }
 
 /// Decides what becomes of the delivery. Panics and timeouts are retried like any passing
@@ -177,7 +191,7 @@ pub fn disposition(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings)
         AttemptResult::Answered(Err(DispatchError::Interrupted { .. }))
             if at.elapsed < retry.max_elapsed =>
         {
-            again(at, retry, Duration::ZERO)
+            again(at, retry, backoff(at.of_interrupted(), retry))
         }
         // Not the destination's failure either: Fluent may be slow to show an entity that it has
         // told of.

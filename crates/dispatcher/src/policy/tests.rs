@@ -82,6 +82,42 @@ fn what_was_cut_off_comes_again_however_often_until_the_time_is_up() {
 }
 
 #[test]
+fn what_is_cut_off_again_and_again_waits_longer_each_time() {
+    let cut = AttemptResult::Answered(Err(DispatchError::interrupted("testing", "x")));
+    // A deploy, or two of them, and the crash of another event delay nothing. What makes each
+    // handler crash must not go on doing so every second for days.
+    let interrupted = [
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (4, 2),
+        (5, 4),
+        (6, 8),
+        (9, 60),
+        (400, 60),
+    ];
+    for (times, expected) in interrupted {
+        check_after(&cut, 0, times, 1.0, after(expected));
+        check_after(&cut, 0, times, 0.0, after(1));
+        // Attempts that reached the destination were no interruptions.
+        check_after(&cut, 30, times, 1.0, after(expected));
+    }
+}
+
+/// Checks an attempt after `asked` that called the destination, the last of so many that did not.
+#[track_caller]
+fn check_after(ended: &AttemptResult, asked: u32, times: u32, chance: f64, expected: Disposition) {
+    let at = RetryInput {
+        attempt: asked + times,
+        asked,
+        elapsed: Duration::from_secs(5),
+        is_breaker_open: false,
+        chance,
+    };
+    assert_eq!(disposition(ended, at, &RETRY), expected);
+}
+
+#[test]
 fn what_fluent_does_not_show_yet_uses_up_time_and_no_attempts() {
     let once = RetrySettings {
         attempts: Some(1),
