@@ -28,9 +28,10 @@ use crate::options::Options;
 use crate::publishing::Publisher;
 use crate::retention::Retention;
 use crate::room::StreamRoom;
+use crate::servers_clock::shifted;
 use crate::shared::Shared;
 use crate::stores::JetStreamStores;
-use crate::stream_monitor::{StreamMonitor, shifted};
+use crate::stream_monitor::StreamMonitor;
 use crate::streams::{DEAD, RETRIES};
 use crate::verification::Verification;
 use crate::{cluster, gap_notes, retention, route_status};
@@ -142,6 +143,7 @@ impl JetStream {
         patiently(|| self.check()).await?;
         // Markers of attempts name it.
         self.shared.monitor.epoch().await?;
+        self.shared.monitor.watch_retries_clock().await;
         // Until the fetcher shows that somebody with this match is here.
         let announced = self.shared.take_announced(&route);
         let is_announced = announced.is_some();

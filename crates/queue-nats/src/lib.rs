@@ -18,6 +18,7 @@
 
 mod jet_stream;
 mod options;
+mod servers_clock;
 mod shared;
 
 mod attempts;

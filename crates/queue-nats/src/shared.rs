@@ -193,6 +193,7 @@ impl Shared {
         self.ensure_room(event, route, Some(from)).await?;
         let delivery = past.delivery(event);
         let mut headers = past.headers(event, route);
+        let at = self.monitor.retries_time(at);
         headers.insert("Nats-Schedule", format!("@at {at}"));
         headers.insert("Nats-Schedule-Target", due(route, &delivery));
         let why = format!("{}/{from}", past.attempts);

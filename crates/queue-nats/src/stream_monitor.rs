@@ -7,36 +7,23 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Info;
 use event_model::{Clock, Timestamp};
 use queue::{Horizon, Impediment, QueueError};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, ApiError};
+use crate::api::ApiError;
 use crate::cluster;
 use crate::connect::NatsConnection;
 use crate::options::Layout;
-use crate::streams::Shard;
+use crate::servers_clock::{ServersClock, is_skewed, shifted};
+use crate::streams::{RETRIES, Shard};
 
 /// Interval at which a stream that is full, gone or recreated is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Longest time of an answer that is used to read the servers' clock, which it gives to half of
-/// that time.
-const PROMPT: Duration = Duration::from_millis(500);
-
-/// Difference of the clocks that is an alarm: FluentClockSkew.
-const SKEWED: Duration = Duration::from_secs(2);
+/// Number of looks after which the clock of the server that leads the retries is read, too.
+const RETRIES_CLOCK_EVERY: u64 = 3;
 
 /// Part of its bytes from which on a stream is reported to fill.
 const FILLING: f64 = 0.7;
-
-/// The servers' clock, as an answer gave it.
-#[derive(Clone, Copy, Debug)]
-struct ServersClock {
-    said: Timestamp,
-    heard: Instant,
-    /// Nanoseconds by which it is ahead of our clock.
-    ahead: i64,
-}
 
 /// State of the stream of events, as it was last read.
 #[derive(Debug)]
@@ -52,8 +39,11 @@ pub(crate) struct StreamMonitor {
     epoch_number: AtomicU64,
     layout: Layout,
     clock: Arc<dyn Clock>,
-    /// `None` until it was read.
-    servers_clock: Mutex<Option<ServersClock>>,
+    /// The clock of the server that leads the events, and of the one that leads the retries.
+    servers_clock: ServersClock,
+    retries_clock: ServersClock,
+    /// Whether this process writes retries: others have no right to look at their stream.
+    has_retries: AtomicBool,
     /// `None` until the stream was seen; then the time of the oldest event that is still there,
     /// if older ones were removed.
     known_since: Mutex<Option<Option<Timestamp>>>,
@@ -71,7 +61,9 @@ impl StreamMonitor {
             epoch_number: AtomicU64::new(0),
             layout,
             clock,
-            servers_clock: Mutex::default(),
+            servers_clock: ServersClock::of(Shard::ONLY.events()),
+            retries_clock: ServersClock::of(RETRIES),
+            has_retries: AtomicBool::new(false),
             known_since: Mutex::default(),
         }
     }
@@ -81,43 +73,72 @@ impl StreamMonitor {
         &self.layout
     }
 
-    /// Returns the present time by the servers' clock, which decides how long messages are kept
-    /// and wait. Our clock may be set meanwhile.
+    /// Returns the present time by the servers' clock, which decides how long messages wait and are
+    /// kept. Our clock may be set meanwhile. It is that of the server that leads the events.
     pub(crate) fn servers_now(&self) -> Timestamp {
-        let read = self.servers_clock();
-        let now = read.and_then(|clock| clock.said.checked_add(clock.heard.elapsed()).ok());
-        now.unwrap_or_else(|| self.clock.now())
+        self.servers_clock.now().unwrap_or_else(|| self.clock.now())
+    }
+
+    /// Converts a time of the servers' clock to that of the server that leads the retries, which
+    /// decides when they are due.
+    pub(crate) fn retries_time(&self, at: Timestamp) -> Timestamp {
+        let Some(theirs) = self.retries_clock.now() else {
+            return at;
+        };
+        let ahead = theirs.as_nanosecond() - self.servers_now().as_nanosecond();
+        shifted(at, i64::try_from(ahead).unwrap_or_default())
+    }
+
+    /// Reads the clock of the server that leads the retries, now and from now on.
+    pub(crate) async fn watch_retries_clock(&self) {
+        if !self.has_retries.swap(true, Ordering::AcqRel) {
+            self.read_retries_clock().await;
+        }
+    }
+
+    /// Reads the clock of the server that leads the retries. Without an answer, the one that was
+    /// known counts on.
+    pub(crate) async fn read_retries_clock(&self) {
+        if let Err(error) = self.retries_clock.read(&self.link, &*self.clock).await {
+            tracing::debug!(%error, "the clock of the server that leads the retries can't be read");
+        }
     }
 
     /// Converts a time of our clock to the servers' clock.
     pub(crate) fn servers_time(&self, at: Timestamp) -> Timestamp {
-        let ahead = self.servers_clock().map_or(0, |clock| clock.ahead);
-        Timestamp::from_nanosecond(at.as_nanosecond() + i128::from(ahead)).unwrap_or(at)
+        shifted(at, self.servers_clock.ahead().unwrap_or(0))
     }
 
     /// Converts a time of the servers' clock to ours, as the inverse of `servers_time`.
     pub(crate) fn local_time(&self, at: Timestamp) -> Timestamp {
-        let ahead = self.servers_clock().map_or(0, |clock| clock.ahead);
-        Timestamp::from_nanosecond(at.as_nanosecond() - i128::from(ahead)).unwrap_or(at)
+        shifted(at, -self.servers_clock.ahead().unwrap_or(0))
     }
 
     /// Returns by how many nanoseconds the servers' clock is ahead of ours, if the two differ by
     /// more than measuring is off; 0 otherwise.
     pub(crate) fn skew(&self) -> i64 {
-        let ahead = self.servers_clock().map(|clock| clock.ahead);
+        let ahead = self.servers_clock.ahead();
         ahead.filter(|ahead| is_skewed(*ahead)).unwrap_or(0)
     }
 
-    /// Returns by how many milliseconds our clock is ahead of the servers'.
+    /// Returns by how many milliseconds our clock is ahead of the servers', or one of the servers'
+    /// of the other's: the largest of these.
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
-        self.servers_clock().map(|clock| -clock.ahead / 1_000_000)
-    }
-
-    fn servers_clock(&self) -> Option<ServersClock> {
-        *self
-            .servers_clock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let events = self.servers_clock.ahead();
+        let retries = self.retries_clock.ahead();
+        let between = events
+            .zip(retries)
+            .map(|(events, retries)| events.saturating_sub(retries));
+        let all = [
+            events.map(|ahead| -ahead),
+            retries.map(|ahead| -ahead),
+            between,
+        ];
+        let worst = all
+            .into_iter()
+            .flatten()
+            .max_by_key(|ahead| ahead.unsigned_abs());
+        worst.map(|ahead| ahead / 1_000_000)
     }
 
     /// Returns for how many seconds ids are known, as far as the stream of events shows.
@@ -139,31 +160,7 @@ impl StreamMonitor {
 
     /// Reads the state of the stream of events, and with it the servers' clock.
     async fn stream(&self) -> Result<Info, ApiError> {
-        let asked = self.clock.now();
-        let began = Instant::now();
-        let (info, at) = api::stream_info_at(&self.link, Shard::ONLY.events()).await?;
-        let took = began.elapsed();
-        // An answer that took long says little about the time at which it was written; but it says
-        // more than none.
-        if (took <= PROMPT || self.servers_clock().is_none())
-            && let Some(at) = at
-        {
-            let heard = began + took / 2;
-            let ours = asked.as_nanosecond() + i128::try_from(took.as_nanos() / 2).unwrap_or(0);
-            let ahead = i64::try_from(at.as_nanosecond() - ours).unwrap_or_default();
-            let read = ServersClock {
-                said: at,
-                heard,
-                ahead,
-            };
-            let known = self
-                .servers_clock
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .replace(read);
-            say_skew(known.map(|known| known.ahead), ahead);
-        }
-        Ok(info)
+        self.servers_clock.read(&self.link, &*self.clock).await
     }
 
     /// Returns a number that changes when the stream is recreated.
@@ -273,7 +270,13 @@ impl StreamMonitor {
     pub(crate) async fn watch(self: Arc<Self>, closing: CancellationToken) {
         let mut was_missing = false;
         let mut said = None;
+        let mut looks = 0_u64;
         loop {
+            looks += 1;
+            if looks.is_multiple_of(RETRIES_CLOCK_EVERY) && self.has_retries.load(Ordering::Acquire)
+            {
+                self.read_retries_clock().await;
+            }
             let looked = self.stream().await;
             let is_missing = matches!(&looked, Err(error) if error.is_missing());
             self.is_there.store(looked.is_ok(), Ordering::Relaxed);
@@ -302,33 +305,6 @@ impl StreamMonitor {
                 return;
             }
         }
-    }
-}
-
-fn is_skewed(ahead: i64) -> bool {
-    Duration::from_nanos(ahead.unsigned_abs()) > SKEWED
-}
-
-/// Returns the time by a clock that is so many nanoseconds ahead.
-pub(crate) fn shifted(at: Timestamp, ahead: i64) -> Timestamp {
-    Timestamp::from_nanosecond(at.as_nanosecond() + i128::from(ahead)).unwrap_or(at)
-}
-
-/// Logs once that the clocks differ, and once that they no longer do.
-fn say_skew(known: Option<i64>, ahead: i64) {
-    let ahead_ms = ahead / 1_000_000;
-    match (known.is_some_and(is_skewed), is_skewed(ahead)) {
-        (false, true) => {
-            tracing::error!(
-                ahead_ms,
-                "the clock of the NATS servers is apart from ours: what waits goes by theirs"
-            )
-        }
-        (true, false) => tracing::info!(
-            ahead_ms,
-            "the clock of the NATS servers and ours agree again"
-        ),
-        _ => {}
     }
 }
 

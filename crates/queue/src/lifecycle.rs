@@ -39,7 +39,8 @@ pub struct QueueHealth {
     /// Whether the queue itself accepts events now; a spool before it may accept them anyway.
     pub is_reachable: bool,
     /// Milliseconds by which this process's clock is ahead of the queue's servers; negative if it
-    /// is behind. `None` if the queue has no clock of its own, or has not answered.
+    /// is behind. Where the servers' clocks differ more from each other, that difference. `None` if
+    /// the queue has no clock of its own, or has not answered.
     pub clock_ahead_ms: Option<i64>,
     /// Seconds for which an id is known, at least: shorter than configured if a stream was so
     /// full that events had to be removed early. `None` if the queue stores ids apart from

@@ -331,6 +331,8 @@ pub(crate) async fn retry_now(
     let waits = api::subjects(&shared.link, RETRIES, &filter)
         .await
         .map_err(|error| error.of(MAKING))?;
+    shared.monitor.read_retries_clock().await;
+    let now = shared.monitor.retries_time(shared.monitor.servers_now());
     let mut made_due = 0;
     for (subject, _) in waits {
         let found = api::last_message(&shared.link, RETRIES, &subject).await;
@@ -338,10 +340,7 @@ pub(crate) async fn retry_now(
             continue;
         };
         let mut headers = message.headers;
-        headers.insert(
-            "Nats-Schedule",
-            format!("@at {}", shared.monitor.servers_now()),
-        );
+        headers.insert("Nats-Schedule", format!("@at {now}"));
         headers.insert(
             NATS_MESSAGE_ID,
             format!("{subject}/now/{}", message.sequence),

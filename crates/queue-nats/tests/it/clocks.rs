@@ -11,6 +11,7 @@ use queue::{Disposition, Intake, Lifecycle, Pause, Route, Source, StartPosition,
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{route, settlement, world};
+use crate::proxy::Proxy;
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
@@ -269,4 +270,75 @@ async fn a_claim_of_an_id_lasts_as_long_for_everybody() {
             queue.close().await;
         }
     }
+}
+
+/// Has the leader of the stream of retries say a time that is ten hours ahead.
+fn put_retries_ahead(said: &mut [u8]) {
+    let find = |in_what: &[u8], what: &[u8]| {
+        in_what
+            .windows(what.len())
+            .position(|window| window == what)
+    };
+    let Some(retries) = find(said, br#""name":"FLUENT_RETRIES""#) else {
+        return;
+    };
+    let time = br#""ts":""#;
+    let Some(at) = find(&said[retries..], time) else {
+        return;
+    };
+    let from = retries + at + time.len();
+    let end = said[from..].iter().position(|byte| *byte == b'"').unwrap();
+    let told = str::from_utf8(&said[from..from + end]).unwrap();
+    let told: Timestamp = told.parse().unwrap();
+    let ahead = told.checked_add(RETRIES_AHEAD).unwrap().to_string();
+    // The seconds and their fraction stay.
+    said[from..from + "2026-01-01T00:00".len()]
+        .copy_from_slice(&ahead.as_bytes()[.."2026-01-01T00:00".len()]);
+}
+
+const RETRIES_AHEAD: Duration = Duration::from_hours(10);
+
+/// Retries come by the clock of the server that leads their stream, which need not be the one
+/// that leads the events.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_goes_by_the_clock_of_the_server_that_leads_the_retries() {
+    let (servers, mut options) = world().await;
+    let proxy = Proxy::changing(servers.servers[0].port(), put_retries_ahead).await;
+    (options.servers, options.discover_servers) = (vec![proxy.url()], false);
+    let queue = JetStream::open(options, Arc::new(SystemClock))
+        .await
+        .unwrap();
+    let mut consumer = queue
+        .subscribe(Route {
+            start: StartPosition::Beginning,
+            ..route(&[])
+        })
+        .await
+        .unwrap();
+    queue.publish(event("E", "x")).await.unwrap();
+    let delivery = timeout(IN_TIME, consumer.next(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0);
+    let wait = Duration::from_hours(1);
+    let settled = delivery.ticket.settle(settlement(Disposition::Again(wait)));
+    let expected = SystemClock.now().checked_add(wait + RETRIES_AHEAD).unwrap();
+    settled.await.unwrap();
+
+    let client = async_nats::connect(servers.urls()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let retries = jetstream.get_stream("FLUENT_RETRIES").await.unwrap();
+    let waiting = retries.get_raw_message(1).await.unwrap();
+    let at = waiting.headers.get("Nats-Schedule").unwrap().as_str();
+    let at: Timestamp = at.strip_prefix("@at ").unwrap().parse().unwrap();
+    let off = at.as_second() - expected.as_second();
+    assert!(
+        (-5..60).contains(&off),
+        "it is due at {at}, not at {expected}"
+    );
+    let ahead = queue.health().await.clock_ahead_ms.unwrap() / 1000;
+    let expected = -i64::try_from(RETRIES_AHEAD.as_secs()).unwrap();
+    assert!((ahead - expected).abs() < 60, "{ahead} s are no alarm");
+    queue.close().await;
 }

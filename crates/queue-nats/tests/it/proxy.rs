@@ -1,4 +1,5 @@
-//! A connection that can be cut, as the server sees it when a client crashes, or is slow.
+//! A connection that can be cut, as the server sees it when a client crashes, that is slow, or
+//! changes what the server says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +24,11 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(server: u16) -> Self {
+        Self::changing(server, |_| {}).await
+    }
+
+    /// Changes what the server says, whose length must stay.
+    pub(crate) async fn changing(server: u16, change: fn(&mut [u8])) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let latency = Arc::<Mutex<Duration>>::default();
@@ -44,7 +50,7 @@ impl Proxy {
                     let (answers, mut server) = server.into_split();
                     tokio::select! {
                         ended = copy(&mut asks, &mut server) => ended.map(drop),
-                        ended = copy_late(answers, asked, latency) => ended,
+                        ended = copy_late(answers, asked, latency, change) => ended,
                     }
                 });
             }
@@ -79,6 +85,7 @@ async fn copy_late(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     latency: Arc<Mutex<Duration>>,
+    change: fn(&mut [u8]),
 ) -> io::Result<()> {
     let (came, mut coming) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
     let reading = async move {
@@ -86,6 +93,7 @@ async fn copy_late(
         loop {
             let count = from.read(&mut bytes).await?;
             let at = Instant::now() + *latency.lock().unwrap();
+            change(&mut bytes[..count]);
             if count == 0 || came.send((at, bytes[..count].to_vec())).await.is_err() {
                 return Ok(());
             }
