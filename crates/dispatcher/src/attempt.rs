@@ -13,7 +13,7 @@ use event_model::{Clock, Origin, Timestamp};
 use queue::{DeadReason, Delivery, QueueError, Ticket};
 use settings::RouteSettings;
 use telemetry::{ErrorChain, Span};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) use self::settle::settle;
 use self::steps::DuplicateChecks;
@@ -45,6 +45,11 @@ pub(crate) struct AttemptRunner {
     pub(crate) lease: Duration,
     pub(crate) hard_stop: CancellationToken,
 }
+
+/// Longest time for which a delivery that is being settled keeps its permit to run. A settlement
+/// that waits for room may take days, and by then the queue has noted that the attempt has ended:
+/// no suspect need wait for it.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
 impl AttemptRunner {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: BreakerAttempt) {
@@ -166,9 +171,13 @@ impl AttemptRunner {
             self.hard_stop.run_until_cancelled(released).await;
         }
         delivery_telemetry::attempted(span, &self.settings.dispatcher, delivery.attempt, &report);
-        self.end(delivery, watch, report).await;
+        let mut ending = pin!(self.end(delivery, watch, report));
         // A suspect is cleared by its settlement, not before.
+        let ended = timeout(SETTLES_WITHIN, &mut ending).await;
         drop(permit);
+        if ended.is_err() {
+            ending.await;
+        }
     }
 
     /// Runs the attempt and reports how it ended. `None` if the lease was lost, or if the process

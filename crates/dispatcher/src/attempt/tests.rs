@@ -107,6 +107,33 @@ async fn what_can_not_be_recorded_as_alone_in_time_is_not_attempted() {
     assert!(lease.longest_silence() <= LEASE / 3);
 }
 
+/// A settlement that waits for room may take days. Its attempt has ended: a suspect of any route
+/// can be alone.
+#[tokio::test(start_paused = true)]
+async fn a_settlement_that_waits_keeps_no_suspect_from_running_alone() {
+    for deaths in [0, 2] {
+        let isolation = Isolation::default();
+        let lease = FakeLease {
+            settles_in: Duration::from_hours(24),
+            ..FakeLease::default()
+        };
+        let dispatcher = ScriptedDispatcher::done_after(Duration::from_secs(1));
+        let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
+        let suspect = async {
+            sleep(Duration::from_secs(3)).await;
+            assert_eq!(lease.fate(|fate| fate.settled.len()), 0);
+            isolation.enter(5).await
+        };
+        tokio::select! {
+            () = attempt(&attempting, &lease, deaths) => panic!("it is settled"),
+            permit = suspect => {
+                let permit = permit.expect("a suspect is not alone");
+                assert!(permit.exclusive_until().is_some(), "after {deaths} deaths");
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
     let isolation = Isolation::default();
