@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 /// Shortest pause, also if a `Retry-After` asks for 0.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -25,26 +27,75 @@ fn asked_in_seconds(text: &str) -> Option<Duration> {
     Some(wait.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
-/// Returns the code of the first error in an answer, as GraphQL has it.
-pub(crate) fn code_in(body: &[u8]) -> Option<String> {
+/// Classes of errors that say that the query itself is wrong, as the library has them with which
+/// Fluent answers GraphQL.
+const OF_THE_QUERY: [&str; 3] = ["InvalidSyntax", "ValidationError", "OperationNotSupported"];
+
+/// One of the errors in an answer.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerError {
+    /// Its code, if that is a text.
+    pub(crate) code: Option<String>,
+    /// Whether it says that the query is wrong, and not that it could not be answered.
+    pub(crate) is_of_query: bool,
+}
+
+/// Returns the errors in an answer, as GraphQL has them. Whatever one of them contains, the
+/// others are read.
+pub(crate) fn errors_in(body: &[u8]) -> Vec<AnswerError> {
     #[derive(Deserialize)]
     struct Errors {
-        errors: Vec<Error>,
+        errors: Vec<Box<RawValue>>,
     }
-    #[derive(Deserialize)]
-    struct Error {
-        extensions: Option<Extensions>,
-        code: Option<String>,
+    let errors = serde_json::from_slice(body).map_or(Vec::new(), |it: Errors| it.errors);
+    errors.iter().map(|error| AnswerError::of(error)).collect()
+}
+
+impl AnswerError {
+    fn of(error: &RawValue) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Fields {
+            extensions: Option<Box<RawValue>>,
+            code: Option<Box<RawValue>>,
+            path: Option<Box<RawValue>>,
+            locations: Option<Box<RawValue>>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Extensions {
+            code: Option<Box<RawValue>>,
+            classification: Option<Box<RawValue>>,
+        }
+        let Fields {
+            extensions,
+            code,
+            path,
+            locations,
+        } = serde_json::from_str(error.get()).unwrap_or_default();
+        let extensions = extensions.and_then(|it| serde_json::from_str(it.get()).ok());
+        let extensions: Extensions = extensions.unwrap_or_default();
+        let is_of_query = match text(extensions.classification) {
+            Some(class) => OF_THE_QUERY.contains(&&*class),
+            // A place in the query, and none in an answer: it was never executed.
+            None => !has_any(path) && has_any(locations),
+        };
+        Self {
+            code: text(extensions.code).or(text(code)),
+            is_of_query,
+        }
     }
-    #[derive(Deserialize)]
-    struct Extensions {
-        code: Option<String>,
-    }
-    let errors: Errors = serde_json::from_slice(body).ok()?;
-    errors
-        .errors
-        .into_iter()
-        .find_map(|error| error.extensions.and_then(|more| more.code).or(error.code))
+}
+
+/// Whether it is a list with something in it.
+fn has_any(value: Option<Box<RawValue>>) -> bool {
+    let list: Option<Vec<IgnoredAny>> =
+        value.and_then(|value| serde_json::from_str(value.get()).ok());
+    list.is_some_and(|list| !list.is_empty())
+}
+
+fn text(value: Option<Box<RawValue>>) -> Option<String> {
+    serde_json::from_str(value?.get()).ok()
 }
 
 #[cfg(test)]

@@ -12,15 +12,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use crate::answer::{LONGEST_PAUSE, asked_to_wait, code_in};
-use crate::error::{AFTER_LIMIT, ApiError};
+use crate::answer::{LONGEST_PAUSE, asked_to_wait, errors_in};
+use crate::error::{AFTER_LIMIT, ApiError, RATE_LIMIT};
 use crate::ledger::LoginLedger;
 use crate::login::{Credentials, Login};
 use crate::login_guard::{LoginGuard, LoginName};
 use crate::request::{FluentAnswer, Request};
-
-/// Error code of Fluent's rate limit, which comes with status 200 too.
-const RATE_LIMIT: &str = "C0011E";
 
 /// Most bytes of an answer. Fluent's own limit of a request is 2 MB.
 const LONGEST: usize = 4 << 20;
@@ -264,13 +261,13 @@ fn understood(answer: FluentAnswer, needed: RequiredPart) -> Result<Bytes, ApiEr
         (Err(_), RequiredPart::Status) if status.is_success() => return Ok(Bytes::new()),
         (body, _) => body?,
     };
-    let is_limited = || code_in(&body).as_deref() == Some(RATE_LIMIT);
-    match status.is_success() && !is_limited() {
+    let errors = errors_in(&body);
+    let is_limited = errors
+        .iter()
+        .any(|error| error.code.as_deref() == Some(RATE_LIMIT));
+    match status.is_success() && !is_limited {
         true => Ok(body),
-        false => Err(ApiError::of_code(
-            code_in(&body).as_deref(),
-            status.as_u16(),
-        )),
+        false => Err(ApiError::of_answer(&errors, status)),
     }
 }
 

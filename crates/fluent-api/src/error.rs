@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use http_client::SendError;
+
+use crate::answer::AnswerError;
 
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Statuses that say that this very request will never be accepted; GraphQL's errors come with
-/// 200.
-const NEVER: [u16; 6] = [200, 400, 410, 413, 415, 422];
+/// Statuses that say that this very request will never be accepted.
+const NEVER: [u16; 5] = [400, 410, 413, 415, 422];
+
+/// Error code of Fluent's rate limit, which comes with status 200 too.
+pub(crate) const RATE_LIMIT: &str = "C0011E";
 
 /// Pause after Fluent's rate limit, if the answer asks for none.
 pub(crate) const AFTER_LIMIT: Duration = Duration::from_secs(60);
@@ -140,25 +145,53 @@ impl ApiError {
         }
     }
 
-    /// Returns the error of one of Fluent's codes, in an answer with this status.
-    pub(crate) fn of_code(code: Option<&str>, status: u16) -> Self {
+    /// Returns the error of an answer with these errors and this status. Of several that counts
+    /// which leaves most hope: the others may be gone when it is.
+    pub(crate) fn of_answer(errors: &[AnswerError], status: StatusCode) -> Self {
+        let errors = errors.iter().map(|error| Self::of_error(error, status));
+        errors
+            .min_by_key(|error| match error {
+                Self::RateLimited { .. } => 0,
+                Self::Server { .. } => 1,
+                Self::NotFound => 2,
+                _ => 3,
+            })
+            .unwrap_or_else(|| Self::of_status(status))
+    }
+
+    fn of_error(error: &AnswerError, status: StatusCode) -> Self {
         // Anything that is not a code may be data.
-        let code = code.filter(|code| is_code(code));
+        let code = error.code.as_deref().filter(|code| is_code(code));
+        let of_code = |code: &str| Some(code.to_owned());
         match code {
-            Some("C0011E") => Self::RateLimited { wait: AFTER_LIMIT },
+            Some(RATE_LIMIT) => Self::RateLimited { wait: AFTER_LIMIT },
             Some("C0001E") => Self::TooComplex,
             Some("C0020E") => Self::NotPermitted,
             Some("C0120E") => Self::NotFound,
-            Some(code) if !code.starts_with('S') => Self::Refused {
-                status,
-                code: Some(code.to_owned()),
+            Some(code) if code.starts_with('S') => Self::Server {
+                status: status.as_u16(),
+                code: of_code(code),
             },
-            // Without a code of Fluent's, the answer may come from a proxy, or from a deploy.
-            None if NEVER.contains(&status) => Self::Refused { status, code: None },
-            code => Self::Server {
-                status,
-                code: code.map(str::to_owned),
+            Some(code) => Self::Refused {
+                status: status.as_u16(),
+                code: of_code(code),
             },
+            // GraphQL's errors come with 200.
+            None if status.is_success() && error.is_of_query => Self::Refused {
+                status: status.as_u16(),
+                code: None,
+            },
+            None => Self::of_status(status),
+        }
+    }
+
+    /// Returns the error of an answer without a code of Fluent's, which may come from a proxy, or
+    /// from a deploy.
+    fn of_status(status: StatusCode) -> Self {
+        let status = status.as_u16();
+        match NEVER.contains(&status) {
+            true => Self::Refused { status, code: None },
+            false => Self::Server { status, code: None },
         }
     }
 }
@@ -187,7 +220,13 @@ mod tests {
 
     #[test]
     fn fluents_codes_say_what_to_do() {
-        let of = |code| ApiError::of_code(Some(code), 200);
+        let of = |code: &str| {
+            let error = AnswerError {
+                code: Some(code.to_owned()),
+                is_of_query: false,
+            };
+            ApiError::of_answer(&[error], StatusCode::OK)
+        };
         assert!(
             matches!(of("C0011E"), ApiError::RateLimited { wait } if wait == Duration::from_secs(60))
         );

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use async_graphql_parser::parse_query;
 use async_graphql_parser::types::{BaseType, DocumentOperations, OperationType};
 use event_model::{ExactJson, ExactValue};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::answer::code_in;
+use crate::answer::errors_in;
 use crate::client::{Client, RequiredPart, under};
 use crate::error::ApiError;
 use crate::request::Request;
@@ -217,8 +218,9 @@ impl Client {
         }
         let understood: Answer = serde_json::from_slice(&answer)
             .map_err(|_| ApiError::Unreadable("expected GraphQL's answer"))?;
+        // Without the part that could not be read, the data would say something else.
         if understood.errors.is_some_and(|errors| !errors.is_empty()) {
-            return Err(ApiError::of_code(code_in(&answer).as_deref(), 200));
+            return Err(ApiError::of_answer(&errors_in(&answer), StatusCode::OK));
         }
         let Some(data) = understood.data else {
             return Err(ApiError::NotFound);

@@ -245,3 +245,100 @@ async fn an_answers_numbers_are_what_fluent_wrote() {
         Err(ApiError::Unreadable(_))
     ));
 }
+
+/// Asks for something, and is answered with these errors beside data.
+async fn refused(errors: &str) -> ApiError {
+    let body = format!(r#"{{"data":{{"a":1}},"errors":{errors}}}"#);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (client, _) = answering(LOGIN, answer).await;
+    let query = Query::parse("{ a }").unwrap();
+    let refused = client.graphql(&query, &Map::new()).await.unwrap_err();
+    let is_paused = client.pause().is_some();
+    assert_eq!(
+        is_paused,
+        matches!(refused, ApiError::RateLimited { .. }),
+        "{errors}"
+    );
+    refused
+}
+
+#[tokio::test]
+async fn an_error_is_for_good_only_where_fluent_says_so() {
+    let coded = |codes: &[&str]| {
+        let errors = codes
+            .iter()
+            .map(|code| format!(r#"{{"message":"x","extensions":{{"code":{code}}}}}"#));
+        format!("[{}]", errors.collect::<Vec<_>>().join(","))
+    };
+    let classified = |class: &str| {
+        format!(
+            r#"[{{"message":"x","path":["a"],"locations":[{{"line":1,"column":3}}],"extensions":{{"classification":{class}}}}}]"#
+        )
+    };
+    for (errors, expected) in [
+        // Of several errors that counts which leaves most hope.
+        (coded(&[r#""C0020E""#, r#""C0011E""#]), "rate-limited"),
+        (coded(&[r#""C0120E""#, r#""S0001E""#]), "server"),
+        (coded(&[r#""C0020E""#, r#""C0120E""#]), "not-found"),
+        (coded(&[r#""C0020E""#, r#""C0001E""#]), "not-permitted"),
+        (coded(&[r#""C0020E""#, "null"]), "server"),
+        (coded(&["500", r#""C0011E""#]), "rate-limited"),
+        (r#"[{"code":"C0011E"}]"#.to_owned(), "rate-limited"),
+        (
+            r#"[{"path":null,"locations":7,"extensions":{"code":"C0011E"}}]"#.to_owned(),
+            "rate-limited",
+        ),
+        // What is no code of Fluent's says nothing.
+        (coded(&["500"]), "server"),
+        (coded(&[r#""INTERNAL_SERVER_ERROR""#]), "server"),
+        (coded(&[r#"{"of":"another kind"}"#]), "server"),
+        (classified(r#""DataFetchingException""#), "server"),
+        (classified(r#""ExecutionAborted""#), "server"),
+        (classified("7"), "server"),
+        (r#"[{"message":"x","path":["a"]}]"#.to_owned(), "server"),
+        (r#"[{"message":"x"}]"#.to_owned(), "server"),
+        (r#"["x"]"#.to_owned(), "server"),
+        (r#"[{"extensions":"x"}]"#.to_owned(), "server"),
+        // The query itself is wrong.
+        (classified(r#""ValidationError""#), "refused"),
+        (classified(r#""InvalidSyntax""#), "refused"),
+        (
+            r#"[{"message":"x","locations":[{"line":1,"column":3}]}]"#.to_owned(),
+            "refused",
+        ),
+        (coded(&[r#""C0077E""#]), "refused"),
+    ] {
+        assert_eq!(refused(&errors).await.kind(), expected, "{errors}");
+    }
+}
+
+/// An error that comes with a status of its own, to what is no query.
+#[tokio::test]
+async fn without_a_code_of_fluents_the_status_says_what_to_do() {
+    for (status, body, expected) in [
+        (400, r#"{"errors":[{"message":"x"}]}"#, "refused"),
+        (400, r#"{"errors":[{"code":400}]}"#, "refused"),
+        (
+            400,
+            r#"{"errors":[{"code":400},{"code":"C0011E"}]}"#,
+            "rate-limited",
+        ),
+        (400, r#"{"errors":"x"}"#, "refused"),
+        (403, r#"{"errors":[{"code":"C0020E"}]}"#, "not-permitted"),
+        (
+            500,
+            r#"{"errors":[{"message":"x","locations":[]}]}"#,
+            "server",
+        ),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let refused = post(LOGIN, &answer).await.unwrap_err();
+        assert_eq!(refused.kind(), expected, "{status} {body}");
+    }
+}
