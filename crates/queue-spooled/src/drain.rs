@@ -40,12 +40,7 @@ pub async fn drain(
     queue: Arc<dyn Upstream>,
     clock: Arc<dyn Clock>,
 ) -> Result<DrainReport, DrainError> {
-    let spool = Arc::new(File::open(
-        path,
-        u64::MAX,
-        Arc::clone(&clock),
-        Box::new(|_, _, _| {}),
-    )?);
+    let spool = Arc::new(File::open(path, u64::MAX, clock, Box::new(|_, _, _| {}))?);
     // A damaged file is read as far as possible.
     let mut lost = 0;
     let asides = damaged_files(path);
@@ -72,7 +67,7 @@ pub async fn drain(
     let confirming = PresenceCheck {
         spool: Arc::clone(&spool),
         queue,
-        clock,
+        clock: spool.clock(),
         keep: Duration::ZERO,
     };
     // Events that were sent again are confirmed the second time.

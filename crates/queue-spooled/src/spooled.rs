@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::store::{File, StoredRow};
-use event_model::{Clock, Event, SteadyClock};
+use event_model::{Clock, Event};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
@@ -73,12 +73,10 @@ impl Spooled {
         let lanes = Arc::new(lanes);
         let sending = Arc::clone(&lanes);
         let on_kept = Box::new(move |row, event, waiter| sending.send(row, event, waiter));
-        // A clock that is set must not change how long an event was stored here.
-        let steady: Arc<dyn Clock> = Arc::new(SteadyClock::beginning_with(&*clock));
         let spool = Arc::new(File::open(
             &options.path,
             options.bytes,
-            Arc::clone(&steady),
+            Arc::clone(&clock),
             on_kept,
         )?);
         let closing = CancellationToken::new();
@@ -118,7 +116,8 @@ impl Spooled {
         let confirming = PresenceCheck {
             spool: Arc::clone(&spool),
             queue: Arc::clone(&queue),
-            clock: steady,
+            // A clock that is set must not change how long an event was stored here.
+            clock: spool.clock(),
             keep: options.keep,
         };
         tasks.spawn(confirm::run(confirming, closing.clone()));

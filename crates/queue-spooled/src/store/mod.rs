@@ -11,6 +11,7 @@ mod jobs;
 mod lookup;
 mod owner;
 mod rows;
+mod spool_time;
 mod values;
 
 use std::fmt;
@@ -21,7 +22,6 @@ use std::thread::JoinHandle;
 use event_model::{Clock, Event, Timestamp};
 use queue::{Impediment, Position, Quarantined, QueueError, Receipt};
 use rusqlite::Connection;
-use sqlite_file::rows::nanos;
 use sqlite_file::{
     Failure, FileLocation, FileStatus, HeldFile, Inbox, Messages, OpenError, OpenedFile, Writer,
     inbox, lock, meta, quarantine, used_bytes,
@@ -32,6 +32,7 @@ use crate::store::file_kind::SPOOL;
 use crate::store::fill_level::Level;
 use crate::store::jobs::{Acknowledge, Change, SpoolJobs, StoreBody, StoreEvent};
 use crate::store::owner::SpoolOwner;
+use crate::store::spool_time::SpoolTime;
 use crate::store::values::unreadable;
 
 pub(crate) use crate::store::lookup::{DamagedSpool, spool_backlog, spool_sent_up_to};
@@ -46,6 +47,7 @@ pub struct Spool<W: Send + 'static> {
     on_kept: Arc<OnStored<W>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     id: String,
+    time: Arc<SpoolTime>,
     set_aside: Option<PathBuf>,
     held: HeldFile,
 }
@@ -101,13 +103,14 @@ impl<W: Send + 'static> Spool<W> {
             path: path.clone(),
             source,
         };
-        rows::mend_clock(&sql, nanos(clock.now())).map_err(wrap)?;
+        let time = SpoolTime::go_on(&sql, clock).map_err(wrap)?;
+        let time = Arc::new(time);
         // Its size is not summed body by body: that would read the whole file before it can be
         // served.
         let level = Arc::new(Level::new(used_bytes(&sql).map_err(wrap)?, limit));
         let id = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
         let status = Arc::new(FileStatus::new(&path, &MESSAGES));
-        let owner = SpoolOwner::new(Arc::clone(&level), Arc::clone(&status), clock);
+        let owner = SpoolOwner::new(Arc::clone(&level), Arc::clone(&status), Arc::clone(&time));
         let (inbox, jobs) = inbox(status);
         let thread = Writer::start("spool", sql, Arc::clone(held.location()), jobs, owner);
         let thread = thread.map_err(|source| OpenError::Io {
@@ -122,6 +125,7 @@ impl<W: Send + 'static> Spool<W> {
             on_kept: Arc::new(on_kept),
             thread,
             id,
+            time,
             set_aside,
             held,
         })
@@ -136,6 +140,11 @@ impl<W: Send + 'static> Spool<W> {
     /// The id of the file for its whole life, wherever it is moved.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The time by which it is measured how long an event was stored here.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.time) as _
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.

@@ -10,9 +10,13 @@ use sqlite_file::{FileStatus, Log, Owner, beyond_a_checkpoint, used_bytes};
 
 use crate::store::fill_level::Level;
 use crate::store::jobs::{SpoolJobs, Store};
+use crate::store::spool_time::SpoolTime;
 
 /// Interval between two measurements of the file, by which removals make room.
 const WEIGH: Duration = Duration::from_secs(1);
+
+/// Interval between two records of the time while something is written.
+const NOTE: Duration = Duration::from_secs(1);
 
 /// Part of the limit, in percent, from which an error is logged.
 const ALARM_PERCENT: u64 = 70;
@@ -21,17 +25,20 @@ const ALARM_PERCENT: u64 = 70;
 pub(crate) struct SpoolOwner {
     level: Arc<Level>,
     status: Arc<FileStatus>,
-    clock: Arc<dyn Clock>,
+    time: Arc<SpoolTime>,
+    /// When the time is to be recorded again.
+    next_note: Instant,
     next_weighing: Instant,
     has_alarmed: bool,
 }
 
 impl SpoolOwner {
-    pub(crate) fn new(level: Arc<Level>, status: Arc<FileStatus>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(level: Arc<Level>, status: Arc<FileStatus>, time: Arc<SpoolTime>) -> Self {
         Self {
             level,
             status,
-            clock,
+            time,
+            next_note: Instant::now(),
             next_weighing: Instant::now(),
             has_alarmed: false,
         }
@@ -44,9 +51,22 @@ impl Owner for SpoolOwner {
     fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<Store<'w>> {
         Ok(Store {
             sql,
-            now: nanos(self.clock.now()),
+            now: nanos(self.time.now()),
             is_full: self.level.is_reached(),
         })
+    }
+
+    fn end(&mut self, sql: &Connection) -> rusqlite::Result<()> {
+        if Instant::now() < self.next_note {
+            return Ok(());
+        }
+        self.time.note(sql)?;
+        self.next_note = Instant::now() + NOTE;
+        Ok(())
+    }
+
+    fn close(&mut self, sql: &Connection) {
+        let _ = self.time.note(sql);
     }
 
     fn housekeep(

@@ -188,13 +188,6 @@ pub(crate) fn retry_unsendable(sql: &Connection) -> rusqlite::Result<()> {
     sql.execute(&retry_text(), []).map(drop)
 }
 
-/// Corrects times that are in the future, since a clock that was ahead must not keep rows for
-/// years.
-pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
-    sql.execute("UPDATE acknowledged SET at = ?1 WHERE at > ?1", [now])
-        .map(drop)
-}
-
 /// Events that were read, and rows that could not be.
 #[derive(Debug, Default)]
 pub(crate) struct ReadableRow {

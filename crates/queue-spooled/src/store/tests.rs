@@ -163,7 +163,8 @@ async fn the_log_that_a_reader_holds_counts() {
     }
     let level = Arc::new(Level::new(0, 1 << 30));
     let status = Arc::new(FileStatus::new(&path, &MESSAGES));
-    let mut owner = SpoolOwner::new(Arc::clone(&level), status, Arc::new(SystemClock));
+    let time = SpoolTime::go_on(&sql, Arc::new(SystemClock)).unwrap();
+    let mut owner = SpoolOwner::new(Arc::clone(&level), status, Arc::new(time));
     let later = std::time::Instant::now() + std::time::Duration::from_secs(9);
     owner
         .housekeep(&mut sql, &mut sqlite_file::Log::default(), later)

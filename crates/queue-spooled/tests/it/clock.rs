@@ -1,4 +1,4 @@
-//! A machine's clock that is set ahead and back while a gateway runs.
+//! A machine's clock that is set ahead and back while a gateway runs, and while it is down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -58,6 +58,39 @@ async fn kept(set_by: i64, is_set_again: bool) -> Duration {
     world.wait_until_empty().await;
     spooled.close().await;
     began.elapsed()
+}
+
+/// Time for which events stayed in the spool if the clock was set while no process served it.
+async fn kept_by_the_next_process(set_by: i64) -> Duration {
+    let world = World::new().await;
+    let clock = SetClock::default();
+    let options = Options {
+        keep: KEEP,
+        ..Options::new(world.spool())
+    };
+    let open = async || {
+        let queue = world.queue().await;
+        Spooled::open(queue, options.clone(), Arc::new(clock.clone())).unwrap()
+    };
+    let spooled = open().await;
+    let began = Instant::now();
+    publish(&spooled, &events("B", 20)).await;
+    world.wait_until_acknowledged().await;
+    spooled.close().await;
+    drop(spooled);
+    clock.set_by(set_by);
+    let spooled = open().await;
+    world.wait_until_empty().await;
+    spooled.close().await;
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_while_nobody_serves_the_spool_changes_nothing_either() {
+    for set_by in [TEN_YEARS, -HOUR] {
+        let kept = kept_by_the_next_process(set_by).await;
+        assert!(kept >= KEEP, "{set_by}: {kept:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
