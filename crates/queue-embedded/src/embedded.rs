@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
@@ -17,17 +18,19 @@ use queue::{
     ReconciledPair, RejectedStore, RejectedWebhook, ReplayOutcome, Route, RouteState, Source,
     SpoolWatermark, StatusSource, Stores, StoresHealth, Upstream, facts,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use sqlite_file::rows::nanos;
 use sqlite_file::{
-    FileLocation, FileStatus, HeldFile, Messages, OpenError, PanicGuard, Writer, connect_to_read,
-    lock, meta, quarantine, set_meta,
+    Failure, FileLocation, FileStatus, HeldFile, Messages, OpenError, PanicGuard, Writer,
+    connect_to_read, lock, meta, quarantine,
 };
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
-use crate::file::schema::{COMPLETE_SINCE, QUEUE, WORKING, last_position};
+use crate::file::schema::{QUEUE, last_position};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
+use crate::reading::route::RouteBuffer;
 use crate::reading::tail_reader::TailReader;
 use crate::shared::Shared;
 use crate::stores::SqliteStores;
@@ -35,14 +38,16 @@ use crate::stores::backup::begin_serving;
 use crate::stores::connections::Served;
 use crate::stores::quarantined::GroupedQuarantine;
 use crate::stores::rejected::GroupedRejected;
-use crate::writing::clock_set::note_since_last_process;
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
 use crate::writing::queue_time::QueueTime;
-use crate::writing::recovery::recover;
+use crate::writing::recovery::take_over;
 use crate::writing::same_id;
 use crate::writing::subscribe::Subscribe;
 use crate::writing::writer::QueueOwner;
+
+/// Wait before a route is joined again, while the disk is full.
+const JOIN_AGAIN: Duration = Duration::from_millis(500);
 
 /// The queue in one SQLite file, served by this process.
 #[derive(Debug)]
@@ -109,6 +114,19 @@ impl Embedded {
         answer.await.unwrap_or(Err(QueueError::Closed))
     }
 
+    /// Joins a route. While the disk is full, this waits for room: a process that starts then goes
+    /// on by itself.
+    async fn join(&self, route: Route) -> Result<Arc<RouteBuffer>, QueueError> {
+        loop {
+            let (job, answer) = Subscribe::new(route.clone(), Arc::clone(&self.shared));
+            self.shared.submit(job);
+            match Self::answer(answer).await {
+                Err(QueueError::Full) if !self.shared.is_closing() => sleep(JOIN_AGAIN).await,
+                joined => return joined,
+            }
+        }
+    }
+
     fn stop(&self) -> oneshot::Receiver<()> {
         self.shared.closing.store(true, Ordering::Release);
         for route in lock(&self.shared.routes).iter() {
@@ -154,15 +172,17 @@ fn serve(
     let shared = Arc::new(Shared::new(epoch, last, inbox, clock));
     let now = shared.now();
     let time = QueueTime::go_on(&sql, now)?;
-    // First, since what is recovered is written by the time of now.
-    note_since_last_process(&mut sql, time, now)?;
-    recover(&mut sql, now)?;
-    // The last process's report on its routes is out of date.
-    set_meta(&sql, WORKING, "[]")?;
-    // Nothing is known about the time before the file existed.
-    if meta::<i64>(&sql, COMPLETE_SINCE)?.is_none() {
-        set_meta(&sql, COMPLETE_SINCE, shared.now())?;
-    }
+    let has_taken_over = match take_over_now(&mut sql, time, now) {
+        Ok(()) => true,
+        Err(error) => match Failure::of_write(&error, path) {
+            // The writer goes on trying, and may make room: what is settled leaves some.
+            full @ Failure::Full => {
+                shared.status().note(&full);
+                false
+            }
+            _ => return Err(error),
+        },
+    };
     shared
         .quarantined
         .store(quarantine::bytes(&sql)?, Ordering::Relaxed);
@@ -171,6 +191,7 @@ fn serve(
         Arc::clone(&shared),
         Housekeeping::new(options, time),
         time,
+        has_taken_over,
     );
     let tail_reader = TailReader {
         sql: connect_to_read(path)?,
@@ -192,6 +213,13 @@ fn serve(
         time,
         threads: vec![writer, tail_reader],
     })
+}
+
+fn take_over_now(sql: &mut Connection, time: QueueTime, now: i64) -> rusqlite::Result<()> {
+    // A command may be writing: whoever has read first does not wait for it.
+    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    take_over(&transaction, time, now)?;
+    transaction.commit()
 }
 
 #[expect(
@@ -269,10 +297,8 @@ impl Upstream for Embedded {
 
 impl Source for Embedded {
     fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
-        let (job, answer) = Subscribe::new(route, Arc::clone(&self.shared));
-        self.shared.submit(job);
         async move {
-            let route = Self::answer(answer).await?;
+            let route = self.join(route).await?;
             let consumer = EmbeddedConsumer {
                 route,
                 shared: Arc::clone(&self.shared),

@@ -257,6 +257,46 @@ async fn a_full_disk_takes_what_fits_into_the_room_of_the_log() {
     queue.publish(event("E", "a")).await.unwrap();
 }
 
+/// What the last process left in flight is recovered before anything else is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_starts_on_a_full_disk_is_not_ready_and_goes_on_by_itself() {
+    let _one_at_a_time = FAIL_POINTS.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let queue = Embedded::open(
+        Options::new(folder.path().join("queue.db")),
+        Arc::new(SystemClock),
+    )
+    .unwrap();
+    queue.publish(event("E", "a")).await.unwrap();
+    let mut consumer = queue.subscribe(route()).await.unwrap();
+    let in_flight = consumer.next(1).await.unwrap();
+    assert_eq!(in_flight.len(), 1);
+    // The files as kill -9 leaves them.
+    let killed = tempfile::tempdir().unwrap();
+    for name in ["queue.db", "queue.db-wal"] {
+        std::fs::copy(folder.path().join(name), killed.path().join(name)).unwrap();
+    }
+    fail::cfg("take_over.full", "return").unwrap();
+    let path = killed.path().join("queue.db");
+    let next = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    assert!(!next.has_room());
+    let refused = next.publish(event("E", "b")).await;
+    assert!(matches!(refused, Err(QueueError::Full)), "{refused:?}");
+    // It is asked for while there is no room, and joined once there is.
+    let mut joining = next.subscribe(route());
+    let early = futures::poll!(&mut joining);
+    assert!(early.is_pending());
+    fail::remove("take_over.full");
+    let joined = tokio::time::timeout(Duration::from_secs(60), joining).await;
+    let mut consumer = joined.unwrap().unwrap();
+    let again = consumer.next(1).await.unwrap().remove(0);
+    assert_eq!((again.attempt, again.deaths), (2, 1), "it died in flight");
+    while !next.has_room() {
+        tokio::task::yield_now().await;
+    }
+    next.publish(event("E", "b")).await.unwrap();
+}
+
 /// Serializes the tests, since fail points are of the whole process.
 static FAIL_POINTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 

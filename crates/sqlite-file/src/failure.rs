@@ -26,6 +26,21 @@ pub enum Failure {
     Broken(String),
 }
 
+impl Failure {
+    /// The failure that a failed write to the file at `path` means. SQLite says "disk I/O error"
+    /// both for a bad disk and for a quota or limit that is reached. So the system is asked, by a
+    /// write of the same extent into a file beside it.
+    pub fn of_write(error: &rusqlite::Error, path: &Path) -> Self {
+        let is_write = error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
+        match is_write.then(|| room_error(path)).flatten() {
+            Some(_) => Self::Full,
+            None => Self::from(error),
+        }
+    }
+}
+
 impl From<&rusqlite::Error> for Failure {
     fn from(error: &rusqlite::Error) -> Self {
         if is_corruption(error) {
@@ -73,19 +88,6 @@ fn is_short_of_room(error: &rusqlite::Error) -> bool {
     error
         .sqlite_error()
         .is_some_and(|error| SHARED.contains(&error.extended_code))
-}
-
-/// The failure that a failed write to the file at `path` means. SQLite says "disk I/O error" both
-/// for a bad disk and for a quota or limit that is reached. So the system is asked, by a write of
-/// the same extent into a file beside it.
-pub(crate) fn of_write(error: &rusqlite::Error, path: &Path) -> Failure {
-    let is_write = error
-        .sqlite_error()
-        .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
-    match is_write.then(|| room_error(path)).flatten() {
-        Some(_) => Failure::Full,
-        None => Failure::from(error),
-    }
 }
 
 fn room_error(path: &Path) -> Option<io::ErrorKind> {
@@ -183,7 +185,7 @@ mod tests {
     #[test]
     fn a_write_that_fails_where_there_is_room_condemns_and_where_there_is_none_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let failure = of_write(
+        let failure = Failure::of_write(
             &error(ffi::SQLITE_IOERR_WRITE),
             &folder.path().join("queue.db"),
         );

@@ -16,7 +16,7 @@ use queue::QueueError;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use crate::failure::{self, Failure};
+use crate::failure::Failure;
 use crate::held_file::FileLocation;
 use crate::inbox::{Job, JobReceiver, Jobs, Message, ReadTask};
 use crate::status::{FileStatus, PanicGuard};
@@ -279,7 +279,7 @@ impl<O: Owner> Writer<O> {
             return Err(Failure::Gone);
         }
         self.transact(group)
-            .map_err(|error| failure::of_write(&error, self.status.path()))
+            .map_err(|error| Failure::of_write(&error, self.status.path()))
     }
 
     fn transact(&mut self, group: &mut Group<O>) -> rusqlite::Result<()> {
@@ -325,7 +325,7 @@ impl<O: Owner> Writer<O> {
         let kept = looked.and_then(|()| self.owner.housekeep(&mut self.sql, &mut self.log, now));
         self.status.end_writing();
         kept.unwrap_or_else(|error| {
-            self.report_failure(&failure::of_write(&error, self.status.path()));
+            self.report_failure(&Failure::of_write(&error, self.status.path()));
             false
         })
     }
@@ -343,7 +343,7 @@ impl<O: Owner> Writer<O> {
             Ok(_) if self.place.is_there() => self.status.note_written(),
             Ok(_) => self.report_failure(&Failure::Gone),
             Err(error) => {
-                let failure = failure::of_write(&error, self.status.path());
+                let failure = Failure::of_write(&error, self.status.path());
                 self.report_failure(&failure);
                 if failure == Failure::Full {
                     self.make_room();
@@ -359,7 +359,7 @@ impl<O: Owner> Writer<O> {
         let made = self.log.make_room(&self.sql);
         self.status.end_writing();
         made.unwrap_or_else(|error| {
-            self.report_failure(&failure::of_write(&error, self.status.path()));
+            self.report_failure(&Failure::of_write(&error, self.status.path()));
             false
         })
     }
@@ -376,7 +376,7 @@ impl<O: Owner> Writer<O> {
         match saved {
             Ok(is_saved) => self.is_log_saved = is_saved,
             Err(error) => {
-                self.report_failure(&failure::of_write(&error, self.status.path()));
+                self.report_failure(&Failure::of_write(&error, self.status.path()));
             }
         }
         if self.is_log_saved {
@@ -423,7 +423,7 @@ impl<O: Owner> Writer<O> {
                     .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             });
             if let Err(error) = emptied {
-                self.report_failure(&failure::of_write(&error, self.status.path()));
+                self.report_failure(&Failure::of_write(&error, self.status.path()));
             }
         }
         drop(self);

@@ -107,12 +107,12 @@ const IN_FLIGHT_FOLLOW: &str = "UPDATE deliveries INDEXED BY deliveries_in_fligh
      SET at = at + ?1, first_at = first_at + ?1, clock_set = (SELECT max(id) FROM clock_sets)
      WHERE in_flight = 1";
 
-/// Notes at the start how the clock was set since the last process wrote, as far as that can be
+/// Notes at the start, in a transaction, how the clock was set since the last process wrote, as far as that can be
 /// known: nobody knows how long the machine was off. Nothing must wait longer than counted from
 /// the last write, and beyond an hour the absence is no time for which anything was tried. `time`
 /// goes on from the last record of that process.
 pub(crate) fn note_since_last_process(
-    sql: &mut Connection,
+    sql: &Connection,
     time: QueueTime,
     now: i64,
 ) -> rusqlite::Result<()> {
@@ -127,9 +127,7 @@ pub(crate) fn note_since_last_process(
     } else {
         return Ok(());
     };
-    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    note(&transaction, set, time, now)?;
-    transaction.commit()
+    note(sql, set, time, now)
 }
 
 /// Number of rows that follow in one transaction, for which a publish waits a few milliseconds.

@@ -1,39 +1,58 @@
-//! Recovery of attempts that the last process left unfinished.
+//! Recovery of attempts that the last process left unfinished, and what else a process writes
+//! before all others.
 
 use std::time::Duration;
 
+use fail::fail_point;
 use queue::{DeadReason, Outcome};
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 use sqlite_file::rows::{signed, unsigned};
+use sqlite_file::{meta, set_meta};
 
-use crate::file::schema::last_position;
+use crate::file::schema::{COMPLETE_SINCE, WORKING, last_position};
 use crate::shared::LeaseKey;
+use crate::writing::clock_set::note_since_last_process;
 use crate::writing::job::Store;
 use crate::writing::queue_time::QueueTime;
 use crate::writing::settle::{ended, record, remove, uncount, wait, write_dead_letter};
 use crate::writing::turns;
 
+/// Takes the queue over from the last process, in a transaction: before this, nothing else may be
+/// written.
+pub(crate) fn take_over(sql: &Connection, time: QueueTime, now: i64) -> rusqlite::Result<()> {
+    fail_point!("take_over.full", |_| {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        Err(rusqlite::Error::SqliteFailure(full, None))
+    });
+    // First, since what is recovered is written by the time of now.
+    note_since_last_process(sql, time, now)?;
+    recover(sql, time, now)?;
+    // The last process's report on its routes is out of date.
+    set_meta(sql, WORKING, "[]")?;
+    // Nothing is known about the time before the file existed.
+    if meta::<i64>(sql, COMPLETE_SINCE)?.is_none() {
+        set_meta(sql, COMPLETE_SINCE, now)?;
+    }
+    Ok(())
+}
+
 /// Recovers the attempts that the last process left unfinished.
 ///
 /// A delivery that ran exclusively when the process crashed is the cause, and becomes a dead
 /// letter. Every other waits for its next attempt, with one more crash counted.
-pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
+fn recover(sql: &Connection, time: QueueTime, now: i64) -> rusqlite::Result<()> {
     let left = left_in_flight(sql)?;
-    // A command may be writing: whoever has read first does not wait for it.
-    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut last = last_position(&transaction)?;
-    let age = QueueTime::recorded(&transaction, now)?;
+    let mut last = last_position(sql)?;
     let store = Store {
-        sql: &transaction,
+        sql,
         last: &mut last,
         now,
-        age,
+        age: time.now(),
     };
     for left in left {
         resume(&store, &left)?;
     }
-    turns::clear(&transaction)?;
-    transaction.commit()
+    turns::clear(sql)
 }
 
 /// Those of forgotten routes are being removed. A million may be waiting, so they have an index.

@@ -14,6 +14,7 @@ use crate::writing::clock_set::{self, ClockReading, FollowPass};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::job::{QueueJobs, Store};
 use crate::writing::queue_time::QueueTime;
+use crate::writing::recovery::take_over;
 
 /// Interval between two records of the time, in nanoseconds.
 const NOTE_EVERY: i64 = 1_000_000_000;
@@ -47,6 +48,7 @@ pub(crate) struct QueueOwner {
     /// The clock at a check within this group, which counts when the group is committed.
     looked_in_group: Option<ClockReading>,
     follow_pass: FollowPass,
+    take_over: TakeOver,
     shared: Arc<Shared>,
     housekeeping: Housekeeping,
     time: QueueTime,
@@ -58,6 +60,7 @@ impl QueueOwner {
         shared: Arc<Shared>,
         housekeeping: Housekeeping,
         time: QueueTime,
+        has_taken_over: bool,
     ) -> Self {
         let now = shared.now();
         Self {
@@ -74,6 +77,11 @@ impl QueueOwner {
             looked: ClockReading::now(now),
             looked_in_group: None,
             follow_pass: FollowPass::new(),
+            take_over: if has_taken_over {
+                TakeOver::Done
+            } else {
+                TakeOver::Pending
+            },
             shared,
             housekeeping,
             time,
@@ -100,6 +108,31 @@ impl QueueOwner {
                 .store(quarantine::bytes(sql)?, Ordering::Relaxed);
             (self.sums_at, self.summed) = (None, now);
         }
+        Ok(())
+    }
+
+    /// Takes the queue over from the last process, which a full disk may have prevented at the
+    /// start. In a transaction, before all else in it.
+    fn take_over(&mut self, sql: &Connection) -> rusqlite::Result<()> {
+        if self.take_over != TakeOver::Done {
+            take_over(sql, self.time, self.now)?;
+            // What happened to the clock until now is noted.
+            self.looked = ClockReading::now(self.now);
+            self.take_over = TakeOver::InGroup;
+        }
+        Ok(())
+    }
+
+    /// Takes it over as soon as there is room.
+    fn take_over_at_rest(&mut self, sql: &mut Connection) -> rusqlite::Result<()> {
+        if self.take_over == TakeOver::Done {
+            return Ok(());
+        }
+        self.now = self.shared.now();
+        let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.take_over(&transaction)?;
+        transaction.commit()?;
+        self.take_over = TakeOver::Done;
         Ok(())
     }
 
@@ -142,12 +175,22 @@ impl QueueOwner {
     }
 }
 
+/// Whether the queue was taken over from the last process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TakeOver {
+    Pending,
+    /// In the group that is being written.
+    InGroup,
+    Done,
+}
+
 impl Owner for QueueOwner {
     type Jobs = QueueJobs;
 
     fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<Store<'w>> {
         self.before = self.last;
         self.now = self.shared.now();
+        self.take_over(sql)?;
         self.note_clock(sql)?;
         self.notice_other_writers(sql)?;
         // A release from quarantine by another connection takes a position.
@@ -169,6 +212,9 @@ impl Owner for QueueOwner {
     }
 
     fn committed(&mut self) {
+        if self.take_over == TakeOver::InGroup {
+            self.take_over = TakeOver::Done;
+        }
         if let Some(looked) = self.looked_in_group.take() {
             self.looked = looked;
             self.follow_pass.restart();
@@ -193,6 +239,7 @@ impl Owner for QueueOwner {
         log: &mut Log,
         now: Instant,
     ) -> rusqlite::Result<bool> {
+        self.take_over_at_rest(sql)?;
         let follows = self.follow_clock(sql)?;
         self.notice_other_writers(sql)?;
         let more = self.housekeeping.run(sql, &self.shared, log, now)? || follows;
@@ -201,6 +248,10 @@ impl Owner for QueueOwner {
     }
 
     fn close(&mut self, sql: &Connection) {
+        if self.take_over != TakeOver::Done {
+            // The next process takes over from the last one that wrote.
+            return;
+        }
         // No process runs these routes any more.
         let _ = set_meta(sql, WORKING, "[]");
         // Records the time, also after hours in which nothing was written.

@@ -127,16 +127,23 @@ async fn after_a_failed_fsync_the_file_is_never_trusted_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_on_a_full_disk_forgets_nothing() {
-    let (mut pipeline, folder) = with_shim("    []\n");
+async fn a_restart_on_a_full_disk_goes_on_by_itself_and_forgets_nothing() {
+    let sink = Sink::open().await;
+    let (mut pipeline, folder) = with_shim(&sink.route("all", "match: {}"));
     let known = signed("E", "KNOWN");
     pipeline.accept(&known).await;
     pipeline.kill();
     fs::write(folder.join("full"), "").unwrap();
     pipeline.spawn();
-    assert_eq!(pipeline.wait(), Some(1), "it can't serve");
+    until("it says why it is not ready", || {
+        pipeline
+            .log()
+            .contains("the disk of the queue file is full")
+    })
+    .await;
+    assert!(!pipeline.is_ready());
     fs::remove_file(folder.join("full")).unwrap();
-    pipeline.run();
+    until("it is ready by itself", || pipeline.is_ready()).await;
     assert!(
         set_aside(&pipeline).is_empty(),
         "no room is not damage: {}",
