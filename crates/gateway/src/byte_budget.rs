@@ -135,13 +135,15 @@ impl Table {
     }
 
     /// The body that gives way to source `to`: the largest that is still being received, among
-    /// those that have to yield.
+    /// those that have to yield, and of an unproven source if there is one.
     fn gives_way(&self, to: ClientNetwork) -> Option<u64> {
         let yields = |body: &Counted| {
             !body.is_complete && body.bytes > 0 && self.shares.yields(body.source, to)
         };
         let those = self.bodies.iter().filter(|(_, body)| yields(body));
-        those.max_by_key(|(_, body)| body.bytes).map(|(id, _)| *id)
+        let by_size =
+            |(_, body): &(&u64, &Counted)| (!self.shares.is_proven(body.source), body.bytes);
+        those.max_by_key(by_size).map(|(id, _)| *id)
     }
 
     fn remove(&mut self, id: u64) -> Option<CancellationToken> {
@@ -224,6 +226,18 @@ mod tests {
         );
         assert_eq!(budget.begin(source(2)).grow_to(SMALL), Ok(()));
         assert!(large.iter().all(|body| !body.evicted().is_cancelled()));
+    }
+
+    #[test]
+    fn a_proven_sources_surplus_is_anothers_once_no_stranger_has_any() {
+        let proven = ProvenSources::default();
+        let budget = ByteBudget::new(64 * MIB, proven.clone());
+        let strangers = fill(&budget, source(3), MIB);
+        (1..=2).for_each(|number| proven.note(source(number)));
+        let many = fill(&budget, source(1), 2 * MIB);
+        assert!(strangers.iter().all(|body| body.evicted().is_cancelled()));
+        let some = fill(&budget, source(2), 2 * MIB);
+        assert_eq!((many.len(), some.len()), (24, 8), "each has its half");
     }
 
     #[test]

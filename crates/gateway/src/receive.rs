@@ -153,12 +153,10 @@ impl ReceiveState {
             received_at: self.ports.clock.now(),
         };
         let verified = self.verify(inbound, watch).await?;
-        self.ports.senders.proven.note(client.source);
-        self.ports.senders.main.note(client.address);
         let publishing = watch.part(Kind::Producer, "publish fluent.events");
         match Event::admit(verified, &self.ports.accounts, Some(publishing.context())) {
             Ok(event) => {
-                self.publish(event.with_trace_state(state), publishing)
+                self.publish(event.with_trace_state(state), client, publishing)
                     .await
             }
             Err((refusal, verified)) => {
@@ -284,7 +282,12 @@ impl ReceiveState {
             .collect()
     }
 
-    async fn publish(&self, event: Event, span: Span) -> Result<Response<Body>, ReceiveError> {
+    async fn publish(
+        &self,
+        event: Event,
+        client: Client,
+        span: Span,
+    ) -> Result<Response<Body>, ReceiveError> {
         let id = event.id();
         let trace = span.context();
         let began = Instant::now();
@@ -297,6 +300,12 @@ impl ReceiveState {
             position,
             ..
         } = published?;
+        // Only a new event of an account here proves its sender: whoever has a copy of a webhook
+        // can send it again, and all accounts of a region share a key.
+        if !duplicate {
+            self.ports.senders.proven.note(client.source);
+            self.ports.senders.main.note(client.address);
+        }
         self.ports.seen.note(&event);
         if self.same_ids.is_another(&event) && !duplicate {
             metrics::SAME_ID.add(1, request_telemetry::account_labels(&event));

@@ -5,11 +5,12 @@
 mod door;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use door::{Door, PATH, answer};
 use fluent_gateway::{Bounds, Senders};
+use process::ClientNetwork;
 use settings::{AddressFrom, TrustedProxies};
 
 /// A connection from another address of this machine.
@@ -121,6 +122,49 @@ async fn idle_and_slow_connections_keep_no_webhook_out() {
             assert!(said.starts_with("HTTP/1.1 200"), "among {begin:?}: {said}");
         }
     }
+}
+
+/// Keys are those of a region, so anybody may have a webhook that is genuine: another account's, or a
+/// copy of one of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_webhook_proves_nobody() {
+    let bounds = Bounds {
+        connections: 32,
+        body_within: Duration::from_hours(1),
+        ..Bounds::new(1 << 20)
+    };
+    let senders = Senders::default();
+    let door = Door::with(bounds, senders.clone()).await;
+    let source = |number: u8| ClientNetwork::from(IpAddr::from([127, 0, 0, number]));
+    assert!(door.send(1, "").starts_with("HTTP/1.1 200"));
+    assert!(senders.proven.has(source(1)));
+
+    for (account, number, status) in [("OTHER", 2, "403"), ("ACME", 1, "200")] {
+        let (head, body) = door.signed_of(account, number, "");
+        let length = body.len();
+        let mut stream = connect_from(66, &door);
+        let request =
+            format!("{head}host: t\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let said = answer(stream);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{said}");
+        assert!(!senders.proven.has(source(66)), "{account}");
+    }
+    let begin = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n{{"
+    );
+    let slow: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = connect_from(66, &door);
+            let _ = stream.write_all(begin.as_bytes());
+            stream
+        })
+        .collect();
+    for number in 10..20 {
+        let said = door.send(number, "");
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    }
+    drop(slow);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -193,7 +193,9 @@ impl Table {
             .values()
             .copied()
             .find(|id| self.is_unproven(*id));
-        let first = first.or_else(|| self.receiving.values().copied().find(yields));
+        let sends = || self.receiving.values().copied().filter(yields);
+        let first = first.or_else(|| sends().find(|id| self.is_unproven(*id)));
+        let first = first.or_else(|| sends().next());
         let first = first.or_else(|| {
             self.waiting
                 .values()
@@ -434,6 +436,36 @@ mod tests {
         let stranger = places.take(source(2), false).unwrap();
         let _next = places.take(source(3), false).unwrap();
         assert!(!good.evicted().is_cancelled() && stranger.evicted().is_cancelled());
+    }
+
+    #[test]
+    fn slow_bodies_of_a_proven_source_give_way_to_another_after_those_of_unproven_ones() {
+        let proven = ProvenSources::default();
+        (1..=2).for_each(|number| proven.note(source(number)));
+        let places = ConnectionPermits::new(4, 0, proven);
+        let slow: Vec<ConnectionPermit> = [1, 1, 1, 3]
+            .map(|number| places.take(source(number), false).unwrap())
+            .into();
+        slow.iter()
+            .for_each(|place| place.enter(ConnectionStage::Receiving));
+        let evicted = || -> Vec<bool> {
+            let each = slow.iter();
+            each.map(|place| place.evicted().is_cancelled()).collect()
+        };
+        let next = places.take(source(2), false).unwrap();
+        next.enter(ConnectionStage::Receiving);
+        assert_eq!(evicted(), [false, false, false, true]);
+        let last = places.take(source(2), false).unwrap();
+        last.enter(ConnectionStage::Receiving);
+        assert_eq!(evicted(), [true, false, false, true]);
+        assert!(
+            places.take(source(2), false).is_err(),
+            "both have their share"
+        );
+        assert!(
+            places.take(source(4), false).is_err(),
+            "nobody yields to a stranger"
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A share binds only while over half of a budget is in use: until then one source may use what
 //! it likes, since it may be a load balancer with everybody behind it. Beyond that, each source
-//! has as much as every other that uses the budget. A proven source is bound by no share, and
-//! yields last.
+//! has as much as every other that uses the budget. A proven source is bound by no share. It
+//! yields only to another proven one, and only what it has beyond a proven source's share.
 
 use std::collections::HashMap;
 
@@ -99,12 +99,22 @@ impl SourceShares {
     }
 
     /// True if a source has to give back what it uses for `to`. It does if it is not proven and
-    /// `to` is, or if it has more than its share and `to` has not.
+    /// `to` is, or if it has more than its share and `to` has not. A proven source yields to proven
+    /// ones only, and its share is among those. Who looks for what is to be given back asks the
+    /// sources that are not proven first.
     pub fn yields(&self, source: ClientNetwork, to: ClientNetwork) -> bool {
-        if source == to || self.proven.has(source) {
+        if source == to {
             return false;
         }
-        self.proven.has(to) || (self.is_over_share(source, to) && !self.would_be_over_share(to, 0))
+        match (self.proven.has(source), self.proven.has(to)) {
+            (false, true) => true,
+            (true, false) => false,
+            (false, false) => self.is_over_share(source, to) && !self.would_be_over_share(to, 0),
+            (true, true) => {
+                let share = self.share_of_proven(to);
+                self.used_by(source) > share && self.used_by(to) <= share
+            }
+        }
     }
 
     /// True if a source is proven.
@@ -128,6 +138,13 @@ impl SourceShares {
     fn share(&self, with: ClientNetwork) -> usize {
         let sources = self.by_source.len() + usize::from(!self.by_source.contains_key(&with));
         (self.total / sources.max(1)).max(self.least)
+    }
+
+    /// The share of each proven source, with `with` among them.
+    fn share_of_proven(&self, with: ClientNetwork) -> usize {
+        let others = self.by_source.keys().filter(|source| **source != with);
+        let proven = others.filter(|source| self.proven.has(**source)).count();
+        (self.total / (proven + 1)).max(self.least)
     }
 }
 
@@ -171,6 +188,23 @@ mod tests {
         );
         assert!(!shares.yields(source(1), source(2)));
         assert!(shares.yields(source(2), source(1)));
+    }
+
+    #[test]
+    fn a_proven_source_yields_to_a_proven_one_what_it_has_beyond_its_share() {
+        let proven = ProvenSources::default();
+        (1..=2).for_each(|number| proven.note(source(number)));
+        let mut shares = SourceShares::new(100, 1, proven.clone());
+        shares.add(source(1), 51);
+        // Those that are not proven make a proven source's share no smaller.
+        (10..59).for_each(|number| shares.add(source(number), 1));
+        assert!(shares.yields(source(1), source(2)));
+        assert!(!shares.yields(source(1), source(10)));
+        shares.remove(source(1), 1);
+        assert!(!shares.yields(source(1), source(2)), "it has its share");
+        shares.add(source(2), 51);
+        shares.add(source(1), 50);
+        assert!(!shares.yields(source(1), source(2)), "the other has more");
     }
 
     #[test]

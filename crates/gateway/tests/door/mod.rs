@@ -78,8 +78,13 @@ impl Door {
 
     /// The beginning of a signed request's head, and its body.
     pub(crate) fn signed(&self, number: usize, pad: &str) -> (String, String) {
+        self.signed_of("ACME", number, pad)
+    }
+
+    /// The same of another account.
+    pub(crate) fn signed_of(&self, account: &str, number: usize, pad: &str) -> (String, String) {
         let body = format!(
-            r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","pad":"{pad}"}}"#
+            r#"{{"id":"{number}","name":"E","accountId":"{account}","retailerId":"1","pad":"{pad}"}}"#
         );
         let signed = self.key.sign(body.clone()).unwrap().sha512;
         (
