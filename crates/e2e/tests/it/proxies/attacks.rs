@@ -17,8 +17,11 @@ use crate::pipeline::{may_open, until};
 /// Honest webhooks, 30 a second.
 const HONEST: usize = 150;
 
-/// More than a gateway has places for, or nginx without giving up idle ones.
+/// More than a proxy has places for.
 const KEPT: usize = SLOW;
+
+/// Time between two bytes of who trickles: shorter than what a proxy waits for.
+const DRIP: Duration = Duration::from_secs(1);
 
 /// How long an answer is waited for by whoever attacks.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
@@ -31,6 +34,8 @@ enum Attack {
     Forged { length: usize },
     /// A large body of which the last byte never comes.
     AlmostWhole,
+    /// A body of which a byte comes each second.
+    Trickling,
     /// One request that is answered, and a connection that is kept.
     Kept,
 }
@@ -49,6 +54,11 @@ impl Attack {
                 whole.pop();
                 whole
             }
+            Self::Trickling => {
+                let mut begun = forged(&"x".repeat(2000));
+                begun.truncate(begun.len() - 1999);
+                begun
+            }
             Self::Kept => format!("GET {PATH}/elsewhere HTTP/1.1\r\nhost: t\r\n\r\n").into_bytes(),
         }
     }
@@ -59,8 +69,14 @@ impl Attack {
         let mut answer = [0; 4096];
         loop {
             stream.write_all(request).await.ok()?;
-            if matches!(self, Self::AlmostWhole) {
+            if matches!(self, Self::AlmostWhole | Self::Trickling) {
                 done.fetch_add(1, Ordering::Relaxed);
+            }
+            if matches!(self, Self::Trickling) {
+                while timeout(DRIP, stream.read(&mut answer)).await.is_err() {
+                    stream.write_all(b"x").await.ok()?;
+                }
+                return None;
             }
             let read = timeout(ANSWERED_WITHIN, stream.read(&mut answer))
                 .await
@@ -158,6 +174,10 @@ async fn are_answered_beside_large_bodies(kind: Kind) {
     are_answered_beside(kind, Attack::AlmostWhole, 34, 34).await;
 }
 
+async fn are_answered_beside_trickling_bodies(kind: Kind) {
+    are_answered_beside(kind, Attack::Trickling, KEPT, KEPT).await;
+}
+
 async fn are_answered_beside_kept_connections(kind: Kind) {
     are_answered_beside(kind, Attack::Kept, KEPT, KEPT).await;
 }
@@ -190,4 +210,14 @@ async fn haproxy_as_shipped_takes_good_webhooks_beside_kept_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_as_shipped_takes_good_webhooks_beside_kept_connections() {
     are_answered_beside_kept_connections(Kind::Nginx).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn haproxy_as_shipped_takes_good_webhooks_beside_trickling_bodies() {
+    are_answered_beside_trickling_bodies(Kind::Haproxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_as_shipped_takes_good_webhooks_beside_trickling_bodies() {
+    are_answered_beside_trickling_bodies(Kind::Nginx).await;
 }
