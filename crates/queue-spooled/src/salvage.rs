@@ -114,12 +114,17 @@ pub(crate) async fn salvage(
         }
         tokio::task::yield_now().await;
     }
-    let (bodies, unreadable) = old.lock().unwrap_or_else(PoisonError::into_inner).bodies();
-    lost += unreadable;
-    let kept = bodies.len();
-    for body in bodies {
+    let locked = || old.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut bodies = locked().bodies();
+    let mut kept = 0_u64;
+    loop {
+        // The lock must not be held while a body is written.
+        let next = locked().next_body(&mut bodies);
+        let Some(body) = next else { break };
         keep_body(spool, queue, body).await?;
+        kept += 1;
     }
+    lost += bodies.unreadable;
     let done = private_files::write(Path::new(&format!("{}{DONE}", path.display())), "");
     done.map_err(|error| QueueError::unavailable("noting that a spool was taken over", error))?;
     tracing::warn!(events, bodies = kept, lost, file = %path.display(), "what could be read of the spool that was set aside was taken over");

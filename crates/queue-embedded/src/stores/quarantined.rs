@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use event_model::Event;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{Quarantine, Quarantined, QueueError};
+use queue::{PAGE_BYTES, Quarantine, Quarantined, QueueError};
 use rusqlite::{Connection, params};
 use sqlite_file::quarantine::{contains_body, keep, list};
 use sqlite_file::rows::{prefix, signed, unsigned};
@@ -30,12 +30,14 @@ impl Quarantine for SqliteStores {
         after: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
-        self.read(move |sql| list(sql, after, limit).map_err(reading))
+        self.read(move |sql| list(sql, after, limit, PAGE_BYTES).map_err(reading))
     }
 
     fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
         self.read(move |sql| {
-            let found = list(sql, id.saturating_sub(1), 1).map_err(reading)?.pop();
+            let found = list(sql, id.saturating_sub(1), 1, PAGE_BYTES)
+                .map_err(reading)?
+                .pop();
             found
                 .filter(|found| found.id == id)
                 .ok_or_else(|| not_found(id))

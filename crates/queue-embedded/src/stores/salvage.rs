@@ -5,8 +5,9 @@ use std::path::Path;
 use event_model::{Event, RestoreError};
 use queue::{Intake, QueueError};
 use rusqlite::{Connection, OptionalExtension};
+use sqlite_file::quarantine::ReadableBodies;
 use sqlite_file::rows::{EVENT, event};
-use sqlite_file::{connect, quarantine, reading};
+use sqlite_file::{connect, reading};
 
 /// Result of a salvage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,12 +47,12 @@ pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<SalvageReport, 
             }
         }
     }
-    let (bodies, unreadable) = quarantine::list_readable(&old.sql);
-    salvaged.lost += unreadable;
-    for body in bodies {
+    let mut bodies = ReadableBodies::begin(&old.sql);
+    while let Some(body) = bodies.next(&old.sql) {
         intake.quarantine(body).await?;
         salvaged.quarantined += 1;
     }
+    salvaged.lost += bodies.unreadable;
     Ok(salvaged)
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use event_model::{Event, Timestamp};
 use queue::{Quarantined, QueueError};
 use rusqlite::Connection;
-use sqlite_file::{CopyError, connect, meta, quarantine};
+use sqlite_file::quarantine::ReadableBodies;
+use sqlite_file::{CopyError, connect, meta};
 
 use crate::store::file_kind::SPOOL;
 use crate::store::rows;
@@ -42,9 +43,14 @@ impl DamagedSpool {
         found.map_err(|error| QueueError::unavailable("reading a row of the spool", error))
     }
 
-    /// The bodies that are not events, as far as they can be read, and how many can't be.
-    pub(crate) fn bodies(&self) -> (Vec<Quarantined>, u64) {
-        quarantine::list_readable(&self.0)
+    /// Begins to read the bodies that are not events.
+    pub(crate) fn bodies(&self) -> ReadableBodies {
+        ReadableBodies::begin(&self.0)
+    }
+
+    /// The next of these bodies.
+    pub(crate) fn next_body(&self, bodies: &mut ReadableBodies) -> Option<Quarantined> {
+        bodies.next(&self.0)
     }
 }
 

@@ -292,9 +292,10 @@ impl<W: Send + 'static> Spool<W> {
             .await
     }
 
-    /// Bodies that are not events and come after the body `after`, in order.
+    /// Bodies that are not events and come after the body `after`, in order, as many as may be in
+    /// memory at once.
     pub async fn bodies(&self, after: u64, limit: usize) -> Result<Vec<Quarantined>, QueueError> {
-        self.look(move |sql| quarantine::list(sql, after, limit))
+        self.look(move |sql| quarantine::list(sql, after, limit, rows::MAX_READ))
             .await
     }
 

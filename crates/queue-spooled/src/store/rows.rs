@@ -36,7 +36,7 @@ CREATE INDEX acknowledged_by_time ON acknowledged (at, row);
 ";
 
 /// Largest number of bytes of bodies read at once.
-const MAX_READ: usize = 4 << 20;
+pub(crate) const MAX_READ: usize = 4 << 20;
 
 /// Bytes that a row takes beside its body, at least; a measurement corrects them.
 const OVERHEAD: u64 = 200;
