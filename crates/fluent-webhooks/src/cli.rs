@@ -229,14 +229,14 @@ impl Cli {
                 against: false,
                 partly,
                 online,
-            } => process::run(|_| async move {
-                commands::check::run(&common, partly, online, registry).await
-            }),
+            } => asked(
+                |_| async move { commands::check::run(&common, partly, online, registry).await },
+            ),
             Command::Check {
                 common,
                 against: true,
                 ..
-            } => process::run(|_| commands::changes::run(common)),
+            } => asked(|_| commands::changes::run(common)),
             Command::Init(args) => process::code(commands::init::run(&args, registry)),
             Command::Certificate(args) => process::code(commands::certificate::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
@@ -247,7 +247,7 @@ impl Cli {
                 asked(|shutdown| commands::status::run(common, strict, shutdown))
             }
             Command::Processes { common, command } => {
-                process::run(|_| commands::processes::run(common, command))
+                asked(|_| commands::processes::run(common, command))
             }
             Command::Deliveries { common, args } => {
                 asked(|shutdown| commands::deliveries::run(common, args, shutdown))
@@ -296,16 +296,12 @@ impl Cli {
             Command::Routes { common, command } => {
                 asked(|shutdown| commands::routes::run(common, command, registry, shutdown))
             }
-            Command::Salvage { common, file } => {
-                process::run(|_| commands::salvage::run(common, file))
-            }
+            Command::Salvage { common, file } => asked(|_| commands::salvage::run(common, file)),
             Command::Backup { common, to } => process::code(commands::backup::run(&common, &to)),
             Command::Cluster { common, command } => {
-                process::run(|_| commands::cluster::run(common, command))
+                asked(|_| commands::cluster::run(common, command))
             }
-            Command::Spool { common, command } => {
-                process::run(|_| commands::spool::run(common, command))
-            }
+            Command::Spool { common, command } => asked(|_| commands::spool::run(common, command)),
             Command::Schema => process::code(commands::schema::run(registry)),
         }
     }

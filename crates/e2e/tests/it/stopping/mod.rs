@@ -1,5 +1,6 @@
 //! SIGTERM: nothing accepted goes unanswered, nothing delivered half.
 
+mod commands;
 mod goodbyes;
 mod restarts;
 
