@@ -275,6 +275,42 @@ fn documents() -> Vec<std::path::PathBuf> {
     found
 }
 
+/// Settings that a text sets by environment variables, as paths.
+fn from_environment(text: &str) -> Vec<String> {
+    let variables = text.split("FLUENT_CONNECT__").skip(1);
+    let named = variables.map(|rest| {
+        let is_end = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
+        rest.split(is_end).next().unwrap_or_default()
+    });
+    let path = |name: &str| name.to_lowercase().replace("__", ".").replace('_', "-");
+    named.map(path).collect()
+}
+
+#[test]
+fn every_environment_variable_that_we_ship_is_one_of_the_settings() {
+    let mut all = Vec::new();
+    keys(&settings::schema(&crate::registry()), &[], &mut all);
+    let known: Vec<String> = all.iter().map(|key| key.path.join(".")).collect();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let compose = root.join("docker-compose.yml");
+    let mut count = 0;
+    for file in [documents(), vec![compose]].concat() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for path in from_environment(&text) {
+            count += 1;
+            let path = format!("fluent-connect.{}", path.trim_end_matches(".0"));
+            assert!(
+                known
+                    .iter()
+                    .any(|known| known.trim_end_matches(".0") == path),
+                "{}: there is no {path}",
+                file.display()
+            );
+        }
+    }
+    assert!(count > 3, "{count} variables were found");
+}
+
 #[test]
 fn every_key_that_documents_name_is_one_of_the_settings() {
     let mut all = Vec::new();
