@@ -44,6 +44,10 @@ pub fn diagnose_webhook(gateway: &Gateway, inbound: Inbound) -> WebhookDiagnosis
                 gateway.signatures.headers(really).join(" or ")
             )),
         ),
+        Diagnosis::RetiredKey { key } => not_genuine(
+            format!("the key {key} made this signature, and is listed as retired"),
+            Some("Fluent still signs with it: take `retired` away from that key, and run `fluent-webhooks refused recheck` once the gateways have it".to_owned()),
+        ),
         Diagnosis::UnknownKey { bits } => not_genuine(
             format!("none of the keys listed made this signature ({bits} bits)"),
             Some(format!(

@@ -40,6 +40,11 @@ pub enum Diagnosis {
         /// The kind of signature it really is.
         really: Algorithm,
     },
+    /// The signature is good, but its key is listed as retired, which admits nothing.
+    RetiredKey {
+        /// The key that made the signature.
+        key: KeyName,
+    },
     /// No key of the ring made this signature.
     UnknownKey {
         /// Size in bits of the key that made it, judging by the signature's length.
@@ -92,12 +97,19 @@ pub fn diagnose(
 }
 
 fn mismatch(ring: &KeyRing, claimed: Algorithm, body: &Bytes, signature: &[u8]) -> Diagnosis {
-    let Some((key, algorithm, digest)) = open(ring, signature) else {
+    let retired = || open(ring.retired(), signature).map(|opened| (opened, true));
+    let Some(((key, algorithm, digest), is_retired)) = open(ring.keys(), signature)
+        .map(|opened| (opened, false))
+        .or_else(retired)
+    else {
         return Diagnosis::UnknownKey {
             bits: signature.len() * 8,
         };
     };
     let key = key.clone();
+    if is_retired && hash(algorithm, body) == digest {
+        return Diagnosis::RetiredKey { key };
+    }
     if algorithm != claimed && hash(algorithm, body) == digest {
         return Diagnosis::WrongHeader {
             key,
@@ -112,8 +124,11 @@ fn mismatch(ring: &KeyRing, claimed: Algorithm, body: &Bytes, signature: &[u8]) 
 }
 
 /// The key that made the signature, its kind, and the digest of what was signed.
-fn open<'r>(ring: &'r KeyRing, signature: &[u8]) -> Option<(&'r KeyName, Algorithm, Vec<u8>)> {
-    ring.keys().find_map(|(name, key)| {
+fn open<'r>(
+    mut keys: impl Iterator<Item = (&'r KeyName, &'r PublicKey)>,
+    signature: &[u8],
+) -> Option<(&'r KeyName, Algorithm, Vec<u8>)> {
+    keys.find_map(|(name, key)| {
         let block = apply(key, signature)?;
         [Algorithm::Sha512, Algorithm::Md5]
             .into_iter()

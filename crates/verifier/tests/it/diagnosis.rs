@@ -1,7 +1,9 @@
 //! Diagnoses of signatures that do not verify.
 
-use event_model::{Algorithm, Proof};
-use fluent_verifier::{Alteration, Diagnosis, SignatureError, diagnose};
+use std::sync::Arc;
+
+use event_model::{Algorithm, KeyName, Proof};
+use fluent_verifier::{Alteration, Diagnosis, KeyRing, PublicKey, SignatureError, diagnose};
 
 use crate::support::{BODY, LARGE, PRODUCTION, SANDBOX, both, inbound, ring};
 
@@ -84,6 +86,24 @@ fn the_signer_is_named() {
         &[("fluent-signature", &unknown.sha512)],
         &Diagnosis::UnknownKey { bits: 1024 },
     );
+}
+
+#[test]
+fn a_signature_by_a_retired_key_is_told_from_one_by_an_unknown_key() {
+    let name: KeyName = "sydney_sandbox".parse().unwrap();
+    let key = |pair: &simulator::KeyPair| PublicKey::parse(&pair.public_base64().unwrap()).unwrap();
+    let retired = [(name.clone(), key(&SANDBOX))];
+    let in_use = [("dublin_sandbox".parse().unwrap(), key(&LARGE))];
+    let ring = Arc::new(KeyRing::with_retired(in_use, retired).unwrap());
+    let signed = SANDBOX.sign(BODY).unwrap();
+    for (header, signature) in [
+        ("fluent-signature", &signed.sha512),
+        ("flex.signature", &signed.md5),
+    ] {
+        let said = |body: &[u8]| diagnose(&ring, &both(), &inbound(body, &[(header, signature)]));
+        assert_eq!(said(BODY), Diagnosis::RetiredKey { key: name.clone() });
+        assert_eq!(said(b"{}"), altered("sydney_sandbox", None));
+    }
 }
 
 #[test]
