@@ -2,8 +2,8 @@
 //! orders in them.
 //!
 //! A file is created with its mode, not changed to it afterwards, whatever the umask is: so this
-//! works in a library and in a test, too. Files of an older version lose other users' permissions
-//! when they are opened.
+//! works in a library and in a test, too. A file that is there already gets the same permissions
+//! when it is opened: it may be of an older version, or of before a change of the settings.
 //!
 //! Start reading at [`open_options`].
 
@@ -11,7 +11,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fs::Mode;
 
@@ -28,13 +28,31 @@ pub enum FileAccess {
 /// The permissions of other users, which are removed.
 const OTHERS: u32 = 0o007;
 
-/// For the whole process, as the umask is: SQLite and the audit log have one owner.
-static IS_SHARED: AtomicBool = AtomicBool::new(false);
+/// The permissions of the group, and its permission to read.
+const GROUP: u32 = 0o070;
+const GROUP_READS: u32 = 0o040;
 
-/// Sets who may read the files that this process creates from now on.
+/// For the whole process, as the umask is: SQLite and the audit log have one owner.
+static ACCESS: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// Nobody has said who may read: new files are the owner's, and the group keeps what it may do with
+/// others.
+const UNKNOWN: u8 = 0;
+const OWNER: u8 = 1;
+const OWNER_AND_GROUP: u8 = 2;
+
+/// Sets who may read the files that this process creates, or opens by this crate, from now on.
 pub fn set_access(access: FileAccess) {
-    IS_SHARED.store(access == FileAccess::Group, Ordering::Relaxed);
+    let value = match access {
+        FileAccess::Owner => OWNER,
+        FileAccess::Group => OWNER_AND_GROUP,
+    };
+    ACCESS.store(value, Ordering::Relaxed);
     set_umask();
+}
+
+fn is_shared() -> bool {
+    ACCESS.load(Ordering::Relaxed) == OWNER_AND_GROUP
 }
 
 /// Sets the umask, so that files which are created in other ways have no wider access than is
@@ -44,19 +62,11 @@ pub fn set_umask() {
 }
 
 fn file_mode() -> u32 {
-    if IS_SHARED.load(Ordering::Relaxed) {
-        0o640
-    } else {
-        0o600
-    }
+    if is_shared() { 0o640 } else { 0o600 }
 }
 
 fn folder_mode() -> u32 {
-    if IS_SHARED.load(Ordering::Relaxed) {
-        0o750
-    } else {
-        0o700
-    }
+    if is_shared() { 0o750 } else { 0o700 }
 }
 
 /// Options for opening a file that is private if it is created.
@@ -102,7 +112,7 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
 }
 
 /// Creates the file if it does not exist, before a library would create it with its own mode, and
-/// removes other users' permissions from an existing one.
+/// sets the permissions of an existing one as [`close_to_others`] does.
 pub fn prepare(path: &Path) -> io::Result<()> {
     let file = open_options()
         .read(true)
@@ -112,14 +122,32 @@ pub fn prepare(path: &Path) -> io::Result<()> {
     close_to_others(&file)
 }
 
-/// Removes other users' permissions from a file of an older version.
+/// Removes other users' permissions from an existing file, and gives the group those that were
+/// set with [`set_access`]. Only the file's owner can change the group's.
+///
+/// # Errors
+/// If others have permissions that can't be removed.
 pub fn close_to_others(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.permissions().mode() & 0o777;
-    match mode & OTHERS {
-        0 => Ok(()),
-        _ => file.set_permissions(Permissions::from_mode(
-            mode & !OTHERS & (file_mode() | 0o700),
-        )),
+    let wanted = wanted(mode, ACCESS.load(Ordering::Relaxed));
+    if wanted == mode {
+        return Ok(());
+    }
+    match file.set_permissions(Permissions::from_mode(wanted)) {
+        Err(error) if mode & OTHERS == 0 && error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(())
+        }
+        set => set,
+    }
+}
+
+/// The permissions that a file of this mode is to have.
+fn wanted(mode: u32, access: u8) -> u32 {
+    match access {
+        OWNER => mode & !GROUP & !OTHERS,
+        OWNER_AND_GROUP => mode & !GROUP & !OTHERS | GROUP_READS,
+        _ if mode & OTHERS == 0 => mode,
+        _ => mode & !GROUP & !OTHERS,
     }
 }
 
@@ -143,6 +171,21 @@ mod tests {
             [mode(&inner), mode(inner.parent().unwrap()), mode(&file)],
             [0o700, 0o700, 0o600]
         );
+    }
+
+    #[test]
+    fn an_existing_file_gets_the_access_that_is_set() {
+        for (before, access, after) in [
+            (0o644, UNKNOWN, 0o600),
+            (0o640, UNKNOWN, 0o640),
+            (0o644, OWNER, 0o600),
+            (0o640, OWNER, 0o600),
+            (0o660, OWNER_AND_GROUP, 0o640),
+            (0o600, OWNER_AND_GROUP, 0o640),
+            (0o400, OWNER_AND_GROUP, 0o440),
+        ] {
+            assert_eq!(wanted(before, access), after, "{before:o} with {access}");
+        }
     }
 
     #[test]

@@ -106,9 +106,10 @@ pub fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
 /// Reads the settings, and checks these sections: the error has every mistake in them.
 pub fn checked_tree(config: &Path, sections: &[Section<'_>]) -> anyhow::Result<SettingsTree> {
     let tree = unchecked_tree(config)?.check(sections)?;
-    if tree.group_readable()? {
-        private_files::set_access(FileAccess::Group);
-    }
+    private_files::set_access(match tree.group_readable()? {
+        true => FileAccess::Group,
+        false => FileAccess::Owner,
+    });
     Ok(tree)
 }
 
