@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 /// Time between two looks at the record.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Longest time that a stop waits for the record.
-const LAST_WITHIN: Duration = Duration::from_secs(1);
+/// Longest time that a stop waits for the record: less than connections are given.
+const LAST_WITHIN: Duration = Duration::from_millis(200);
 
 /// Age at which the time of a sender is written anew: an hour does not matter within a day.
 const WRITTEN_AFTER: Duration = Duration::from_hours(1);

@@ -209,11 +209,17 @@ async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpL
     };
     let inherited = TcpListener::from_std(inherited)?;
     let passed = inherited.local_addr()?;
-    if passed != address {
+    if !is_same_socket(passed, address) {
         tracing::warn!(%passed, listen = %address, "webhooks come by the socket that was passed (LISTEN_FDS), not by webhook.listen");
     }
     shutdown.socket_outlives_us();
     Ok(inherited)
+}
+
+/// Whether both listen at the same addresses: `[::]` of a socket takes what `0.0.0.0` does, too.
+fn is_same_socket(passed: SocketAddr, listen: SocketAddr) -> bool {
+    let takes_all = passed.ip().is_unspecified() && listen.ip().is_unspecified();
+    passed == listen || (takes_all && passed.port() == listen.port())
 }
 
 /// Everything that receiving a webhook needs, from these settings.
