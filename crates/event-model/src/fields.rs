@@ -224,6 +224,10 @@ impl Object<'_> {
 /// Whether `key` differs from `name` only in capitals, in any alphabet: some readers take the
 /// Kelvin sign for a k, and a long s for an s.
 fn is_alike(name: &str, key: &str) -> bool {
+    // Nearly every key, and each of an event is compared with all names.
+    if name.is_ascii() && key.is_ascii() {
+        return name.eq_ignore_ascii_case(key);
+    }
     let folded = || {
         key.chars()
             .flat_map(char::to_uppercase)
