@@ -6,9 +6,9 @@ use dispatch::{Decimal, Rounding};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, filters, tests};
 
-use crate::numbers::{
-    Exact, check_length, compared, counted, counted_items, decimal_of, original, to_json,
-};
+use crate::comparison::{compared, counted_items, original};
+use crate::json_text::to_json;
+use crate::numbers::{Exact, check_length, counted, decimal_of};
 use crate::operators::{COMPARED, COUNTED, WRITTEN};
 
 /// Longest whole number that `int` writes out of an exponent or a fraction.

@@ -4,8 +4,10 @@
 //! A dispatcher needs none of it. Start reading at [`Template`].
 
 mod bom;
+mod comparison;
 mod fields;
 mod filters;
+mod json_text;
 mod numbers;
 mod operators;
 mod plaintext;

@@ -11,8 +11,8 @@ use dispatch::{
 };
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
-use crate::numbers::{self, VALUES, Values};
-use crate::{fields, filters, operators, sample};
+use crate::numbers::{VALUES, Values};
+use crate::{fields, filters, json_text, operators, sample};
 
 const ACTION: &str = "filling in a template";
 
@@ -55,7 +55,7 @@ impl Template {
         let mut environment = Environment::new();
         let escape = escape(content_type);
         environment.set_auto_escape_callback(move |_| escape.clone());
-        environment.set_formatter(numbers::write);
+        environment.set_formatter(json_text::write);
         filters::add(&mut environment);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));

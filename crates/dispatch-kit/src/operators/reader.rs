@@ -1,8 +1,6 @@
-//! The operators of a template, made exact: the engine's own see numbers of 64 and 128 bits only.
-//!
-//! The engine has no way to give an operator a meaning of ours. So operands are passed through
-//! functions: `a < b` is read as `compared(a) < compared(b)`, and `a + b` as `counted(a) +
-//! counted(b)`. Nothing else of a template changes, and no line is moved.
+//! The extent of operands, and what is put around them.
+
+use crate::operators::tokens::{Kind, Token};
 
 /// Name of the function that makes an operand one that the engine can calculate with.
 pub(crate) const COUNTED: &str = "__counted";
@@ -19,202 +17,12 @@ const MAX_DEPTH: usize = 400;
 /// Words that begin no operand.
 const WORDS: [&str; 6] = ["if", "else", "in", "is", "and", "or"];
 
-/// Operators of two characters.
-const TWO: [&str; 6] = ["//", "**", "==", "!=", ">=", "<="];
-
-/// Returns `source` with exact operators; `None` if it can't be read.
-pub(crate) fn exact(source: &str) -> Option<String> {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find('{') {
-        let tag = &rest[at..];
-        out.push_str(&rest[..at]);
-        let end = match tag.as_bytes().get(1) {
-            Some(b'{') => read_tag(tag, "}}", &mut out)?,
-            Some(b'%') if let Some(length) = raw_block(tag) => {
-                out.push_str(&tag[..length]);
-                length
-            }
-            Some(b'%') => read_tag(tag, "%}", &mut out)?,
-            Some(b'#') => {
-                let end = 2 + tag[2..].find("#}")? + 2;
-                out.push_str(&tag[..end]);
-                end
-            }
-            _ => {
-                out.push('{');
-                1
-            }
-        };
-        rest = &tag[end..];
-    }
-    out.push_str(rest);
-    Some(out)
-}
-
-/// Length of the block that begins here, if its content is no template.
-fn raw_block(tag: &str) -> Option<usize> {
-    let start = basic_tag(tag, "raw")?;
-    let mut at = start;
-    loop {
-        at += tag[at..].find("{%")?;
-        if let Some(length) = basic_tag(&tag[at..], "endraw") {
-            return Some(at + length);
-        }
-        at += 2;
-    }
-}
-
-/// Length of a tag that is only `name`.
-fn basic_tag(tag: &str, name: &str) -> Option<usize> {
-    let signs = ['-', '+'];
-    let inner = tag.strip_prefix("{%")?;
-    let inner = inner.strip_prefix(signs).unwrap_or(inner).trim_start();
-    let inner = inner.strip_prefix(name)?.trim_start();
-    let inner = inner.strip_prefix(signs).unwrap_or(inner);
-    Some(tag.len() - inner.strip_prefix("%}")?.len())
-}
-
-/// Writes the tag that begins here. Returns its length.
-fn read_tag(tag: &str, end: &str, out: &mut String) -> Option<usize> {
-    let signs = usize::from(matches!(tag.as_bytes().get(2), Some(b'-' | b'+')));
-    let start = 2 + signs;
-    let (tokens, inner) = tokens(&tag[start..], end)?;
-    let mut reader = Reader {
-        source: &tag[start..start + inner],
-        tokens: &tokens,
-        at: 0,
-        depth: 0,
-    };
-    out.push_str(&tag[..start]);
-    if end == "%}" {
-        out.push_str(&reader.keyword());
-    }
-    while reader.at < tokens.len() {
-        let read = reader.sequence()?;
-        out.push_str(&read);
-        // A bracket that nothing opened: the engine has refused it.
-        if reader.at < tokens.len() {
-            out.push_str(&reader.take());
-        }
-    }
-    let read_to = tokens.last().map_or(0, |token| token.end);
-    let length = tag[start + inner..].find(end)? + end.len();
-    out.push_str(&tag[start + read_to..start + inner + length]);
-    Some(start + inner + length)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Word,
-    Text,
-    Whole,
-    Fraction,
-    Sign,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Token {
-    kind: Kind,
-    start: usize,
-    end: usize,
-}
-
-/// Reads the tokens up to `end`, as the engine does. Returns them, and the position of the end.
-fn tokens(source: &str, end: &str) -> Option<(Vec<Token>, usize)> {
-    let mut tokens: Vec<Token> = Vec::new();
-    let mut open = 0_usize;
-    let mut at = 0;
-    loop {
-        at += source[at..].len() - source[at..].trim_start().len();
-        let rest = &source[at..];
-        let closed = rest.strip_prefix(['-', '+']).unwrap_or(rest);
-        if open == 0 && (rest.starts_with(end) || closed.starts_with(end)) {
-            return Some((tokens, at));
-        }
-        let first = rest.chars().next()?;
-        let (kind, length) = match first {
-            '_' | 'a'..='z' | 'A'..='Z' => (Kind::Word, word(rest)),
-            '0'..='9' => number(rest, at > 0 && source[..at].ends_with('.')),
-            '"' | '\'' => (Kind::Text, text(rest)?),
-            _ if TWO.iter().any(|two| rest.starts_with(two)) => (Kind::Sign, 2),
-            _ => (Kind::Sign, first.len_utf8()),
-        };
-        match first {
-            '(' | '[' | '{' => open += 1,
-            ')' | ']' | '}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        tokens.push(Token {
-            kind,
-            start: at,
-            end: at + length,
-        });
-        at += length;
-    }
-}
-
-fn word(rest: &str) -> usize {
-    let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
-    rest.find(|c| !is_part(c)).unwrap_or(rest.len())
-}
-
-fn text(rest: &str) -> Option<usize> {
-    let quote = rest.chars().next()?;
-    let mut is_escaped = false;
-    for (at, c) in rest.char_indices().skip(1) {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            _ if c == quote => return Some(at + 1),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The kind and the length of a number. One after a point is an index and has no fraction.
-fn number(rest: &str, is_index: bool) -> (Kind, usize) {
-    let bytes = rest.as_bytes();
-    if matches!(bytes.get(1), Some(b'b' | b'B' | b'o' | b'O' | b'x' | b'X')) && bytes[0] == b'0' {
-        let digits = |byte: &u8| !(byte.is_ascii_hexdigit() || *byte == b'_');
-        let length = bytes[2..].iter().position(digits);
-        return (Kind::Whole, length.map_or(rest.len(), |length| length + 2));
-    }
-    let mut kind = Kind::Whole;
-    let mut has_exponent = false;
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let next = bytes.get(at + 1).copied().unwrap_or_default();
-        let before = at.checked_sub(1).map_or(0, |before| bytes[before]);
-        match byte {
-            b'0'..=b'9' | b'_' => {}
-            b'.' if kind == Kind::Whole && !is_index => {
-                let is_exponent = matches!(next, b'e' | b'E')
-                    && matches!(bytes.get(at + 2), Some(b'+' | b'-' | b'0'..=b'9'));
-                if !is_exponent && (next == b'_' || next.is_ascii_alphabetic()) {
-                    break;
-                }
-                kind = Kind::Fraction;
-            }
-            b'e' | b'E' if !has_exponent => {
-                has_exponent = true;
-                kind = Kind::Fraction;
-            }
-            b'+' | b'-' if matches!(before, b'e' | b'E') => {}
-            _ => break,
-        }
-        at += 1;
-    }
-    (kind, at)
-}
-
 /// Reads expressions as the engine's parser does, as far as the extent of operands goes.
-struct Reader<'s> {
-    source: &'s str,
-    tokens: &'s [Token],
-    at: usize,
-    depth: usize,
+pub(super) struct Reader<'s> {
+    pub(super) source: &'s str,
+    pub(super) tokens: &'s [Token],
+    pub(super) at: usize,
+    pub(super) depth: usize,
 }
 
 /// An operand as it was read.
@@ -241,7 +49,7 @@ impl Reader<'_> {
     }
 
     /// The next token with the space before it.
-    fn take(&mut self) -> String {
+    pub(super) fn take(&mut self) -> String {
         let Some(token) = self.tokens.get(self.at) else {
             return String::new();
         };
@@ -254,7 +62,7 @@ impl Reader<'_> {
     }
 
     /// The word of a statement, and what it names before its first expression.
-    fn keyword(&mut self) -> String {
+    pub(super) fn keyword(&mut self) -> String {
         let is_loop = self.is_next(&["for"]);
         let mut taken = self.take();
         while is_loop && self.at < self.tokens.len() {
@@ -268,7 +76,7 @@ impl Reader<'_> {
     }
 
     /// Expressions, and what stands between them, up to a closing bracket.
-    fn sequence(&mut self) -> Option<String> {
+    pub(super) fn sequence(&mut self) -> Option<String> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return None;
@@ -518,77 +326,4 @@ fn json_number(literal: &str) -> String {
     let whole = if whole.is_empty() { "0" } else { whole };
     let point = if fraction.is_empty() { "" } else { "." };
     format!("{sign}{whole}{point}{fraction}{exponent}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(source: &str, expected: &str) {
-        let expected = expected
-            .replace("n(", "__counted(")
-            .replace("c(", "__compared(")
-            .replace("w(", "__written(");
-        assert_eq!(exact(source).as_deref(), Some(expected.as_str()));
-    }
-
-    #[test]
-    fn operands_are_passed_on_and_nothing_else_is_changed() {
-        check("{{ a.b }} {", "{{ a.b }} {");
-        check("{{ a ~ 'x' ~ 1.10 }}", "{{ a ~ 'x' ~ 1.10 }}");
-        check(
-            "{{- a.b['x'] * 2 + c }}",
-            "{{- n(n(a.b['x']) * 2) + n(c) }}",
-        );
-        check("{{ -a.b|abs ** 2 }}", "{{ n(-n(a.b)|abs) ** 2 }}");
-        check(
-            "{{ a is divisibleby 3 and b }}",
-            "{{ a is divisibleby 3 and b }}",
-        );
-        check("{{ 1.0 == a }}", "{{ w('1.0') == c(a) }}");
-        check("{{ a == -1.5 }}", "{{ c(a) == w('-1.5') }}");
-        check("{{ 100. == a }}", "{{ w('100') == c(a) }}");
-        check("{{ 01.5 == a }}", "{{ w('1.5') == c(a) }}");
-        check("{{ a == -00.50 }}", "{{ c(a) == w('-0.50') }}");
-        check("{{ a > 1.e+3 }}", "{{ c(a) > w('1e+3') }}");
-        check("{{ a > 1_0.5_0E-07 }}", "{{ c(a) > w('10.50E-07') }}");
-        check("{{ a == - b }}", "{{ c(a) == c(- n(b)) }}");
-        check("{{ 1 < a.b <= 3e2 }}", "{{ c(1) < c(a.b) <= w('3e2') }}");
-        check(
-            "{% if not a not in [1, b*2] -%}",
-            "{% if not c(a) not in c([1, n(b)*2]) -%}",
-        );
-        check(
-            "{% for k, v in a.items if v > 1 %}{{ v }}{% endfor %}",
-            "{% for k, v in a.items if c(v) > c(1) %}{{ v }}{% endfor %}",
-        );
-        check("{% set x = a\n - b %}", "{% set x = n(a)\n - n(b) %}");
-        check(
-            "{{ a|default(b + 1)|round(precision=2) if c == 'x' else d }}",
-            "{{ a|default(n(b) + 1)|round(precision=2) if c(c) == 'x' else d }}",
-        );
-        check("{{ {'a': b - 1}['}}'] }}", "{{ {'a': n(b) - 1}['}}'] }}");
-        check(
-            "{% raw %}{{ a - b }}{% endraw %}",
-            "{% raw %}{{ a - b }}{% endraw %}",
-        );
-        check("{# a - b #}{{ a -}}", "{# a - b #}{{ a -}}");
-        check("{{ a[1:b - 1].0.c }}", "{{ a[1:n(b) - 1].0.c }}");
-        check("{{ 'a' 'b' == a }}", "{{ c('a' 'b') == c(a) }}");
-        check("{{ f(*a, **b) }}", "{{ f(*a, **b) }}");
-        check(
-            "{{ 'if' if 'in' in a else '-' }}",
-            "{{ 'if' if 'in' in c(a) else '-' }}",
-        );
-    }
-
-    #[test]
-    fn what_has_no_end_is_not_read() {
-        for source in ["{{ a", "{% if a", "{# a", "{{ 'a }}", "{{ (a }}"] {
-            assert_eq!(exact(source), None, "{source}");
-        }
-        let deep = format!("{{{{ {}1{} }}}}", "(".repeat(9000), ")".repeat(9000));
-        assert_eq!(exact(&deep), None);
-    }
 }
