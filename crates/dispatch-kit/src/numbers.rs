@@ -6,6 +6,7 @@
 //! written as its text wherever the engine makes a text of it. The engine can't calculate with
 //! that, and compares it with nothing else: [`counted`] and [`compared`](crate::comparison::compared) make what it can.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,22 +35,23 @@ pub(crate) struct Values {
     pub(crate) has_own: bool,
     /// Bytes that `tojson` made so far.
     made: Arc<AtomicUsize>,
-    too_long: TooLong,
 }
 
-/// How many times a number was read that is too long for that. What compares values can return
-/// no error, so it is counted, and the text that was made then is none.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TooLong(Arc<AtomicUsize>);
+thread_local! {
+    /// How many times this thread has read a number that is too long for that. What compares
+    /// values can return no error, so it is counted, and the text that was made then is none. A
+    /// text is made on one thread.
+    static TOO_LONG: Cell<u64> = const { Cell::new(0) };
+}
 
-impl TooLong {
-    fn record(&self) {
-        self.0.fetch_add(1, Access::Relaxed);
-    }
+/// Counts a number that is too long to be read.
+fn record_too_long() {
+    TOO_LONG.set(TOO_LONG.get().wrapping_add(1));
+}
 
-    pub(crate) fn count(&self) -> usize {
-        self.0.load(Access::Relaxed)
-    }
+/// How many numbers that are too long this thread has read.
+pub(crate) fn count_too_long() -> u64 {
+    TOO_LONG.get()
 }
 
 impl Object for Values {}
@@ -61,11 +63,6 @@ impl Values {
             has_own: true,
             ..Self::default()
         }
-    }
-
-    /// The count of numbers that were too long to be read.
-    pub(crate) fn too_long(&self) -> &TooLong {
-        &self.too_long
     }
 
     pub(crate) fn of(state: &State<'_, '_>) -> Option<Arc<Self>> {
@@ -121,11 +118,7 @@ impl Values {
             return whole.into();
         }
         self.has_own = true;
-        let is_long = number.as_str().len() > LONGEST;
-        Value::from_object(Exact {
-            too_long: is_long.then(|| self.too_long.clone()),
-            ..Exact::new(number.as_str())
-        })
+        Value::from_object(Exact::new(number.as_str()))
     }
 }
 
@@ -134,8 +127,6 @@ pub(crate) struct Exact {
     text: Box<str>,
     /// What the text says, once somebody asked.
     decimal: OnceLock<Option<Arc<Decimal>>>,
-    /// Where it is recorded that a number is read which is too long; `None` if this one is not.
-    too_long: Option<TooLong>,
 }
 
 impl Exact {
@@ -143,7 +134,6 @@ impl Exact {
         Self {
             text: text.into(),
             decimal: OnceLock::new(),
-            too_long: None,
         }
     }
 
@@ -173,26 +163,26 @@ impl Exact {
         self.decimal.get_or_init(parse).as_ref()
     }
 
+    fn is_too_long(&self) -> bool {
+        self.text.len() > LONGEST
+    }
+
     fn magnitude(&self) -> Option<Magnitude> {
-        match &self.too_long {
-            Some(too_long) => Some(Magnitude::TooLong(too_long.clone())),
-            None => self.decimal().cloned().map(Magnitude::Finite),
+        match self.is_too_long() {
+            true => Some(Magnitude::TooLong),
+            false => self.decimal().cloned().map(Magnitude::Finite),
         }
     }
 }
 
 /// Fails if a value is a number that is too long to be read.
 pub(crate) fn check_length(value: &Value) -> Result<(), Error> {
-    match value
-        .downcast_object_ref::<Exact>()
-        .and_then(|exact| exact.too_long.as_ref())
-    {
-        Some(too_long) => {
-            too_long.record();
-            Err(Error::new(ErrorKind::InvalidOperation, "too many digits"))
-        }
-        None => Ok(()),
+    let exact = value.downcast_object_ref::<Exact>();
+    if exact.is_some_and(Exact::is_too_long) {
+        record_too_long();
+        return Err(Error::new(ErrorKind::InvalidOperation, "too many digits"));
     }
+    Ok(())
 }
 
 /// The number as lists and tables show it.
@@ -251,7 +241,7 @@ pub(crate) fn decimal_of(value: &Value) -> Option<Arc<Decimal>> {
 #[derive(Clone)]
 pub(crate) enum Magnitude {
     Finite(Arc<Decimal>),
-    TooLong(TooLong),
+    TooLong,
 }
 
 impl Magnitude {
@@ -266,14 +256,14 @@ impl Magnitude {
     /// sorts them has an order.
     pub(crate) fn order(&self, other: &Self) -> Ordering {
         match (self, other) {
-            (Self::TooLong(too_long), other) => {
-                too_long.record();
+            (Self::TooLong, other) => {
+                record_too_long();
                 match other {
-                    Self::TooLong(_) => Ordering::Equal,
+                    Self::TooLong => Ordering::Equal,
                     Self::Finite(_) => Ordering::Greater,
                 }
             }
-            (Self::Finite(_), Self::TooLong(_)) => other.order(self).reverse(),
+            (Self::Finite(_), Self::TooLong) => other.order(self).reverse(),
             (Self::Finite(one), Self::Finite(other)) => one.cmp(other),
         }
     }

@@ -11,7 +11,7 @@ use dispatch::{
 };
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
-use crate::numbers::{VALUES, Values};
+use crate::numbers::{VALUES, Values, count_too_long};
 use crate::{fields, filters, json_text, operators, sample};
 
 const ACTION: &str = "filling in a template";
@@ -105,11 +105,9 @@ impl Template {
             ("outcome", event.outcome.clone()),
             (VALUES, event.values.clone()),
         ]);
-        let too_long = event.values.downcast_object_ref::<Values>();
-        let too_long = || too_long.map_or(0, |values| values.too_long().count());
-        let before = too_long();
+        let before = count_too_long();
         let filled = template.render_captured_to(context, &mut text);
-        if too_long() != before {
+        if count_too_long() != before {
             return Err(DispatchError::permanent(ACTION, NumberTooLong));
         }
         filled.map_err(|error| permanent(&error))?;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -506,6 +507,35 @@ fn a_number_as_long_as_a_body_is_written_and_never_compared() {
         let error = std::error::Error::source(&error).unwrap().to_string();
         assert!(error.contains("too many digits"), "{expression}: {error}");
     }
+}
+
+#[test]
+fn a_number_that_is_too_long_fails_no_text_that_does_not_compare_it() {
+    let attributes = format!(r#"{{"n": {}, "s": 1.10}}"#, "9".repeat(60_000));
+    let view = View::of(&event(&attributes)).unwrap();
+    let template = |text: &str| Template::parse(text.to_owned(), "text/plain").unwrap();
+    let compares = template("{{ event.attributes.n > 1 }}");
+    let other = template("{{ event.attributes.s > 1 }}");
+    let is_over = AtomicBool::new(false);
+    let failed = std::thread::scope(|scope| {
+        // Texts of one attempt may be made at once: an address, headers and a body.
+        let long = scope.spawn(|| {
+            let mut failed = 0;
+            loop {
+                failed += usize::from(compares.fill(&view).is_err());
+                if is_over.load(Ordering::Relaxed) {
+                    return failed;
+                }
+            }
+        });
+        let filled: Vec<_> = (0..2000).map(|_| other.fill(&view)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        for text in filled {
+            assert_eq!(text.unwrap(), "True");
+        }
+        long.join().unwrap()
+    });
+    assert!(failed > 0, "it was compared meanwhile");
 }
 
 #[test]
