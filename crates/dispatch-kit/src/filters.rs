@@ -6,10 +6,10 @@ use dispatch::{Decimal, Rounding};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, filters, tests};
 
-use crate::comparison::{compared, counted_items, original};
+use crate::comparison::{Case, compared, container, container_in, counted_items, original};
 use crate::json_text::to_json;
 use crate::numbers::{Exact, check_length, counted, decimal_of};
-use crate::operators::{COMPARED, COUNTED, WRITTEN};
+use crate::operators::{COMPARED, COUNTED, SEARCHED, WRITTEN};
 
 /// Longest whole number that `int` writes out of an exponent or a fraction.
 const MOST_DIGITS: usize = 400;
@@ -31,6 +31,7 @@ pub(crate) fn add(environment: &mut Environment<'_>) {
 fn add_functions(environment: &mut Environment<'_>) {
     environment.add_function(COUNTED, |value: &Value| counted(value));
     environment.add_function(COMPARED, |value: &Value| compared(value));
+    environment.add_function(SEARCHED, |value: &Value| container(value));
     environment.add_function(WRITTEN, |text: &str| {
         Exact::written(text).map(|number| compared(&number))
     });
@@ -41,35 +42,71 @@ fn add_orders(environment: &mut Environment<'_>) {
     environment.add_filter(
         "sort",
         |state: &State<'_, '_>, value: Value, how: Kwargs| {
-            filters::sort(state, compared(&value), how).and_then(|sorted| originals(&sorted))
+            filters::sort(
+                state,
+                container_in(&value, case(&how, Case::FoldAscii)?),
+                how,
+            )
+            .and_then(|sorted| originals(&sorted))
         },
     );
     environment.add_filter(
         "unique",
         |state: &State<'_, '_>, value: Value, how: Kwargs| {
-            filters::unique(state, compared(&value), how).and_then(|unique| originals(&unique))
+            filters::unique(state, container_in(&value, case(&how, Case::Fold)?), how)
+                .and_then(|unique| originals(&unique))
         },
     );
     environment.add_filter("min", |state: &State<'_, '_>, value: Value, how: Kwargs| {
-        filters::min(state, compared(&value), how).map(|least| original(&least))
+        filters::min(
+            state,
+            container_in(&value, case(&how, Case::FoldAscii)?),
+            how,
+        )
+        .map(|least| original(&least))
     });
     environment.add_filter("max", |state: &State<'_, '_>, value: Value, how: Kwargs| {
-        filters::max(state, compared(&value), how).map(|most| original(&most))
+        filters::max(
+            state,
+            container_in(&value, case(&how, Case::FoldAscii)?),
+            how,
+        )
+        .map(|most| original(&most))
     });
     environment.add_filter(
         "dictsort",
         |state: &State<'_, '_>, value: &Value, how: Kwargs| {
             charge(state, value)?;
-            filters::dictsort(&compared(value), how).map(|sorted| original(&sorted))
+            let case = case(&how, Case::FoldAscii)?;
+            filters::dictsort(&container_in(value, case), how).and_then(|sorted| pairs(&sorted))
         },
     );
     environment.add_filter("groupby", group_by);
+}
+
+/// How a filter compares texts, unless it is told to heed capitals.
+fn case(how: &Kwargs, otherwise: Case) -> Result<Case, Error> {
+    let is_exact = how.get::<Option<bool>>("case_sensitive")?;
+    Ok(if is_exact.unwrap_or(false) {
+        Case::Exact
+    } else {
+        otherwise
+    })
 }
 
 /// The items of a list, each as it was before it was compared.
 fn originals(list: &Value) -> Result<Value, Error> {
     let items = list.try_iter()?.map(|item| original(&item));
     Ok(Value::from(items.collect::<Vec<_>>()))
+}
+
+/// Pairs of keys and values, each as it was before it was compared.
+fn pairs(list: &Value) -> Result<Value, Error> {
+    let pairs = list.try_iter()?.map(|pair| {
+        let part = |at: usize| pair.get_item(&at.into()).map(|part| original(&part));
+        Ok::<_, Error>(Value::from((part(0)?, part(1)?)))
+    });
+    pairs.collect::<Result<Vec<_>, _>>().map(Value::from)
 }
 
 /// Charges for the items of a value, for a filter that does not.
@@ -89,7 +126,12 @@ fn group_by(
     // It names what is undefined, which the engine's own function does not.
     let items = filters::list(state, value)?;
     charge(state, &items)?;
-    filters::groupby(compared(&items), attribute, how).map(|groups| original(&groups))
+    filters::groupby(
+        container_in(&items, case(&how, Case::FoldAscii)?),
+        attribute,
+        how,
+    )
+    .map(|groups| original(&groups))
 }
 
 fn abs(value: &Value) -> Result<Value, Error> {
@@ -262,7 +304,7 @@ fn add_tests(environment: &mut Environment<'_>) {
         }
     }
     environment.add_test("in", |state: &State<'_, '_>, value: &Value, of: &Value| {
-        tests::is_in(state, &compared(value), &compared(of))
+        tests::is_in(state, &compared(value), &container(of))
     });
     let is_exact = |value: &Value| Exact::text(value).is_some();
     environment.add_test("number", move |value: &Value| {

@@ -8,7 +8,7 @@ mod reader;
 mod tokens;
 
 use crate::operators::reader::Reader;
-pub(crate) use crate::operators::reader::{COMPARED, COUNTED, WRITTEN};
+pub(crate) use crate::operators::reader::{COMPARED, COUNTED, SEARCHED, WRITTEN};
 use crate::operators::tokens::tokens;
 
 /// Returns `source` with exact operators; `None` if it can't be read.
@@ -102,6 +102,7 @@ mod tests {
         let expected = expected
             .replace("n(", "__counted(")
             .replace("c(", "__compared(")
+            .replace("s(", "__searched(")
             .replace("w(", "__written(");
         assert_eq!(exact(source).as_deref(), Some(expected.as_str()));
     }
@@ -130,7 +131,7 @@ mod tests {
         check("{{ 1 < a.b <= 3e2 }}", "{{ c(1) < c(a.b) <= w('3e2') }}");
         check(
             "{% if not a not in [1, b*2] -%}",
-            "{% if not c(a) not in c([1, n(b)*2]) -%}",
+            "{% if not c(a) not in s([1, n(b)*2]) -%}",
         );
         check(
             "{% for k, v in a.items if v > 1 %}{{ v }}{% endfor %}",
@@ -139,7 +140,7 @@ mod tests {
         check("{% set x = a\n - b %}", "{% set x = n(a)\n - n(b) %}");
         check(
             "{{ a|default(b + 1)|round(precision=2) if c == 'x' else d }}",
-            "{{ a|default(n(b) + 1)|round(precision=2) if c(c) == 'x' else d }}",
+            "{{ a|default(n(b) + 1)|round(precision=2) if c(c) == c('x') else d }}",
         );
         check("{{ {'a': b - 1}['}}'] }}", "{{ {'a': n(b) - 1}['}}'] }}");
         check(
@@ -152,7 +153,7 @@ mod tests {
         check("{{ f(*a, **b) }}", "{{ f(*a, **b) }}");
         check(
             "{{ 'if' if 'in' in a else '-' }}",
-            "{{ 'if' if 'in' in c(a) else '-' }}",
+            "{{ 'if' if c('in') in s(a) else '-' }}",
         );
     }
 

@@ -8,6 +8,9 @@ pub(crate) const COUNTED: &str = "__counted";
 /// Name of the function that makes an operand one that is compared by its digits.
 pub(crate) const COMPARED: &str = "__compared";
 
+/// Name of the function that makes an operand one that is searched by the digits of what is in it.
+pub(crate) const SEARCHED: &str = "__searched";
+
 /// Name of the function that makes a number of a text: the engine would round what is written.
 pub(crate) const WRITTEN: &str = "__written";
 
@@ -151,8 +154,12 @@ impl Reader<'_> {
         }
         let mut text = compared(&first);
         for (operator, operand) in others {
+            let made = match operator.ends_with("in") {
+                true => searched(&operand),
+                false => compared(&operand),
+            };
             text.push_str(&operator);
-            text.push_str(&compared(&operand));
+            text.push_str(&made);
         }
         Some(Operand { text, only: None })
     }
@@ -299,9 +306,15 @@ fn counted(operand: &Operand) -> String {
     }
 }
 
-fn compared(operand: &Operand) -> String {
+fn searched(operand: &Operand) -> String {
     match operand.only {
         Some(Kind::Text) => operand.text.clone(),
+        _ => called(SEARCHED, &operand.text),
+    }
+}
+
+fn compared(operand: &Operand) -> String {
+    match operand.only {
         Some(Kind::Fraction) => {
             let value = operand.text.trim_start();
             let space = &operand.text[..operand.text.len() - value.len()];
