@@ -34,8 +34,10 @@ pub struct Query {
 #[derive(Clone, Debug)]
 struct Variable {
     name: String,
-    /// Name of its type, such as `ID` or `Int`.
-    type_name: Option<String>,
+    /// Name of its type, such as `ID` or `Int`; of a list, that of its items.
+    type_name: String,
+    /// How many lists are around its items.
+    depth: usize,
     is_required: bool,
 }
 
@@ -97,12 +99,11 @@ impl Query {
                 let definition = definition.node;
                 let has_default = definition.default_value.is_some();
                 let declared = definition.var_type.node;
+                let (type_name, depth) = items_of(&declared.base);
                 Variable {
                     name: definition.name.node.to_string(),
-                    type_name: match declared.base {
-                        BaseType::Named(name) => Some(name.to_string()),
-                        BaseType::List(_) => None,
-                    },
+                    type_name,
+                    depth,
                     is_required: !declared.nullable && !has_default,
                 }
             });
@@ -134,18 +135,56 @@ impl Query {
     }
 
     /// Converts a text to a variable's value, of the type that the query declares. A number is
-    /// sent as it is written.
+    /// sent as it is written; a list is one if the text is a JSON array.
     pub fn value(&self, name: &str, text: String) -> VariableValue {
         let declared = self.variables.iter().find(|variable| variable.name == name);
-        let parsed = match declared.and_then(|variable| variable.type_name.as_deref()) {
-            Some("Int" | "Float" | "Boolean") => serde_json::from_str(&text).ok(),
-            _ => None,
-        };
-        match parsed {
-            Some(json) => VariableValue(Sent::Json(json)),
-            None => VariableValue(Sent::Text(text)),
+        let json = declared.and_then(|declared| declared.json(&text));
+        VariableValue(json.map_or(Sent::Text(text), Sent::Json))
+    }
+}
+
+/// The name of the type of a list's items, or of the type itself, and how many lists are around.
+fn items_of(base: &BaseType) -> (String, usize) {
+    match base {
+        BaseType::Named(name) => (name.to_string(), 0),
+        BaseType::List(items) => {
+            let (name, depth) = items_of(&items.base);
+            (name, depth + 1)
         }
     }
+}
+
+impl Variable {
+    /// The value that a text stands for; `None` for the text itself.
+    fn json(&self, text: &str) -> Option<Box<RawValue>> {
+        let is_list = self.depth > 0 && text.trim_start().starts_with('[');
+        match self.type_name.as_str() {
+            "Int" | "Float" | "Boolean" => serde_json::from_str(text).ok(),
+            // Numbers are ids and texts as they are written.
+            "ID" | "String" if is_list => {
+                let list = texts(serde_json::from_str(text).ok()?, self.depth)?;
+                RawValue::from_string(list).ok()
+            }
+            _ if is_list => serde_json::from_str(text).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// A JSON array whose numbers are texts, also in arrays within it; `None` if these are nested
+/// deeper than was declared.
+fn texts(array: Vec<&RawValue>, depth: usize) -> Option<String> {
+    let items = array.into_iter().map(|item| {
+        let written = item.get();
+        match written.as_bytes() {
+            [b'[', ..] if depth > 1 => texts(serde_json::from_str(written).ok()?, depth - 1),
+            [b'[', ..] => None,
+            [b'-' | b'0'..=b'9', ..] => Some(format!("\"{written}\"")),
+            _ => Some(written.to_owned()),
+        }
+    });
+    let items: Vec<String> = items.collect::<Option<_>>()?;
+    Some(format!("[{}]", items.join(",")))
 }
 
 /// The value of a query's variable. Numbers have the digits that were written.
@@ -234,6 +273,42 @@ impl Client {
                 Ok(data)
             }
             _ => Err(ApiError::NotFound),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_of_the_type_that_is_declared_with_the_digits_that_were_written() {
+        for (declared, text, sent) in [
+            ("Int", "12", "12"),
+            ("Float!", "1.10", "1.10"),
+            ("ID", "1.10", r#""1.10""#),
+            ("String", "[1]", r#""[1]""#),
+            ("[Int!]", "[1, 2]", "[1, 2]"),
+            (
+                "[Float]",
+                "[1.10,9405511899560000000001]",
+                "[1.10,9405511899560000000001]",
+            ),
+            ("[Float]", "1.10", "1.10"),
+            ("[[Int!]!]!", "[[1],[]]", "[[1],[]]"),
+            ("[Boolean]", "[true, null]", "[true, null]"),
+            ("[ID!]", r#"["a", 1.10, null]"#, r#"["a","1.10",null]"#),
+            ("[[String]]", r#"[["a\"", 1e3]]"#, r#"[["a\"","1e3"]]"#),
+            ("[String]", "a", r#""a""#),
+            ("[String]", "['a']", r#""['a']""#),
+            ("[Status]", r#"["NEW"]"#, r#"["NEW"]"#),
+            ("[ID]", "[[1]]", r#""[[1]]""#),
+            ("[Int]", "many", r#""many""#),
+        ] {
+            let query = Query::parse(&format!("query ($v: {declared}) {{ a(v: $v) }}")).unwrap();
+            let value = query.value("v", text.to_owned());
+            let made = serde_json::to_string(&value).unwrap();
+            assert_eq!(made, sent, "{declared}: {text}");
         }
     }
 }

@@ -360,10 +360,7 @@ async fn the_quarantine_has_room_for_what_comes_again_and_again() {
     while quarantine.store(body(kept)).await.is_ok() {
         kept += 1;
     }
-    assert_eq!(
-        (kept, quarantine.count().await.unwrap()),
-        (63, 63)
-    );
+    assert_eq!((kept, quarantine.count().await.unwrap()), (63, 63));
     quarantine
         .store(body(5))
         .await
