@@ -236,6 +236,9 @@ fn failed(error: ApiError) -> DispatchError {
         | ApiError::Login { status } => Some(*status),
         _ => None,
     };
+    if !error.is_sent() {
+        return DispatchError::not_asked(ACTION, error.wait(), error);
+    }
     match error.is_transient() {
         true => DispatchError::Transient {
             action: ACTION,
@@ -254,6 +257,33 @@ fn failed(error: ApiError) -> DispatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_never_sent_says_nothing_of_fluent() {
+        let wait = Duration::from_secs(7);
+        for (error, expected) in [
+            (ApiError::Paused { wait }, Some(wait)),
+            (ApiError::LoginPaused { wait }, Some(wait)),
+            (ApiError::LoginRests { wait }, Some(wait)),
+            (ApiError::Busy, None),
+            (ApiError::LoginBusy, None),
+            (ApiError::LoginLedger("x".into()), None),
+            (ApiError::Secret("x".into()), None),
+        ] {
+            let said = failed(error);
+            assert!(matches!(said, DispatchError::NotAsked { .. }), "{said:?}");
+            assert_eq!(said.retry_after(), expected, "{said:?}");
+        }
+        for error in [
+            ApiError::RateLimited { wait },
+            ApiError::Login { status: 400 },
+            ApiError::TimedOut,
+            ApiError::NotConnected("x".into()),
+        ] {
+            let said = failed(error);
+            assert!(matches!(said, DispatchError::Transient { .. }), "{said:?}");
+        }
+    }
 
     #[test]
     fn attributes_are_one_object() {

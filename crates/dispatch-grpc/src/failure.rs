@@ -32,10 +32,7 @@ struct HandlerError {
 pub fn status(error: &DispatchError) -> Status {
     let (code, reason, retry_after) = match error {
         DispatchError::Permanent { .. } => (Code::FailedPrecondition, PERMANENT, None),
-        DispatchError::Transient { retry_after, .. } => {
-            (Code::Unavailable, TRANSIENT, *retry_after)
-        }
-        _ => (Code::Unavailable, TRANSIENT, None),
+        error => (Code::Unavailable, TRANSIENT, error.retry_after()),
     };
     let metadata: HashMap<String, String> = error
         .status()

@@ -44,6 +44,18 @@ pub enum DispatchError {
         #[source]
         source: BoxError,
     },
+    /// The destination was not called, which says nothing of it: the attempt is made again, and
+    /// not counted against it.
+    #[error("{action} was not begun")]
+    NotAsked {
+        /// Action that was not begun, as a gerund phrase.
+        action: &'static str,
+        /// Time for which it can't begin either.
+        retry_after: Option<Duration>,
+        /// What it lacks.
+        #[source]
+        source: BoxError,
+    },
 }
 
 impl DispatchError {
@@ -74,11 +86,34 @@ impl DispatchError {
         }
     }
 
+    /// Makes the error of an attempt that was not begun, and can't be for this time.
+    pub fn not_asked(
+        action: &'static str,
+        retry_after: Option<Duration>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::NotAsked {
+            action,
+            retry_after,
+            source: source.into(),
+        }
+    }
+
+    /// Returns the wait that it asks for, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Transient { retry_after, .. } | Self::NotAsked { retry_after, .. } => {
+                *retry_after
+            }
+            Self::Permanent { .. } | Self::Interrupted { .. } => None,
+        }
+    }
+
     /// Returns the destination's status, if it answered.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Transient { status, .. } | Self::Permanent { status, .. } => *status,
-            Self::Interrupted { .. } => None,
+            Self::Interrupted { .. } | Self::NotAsked { .. } => None,
         }
     }
 }

@@ -72,10 +72,7 @@ pub(crate) async fn notify(
         if matches!(error, DispatchError::Permanent { .. }) || began.elapsed() + wait >= WITHIN {
             return Err(error);
         }
-        let asked = match &error {
-            DispatchError::Transient { retry_after, .. } => retry_after.unwrap_or(wait),
-            _ => wait,
-        };
+        let asked = error.retry_after().unwrap_or(wait);
         sleep(asked.clamp(AGAIN, LONGEST_WAIT)).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }

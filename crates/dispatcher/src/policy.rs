@@ -104,7 +104,9 @@ impl AttemptResult {
                 status: Some(404 | 409),
                 ..
             })) => Some(false),
-            Self::Answered(Err(DispatchError::Interrupted { .. }))
+            Self::Answered(Err(
+                DispatchError::Interrupted { .. } | DispatchError::NotAsked { .. },
+            ))
             | Self::EnrichmentFailed(_)
             | Self::Skipped(_)
             | Self::Waiting(..)
@@ -117,8 +119,9 @@ impl AttemptResult {
     pub(crate) fn has_asked(&self) -> bool {
         !matches!(
             self,
-            Self::Answered(Err(DispatchError::Interrupted { .. }))
-                | Self::EnrichmentFailed(_)
+            Self::Answered(Err(
+                DispatchError::Interrupted { .. } | DispatchError::NotAsked { .. }
+            )) | Self::EnrichmentFailed(_)
                 | Self::Skipped(_)
                 | Self::Waiting(..)
                 | Self::Undeliverable(..)
@@ -194,8 +197,11 @@ pub fn disposition(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings)
             again(at, retry, backoff(at.of_interrupted(), retry))
         }
         // Not the destination's failure either: Fluent may be slow to show an entity that it has
-        // told of.
-        AttemptResult::EnrichmentFailed(error) if at.elapsed < retry.max_elapsed => {
+        // told of, or a dispatcher may lack what it needs to begin.
+        AttemptResult::EnrichmentFailed(error)
+        | AttemptResult::Answered(Err(error @ DispatchError::NotAsked { .. }))
+            if at.elapsed < retry.max_elapsed =>
+        {
             again(at, retry, wait(error, at, retry))
         }
         // While the breaker is open, no delivery is given up for its destination's failures.
@@ -226,12 +232,9 @@ fn is_exhausted(at: RetryInput, retry: &RetrySettings) -> bool {
 
 /// Returns how long to wait after this failure.
 fn wait(error: &DispatchError, at: RetryInput, retry: &RetrySettings) -> Duration {
-    match error {
-        DispatchError::Transient {
-            retry_after: Some(asked),
-            ..
-        } => no_sooner_than(*asked, at, retry),
-        _ => backoff(at, retry),
+    match error.retry_after() {
+        Some(asked) => no_sooner_than(asked, at, retry),
+        None => backoff(at, retry),
     }
 }
 

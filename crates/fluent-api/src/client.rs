@@ -178,7 +178,7 @@ impl Client {
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
         if let Some(wait) = self.pause() {
-            return Err(ApiError::RateLimited { wait });
+            return Err(ApiError::Paused { wait });
         }
         let place = async {
             let place = inner.places.acquire().await;
@@ -190,7 +190,7 @@ impl Client {
             .map_err(|_| ApiError::Busy)?;
         // Another request may have met the rate limit meanwhile.
         if let Some(wait) = self.pause() {
-            return Err(ApiError::RateLimited { wait });
+            return Err(ApiError::Paused { wait });
         }
         let answered = timeout(inner.limits.whole(), self.answer(needed, &request)).await;
         let answered = answered.unwrap_or(Err(ApiError::TimedOut));

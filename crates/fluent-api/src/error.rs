@@ -30,6 +30,12 @@ pub enum ApiError {
         /// Length of the pause.
         wait: Duration,
     },
+    /// Its rate limit was reached before: this request was not sent.
+    #[error("Fluent limits the rate of requests: nothing is sent for {} s", wait.as_secs())]
+    Paused {
+        /// Rest of the pause.
+        wait: Duration,
+    },
     /// As many requests as are allowed here are under way, and this one waited too long for its
     /// permit.
     #[error("as many requests to Fluent as are allowed are under way")]
@@ -76,6 +82,12 @@ pub enum ApiError {
     /// Other processes try this login, and the result is not known yet.
     #[error("other processes try this login: it is not known yet whether it is good")]
     LoginBusy,
+    /// The last try to log in failed a moment ago: another was not made.
+    #[error("the login failed a moment ago: it is tried again in {} s", wait.as_secs())]
+    LoginPaused {
+        /// Time for which it is not tried.
+        wait: Duration,
+    },
     /// The ledger of this login's tries can't be read or written: it is not tried.
     #[error("whether this login may be tried is not known")]
     LoginLedger(#[source] BoxError),
@@ -112,10 +124,26 @@ impl ApiError {
         )
     }
 
+    /// Whether anything was sent to Fluent: if not, it says nothing of Fluent.
+    pub fn is_sent(&self) -> bool {
+        !matches!(
+            self,
+            Self::Paused { .. }
+                | Self::Busy
+                | Self::LoginRests { .. }
+                | Self::LoginBusy
+                | Self::LoginPaused { .. }
+                | Self::LoginLedger(_)
+                | Self::Secret(_)
+        )
+    }
+
     /// Returns the least wait before another request to the account.
     pub fn wait(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { wait } => Some(*wait),
+            Self::RateLimited { wait } | Self::Paused { wait } | Self::LoginPaused { wait } => {
+                Some(*wait)
+            }
             Self::Login { .. } => Some(AFTER_LIMIT),
             // A changed secret is to be noticed soon.
             Self::LoginRests { wait } => Some((*wait).min(AFTER_LIMIT)),
@@ -126,7 +154,7 @@ impl ApiError {
     /// Returns a few words for metrics: `error.type`.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::RateLimited { .. } => "rate-limited",
+            Self::RateLimited { .. } | Self::Paused { .. } => "rate-limited",
             Self::Busy => "busy",
             Self::NotFound => "not-found",
             Self::NotPermitted => "not-permitted",
@@ -136,6 +164,7 @@ impl ApiError {
             Self::Login { .. } => "login",
             Self::LoginRests { .. } => "login-rests",
             Self::LoginBusy => "login-busy",
+            Self::LoginPaused { .. } => "login-paused",
             Self::LoginLedger(_) => "login-ledger",
             Self::Secret(_) => "secret",
             Self::TimedOut => "timeout",

@@ -103,11 +103,12 @@ impl Failed {
         }
     }
 
-    fn error(self) -> ApiError {
+    /// Returns the error of those that find it, for the rest of its time.
+    fn error(self, rest: Duration) -> ApiError {
         match self {
             Self::Refused(status) => ApiError::Login { status },
             Self::Rests(wait) => ApiError::LoginRests { wait },
-            Self::Otherwise => ApiError::TimedOut,
+            Self::Otherwise => ApiError::LoginPaused { wait: rest },
         }
     }
 }
@@ -218,11 +219,12 @@ impl State {
         self.token.clone().filter(|token| now < token.until)
     }
 
-    /// Returns how the last login failed, if that is so short ago that none is tried.
-    fn rests(&self, now: Instant) -> Option<Failed> {
-        self.failed
-            .filter(|(at, _)| now.saturating_duration_since(*at) < REST)
-            .map(|(_, failed)| failed)
+    /// Returns how the last login failed, if that is so short ago that none is tried, and for how
+    /// long none is.
+    fn rests(&self, now: Instant) -> Option<(Failed, Duration)> {
+        let (at, failed) = self.failed?;
+        let rest = REST.saturating_sub(now.saturating_duration_since(at));
+        (!rest.is_zero()).then_some((failed, rest))
     }
 }
 
@@ -233,8 +235,8 @@ impl Inner {
         if let Some(token) = state.current(now) {
             return Ok(token);
         }
-        if let Some(failed) = state.rests(now) {
-            return Err(failed.error());
+        if let Some((failed, rest)) = state.rests(now) {
+            return Err(failed.error(rest));
         }
         let answer = match state.refresh.take() {
             // The refresh token is used up, or Fluent has forgotten it: that says nothing of the

@@ -224,6 +224,14 @@ fn a_destination_that_asks_for_little_gets_no_more_attempts_for_it() {
 }
 
 #[test]
+fn what_can_t_begin_waits_for_as_long_as_it_says() {
+    let wait = Some(Duration::from_secs(30));
+    let not_begun = AttemptResult::Answered(Err(DispatchError::not_asked("testing", wait, "x")));
+    check(&not_begun, 1, 0, 0.0, after(30));
+    check(&not_begun, 1, 0, 1.0, after(33));
+}
+
+#[test]
 fn nobody_may_ask_for_more_than_a_day() {
     let three_days = RetrySettings {
         max_elapsed: Duration::from_hours(72),
@@ -286,10 +294,12 @@ fn only_attempts_that_asked_the_destination_are_counted() {
     };
     for ended in [
         AttemptResult::Answered(Err(DispatchError::interrupted("testing", "x"))),
+        AttemptResult::Answered(Err(DispatchError::not_asked("testing", None, "x"))),
         AttemptResult::EnrichmentFailed(DispatchError::transient("testing", "x")),
     ] {
         assert!(
             !ended.has_asked()
+                && ended.is_failure().is_none()
                 && matches!(disposition(&ended, first, &once), Disposition::Again(_))
         );
     }
@@ -318,6 +328,7 @@ fn nothing_is_given_up_while_the_breaker_is_open() {
         transient(Some(1)),
         AttemptResult::TimedOut,
         AttemptResult::Answered(Err(DispatchError::interrupted("testing", "x"))),
+        AttemptResult::Answered(Err(DispatchError::not_asked("testing", None, "x"))),
         AttemptResult::EnrichmentFailed(DispatchError::transient("testing", "x")),
     ] {
         for at in [at(7, 5), at(9, 3600), at(9, 99_999)] {

@@ -23,8 +23,12 @@ async fn a_rate_limit_leaves_the_account_alone() {
     for _ in 0..2 {
         client.graphql(&anything(), &nothing).await.unwrap();
     }
-    for _ in 0..5 {
+    for number in 0..5 {
         let limited = client.graphql(&anything(), &nothing).await.unwrap_err();
+        assert_eq!(
+            (limited.is_sent(), limited.kind()),
+            (number == 0, "rate-limited")
+        );
         assert!(
             limited
                 .wait()

@@ -66,7 +66,7 @@ async fn until_decided(processes: &[Client]) -> Vec<Result<(), ApiError>> {
         loop {
             match ask(process).await {
                 // For a while, a client reports that its last try to log in took too long.
-                Err(ApiError::LoginBusy | ApiError::TimedOut) => {
+                Err(ApiError::LoginBusy | ApiError::LoginPaused { .. } | ApiError::TimedOut) => {
                     sleep(Duration::from_millis(50)).await
                 }
                 decided => return decided,

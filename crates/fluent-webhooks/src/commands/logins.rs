@@ -97,8 +97,8 @@ fn in_words(answer: &Result<Duration, ApiError>) -> String {
             "accepted; its token is used for {} minutes",
             lasts.as_secs() / 60
         ),
-        Err(error @ (ApiError::LoginRests { .. } | ApiError::LoginBusy)) => {
-            format!("not tried: {error}")
+        Err(error) if !error.is_sent() => {
+            format!("not tried: {}", telemetry::ErrorChain(error))
         }
         Err(error) => telemetry::ErrorChain(error).to_string(),
     }

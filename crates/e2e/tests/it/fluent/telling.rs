@@ -30,6 +30,27 @@ async fn an_answer_is_posted_back_to_the_orders_workflow() {
     assert_eq!(fluent.world().posted()[0]["entityType"], "ORDER");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fluent_was_never_asked_for_uses_up_no_attempts() {
+    let fluent = fluent().await;
+    let route = "    - name: label\n      match: {}\n      dispatcher: fluent\n      \
+                 fluent: { event: LabelCreated }\n      \
+                 retry: { initial: 100ms, max-delay: 200ms, attempts: 2 }\n";
+    let pipeline = pipeline(&fluent, route, &[]);
+    // A secret that is being replaced: nobody can log in.
+    let secret = pipeline.folder.path().join("secret");
+    let kept = std::fs::read(&secret).unwrap();
+    std::fs::remove_file(&secret).unwrap();
+    let order = fluent.world().place_order();
+    happens(&pipeline, &fluent, "OrderBooked", &order).await;
+    let tries = || pipeline.log().matches("not delivered").count();
+    let is_over = || dead(&pipeline) > 0 || tries() >= 3;
+    until("it was tried more often than it has attempts", is_over).await;
+    assert_eq!(dead(&pipeline), 0);
+    std::fs::write(&secret, kept).unwrap();
+    until("it is there", || !fluent.world().posted().is_empty()).await;
+}
+
 /// A carrier that makes labels, counting its calls, and the route to it.
 async fn carrier(told: &str) -> (Sink, String) {
     let sink = Sink::answering(|request, _| {
