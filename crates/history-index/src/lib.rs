@@ -10,7 +10,7 @@ use event_model::EventId;
 use queue::{
     BoxError, HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log, Position, QueueError,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use sqlite_file::rows::{packed, position, prefix};
 use sqlite_file::{FileOrigin, beside, digest, lock, prefixes};
 
@@ -20,10 +20,13 @@ const INDEXING: &str = "working with the index of events";
 const OURS: i32 = 0x464C_5749;
 
 /// Version of the format. An index of another version is built again.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS logs (log TEXT PRIMARY KEY, life TEXT NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID;
+-- The generation is another one each time that the log is read from the start.
+CREATE TABLE IF NOT EXISTS logs (
+    log TEXT PRIMARY KEY, life TEXT NOT NULL, last INTEGER NOT NULL, generation INTEGER NOT NULL
+) WITHOUT ROWID;
 -- Read through as a whole: a million rows are some 40 MB.
 CREATE TABLE IF NOT EXISTS events (
     position INTEGER PRIMARY KEY, prefix INTEGER NOT NULL, entity INTEGER, root INTEGER, fluent INTEGER,
@@ -69,16 +72,40 @@ impl Index {
         read(&sql).map_err(|error| self.give_up(&mut sql, error))
     }
 
-    fn write(
+    fn write<T>(
         &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, QueueError> {
+        let mut sql = lock(&self.sql);
+        // Another process may be writing: whoever has read first does not wait for it.
+        let written = sql
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|transaction| {
+                let result = write(&transaction)?;
+                transaction.commit()?;
+                Ok(result)
+            });
+        written.map_err(|error| self.give_up(&mut sql, error))
+    }
+
+    /// Writes to a log's index of this generation, and to no other.
+    fn write_to(
+        &self,
+        log: Log,
+        generation: i64,
         write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), QueueError> {
-        let mut sql = lock(&self.sql);
-        let written = sql.transaction().and_then(|transaction| {
-            write(&transaction)?;
-            transaction.commit()
-        });
-        written.map_err(|error| self.give_up(&mut sql, error))
+        let is_written = self.write(|sql| {
+            let is_it = known(sql, log)?.generation == generation;
+            if is_it {
+                write(sql)?;
+            }
+            Ok(is_it)
+        })?;
+        match is_written {
+            true => Ok(()),
+            false => Err(failed(MadeAnew)),
+        }
     }
 
     /// Begins an empty index if this error says that the file is damaged, so that it is read again
@@ -97,6 +124,11 @@ impl Index {
         failed(error)
     }
 }
+
+/// The reason why what was read is not added.
+#[derive(Debug, thiserror::Error)]
+#[error("it was made anew while the queue was read for it")]
+struct MadeAnew;
 
 fn failed(error: impl Into<BoxError>) -> QueueError {
     QueueError::unavailable(INDEXING, error)
@@ -191,6 +223,23 @@ fn name(log: Log) -> &'static str {
     }
 }
 
+fn known(sql: &Connection, log: Log) -> rusqlite::Result<IndexProgress> {
+    let known = sql
+        .query_row(
+            "SELECT life, last, generation FROM logs WHERE log = ?1",
+            [name(log)],
+            |row| {
+                Ok(IndexProgress {
+                    life: row.get(0)?,
+                    last: position(row.get(1)?).unwrap_or_default(),
+                    generation: row.get(2)?,
+                })
+            },
+        )
+        .optional();
+    known.map(Option::unwrap_or_default)
+}
+
 fn note(sql: &Connection, log: Log, last: Position) -> rusqlite::Result<()> {
     sql.prepare_cached("UPDATE logs SET last = max(last, ?2) WHERE log = ?1")?
         .execute(params![name(log), packed(last)])
@@ -199,35 +248,34 @@ fn note(sql: &Connection, log: Log, last: Position) -> rusqlite::Result<()> {
 
 impl HistoryIndex for Index {
     fn known(&self, log: Log) -> Result<IndexProgress, QueueError> {
-        let known = self.read(|sql| {
-            sql.query_row(
-                "SELECT life, last FROM logs WHERE log = ?1",
-                [name(log)],
-                |row| {
-                    Ok(IndexProgress {
-                        life: row.get(0)?,
-                        last: position(row.get(1)?).unwrap_or_default(),
-                    })
-                },
-            )
-            .optional()
-        });
-        known.map(Option::unwrap_or_default)
+        self.read(|sql| known(sql, log))
     }
 
-    fn begin(&self, log: Log, life: &str) -> Result<(), QueueError> {
+    fn begin(
+        &self,
+        log: Log,
+        life: &str,
+        before: &IndexProgress,
+    ) -> Result<IndexProgress, QueueError> {
         self.write(|sql| {
-            sql.execute(&format!("DELETE FROM {}", name(log)), [])?;
-            sql.execute(
-                "INSERT OR REPLACE INTO logs VALUES (?1, ?2, 0)",
-                [name(log), life],
-            )
-            .map(drop)
+            if known(sql, log)?.generation == before.generation {
+                sql.execute(&format!("DELETE FROM {}", name(log)), [])?;
+                sql.execute(
+                    "INSERT OR REPLACE INTO logs VALUES (?1, ?2, 0, random() | 1)",
+                    [name(log), life],
+                )?;
+            }
+            known(sql, log)
         })
     }
 
-    fn add_events(&self, events: &[IndexedEvent], last: Position) -> Result<(), QueueError> {
-        self.write(|sql| {
+    fn add_events(
+        &self,
+        generation: i64,
+        events: &[IndexedEvent],
+        last: Position,
+    ) -> Result<(), QueueError> {
+        self.write_to(Log::Events, generation, |sql| {
             let mut insert = sql
                 .prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for event in events {
@@ -248,8 +296,13 @@ impl HistoryIndex for Index {
         })
     }
 
-    fn add_attempts(&self, attempts: &[IndexedAttempt], last: Position) -> Result<(), QueueError> {
-        self.write(|sql| {
+    fn add_attempts(
+        &self,
+        generation: i64,
+        attempts: &[IndexedAttempt],
+        last: Position,
+    ) -> Result<(), QueueError> {
+        self.write_to(Log::Attempts, generation, |sql| {
             let mut insert =
                 sql.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4)")?;
             let mut position = Position::START;
@@ -272,14 +325,14 @@ impl HistoryIndex for Index {
         })
     }
 
-    fn trim(&self, log: Log, first: Position) -> Result<(), QueueError> {
+    fn trim(&self, log: Log, generation: i64, first: Position) -> Result<(), QueueError> {
         let text = format!(
             "DELETE FROM {} WHERE position BETWEEN ?1 AND ?2 - 1",
             name(log)
         );
         // Only in the shard of `first`, since other shards begin elsewhere.
         let begin = Position::new(first.shard(), 0)?;
-        self.write(|sql| {
+        self.write_to(log, generation, |sql| {
             sql.prepare_cached(&text)?
                 .execute([packed(begin), packed(first)])
                 .map(drop)
@@ -350,20 +403,70 @@ mod tests {
         }
     }
 
+    /// Begins the index of a log anew, and returns its generation.
+    fn begin(index: &Index, log: Log, life: &str) -> i64 {
+        let known = index.known(log).unwrap();
+        index.begin(log, life, &known).unwrap().generation
+    }
+
+    /// Its reader went on while another process began anew.
+    #[test]
+    fn what_was_read_for_an_older_index_is_not_added_to_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.db");
+        let paused = Index::open(&path).unwrap();
+        let older = begin(&paused, Log::Events, "a");
+        paused
+            .add_events(older, &[event(1, "HD_1", None)], at(1))
+            .unwrap();
+        let other = Index::open(&path).unwrap();
+        let newer = begin(&other, Log::Events, "a");
+        let late = paused.add_events(older, &[event(900, "HD_1", None)], at(900));
+        assert!(
+            matches!(late, Err(QueueError::Unavailable { .. })),
+            "{late:?}"
+        );
+        assert!(paused.trim(Log::Events, older, at(900)).is_err());
+        let progress = other.known(Log::Events).unwrap();
+        assert_eq!(
+            (progress.last, progress.generation),
+            (Position::START, newer)
+        );
+        assert!(other.find("HD_1", None, 9).unwrap().is_empty());
+        other
+            .add_events(newer, &[event(1, "HD_1", None)], at(1))
+            .unwrap();
+        assert_eq!(other.find("HD_1", None, 9).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn of_two_that_begin_at_once_one_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.db");
+        let [one, other] = [(); 2].map(|()| Index::open(&path).unwrap());
+        let seen = other.known(Log::Events).unwrap();
+        let generation = begin(&one, Log::Events, "a");
+        one.add_events(generation, &[event(1, "HD_1", None)], at(1))
+            .unwrap();
+        let begun = other.begin(Log::Events, "a", &seen).unwrap();
+        assert_eq!((begun.generation, begun.last), (generation, at(1)));
+        assert_eq!(other.find("HD_1", None, 9).unwrap().len(), 1);
+    }
+
     #[test]
     fn it_finds_by_refs_and_ids_and_forgets_what_it_is_told_to() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/index.db");
         let index = Index::open(&path).unwrap();
         assert_eq!(index.known(Log::Events).unwrap(), IndexProgress::default());
-        index.begin(Log::Events, "a").unwrap();
+        let generation = begin(&index, Log::Events, "a");
         let events = [
             event(1, "F_1", Some("HD_1")),
             event(2, "HD_1", None),
             event(3, "HD_2", None),
         ];
         for _ in 0..2 {
-            index.add_events(&events, at(7)).unwrap();
+            index.add_events(generation, &events, at(7)).unwrap();
         }
         let found = |reference: &str| {
             index
@@ -386,26 +489,28 @@ mod tests {
             id: events[1].id,
             line: line.into(),
         };
-        index.begin(Log::Attempts, "b").unwrap();
+        let attempts = begin(&index, Log::Attempts, "b");
         index
             .add_attempts(
+                attempts,
                 &[attempt(1, b"x"), attempt(1, b"y"), attempt(2, b"z")],
                 at(2),
             )
             .unwrap();
         assert_eq!(index.attempts(events[1].id).unwrap(), [b"x", b"y", b"z"]);
-        index.trim(Log::Events, at(3)).unwrap();
+        index.trim(Log::Events, generation, at(3)).unwrap();
         drop(index);
         let index = Index::open(&path).unwrap();
         assert_eq!(
             index.known(Log::Events).unwrap(),
             IndexProgress {
                 life: "a".to_owned(),
-                last: at(7)
+                last: at(7),
+                generation,
             }
         );
         assert!(index.find("HD_1", None, 9).unwrap().is_empty());
-        index.begin(Log::Events, "c").unwrap();
+        begin(&index, Log::Events, "c");
         assert!(index.find("HD_2", None, 9).unwrap().is_empty());
     }
 
@@ -418,8 +523,8 @@ mod tests {
             .map(|number| event(number, "HD_1", None))
             .collect();
         let index = Index::open(&path).unwrap();
-        index.begin(Log::Events, "first").unwrap();
-        index.add_events(&events, at(1999)).unwrap();
+        let generation = begin(&index, Log::Events, "first");
+        index.add_events(generation, &events, at(1999)).unwrap();
         drop(index);
         let mut bytes = std::fs::read(&path).unwrap();
         let pages = bytes.len() / 4096;
@@ -430,8 +535,8 @@ mod tests {
         assert!(index.find("HD_1", None, 5000).is_err());
         let known = index.known(Log::Events).unwrap();
         assert_eq!(known, IndexProgress::default(), "it is to be read again");
-        index.begin(Log::Events, "second").unwrap();
-        index.add_events(&events, at(1999)).unwrap();
+        let generation = begin(&index, Log::Events, "second");
+        index.add_events(generation, &events, at(1999)).unwrap();
         assert!(!index.find("HD_1", None, 5000).unwrap().is_empty());
     }
 
@@ -484,7 +589,7 @@ mod tests {
     fn it_forgets_of_one_shard_what_that_shard_has_removed() {
         let folder = tempfile::tempdir().unwrap();
         let index = Index::open(&folder.path().join("index.db")).unwrap();
-        index.begin(Log::Events, "a").unwrap();
+        let generation = begin(&index, Log::Events, "a");
         let elsewhere = |sequence| Position::new(1, sequence).unwrap();
         let of = |event, position| IndexedEvent { position, ..event };
         let events = [
@@ -493,8 +598,8 @@ mod tests {
             of(event(2, "HD_1", None), elsewhere(2)),
             of(event(6, "HD_1", None), elsewhere(6)),
         ];
-        index.add_events(&events, elsewhere(6)).unwrap();
-        index.trim(Log::Events, elsewhere(6)).unwrap();
+        index.add_events(generation, &events, elsewhere(6)).unwrap();
+        index.trim(Log::Events, generation, elsewhere(6)).unwrap();
         let found = index.find("HD_1", None, 9).unwrap();
         let found: Vec<_> = found.into_iter().map(|(at, _)| at).collect();
         assert_eq!(found, [elsewhere(6), at(5), at(1)]);

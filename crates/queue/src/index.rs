@@ -22,6 +22,8 @@ pub struct IndexProgress {
     pub life: String,
     /// The last position that was read.
     pub last: Position,
+    /// Which of the indexes this is of, since each that is made anew is another one; 0 for none.
+    pub generation: i64,
 }
 
 /// The part of an event that an index stores.
@@ -58,17 +60,37 @@ pub trait HistoryIndex: fmt::Debug + Send + Sync {
     /// The position up to which the log was read.
     fn known(&self, log: Log) -> Result<IndexProgress, QueueError>;
 
-    /// Forgets everything of a log, which now has another epoch.
-    fn begin(&self, log: Log, life: &str) -> Result<(), QueueError>;
+    /// Forgets everything of a log, which now has another epoch, and returns the progress of the
+    /// new index. If the index is not the `known` one any more, somebody else has begun it: then
+    /// this forgets nothing, and returns how far that one is.
+    fn begin(
+        &self,
+        log: Log,
+        life: &str,
+        known: &IndexProgress,
+    ) -> Result<IndexProgress, QueueError>;
 
-    /// Adds the next events of the log, up to `last`. Adding an event twice stores it once.
-    fn add_events(&self, events: &[IndexedEvent], last: Position) -> Result<(), QueueError>;
+    /// Adds the next events of the log, up to `last`. Adding an event twice stores it once. Fails
+    /// if the index is of another generation by now: what was read before these is not in it.
+    fn add_events(
+        &self,
+        generation: i64,
+        events: &[IndexedEvent],
+        last: Position,
+    ) -> Result<(), QueueError>;
 
     /// Adds the next attempts of the log, up to `last`. Adding an attempt twice stores it once.
-    fn add_attempts(&self, attempts: &[IndexedAttempt], last: Position) -> Result<(), QueueError>;
+    /// Fails as [`add_events`](Self::add_events) does.
+    fn add_attempts(
+        &self,
+        generation: i64,
+        attempts: &[IndexedAttempt],
+        last: Position,
+    ) -> Result<(), QueueError>;
 
-    /// Forgets everything before `first`: the queue has removed it.
-    fn trim(&self, log: Log, first: Position) -> Result<(), QueueError>;
+    /// Forgets everything before `first`: the queue has removed it. Fails as
+    /// [`add_events`](Self::add_events) does.
+    fn trim(&self, log: Log, generation: i64, first: Position) -> Result<(), QueueError>;
 
     /// Finds the newest events whose entity ref, root entity ref, Fluent's id, or id or its
     /// beginning is `reference`, newest first, and only those before a position. The result may

@@ -45,10 +45,16 @@ async fn read(
     // Another stream, or one that ends before what was read: the positions in the index are not
     // those of this stream.
     if known.life != life || known.last > last {
-        index.begin(log, &life)?;
-        known.last = Position::START;
+        known = index.begin(log, &life, &known)?;
     }
-    index.trim(log, first)?;
+    if known.life != life {
+        // Another process has found a stream that is newer than this one.
+        return Err(QueueError::unavailable(
+            "reading the queue for the index",
+            "it was made anew meanwhile",
+        ));
+    }
+    index.trim(log, known.generation, first)?;
     if known.last >= last {
         return Ok(());
     }
@@ -63,6 +69,7 @@ async fn read(
     let mut rows = Rows {
         index,
         log,
+        generation: known.generation,
         events: Vec::new(),
         attempts: Vec::new(),
         failed: None,
@@ -77,6 +84,8 @@ async fn read(
 struct Rows<'i> {
     index: &'i Arc<dyn HistoryIndex>,
     log: Log,
+    /// The index that they were read for.
+    generation: i64,
     events: Vec<IndexedEvent>,
     attempts: Vec<IndexedAttempt>,
     failed: Option<QueueError>,
@@ -107,8 +116,10 @@ impl Rows<'_> {
             return;
         }
         let written = match self.log {
-            Log::Events => self.index.add_events(&self.events, last),
-            Log::Attempts => self.index.add_attempts(&self.attempts, last),
+            Log::Events => self.index.add_events(self.generation, &self.events, last),
+            Log::Attempts => self
+                .index
+                .add_attempts(self.generation, &self.attempts, last),
         };
         self.failed = written.err();
         self.events.clear();
