@@ -237,7 +237,9 @@ fn is_code(code: &str) -> bool {
 impl From<SendError> for ApiError {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Connect(_) | SendError::ConnectTimeout => Self::NotConnected(error.into()),
+            SendError::Connect(_) | SendError::ConnectTimeout(_) => {
+                Self::NotConnected(error.into())
+            }
             _ => Self::Unreachable(error.into()),
         }
     }

@@ -22,9 +22,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 use url::Url;
 
-use crate::BoxError;
 use crate::addresses::{CheckedResolver, System};
 use crate::status_tap::{StatusTap, TappedStream};
+use crate::{BoxError, SendFailure, Target};
 
 /// Longest wait for a connection, within the attempt's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,27 +75,31 @@ pub enum Answer {
 #[non_exhaustive]
 pub enum SendError {
     /// No connection was made.
-    #[error("no connection")]
-    Connect(#[source] BoxError),
+    #[error(transparent)]
+    Connect(SendFailure),
     /// No connection was made in time.
-    #[error("no connection in time")]
-    ConnectTimeout,
+    #[error(transparent)]
+    ConnectTimeout(SendFailure),
     /// The connection broke, or what came on it is no answer.
-    #[error("the connection broke off, or what came on it is no answer")]
-    Broken(#[source] ClientError),
+    #[error(transparent)]
+    Broken(SendFailure),
     /// A status came, and no end of the headers behind it.
     #[error("its headers did not end in time")]
     Endless,
 }
 
 impl SendError {
-    fn new(error: ClientError) -> Self {
+    fn new(error: &ClientError, target: &Target) -> Self {
         let causes = std::iter::successors(error.source(), |cause| (*cause).source());
         let is_timeout = causes.into_iter().any(|cause| cause.is::<ConnectTimeout>());
+        let failure = || SendFailure::of(error, error.is_connect(), target);
         match error.is_connect() {
-            true if is_timeout => Self::ConnectTimeout,
-            true => Self::Connect(error.into()),
-            false => Self::Broken(error),
+            true if is_timeout => {
+                let address = target.to_string();
+                Self::ConnectTimeout(SendFailure::TimedOut(address, CONNECT_TIMEOUT))
+            }
+            true => Self::Connect(failure()),
+            false => Self::Broken(failure()),
         }
     }
 
@@ -103,7 +107,7 @@ impl SendError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Connect(_) => "no-connection",
-            Self::ConnectTimeout | Self::Endless => "timeout",
+            Self::ConnectTimeout(_) | Self::Endless => "timeout",
             Self::Broken(_) => "broken-off",
         }
     }
@@ -190,6 +194,7 @@ async fn exchange(
         headers,
         body,
     } = asked;
+    let target = Target::of(&uri).unwrap_or_default();
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
     *request.headers_mut() = headers;
@@ -203,7 +208,7 @@ async fn exchange(
         exchange: exchange.clone(),
     });
     let answer = match timeout_at(deadline, client.request(request)).await {
-        Ok(answer) => answer.map_err(SendError::new),
+        Ok(answer) => answer.map_err(|error| SendError::new(&error, &target)),
         Err(_) if exchange.status().is_some() => Err(SendError::Endless),
         Err(_) => pending().await,
     };

@@ -12,6 +12,7 @@
 
 pub mod addresses;
 mod client;
+mod failure;
 mod status_tap;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 pub use crate::client::{Answer, HttpClient, RequestParts, SendError, uri_of, usual_headers};
+pub use crate::failure::{SendFailure, Target};
 
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
