@@ -3,6 +3,7 @@
 use cel::{ParseErrors, Program};
 
 use crate::fields::FieldPath;
+use crate::kinds::{self, Kinds};
 use crate::names::{self, Reads};
 use crate::syntax::in_words;
 use crate::{ConditionError, ConditionSyntaxError, MAX_LENGTH};
@@ -70,9 +71,9 @@ pub(crate) fn check(text: &str) -> Result<(), ConditionSyntaxError> {
     }
 }
 
-/// The program, how deep loops are nested, the fields of an event that it reads, and those that
-/// it names.
-type Compiled = (Program, u32, Reads, Vec<FieldPath>);
+/// The program, how deep loops are nested, the fields of an event that it reads, those that it
+/// names, and what is known of its values.
+type Compiled = (Program, u32, Reads, Vec<FieldPath>, Kinds);
 
 /// Parses and checks an expression on a thread of its own, with a stack that suffices for any
 /// text, and where panics end.
@@ -85,7 +86,8 @@ pub(crate) fn compile(text: &str) -> Result<Compiled, ConditionSyntaxError> {
         let read = || {
             let program = Program::compile(text).map_err(|errors| first(text, &errors))?;
             let (loops, reads, fields) = names::check(&program)?;
-            Ok((program, loops, reads, fields))
+            let kinds = kinds::of(program.expression(), program.source_info());
+            Ok((program, loops, reads, fields, kinds))
         };
         let read = reading
             .spawn_scoped(scope, read)

@@ -29,6 +29,7 @@
 
 mod bounds;
 mod fields;
+mod kinds;
 mod names;
 mod numbers;
 mod patterns;
@@ -45,6 +46,7 @@ use cel::{Context, ExecutionError, Value};
 use event_model::Event;
 
 use crate::fields::FieldPath;
+use crate::kinds::Kinds;
 use crate::names::Reads;
 
 /// Longest expression, in bytes: a longer one should be a field of the event, or a dispatcher.
@@ -67,6 +69,7 @@ struct Read {
     reads: Reads,
     /// The fields that it names.
     fields: Vec<FieldPath>,
+    kinds: Kinds,
 }
 
 /// Reason why a text is not a condition. Does not repeat the text.
@@ -92,7 +95,7 @@ impl Condition {
     /// form, its bounds, and the names in it.
     pub fn parse(text: &str) -> Result<Self, ConditionSyntaxError> {
         bounds::check(text)?;
-        let (program, loops, reads, fields) = bounds::compile(text)?;
+        let (program, loops, reads, fields, kinds) = bounds::compile(text)?;
         let (expression, scope) = patterns::compile(&program);
         Ok(Self {
             text: text.into(),
@@ -102,6 +105,7 @@ impl Condition {
                 loops,
                 reads,
                 fields,
+                kinds,
             }),
         })
     }
@@ -110,6 +114,23 @@ impl Condition {
     /// [`Condition::parse`]: a condition that a queue has stored is read whatever is known now.
     pub fn check_fields(&self) -> Result<(), ConditionSyntaxError> {
         fields::check(&self.text, &self.read.fields)
+    }
+
+    /// Checks that its value can be true or false. Apart from [`Condition::parse`], too.
+    pub fn check_answer(&self) -> Result<(), ConditionSyntaxError> {
+        let Some((offset, what)) = self.read.kinds.no_answer else {
+            return Ok(());
+        };
+        let message = format!(
+            "this is {what}, and neither true nor false: expected a comparison, such as `event.entityStatus == \"BOOKED\"`"
+        );
+        Err(bounds::misread(&self.text, offset, message))
+    }
+
+    /// Returns the fields that are compared with numbers, and that Fluent sends as texts, each as
+    /// `event.retailerId`: such a comparison is never true, or gives no answer.
+    pub fn texts_as_numbers(&self) -> &[String] {
+        &self.read.kinds.texts_as_numbers
     }
 
     /// Returns the fields of the event that are like no known one, each once. An event may have
@@ -131,6 +152,7 @@ impl Condition {
             loops,
             reads,
             fields,
+            ..
         } = &*self.read;
         let (value, size) = view::of(event, reads)?;
         bounds::check_work(size, *loops)?;

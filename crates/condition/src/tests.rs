@@ -778,3 +778,56 @@ fn a_mistake_in_the_syntax_says_what_to_write() {
         }
     }
 }
+
+#[test]
+fn an_expression_that_is_neither_true_nor_false_is_refused_where_that_is_sure() {
+    for (text, what) in [
+        ("event.retailerId", "this is a text"),
+        ("1 + 1", "this is a sum"),
+        ("size(event.name)", "this is a number"),
+        ("[1, 2]", "this is a list"),
+        ("has(event.attributes.a) && event.name", "this is a text"),
+        ("event.name == 'E' ? 'yes' : 'no'", "this is a text"),
+    ] {
+        let refused = Condition::parse(text).unwrap().check_answer().unwrap_err();
+        assert!(refused.message.starts_with(what), "{text}: {refused}");
+        assert!(
+            refused.message.contains("event.entityStatus =="),
+            "{refused}"
+        );
+    }
+    for text in [
+        "true",
+        "event.attributes.isGift",
+        "event.lines.exists(line, line.qty > 1)",
+        "event.name.startsWith('Order')",
+        "!(event.retailerId in ['1', '2']) || bool(event.attributes.b)",
+        "event.attributes['a'] ? event.attributes.b : false",
+    ] {
+        assert_eq!(
+            Condition::parse(text).unwrap().check_answer(),
+            Ok(()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_text_that_is_compared_with_a_number_is_named() {
+    for (text, named) in [
+        ("event.retailerId == 34", &["event.retailerId"][..]),
+        ("34 != event.retailerId", &["event.retailerId"]),
+        (
+            "event.retailerId in [34, 35] && event[\"entityId\"] > 5",
+            &["event.retailerId", "event.entityId"],
+        ),
+        ("event.retailerId == '34'", &[]),
+        ("int(event.retailerId) > 30", &[]),
+        ("event.attributes.count == 34", &[]),
+        ("event.lines.exists(event, event.id == 1)", &[]),
+        ("1 in [1, 2]", &[]),
+    ] {
+        let condition = Condition::parse(text).unwrap();
+        assert_eq!(condition.texts_as_numbers(), named, "{text}");
+    }
+}

@@ -39,6 +39,46 @@ impl SettingsTree {
     }
 }
 
+impl SettingsTree {
+    /// Why a webhook of this sender would be refused although its signature is good; `None` if it
+    /// would be admitted, or if no account is listed.
+    pub fn refused_sender(
+        &self,
+        account: &str,
+        environment: &str,
+        retailer: &str,
+    ) -> Option<String> {
+        let accounts = self.value_at(&ACCOUNTS);
+        let all: Vec<ListedAccount> = accounts.as_array()?.iter().filter_map(listed).collect();
+        let of_name: Vec<_> = all.iter().filter(|it| it.name == account).collect();
+        let account = shortened(account);
+        if of_name.is_empty() {
+            let names = all.iter().map(|account| account.name.as_str());
+            let hint = nearest(&account, names)
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            return Some(format!(
+                "account `{account}` is not in fluent-connect.accounts{hint}"
+            ));
+        }
+        let in_environment: Vec<_> = of_name
+            .into_iter()
+            .filter(|it| it.environment == environment)
+            .collect();
+        if in_environment.is_empty() {
+            return Some(format!(
+                "account `{account}` is not listed for {environment}"
+            ));
+        }
+        let may_send = |it: &&ListedAccount| {
+            let retailers = it.retailers.as_ref();
+            retailers.is_none_or(|retailers| retailers.iter().any(|listed| listed == retailer))
+        };
+        let retailer = shortened(retailer);
+        (!in_environment.iter().any(may_send))
+            .then(|| format!("account `{account}` is listed without retailer `{retailer}`"))
+    }
+}
+
 fn listed(account: &Value) -> Option<ListedAccount> {
     let text = |key: &str| account.get(key)?.as_str().map(str::to_owned);
     let retailers = account.get("retailers").and_then(Value::as_array);
@@ -122,6 +162,23 @@ mod tests {
         let tree = SettingsTree::parse(Path::new("t.yml"), &text, []).unwrap();
         let routes = tree.routes(None).unwrap();
         tree.match_warnings(&routes)
+    }
+
+    #[test]
+    fn a_sender_that_is_not_listed_is_refused_for_a_reason() {
+        let text = "fluent-connect:\n  accounts:\n  - { name: ACME, region: sydney, environment: sandbox, retailers: [34] }\n";
+        let tree = SettingsTree::parse(Path::new("t.yml"), text, []).unwrap();
+        let refused = |account, environment, retailer| {
+            tree.refused_sender(account, environment, retailer)
+                .unwrap_or_default()
+        };
+        assert_eq!(refused("ACME", "sandbox", "34"), "");
+        let unlisted = refused("ACNE", "sandbox", "34");
+        assert!(unlisted.ends_with("did you mean `ACME`?"), "{unlisted}");
+        assert!(refused("ACME", "production", "34").contains("not listed for production"));
+        assert!(refused("ACME", "sandbox", "35").contains("without retailer `35`"));
+        let nobody = SettingsTree::parse(Path::new("t.yml"), "fluent-connect: {}\n", []).unwrap();
+        assert_eq!(nobody.refused_sender("ACME", "sandbox", "34"), None);
     }
 
     #[test]

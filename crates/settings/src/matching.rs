@@ -127,7 +127,10 @@ impl SettingsTree {
         }
         let when = matching.when.map(|text| {
             Condition::parse(&text)
-                .and_then(|condition| condition.check_fields().map(|()| condition))
+                .and_then(|condition| {
+                    condition.check_fields()?;
+                    condition.check_answer().map(|()| condition)
+                })
                 .map_err(|error| self.invalid(&[path, &["when"]].concat(), &error.to_string()))
         });
         Ok(MatchFields {

@@ -216,6 +216,7 @@ impl Routes {
                 route.listed_twice(),
                 route.not_in_the_log(),
                 route.unknown_fields(),
+                route.texts_as_numbers(),
             ]
             .concat()
         };
@@ -268,6 +269,19 @@ impl RouteSettings {
         let warning = |field: &str| {
             format!(
                 "`when` of route {name} asks for event.{field}, which is no field of Fluent's events: {known}; if your rules add it, ask has(event.{field}) first, or events without it become dead letters"
+            )
+        };
+        fields.map(warning).collect()
+    }
+
+    /// Warnings about fields in `when` that are texts and are compared with numbers.
+    fn texts_as_numbers(&self) -> Vec<String> {
+        let when = self.terms.when.iter();
+        let fields = when.flat_map(|when| when.texts_as_numbers());
+        let name = &self.name;
+        let warning = |field: &String| {
+            format!(
+                "`when` of route {name} compares {field} with a number, and Fluent sends a text: write the number in quotes, as {field} == \"34\"; else it is never equal, and with < or > the event becomes a dead letter"
             )
         };
         fields.map(warning).collect()

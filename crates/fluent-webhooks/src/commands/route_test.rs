@@ -45,6 +45,16 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let tree = open::tree(&common.config)?;
     let event = sample_event::of_body(open::body(file)?, environment)?;
+    let sender = tree.refused_sender(
+        event.account(),
+        event.environment().as_str(),
+        event.retailer(),
+    );
+    if let Some(why) = sender {
+        output::note(&format!(
+            "such a webhook is refused before any route is asked: {why}"
+        ));
+    }
     let findings = find_all(&tree, &event, registry).await?;
     if common.json {
         let tested: Vec<TestedRoute> = findings.into_iter().map(TestedRoute::from).collect();

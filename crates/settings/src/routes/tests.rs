@@ -33,6 +33,33 @@ fn a_value_that_is_listed_twice_counts_once_and_check_says_so() {
 }
 
 #[test]
+fn a_text_that_is_compared_with_a_number_is_warned_of() {
+    let warned = route("{ when: \"event.retailerId == 34\" }").warnings();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(
+        warned[0].contains("write the number in quotes, as event.retailerId == \"34\""),
+        "{warned:?}"
+    );
+    let well = route("{ when: \"event.retailerId == '34'\" }");
+    assert_eq!(well.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_when_that_is_no_answer_is_refused_with_an_example() {
+    let text = "fluent-connect:\n  routes:\n  - { name: r, match: { when: event.retailerId }, dispatcher: log }\n";
+    let tree = SettingsTree::parse(std::path::Path::new("t.yml"), text, []).unwrap();
+    let refused = tree.routes(None).unwrap_err().to_string();
+    for part in [
+        "t.yml:3",
+        "match.when",
+        "neither true nor false",
+        "such as `event.",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+}
+
+#[test]
 fn a_field_that_events_do_not_have_is_warned_of_with_those_that_they_have() {
     let warned = route("{ when: \"event.foo == 'x'\" }").warnings();
     assert_eq!(warned.len(), 1, "{warned:?}");
