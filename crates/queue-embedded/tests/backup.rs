@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Clock, FixedClock, SystemClock};
+use event_model::{Bytes, Clock, FixedClock, SystemClock};
 use fluent_queue_embedded::{CopyError, Embedded, Options, backup};
 use queue::conformance::event;
+use queue::processes::{ProcessReport, processes, set_process};
 use queue::{
-    Attempt, DeadQuery, DeadReason, Delivery, Disposition, Intake, Lifecycle, MatchFields, Outcome,
-    Route, Settlement, Source, StartPosition, Stores, Upstream,
+    Attempt, DeadQuery, DeadReason, Delivery, Disposition, FactAccess, Intake, Lifecycle,
+    MatchFields, Outcome, Route, Settlement, Source, StartPosition, Stores, Upstream,
 };
 use tokio::time::timeout;
 
@@ -60,6 +61,46 @@ async fn what_is_in_flight_waits_for_the_same_attempt_and_is_blamed_for_nothing(
     assert_eq!(queue.horizon().await.unwrap().last.sequence(), 2);
     let epoch = async |queue: &Embedded| queue.horizon().await.unwrap().epoch;
     assert_ne!(epoch(&queue).await, epoch(&restored).await);
+    queue.close().await;
+    restored.close().await;
+}
+
+/// None of the processes that report on themselves in the original runs on the copy: whoever looks at
+/// it must not hear that they are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_processes_of_the_original_have_ended_in_the_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("queue.db"), folder.path().join("copy"));
+    let queue = open(&path);
+    let report = ProcessReport {
+        kind: "serve".to_owned(),
+        is_ready: true,
+        routes: vec!["r".to_owned()],
+        ..ProcessReport::default()
+    };
+    for id in ["serve.a", "dispatcher.b"] {
+        set_process(queue.facts(), id, &report).await.unwrap();
+    }
+    // A fact of another kind, with a name that begins nearly so.
+    let other = Bytes::from_static(br#"{"isClosed":false}"#);
+    queue
+        .facts()
+        .set("process-like.c", other.clone())
+        .await
+        .unwrap();
+    backup(&path, &copy, &SystemClock).unwrap();
+
+    let restored = open(&copy);
+    let found = processes(restored.facts()).await.unwrap();
+    assert_eq!(found.len(), 2);
+    for process in found {
+        assert!(process.report.is_closed, "{}", process.id);
+        assert_eq!(process.report.routes, ["r"], "the rest stays as it was");
+    }
+    let kept = restored.facts().get("process-like.c").await.unwrap();
+    assert_eq!(kept, Some(other));
+    let running = processes(queue.facts()).await.unwrap();
+    assert!(running.iter().all(|process| !process.report.is_closed));
     queue.close().await;
     restored.close().await;
 }

@@ -24,6 +24,9 @@ fn done<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
 
 impl FactStore for MemoryFacts {
     fn get<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Bytes>> {
+        if self.is_away.load(Ordering::Acquire) {
+            return Box::pin(async { Err(QueueError::unavailable("reading", "away")) });
+        }
         done(self.facts.lock().unwrap().get(name).cloned())
     }
 
@@ -84,6 +87,87 @@ fn dispatcher(pid: u32, facts: &Arc<MemoryFacts>) -> ProcessReporter {
         is_closed: AtomicBool::new(false),
         refused_before: OnceLock::new(),
     }))
+}
+
+/// The next process of these settings, in which `listed` may send, and that has itself refused
+/// `own`.
+fn serving(facts: &Arc<MemoryFacts>, listed: &[&str], own: Vec<RefusedAccount>) -> ProcessReporter {
+    let dispatcher = dispatcher(1, facts);
+    let inner = Arc::into_inner(dispatcher.0).unwrap();
+    let sources = ReportSources {
+        accounts: listed.iter().map(|name| (*name).to_owned()).collect(),
+        ..inner.sources
+    };
+    ProcessReporter(Arc::new(Inner {
+        name: "serve.a".to_owned(),
+        kind: "serve".to_owned(),
+        sources,
+        add: Some(Arc::new(move |report| report.refused.clone_from(&own))),
+        ..inner
+    }))
+}
+
+fn refused(account: &str, reason: &str, count: u64, hours_ago: u64) -> RefusedAccount {
+    RefusedAccount {
+        account: account.to_owned(),
+        environment: "sandbox".to_owned(),
+        reason: reason.to_owned(),
+        nearest: None,
+        count,
+        last_at: SystemClock.now() - Duration::from_hours(hours_ago),
+    }
+}
+
+/// What the report says was refused: accounts and counts.
+async fn refused_of(facts: &MemoryFacts) -> Vec<(String, u64)> {
+    let report = process(facts, "serve.a").await.unwrap().unwrap();
+    let refused = report.refused.into_iter();
+    refused.map(|one| (one.account, one.count)).collect()
+}
+
+#[tokio::test]
+async fn accounts_that_were_refused_before_a_restart_are_named_after_it() {
+    let facts = Arc::new(MemoryFacts::default());
+    let first = vec![
+        refused("acme", UNLISTED, 3, 1),
+        refused("later-listed", UNLISTED, 2, 1),
+        refused("OLD", UNLISTED, 7, 25),
+        refused("stored", "unknown-retailer", 5, 1),
+    ];
+    serving(&facts, &["ACME"], first).say().await.unwrap();
+    assert_eq!(
+        refused_of(&facts).await.len(),
+        4,
+        "its own, whatever they are"
+    );
+    let next = serving(
+        &facts,
+        &["ACME", "later-listed"],
+        vec![refused("acme", UNLISTED, 4, 0)],
+    );
+    let expected = [("acme".to_owned(), 7)];
+    // Told again and again, and added once.
+    for _ in 0..3 {
+        next.say().await.unwrap();
+        assert_eq!(refused_of(&facts).await, expected);
+    }
+    // The one after it adds to what both said.
+    let third = serving(&facts, &["ACME"], Vec::new());
+    third.say().await.unwrap();
+    assert_eq!(refused_of(&facts).await, expected);
+}
+
+#[tokio::test]
+async fn what_was_refused_before_is_read_once_the_queue_is_back() {
+    let facts = Arc::new(MemoryFacts::default());
+    let first = vec![refused("acme", UNLISTED, 3, 1)];
+    serving(&facts, &["ACME"], first).say().await.unwrap();
+    facts.is_away.store(true, Ordering::Release);
+    let next = serving(&facts, &["ACME"], Vec::new());
+    next.say().await.unwrap_err();
+    facts.is_away.store(false, Ordering::Release);
+    next.say().await.unwrap();
+    assert_eq!(refused_of(&facts).await, [("acme".to_owned(), 3)]);
 }
 
 async fn pid_of(facts: &MemoryFacts, id: &str) -> Option<u32> {
