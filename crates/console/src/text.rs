@@ -22,6 +22,23 @@ pub(crate) fn shown(text: &str) -> String {
     made
 }
 
+/// A sentence in which commands and keys stand between backticks, as the messages of commands have
+/// them: a browser shows these as code.
+pub(crate) fn with_code(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    // The last one has no partner: it is a character like others.
+    let is_paired = parts.len() % 2 == 1;
+    html! {
+        @if is_paired {
+            @for (at, part) in parts.iter().enumerate() {
+                @if at % 2 == 1 { code { (shown(part)) } } @else { (shown(part)) }
+            }
+        } @else {
+            (shown(text))
+        }
+    }
+}
+
 /// The text that was meant by what [`shown`] shows: a ref can be copied from a page into a form.
 pub(crate) fn meant(text: &str) -> String {
     let mut made = String::with_capacity(text.len());
@@ -91,6 +108,15 @@ pub(crate) fn length(of: Option<&proto::Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_between_backticks_is_code() {
+        assert_eq!(
+            with_code("a <b>: `jobs show 1` or `x`").into_string(),
+            "a &lt;b&gt;: <code>jobs show 1</code> or <code>x</code>"
+        );
+        assert_eq!(with_code("a ` b").into_string(), "a ` b");
+    }
 
     #[test]
     fn what_a_reader_would_obey_has_a_name() {

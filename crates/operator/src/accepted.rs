@@ -34,6 +34,7 @@ impl Operator {
         Ok(v1::ListEventsResponse {
             events: page.events.iter().map(told).collect(),
             next_page_token: pages::next(page.next, true),
+            unreadable: u32::try_from(page.unreadable).unwrap_or(u32::MAX),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use event_model::Event;
 use futures::future::join_all;
+use percent_encoding::percent_decode_str;
 use proto::v1;
 use queue::{EventStory, Position, QueueError, StoryGap, StoryState, StoryStep, UNROUTED};
 use settings::RouteSettings;
@@ -34,9 +35,8 @@ impl Operator {
         let history = self.stores().history();
         let found = history.find_before(&request.reference, before, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
-        let last = found.last().map(|story| story.position.packed());
-        let is_full = found.len() == limit;
         let wanted: Vec<_> = found
+            .stories
             .iter()
             .filter(|it| since.is_none_or(|since| it.received_at >= since))
             .filter(|it| until.is_none_or(|until| it.received_at < until))
@@ -52,11 +52,12 @@ impl Operator {
         let events = pages::fitting(told);
         let next = match events.last() {
             Some(event) if events.len() < wanted.len() => Some(event.position),
-            _ => last.filter(|_| is_full),
+            _ => found.next.map(Position::packed),
         };
         Ok(v1::ShowEventsResponse {
             next_page_token: pages::next(next, true),
             events,
+            unreadable: u32::try_from(found.unreadable).unwrap_or(u32::MAX),
         })
     }
 
@@ -293,6 +294,7 @@ fn described(story: &EventStory) -> v1::EventHistory {
         event_id: story.id.to_string(),
         event: story.name.clone(),
         entity: story.entity.clone().unwrap_or_default(),
+        account: account(&story.source),
         ..attempt(step)
     });
     v1::EventHistory {
@@ -312,6 +314,12 @@ fn described(story: &EventStory) -> v1::EventHistory {
         history_gaps: story.gaps.iter().map(gap).collect(),
         attempts_left_out: 0,
     }
+}
+
+/// The account in a source, which is `/fluent/<environment>/<account>/<retailer>`.
+fn account(source: &str) -> String {
+    let account = source.split('/').nth(3).unwrap_or_default();
+    percent_decode_str(account).decode_utf8_lossy().into_owned()
 }
 
 fn gap(gap: &StoryGap) -> v1::HistoryGap {

@@ -77,6 +77,17 @@ impl Harness for Files {
         }
         .boxed()
     }
+
+    fn damage_newest(&self) -> BoxFuture<'_, ()> {
+        async {
+            let file = rusqlite::Connection::open(self.path()).unwrap();
+            file.busy_timeout(std::time::Duration::from_secs(5))
+                .unwrap();
+            let newest = "UPDATE bodies SET body = x'7b' WHERE position = (SELECT max(position) FROM bodies)";
+            assert_eq!(file.execute(newest, []).unwrap(), 1);
+        }
+        .boxed()
+    }
 }
 
 fn open(options: Options) -> Queue {

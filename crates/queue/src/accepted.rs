@@ -38,6 +38,9 @@ pub struct AcceptedPage {
     /// The value for [`AcceptedQuery::before`] with which the next page is read; `None` at the
     /// end.
     pub next: Option<u64>,
+    /// Number of events in this part that are stored and can't be read: their content is damaged,
+    /// so that no filter is compared with them.
+    pub unreadable: u64,
 }
 
 impl AcceptedQuery {

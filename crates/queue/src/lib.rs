@@ -119,6 +119,6 @@ pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
     ReceivedQuery, ReplayOutcome, RouteState, SAME_IDS_SHOWN, SameIdEvent, Stores, StoryGap,
-    StoryState, StoryStep,
+    StoryPage, StoryState, StoryStep,
 };
 pub use crate::upstream::{Horizon, Presence, PublishResults, REMOVED_AFTER, Upstream};

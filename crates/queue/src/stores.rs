@@ -267,31 +267,56 @@ pub struct ReceivedKeys {
     pub next: Option<Position>,
 }
 
+/// A page of stories, with the position from which the next goes on.
+#[derive(Clone, Debug, Default)]
+pub struct StoryPage {
+    /// The newest first.
+    pub stories: Vec<EventStory>,
+    /// The position before which the next page begins; `None` at the end.
+    pub next: Option<Position>,
+    /// Number of events in this part that are stored and can't be read: their content is damaged.
+    pub unreadable: u64,
+}
+
 /// The history of events and attempts, for as long as it is stored.
 pub trait History: fmt::Debug + Send + Sync {
     /// Finds the newest events whose entity ref, root entity ref, Fluent's own event id, or id or
-    /// its beginning is `reference`, newest first.
+    /// its beginning is `reference`, newest first, of those that can be read.
     fn find<'a>(
         &'a self,
         reference: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
-        self.find_before(reference, None, limit)
+        Box::pin(async move {
+            let mut found = Vec::new();
+            let mut before = None;
+            while found.len() < limit {
+                let rest = limit - found.len();
+                let page = self.find_before(reference, before, rest).await?;
+                found.extend(page.stories);
+                before = page.next;
+                if before.is_none() {
+                    break;
+                }
+            }
+            Ok(found)
+        })
     }
 
-    /// Finds as [`History::find`] does, only events before a position: that of the last one of the
-    /// page before.
+    /// A page of what [`History::find`] finds: only events before a position, that of the page
+    /// before. Looks at `limit` events, of which some may be unreadable.
     fn find_before<'a>(
         &'a self,
         reference: &'a str,
         before: Option<Position>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
+    ) -> BoxFuture<'a, Result<StoryPage, QueueError>>;
 
     /// The event at this position, whole, if it is still stored.
     fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Event>, QueueError>>;
 
-    /// The newest event that `reference` names, whole, found as by [`History::find`].
+    /// The newest event that `reference` names and that can be read, whole, found as by
+    /// [`History::find`].
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>>;
 
     /// Accepted events, the newest first.

@@ -22,9 +22,9 @@ use futures::future::BoxFuture;
 use queue::conformance::event;
 use queue::facts::{compared_until, set_compared_until};
 use queue::{
-    AttemptPage, AttemptQuery, DeadLetters, EventStory, FactAccess, FactStore, History, Intake,
-    MatchFields, Pause, Position, Quarantine, QueueError, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, RejectedStore, ReplayOutcome, RouteState, StartPosition, Stores, StoresHealth,
+    AttemptPage, AttemptQuery, DeadLetters, FactAccess, FactStore, History, Intake, MatchFields,
+    Pause, Position, Quarantine, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery,
+    RejectedStore, ReplayOutcome, RouteState, StartPosition, Stores, StoresHealth,
 };
 use queue_embedded::Embedded;
 use settings::{
@@ -347,7 +347,7 @@ impl History for Counting<'_> {
         reference: &'a str,
         before: Option<Position>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+    ) -> BoxFuture<'a, Result<queue::StoryPage, QueueError>> {
         self.queue.history().find_before(reference, before, limit)
     }
 

@@ -16,11 +16,15 @@ pub(crate) async fn show(mut visit: Visit, id: &str) -> Result<Reply, PageError>
         limit: 1,
         ..v1::ShowEventsRequest::default()
     };
-    let stories = visit.api.show_events(request).await?.into_inner().events;
-    let Some(story) = stories.into_iter().next() else {
-        let words = format!(
-            "No event {id} is kept. It may be older than the retention, or never have been an event."
-        );
+    let found = visit.api.show_events(request).await?.into_inner();
+    let is_unreadable = found.unreadable > 0;
+    let Some(story) = found.events.into_iter().next() else {
+        let words = match is_unreadable {
+            true => format!("Event {id} is stored and can't be read: its content is damaged."),
+            false => format!(
+                "No event {id} is kept. It may be older than the retention, or never have been an event."
+            ),
+        };
         return Err(PageError::not_found(words));
     };
     let main = html! {

@@ -5,10 +5,10 @@ use proto::v1;
 
 use super::{
     FilterField, PAGE_SIZE, as_files, entity_link, event_link, filter_form, list_link, live_bar,
-    next_page, nothing, table_row, table_with, time_of, with_points,
+    next_page, nothing, same_by, table_row, table_with, time_of, unreadable, with_points,
 };
 use crate::api::Api;
-use crate::params::link;
+use crate::params::{Params, link};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
 use crate::text::{count, shown, time};
@@ -65,11 +65,25 @@ pub(crate) async fn list(mut visit: Visit) -> Result<Reply, PageError> {
         @if params.get("until").is_empty() {
             (live_bar(&link("/live/events", &points.set(&NAMES)), place, &link(PATH, &params.set(&NAMES))))
         }
+        (unreadable(found.unreadable))
         (table_of(&found))
         (next_page(PATH, &NAMES, &points, &found.next_page_token, "Older ones"))
         (as_files("events", &points.set(&NAMES)))
+        (same_by(&["events", "list"], &options(params)))
     };
     Ok(Reply::Page("Events", main))
+}
+
+/// The options of the command that gives the same.
+fn options(params: &Params) -> [(&'static str, &str); 6] {
+    [
+        ("--event", params.get("event")),
+        ("--ref", params.get("ref")),
+        ("--account", params.get("account")),
+        ("--origin", params.get("origin")),
+        ("--since", params.get("since")),
+        ("--until", params.get("until")),
+    ]
 }
 
 fn table_of(found: &v1::ListEventsResponse) -> Markup {

@@ -19,7 +19,7 @@ pub(crate) fn form(next: &str, problem: &str) -> Markup {
             button { "Sign in" }
         }
         p class="soft" {
-            "Tokens are the files that `operator.tokens` of the settings names. A session lasts 12 hours, and an hour without use."
+            "Tokens are the files that " code { "operator.tokens" } " of the settings names. A session lasts 12 hours, and an hour without use."
         }
     }
 }

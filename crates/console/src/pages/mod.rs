@@ -27,7 +27,7 @@ use proto::v1;
 use crate::command_line::command;
 use crate::params::{Params, link, segment};
 use crate::reply::PageError;
-use crate::text::{count, shown};
+use crate::text::{count, count_of, shown, with_code};
 
 /// Things on one page of a list.
 const PAGE_SIZE: u32 = 50;
@@ -117,7 +117,18 @@ fn live_bar(url: &str, from: impl Display, first_page: &str) -> Markup {
 
 /// What is said where a list is empty: what would be here, and how it gets here.
 fn nothing(what: &str, how: &str) -> Markup {
-    html! { div class="box" { p { strong { (what) } } p { (how) } } }
+    html! { div class="box" { p { strong { (what) } } p { (with_code(how)) } } }
+}
+
+/// Says that events of this page were left out, if that is so.
+fn unreadable(number: u32) -> Markup {
+    html! {
+        @if number > 0 {
+            div class="box bad" {
+                p { (count_of(number.into(), "event is", "events are")) " stored and can't be read, since the content is damaged. The log has a line for each that a route came to." }
+            }
+        }
+    }
 }
 
 /// The command that gives the same.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{live_bar, live_part, nothing, routes, same_by, state, table};
 use crate::reply::{PageError, Reply};
 use crate::router::Visit;
-use crate::text::{count, count_of, shown, time};
+use crate::text::{count, count_of, shown, time, with_code};
 
 pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
     let status = visit.api.get_status(v1::GetStatusRequest {}).await?;
@@ -87,7 +87,7 @@ fn lines(lines: &[v1::Problem]) -> Markup {
         ul {
             @for line in lines {
                 li {
-                    (shown(&line.text)) " "
+                    (with_code(&line.text)) " "
                     @if let Some((path, name)) = list_of(&line.alert) { a href=(path) { (name) } " " }
                     span class="soft" { "(" (shown(&line.alert)) ", " (shown(&line.runbook)) ")" }
                 }

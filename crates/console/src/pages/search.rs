@@ -27,8 +27,10 @@ pub(crate) async fn show(mut visit: Visit) -> Result<Reply, PageError> {
         max_attempts: 1,
         ..v1::ShowEventsRequest::default()
     };
-    let stories = visit.api.show_events(request).await?.into_inner().events;
-    match &stories[..] {
+    let found = visit.api.show_events(request).await?.into_inner();
+    match &found.events[..] {
+        // What it names may lie behind what can't be read.
+        [] if found.unreadable > 0 => return Ok(Reply::See(story::address(&wanted))),
         [] => {}
         [only] if !is_ref(only, &wanted) => {
             return Ok(Reply::See(format!("/events/{}", segment(&only.id))));
@@ -85,7 +87,7 @@ fn not_found(wanted: &str) -> Markup {
                 li { "It came, and is no event: look under " a href="/quarantine" { "Quarantine" } "." }
                 li { "It came, and was refused, as its signature or account was not good: look under " a href="/refused" { "Refused" } "." }
                 li { "It is older than the retention of the queue." }
-                li { "It never came: `fluent-webhooks reconcile` compares with Fluent's own log." }
+                li { "It never came: " code { "fluent-webhooks reconcile" } " compares with Fluent's own log." }
             }
         }
         (same_by(&["events", "show", wanted], &[]))

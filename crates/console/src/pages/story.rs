@@ -11,7 +11,7 @@ use super::event::{meaning, retry_form, takes};
 use super::timeline::missing;
 use super::{
     FilterField, command as shell, event_link, filter_form, list_link, next_page, nothing, same_by,
-    state, table, time_of, with_points,
+    state, table, time_of, unreadable, with_points,
 };
 use crate::params::link;
 use crate::reply::{PageError, Reply};
@@ -57,6 +57,7 @@ struct Entry {
 struct Found {
     events: Vec<v1::EventHistory>,
     next: String,
+    unreadable: u32,
     refused: v1::ListRefusedResponse,
     quarantined: v1::ListQuarantinedResponse,
 }
@@ -140,6 +141,7 @@ async fn read(visit: &mut Visit, reference: &str) -> Result<Found, PageError> {
     Ok(Found {
         events: events.events,
         next: events.next_page_token,
+        unreadable: events.unreadable,
         refused,
         quarantined,
     })
@@ -169,6 +171,7 @@ pub(super) async fn naming(
 fn limits(reference: &str, found: &Found) -> Markup {
     let cut = found.events.iter().filter(|it| it.attempts_left_out > 0);
     html! {
+        (unreadable(found.unreadable))
         @if !found.next.is_empty() {
             p class="soft" { "These are the newest " (found.events.len()) " events that were found. Older ones are behind the link below." }
         }

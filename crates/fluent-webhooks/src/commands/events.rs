@@ -324,6 +324,7 @@ mod tests {
                     true => end.to_string(),
                     false => String::new(),
                 },
+                unreadable: 0,
             })
         });
         let found = found.await.unwrap();

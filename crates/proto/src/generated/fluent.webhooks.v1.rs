@@ -1336,6 +1336,10 @@ pub struct ListEventsResponse {
     /// Where the next page begins; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Events in the part that was looked at that are stored and can't be read, since
+    /// their content is damaged. The filter is not compared with them.
+    #[prost(uint32, tag = "3")]
+    pub unreadable: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchDeliveriesRequest {
@@ -1374,12 +1378,16 @@ pub struct ShowEventsRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShowEventsResponse {
-    /// The newest first.
+    /// The newest first. A page can have fewer than `limit`, or none, although more follow.
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<EventHistory>,
     /// Where the next page begins; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Events of this page that are stored and can't be read, since their content is
+    /// damaged. The times are not compared with them.
+    #[prost(uint32, tag = "3")]
+    pub unreadable: u32,
 }
 /// One event, and what became of it.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use queue::{
     AcceptedPage, AcceptedQuery, AttemptPage, AttemptQuery, DeadReason, EventStory, History,
     PAGE_BYTES, Position, QueueError, ReceivedPage, ReceivedQuery, SAME_IDS_SHOWN, SameIdEvent,
-    StoryState, StoryStep,
+    StoryPage, StoryState, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
 use sqlite_file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
@@ -21,7 +21,7 @@ impl History for SqliteStores {
         reference: &'a str,
         before: Option<Position>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+    ) -> BoxFuture<'a, Result<StoryPage, QueueError>> {
         let reference = reference.to_owned();
         self.read(move |sql| find(sql, &reference, before, limit).map_err(reading))
     }
@@ -32,10 +32,7 @@ impl History for SqliteStores {
 
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
         let reference = reference.to_owned();
-        self.read(move |sql| {
-            let found = find_events(sql, &reference, None, 1).map_err(reading)?;
-            Ok(found.into_iter().next().map(|(_, event)| event))
-        })
+        self.read(move |sql| newest(sql, &reference).map_err(reading))
     }
 
     fn accepted(&self, query: AcceptedQuery) -> BoxFuture<'_, Result<AcceptedPage, QueueError>> {
@@ -74,11 +71,13 @@ fn accepted(sql: &Connection, query: &AcceptedQuery) -> rusqlite::Result<Accepte
         let place = unsigned(row.get(0)?);
         looked_at += 1;
         page.next = Some(place);
-        if let Ok(event) = event(row, 1)?
-            && query.matches(&event)
-        {
-            bytes += event.body().len();
-            page.events.push((place, event));
+        match event(row, 1)? {
+            Ok(event) if query.matches(&event) => {
+                bytes += event.body().len();
+                page.events.push((place, event));
+            }
+            Ok(_) => {}
+            Err(_) => page.unreadable += 1,
         }
         if page.events.len() >= query.limit || bytes >= PAGE_BYTES {
             return Ok(page);
@@ -113,23 +112,56 @@ fn find(
     reference: &str,
     before: Option<Position>,
     limit: usize,
-) -> rusqlite::Result<Vec<EventStory>> {
+) -> rusqlite::Result<StoryPage> {
     let found = find_events(sql, reference, before, limit)?;
     let told = found
+        .events
         .iter()
         .map(|(position, event)| story(sql, *position, event));
     let mut stories: Vec<_> = told.collect::<rusqlite::Result<_>>()?;
     for story in stories.iter_mut().take(SAME_IDS_SHOWN) {
         story.same_id = same_id(sql, story)?;
     }
-    Ok(stories)
+    Ok(StoryPage {
+        stories,
+        next: found.next,
+        unreadable: found.unreadable,
+    })
+}
+
+/// Events read at once to find one that can be read.
+const READ_TOGETHER: usize = 8;
+
+/// The newest event that `reference` names, of those that can be read.
+fn newest(sql: &Connection, reference: &str) -> rusqlite::Result<Option<Event>> {
+    let mut before = None;
+    loop {
+        let found = find_events(sql, reference, before, READ_TOGETHER)?;
+        if let Some((_, event)) = found.events.into_iter().next() {
+            return Ok(Some(event));
+        }
+        let Some(next) = found.next else {
+            return Ok(None);
+        };
+        before = Some(next);
+    }
+}
+
+/// Events that a reference names, of a part of the file.
+#[derive(Default)]
+struct Named {
+    /// The newest first, with their positions.
+    events: Vec<(i64, Event)>,
+    /// The position before which more may follow.
+    next: Option<Position>,
+    unreadable: u64,
 }
 
 /// Other events with the key of this one.
 fn same_id(sql: &Connection, story: &EventStory) -> rusqlite::Result<Vec<SameIdEvent>> {
     // One more, since the event itself is among them.
     let found = find_events(sql, &story.fluent_event_id, None, SAME_IDS_SHOWN + 1)?;
-    let events = found.iter().map(|(_, event)| event);
+    let events = found.events.iter().map(|(_, event)| event);
     let others = events.filter(|it| it.fluent_key() == story.fluent_key && it.id() != story.id);
     Ok(others.map(SameIdEvent::of).collect())
 }
@@ -140,7 +172,7 @@ fn find_events(
     reference: &str,
     before: Option<Position>,
     limit: usize,
-) -> rusqlite::Result<Vec<(i64, Event)>> {
+) -> rusqlite::Result<Named> {
     let range = prefixes(reference);
     let from = range.map(|(from, _)| from);
     let to = range.map(|(_, to)| to);
@@ -160,7 +192,7 @@ fn find_events(
          ) newest CROSS JOIN events e USING (position) JOIN bodies b USING (position)
          ORDER BY e.position DESC"
     );
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = sql.prepare(&text)?;
     let before = before.map_or(i64::MAX, |before| rows::signed(before.packed()));
     let mut rows = statement.query(params![
@@ -168,15 +200,21 @@ fn find_events(
         from,
         to,
         digest(reference),
-        limit,
+        most,
         before
     ])?;
-    let mut found = Vec::new();
+    let mut found = Named::default();
+    let mut looked_at = 0;
     while let Some(row) = rows.next()? {
-        if let Ok(event) = event(row, 1)? {
-            found.push((row.get(0)?, event));
+        let position = row.get(0)?;
+        looked_at += 1;
+        found.next = rows::position(position);
+        match event(row, 1)? {
+            Ok(event) => found.events.push((position, event)),
+            Err(_) => found.unreadable += 1,
         }
     }
+    found.next = found.next.filter(|_| looked_at == limit);
     Ok(found)
 }
 

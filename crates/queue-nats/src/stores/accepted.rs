@@ -30,7 +30,11 @@ impl JetStreamStores {
         while left > 0 && before > first {
             let from = before.saturating_sub(together.min(left)).max(first);
             let read = self.accepted_between(from, before, query).await?;
-            for (place, event) in read.matching {
+            for (place, event) in read.found {
+                let Some(event) = event else {
+                    page.unreadable += 1;
+                    continue;
+                };
                 bytes += event.body().len();
                 page.events.push((place, event));
                 if page.events.len() >= query.limit || bytes >= PAGE_BYTES {
@@ -49,8 +53,7 @@ impl JetStreamStores {
         Ok(page)
     }
 
-    /// The events of a part of the stream that the query wants, the newest first. What can't be
-    /// read is left out: the routes report it.
+    /// The events of a part of the stream that the query wants, the newest first.
     async fn accepted_between(
         &self,
         from: u64,
@@ -68,15 +71,15 @@ impl JetStreamStores {
         let look = |stored: Stored| {
             if stored.sequence < before {
                 read.bytes += stored.body.len();
-                let event = message::event(&stored.headers, stored.body);
-                let event = event.ok().filter(|event| query.matches(event));
-                read.matching
-                    .extend(event.map(|event| (stored.sequence, event)));
+                let event = message::event(&stored.headers, stored.body).ok();
+                if event.as_ref().is_none_or(|event| query.matches(event)) {
+                    read.found.push((stored.sequence, event));
+                }
             }
             stored.sequence + 1 < before
         };
         scan.each(&self.0.link, look).await?;
-        read.matching.reverse();
+        read.found.reverse();
         Ok(read)
     }
 }
@@ -84,7 +87,8 @@ impl JetStreamStores {
 /// What was read of a part of the stream.
 #[derive(Default)]
 struct ReadPart {
-    matching: Vec<(u64, Event)>,
+    /// With `None` for one that can't be read.
+    found: Vec<(u64, Option<Event>)>,
     /// Bytes of all bodies in it.
     bytes: usize,
 }

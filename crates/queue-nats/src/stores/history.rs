@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use queue::{
     AcceptedPage, AcceptedQuery, AttemptPage, AttemptQuery, EventStory, History, HistoryIndex,
     Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, SAME_IDS_SHOWN, SameIdEvent,
-    StoryState, StoryStep,
+    StoryPage, StoryState, StoryStep,
 };
 
 use crate::api;
@@ -35,7 +35,7 @@ impl History for JetStreamStores {
         reference: &'a str,
         before: Option<Position>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+    ) -> BoxFuture<'a, Result<StoryPage, QueueError>> {
         Box::pin(async move {
             let Found {
                 positions,
@@ -49,10 +49,18 @@ impl History for JetStreamStores {
                 routes: routes(&self.0.link, Shard::ONLY.events()).await?,
                 missing: UnrecordedAttempts::look(self).await?,
             };
-            let mut stories = Vec::new();
+            let mut page = StoryPage {
+                next: next(&positions, limit),
+                ..StoryPage::default()
+            };
             for (position, id) in positions.into_iter().rev() {
-                let Some(event) = self.named_event(position, reference).await? else {
-                    continue;
+                let event = match self.named_event(position, reference).await? {
+                    ReadEvent::Whole(event) => event,
+                    ReadEvent::Unreadable => {
+                        page.unreadable += 1;
+                        continue;
+                    }
+                    ReadEvent::NotNamed => continue,
                 };
                 let lines = lines.remove(&id).unwrap_or_default();
                 let mut story = story(&event, position, lines.clone(), &monitor);
@@ -60,9 +68,9 @@ impl History for JetStreamStores {
                 if let Some(others) = same_id.get(&story.fluent_event_id) {
                     story.same_id = self.same_id_events(&story, others).await?;
                 }
-                stories.push(story);
+                page.stories.push(story);
             }
-            Ok(stories)
+            Ok(page)
         })
     }
 
@@ -72,23 +80,22 @@ impl History for JetStreamStores {
 
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
         Box::pin(async move {
-            let found = match &self.0.index {
-                Some(index) => {
-                    catch_up(&self.0.link, index).await?;
-                    index
-                        .find(reference, None, 1)?
-                        .first()
-                        .map(|(position, _)| *position)
+            if let Some(index) = &self.0.index {
+                catch_up(&self.0.link, index).await?;
+            }
+            let mut before = None;
+            loop {
+                let positions = self.newest_named(reference, before).await?;
+                for position in &positions {
+                    let read = self.named_event(*position, reference).await?;
+                    if let ReadEvent::Whole(event) = read {
+                        return Ok(Some(*event));
+                    }
                 }
-                None => self
-                    .positions(reference, None, 1)
-                    .await?
-                    .first()
-                    .map(|named| named.position),
-            };
-            match found {
-                Some(position) => self.named_event(position, reference).await,
-                None => Ok(None),
+                if positions.len() < READ_TOGETHER {
+                    return Ok(None);
+                }
+                before = positions.last().copied();
             }
         })
     }
@@ -145,6 +152,24 @@ impl History for JetStreamStores {
             catch_up(&self.0.link, index).await.map(|()| true)
         })
     }
+}
+
+/// Positions looked up at once to find an event that can be read.
+const READ_TOGETHER: usize = 8;
+
+/// The position before which the next page begins, by those of this page, oldest first.
+fn next(positions: &[(Position, String)], limit: usize) -> Option<Position> {
+    let oldest = positions.first().map(|(position, _)| *position);
+    oldest.filter(|_| positions.len() == limit)
+}
+
+/// What was read at a position that a reference was found at.
+enum ReadEvent {
+    Whole(Box<Event>),
+    /// It is there, and its content is damaged.
+    Unreadable,
+    /// It is not there any more, or the reference does not name it.
+    NotNamed,
 }
 
 /// Events that a reference names, and what is stored beside them.
@@ -256,6 +281,20 @@ impl JetStreamStores {
             lines,
             same_id,
         })
+    }
+
+    /// Returns the positions of the newest events that `reference` names, newest first.
+    async fn newest_named(
+        &self,
+        reference: &str,
+        before: Option<Position>,
+    ) -> Result<Vec<Position>, QueueError> {
+        if let Some(index) = &self.0.index {
+            let found = index.find(reference, before, READ_TOGETHER)?;
+            return Ok(found.into_iter().map(|(position, _)| position).collect());
+        }
+        let found = self.positions(reference, before, READ_TOGETHER).await?;
+        Ok(found.iter().rev().map(|named| named.position).collect())
     }
 
     /// Returns the newest `limit` events that `reference` names, oldest first.
@@ -371,16 +410,22 @@ impl JetStreamStores {
         Ok(lines)
     }
 
-    /// Returns the event at `position`, if `reference` names it.
+    /// Reads the event at `position`, if `reference` names it.
     async fn named_event(
         &self,
         position: Position,
         reference: &str,
-    ) -> Result<Option<Event>, QueueError> {
+    ) -> Result<ReadEvent, QueueError> {
         let found = event_at(&self.0.link, position).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
         let named = found.filter(|message| is_named(&message.headers, reference));
-        Ok(named.and_then(|message| message::event(&message.headers, message.payload).ok()))
+        let Some(message) = named else {
+            return Ok(ReadEvent::NotNamed);
+        };
+        let event = message::event(&message.headers, message.payload);
+        Ok(event.map_or(ReadEvent::Unreadable, |event| {
+            ReadEvent::Whole(event.into())
+        }))
     }
 
     async fn stored_event(&self, position: Position) -> Result<Option<Event>, QueueError> {

@@ -86,6 +86,32 @@ impl Harness for Streams {
         }
         .boxed()
     }
+
+    /// A stream changes no message: the damaged one is stored anew.
+    fn damage_newest(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let mut stream = self.jetstream.get_stream("FLUENT_EVENTS").await.unwrap();
+            let last = stream.info().await.unwrap().state.last_sequence;
+            let message = stream.get_raw_message(last).await.unwrap();
+            assert!(stream.delete_message(last).await.unwrap());
+            // Under the id that the server knows, it would be no new message.
+            let headers = message.headers.iter();
+            let headers = headers.filter(|(name, _)| !name.to_string().starts_with("Nats-"));
+            let mut kept = async_nats::HeaderMap::new();
+            for (name, values) in headers {
+                for value in values {
+                    kept.append(name.clone(), value.clone());
+                }
+            }
+            let stored = self
+                .jetstream
+                .publish_with_headers(message.subject, kept, "{".into())
+                .await
+                .unwrap();
+            stored.await.unwrap();
+        }
+        .boxed()
+    }
 }
 
 /// New streams for every check: those of the last one are removed.

@@ -35,6 +35,10 @@
 //!     fn forget_attempts(&self) -> BoxFuture<'_, ()> {
 //!         ready(()).boxed()
 //!     }
+//!
+//!     fn damage_newest(&self) -> BoxFuture<'_, ()> {
+//!         ready(()).boxed()
+//!     }
 //! }
 //!
 //! /// A test of the adapter: each check gets a store of its own.
@@ -135,6 +139,10 @@ pub trait Harness: fmt::Debug + Send + Sync {
 
     /// Empties the history of attempts, as retention does.
     fn forget_attempts(&self) -> BoxFuture<'_, ()>;
+
+    /// Damages the stored body of the newest event: its id and its refs stay as they are. It may
+    /// move to another position, behind all others.
+    fn damage_newest(&self) -> BoxFuture<'_, ()>;
 }
 
 /// A store behind an intake, and the ways to come back to it.

@@ -10,8 +10,8 @@ use crate::conformance::samples::{
     consumer, event, finish, nothing_before, one, publish, reference, route, settle,
 };
 use crate::{
-    AcceptedQuery, DeadReason, Disposition, MatchFields, Outcome, Position, ReceivedQuery,
-    ReplayOutcome, StartPosition, StoryState,
+    AcceptedQuery, DeadReason, Disposition, EventStory, MatchFields, Outcome, Position,
+    ReceivedQuery, ReplayOutcome, StartPosition, StoryState,
 };
 
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
@@ -106,13 +106,15 @@ pub(super) async fn a_story_is_found_in_pages(harness: &dyn Harness) {
     let mut before = None;
     loop {
         let page = history.find_before("x", before, 2).await.expect("find");
-        let Some(last) = page.last() else { break };
-        assert!(page.len() <= 2);
-        before = Some(last.position);
-        for story in &page {
+        assert!(page.stories.len() <= 2);
+        before = page.next;
+        for story in &page.stories {
             let whole = history.event_at(story.position).await.expect("read");
             assert_eq!(whole.expect("it is stored").id(), story.id);
             names.push(story.name.clone());
+        }
+        if before.is_none() {
+            break;
         }
     }
     assert_eq!(names, ["E", "D", "C", "B", "A"]);
@@ -129,6 +131,53 @@ pub(super) async fn a_story_is_found_in_pages(harness: &dyn Harness) {
         .map(|story| story.same_id.iter().map(|other| other.id).collect())
         .collect();
     assert_eq!(others, [[body("first").id()], [body("second").id()]]);
+}
+
+/// An event whose body was damaged ends no list.
+pub(super) async fn what_lies_behind_an_unreadable_event_is_found(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let history = queue.stores().history();
+    for name in ["A", "B", "C"] {
+        let published = queue.intake().publish(event(name, "x")).await;
+        published.expect("publish");
+    }
+    harness.damage_newest().await;
+    let names = |stories: &[EventStory]| -> Vec<String> {
+        stories.iter().map(|story| story.name.clone()).collect()
+    };
+    assert_eq!(names(&history.find("x", 1).await.expect("find")), ["B"]);
+    let newest = history.event("x").await.expect("event");
+    assert_eq!(newest.expect("one that can be read").name(), "B");
+    let published = queue.intake().publish(event("D", "x")).await;
+    published.expect("publish");
+    let mut pages = Vec::new();
+    let mut before = None;
+    loop {
+        let page = history.find_before("x", before, 1).await.expect("find");
+        pages.push((names(&page.stories).concat(), page.unreadable));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    let expected = [("D", 0), ("", 1), ("B", 0), ("A", 0)];
+    let expected = expected.map(|(name, unreadable)| (name.to_owned(), unreadable));
+    // The last page of all may be empty.
+    assert_eq!(pages[..4], expected);
+    assert!(pages[4..].iter().all(|page| page.0.is_empty()), "{pages:?}");
+    let all = AcceptedQuery {
+        limit: 2,
+        examined: 100,
+        ..AcceptedQuery::default()
+    };
+    let first = history.accepted(all.clone()).await.expect("accepted");
+    assert_eq!((first.events.len(), first.unreadable), (2, 1));
+    let rest = AcceptedQuery {
+        before: first.next,
+        ..all
+    };
+    let rest = history.accepted(rest).await.expect("accepted");
+    assert_eq!((rest.events.len(), rest.unreadable), (1, 0));
 }
 
 pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Harness) {

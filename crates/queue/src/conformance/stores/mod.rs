@@ -24,6 +24,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         history::history_tells_the_story,
         history::an_event_is_found_by_fluents_own_id_too,
         history::a_story_is_found_in_pages,
+        history::what_lies_behind_an_unreadable_event_is_found,
         attempts::attempts_are_listed_newest_first_and_page_by_page,
         attempts::a_place_stays_where_it_is_while_others_end,
         attempts::an_endless_ref_makes_no_endless_page,
