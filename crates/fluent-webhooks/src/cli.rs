@@ -291,7 +291,8 @@ impl Cli {
                 );
                 // A shell script is printed as it is, without the replacement of unsafe
                 // characters.
-                process::code(output::bytes(&script))
+                output::bytes(&script);
+                ExitCode::SUCCESS
             }
             Command::Routes { common, command } => {
                 asked(|shutdown| commands::routes::run(common, command, registry, shutdown))

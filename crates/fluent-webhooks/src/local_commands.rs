@@ -82,6 +82,9 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         .try_get_matches_from_mut(std::env::args_os())
         .map_err(|error| refused(&error))?;
     let (path, leaf) = leaf_of(&matches);
+    if matches!(leaf.try_get_one::<bool>("json"), Ok(Some(true))) {
+        process::print_errors_as_json();
+    }
     if let Some(what) = works_on(&path) {
         match leaf.value_source("server") {
             Some(ValueSource::CommandLine) => {

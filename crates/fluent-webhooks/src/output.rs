@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use event_model::Timestamp;
+use process::WrongArgument;
 use proto::v1;
 use serde::Serialize;
 pub(crate) use telemetry::plain;
@@ -65,28 +66,31 @@ fn styled(text: &str) -> Option<(&str, &str)> {
         .then(|| text.split_at(end + 1))
 }
 
-/// Prints to standard output. A reader that has seen enough (`| head`) ends the command without a
-/// message. Any other failure ends it with an error, since the output may be missing from a file.
-#[expect(clippy::exit, reason = "nobody is left to print for")]
+/// Prints to standard output.
 fn print(text: fmt::Arguments<'_>) {
     let mut out = anstream::stdout();
-    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
-        }
-        let _ = writeln!(
-            anstream::stderr(),
-            "error: writing to standard output: {error}"
-        );
-        std::process::exit(1);
+    ended_if_unwritten(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
+/// Ends the command if its output could not be written: without a message if its reader has seen
+/// enough (`| head`), with an error otherwise, since the output may be missing from a file.
+#[expect(clippy::exit, reason = "nobody is left to print for")]
+fn ended_if_unwritten(written: io::Result<()>) {
+    let Err(error) = written else {
+        return;
+    };
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
     }
+    let error = anyhow!("writing to standard output: {error}");
+    let _ = process::code(Err(error));
+    std::process::exit(process::FAILED.into());
 }
 
 /// Writes bytes as they are, for `verify --body -` and similar uses.
-pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    Ok(out.flush()?)
+    ended_if_unwritten(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
 /// Prints pretty JSON.
@@ -113,9 +117,6 @@ fn escaped(json: &str) -> String {
     made
 }
 
-/// The width of tables where there is no terminal.
-const WIDTH_ELSEWHERE: u16 = 120;
-
 /// The least width of tables: below it columns have a few characters each.
 const NARROWEST: u16 = 40;
 
@@ -132,8 +133,9 @@ fn cell(text: &str) -> String {
     }
 }
 
-/// The width of tables: that of the terminal, or what `COLUMNS` says.
-fn width() -> u16 {
+/// The width of tables: that of the terminal, or what `COLUMNS` says. Without a terminal there is
+/// none: what reads the output wants each row on one line.
+fn width() -> Option<u16> {
     let of_terminal = rustix::termios::tcgetwinsize(io::stdout())
         .ok()
         .map(|size| size.ws_col);
@@ -142,20 +144,37 @@ fn width() -> u16 {
     asked
         .or(of_terminal)
         .filter(|width| *width > 0)
-        .map_or(WIDTH_ELSEWHERE, |width: u16| width.max(NARROWEST))
+        .map(|width: u16| width.max(NARROWEST))
 }
 
-/// Prints a table, or `nothing` if it has no rows. A text that is wider than its column goes on
-/// in the next line.
+/// Characters of an event's id in a table on a terminal: enough to name it in a command.
+const SHORT_ID: usize = 12;
+
+/// An event's id in a table: whole where no terminal is too narrow for it.
+pub(crate) fn event_id(id: &str) -> String {
+    let is_short = width().is_some_and(|width| width < WIDE);
+    id.chars()
+        .take(if is_short { SHORT_ID } else { usize::MAX })
+        .collect()
+}
+
+/// The width from which on an event's id is shown whole.
+const WIDE: u16 = 240;
+
+/// Prints a table, or `nothing` if it has no rows. On a terminal, a text that is wider than its
+/// column goes on in the next line.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     if rows.is_empty() {
         return line(nothing);
     }
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width());
+    table.load_style(presets::NOTHING);
+    match width() {
+        Some(width) => table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
     table.set_header(header.to_vec());
     table.add_rows(rows.iter().map(|row| row.iter().map(|text| cell(text))));
     print(format_args!("{table}"));
@@ -224,7 +243,10 @@ pub(crate) fn done(common: &CommonArgs, action: &str, place: &str) -> anyhow::Re
 pub(crate) fn answered<T>(answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
     answer
         .map(Response::into_inner)
-        .map_err(|status| anyhow!(said(&status)))
+        .map_err(|status| match status.code() {
+            Code::InvalidArgument => WrongArgument(said(&status)).into(),
+            _ => anyhow!(said(&status)),
+        })
 }
 
 /// A status in words.

@@ -27,7 +27,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use crate::client_network::{ClientNetwork, ProvenSources};
 pub use crate::connection_permits::{ConnectionPermit, ConnectionPermits, ConnectionStage};
-pub use crate::exit::{FAILED, NEEDED, NeedsAttention, SETTINGS, code};
+pub use crate::exit::{
+    FAILED, NEEDED, NeedsAttention, SETTINGS, USAGE, WrongArgument, code, print_errors_as_json,
+};
 pub use crate::gauges::show_routes;
 pub use crate::limits::ProcessLimits;
 pub use crate::liveness::{has_died, with_deaths};

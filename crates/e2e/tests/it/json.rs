@@ -15,8 +15,9 @@ use crate::pipeline::{Pipeline, command, signed, until};
 use crate::sink::{Sink, status};
 
 /// The commands that print what a person asked about, each with its schema.
-const READS: [(&[&str], &str); 14] = [
+const READS: [(&[&str], &str); 15] = [
     (&["deliveries"], "attempts"),
+    (&["events", "list"], "accepted-events"),
     (&["events", "show", "GOOD"], "events"),
     (&["events", "show", "DEAD"], "events"),
     (&["events", "body", "GOOD"], "event-body"),

@@ -32,6 +32,7 @@ mod matching;
 mod memory;
 mod observed;
 mod one_event;
+mod output;
 mod poison;
 mod policies;
 mod privacy;

@@ -1,6 +1,5 @@
 //! Attempts that have ended, in the past (`deliveries`) and as they end (`tail`).
 
-use anyhow::bail;
 use event_model::{Clock, SystemClock, Timestamp};
 use owo_colors::OwoColorize;
 use process::Shutdown;
@@ -81,6 +80,18 @@ pub(crate) struct ListArgs {
     limit: usize,
 }
 
+/// The words for how an attempt ended.
+const OUTCOMES: [&str; 8] = [
+    "done",
+    "transient",
+    "permanent",
+    "timed-out",
+    "panicked",
+    "unrouted",
+    "died",
+    "returned",
+];
+
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Filter {
     /// Only of this route
@@ -97,7 +108,7 @@ pub(crate) struct Filter {
     account: Option<String>,
     /// Only those that ended so: done, transient, permanent, timed-out, panicked,
     /// unrouted, died, returned
-    #[arg(long)]
+    #[arg(long, value_parser = OUTCOMES, hide_possible_values = true)]
     outcome: Option<String>,
     /// Only those that the destination answered with this number, as 422
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -147,7 +158,7 @@ async fn list(common: CommonArgs, args: ListArgs, shutdown: Shutdown) -> anyhow:
         return output::json(&attempts.iter().map(Attempt::from).collect::<Vec<_>>());
     }
     let header = [
-        "ended", "route", "event", "entity", "attempt", "outcome", "took", "why",
+        "ended", "route", "event id", "event", "entity", "attempt", "outcome", "took", "why",
     ];
     output::table(
         &header,
@@ -161,6 +172,7 @@ fn row(attempt: &v1::Attempt) -> Vec<String> {
     vec![
         ended_and_age(attempt),
         attempt.route.clone(),
+        output::event_id(&attempt.event_id),
         output::plain(&attempt.event),
         output::plain(&attempt.entity),
         number(attempt),
@@ -192,7 +204,7 @@ pub(crate) async fn tail(
             Err(status) if status.code() == Code::Unavailable && draining.is_cancelled() => {
                 return Ok(());
             }
-            Err(status) => bail!(output::said(&status)),
+            Err(status) => return output::answered(Err(status)),
         }
     }
     Ok(())

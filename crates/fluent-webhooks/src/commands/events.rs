@@ -8,12 +8,14 @@ use proto::v1;
 
 use crate::cli::CommonArgs;
 use crate::commands::deliveries;
-use crate::json::{EventBody, EventHistory, IndexState};
+use crate::json::{AcceptedEvent, EventBody, EventHistory, IndexState};
 use crate::when::TimeArg;
 use crate::{api, open, output, when};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// What was accepted, the newest first
+    List(ListArgs),
     /// One entity's story: its events, every attempt, where each stands
     Show {
         /// An entityRef, a rootEntityRef, Fluent's own event id, or ours or its first 8 digits
@@ -47,6 +49,34 @@ pub(crate) enum Command {
     },
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Only of this name
+    #[arg(long, value_name = "NAME", default_value = "")]
+    event: String,
+    /// Only of this entityRef or rootEntityRef
+    #[arg(long = "ref", value_name = "REF", default_value = "")]
+    reference: String,
+    /// Only of this account
+    #[arg(long, default_value = "")]
+    account: String,
+    /// Only of this origin: webhook, or reconciled for what was found in Fluent's log
+    #[arg(long, value_parser = ["webhook", "reconciled"], hide_possible_values = true)]
+    origin: Option<String>,
+    /// Only those received at this time or later: 2h for two hours ago, or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    since: Option<TimeArg>,
+    /// Only those received before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<TimeArg>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Go on where the list before ended: it says the number
+    #[arg(long, value_name = "NUMBER", default_value = "")]
+    before: String,
+}
+
 /// Interval at which `index --follow` catches up.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
@@ -56,6 +86,7 @@ pub(crate) async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     match command {
+        Command::List(args) => list(common, args, &shutdown).await,
         Command::Show {
             reference,
             limit,
@@ -117,7 +148,82 @@ async fn body(common: CommonArgs, event: String, shutdown: &Shutdown) -> anyhow:
     if common.json {
         return output::json(&EventBody::from(&found));
     }
-    output::bytes(&found.body)
+    output::bytes(&found.body);
+    Ok(())
+}
+
+/// Most pages of one list, each of which looks at up to 10,000 events.
+const MAX_LIST_PAGES: usize = 100;
+
+async fn list(common: CommonArgs, args: ListArgs, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, false, shutdown).await?;
+    let filter = v1::EventFilter {
+        event: args.event,
+        account: args.account,
+        reference: args.reference,
+        origin: args.origin.unwrap_or_default(),
+        since: when::wire(args.since),
+        until: when::wire(args.until),
+    };
+    let mut events = Vec::new();
+    let mut page_token = args.before;
+    let mut unreadable = 0;
+    for _ in 0..MAX_LIST_PAGES {
+        if events.len() >= args.limit {
+            break;
+        }
+        let request = v1::ListEventsRequest {
+            filter: Some(filter.clone()),
+            page_size: u32::try_from((args.limit - events.len()).min(1000))?,
+            page_token,
+            after: 0,
+        };
+        let page = output::answered(api.list_events(request).await)?;
+        events.extend(page.events);
+        unreadable += u64::from(page.unreadable);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    note_unreadable(unreadable, "here");
+    match common.json {
+        true => output::json(&events.iter().map(AcceptedEvent::from).collect::<Vec<_>>())?,
+        false => output::table(
+            &[
+                "received", "event id", "event", "entity", "account", "origin",
+            ],
+            events.iter().map(row).collect(),
+            "no events, or none that the filter leaves",
+        ),
+    }
+    if !page_token.is_empty() {
+        output::note(&format!(
+            "there may be older ones: `--before {page_token}` goes on there"
+        ));
+    }
+    Ok(())
+}
+
+fn row(event: &v1::AcceptedEvent) -> Vec<String> {
+    vec![
+        when::and_age(event.received_at.as_ref()),
+        output::event_id(&event.id),
+        output::plain(&event.event),
+        output::plain(&event.entity),
+        output::plain(&event.account),
+        event.origin.clone(),
+    ]
+}
+
+/// Says that events were left out, if that is so.
+fn note_unreadable(number: u64, place: &str) {
+    if number > 0 {
+        let events = telemetry::count_of(number, "event is stored", "events are stored");
+        output::note(&format!(
+            "{events} {place} and can't be read: their content is damaged"
+        ));
+    }
 }
 
 async fn show(
@@ -127,13 +233,18 @@ async fn show(
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, true, shutdown).await?;
     let reference = request.reference.clone();
-    let Gathered { stories, is_cut } = gather(request, async |request| {
+    let Gathered {
+        stories,
+        unreadable,
+        is_cut,
+    } = gather(request, async |request| {
         output::answered(api.show_events(request).await)
     })
     .await?;
+    note_unreadable(unreadable, &format!("of `{reference}`"));
     if common.json {
         let events: Vec<_> = stories.iter().map(EventHistory::from).collect();
-        return output::json(&events);
+        output::json(&events)?;
     }
     if stories.is_empty() && is_cut {
         anyhow::bail!(
@@ -145,9 +256,11 @@ async fn show(
             "no event of `{reference}` is kept; was it refused, or is it older than the retention?"
         );
     }
-    stories.iter().for_each(tell);
+    if !common.json {
+        stories.iter().for_each(tell);
+    }
     if is_cut {
-        output::line("not all events of this time were read: see more with a higher `--limit`");
+        output::note("not all events of this time were read: see more with a higher `--limit`");
     }
     Ok(())
 }
@@ -162,6 +275,8 @@ const USUAL_LIMIT: usize = 20;
 /// Stories of one or more pages.
 struct Gathered {
     stories: Vec<v1::EventHistory>,
+    /// Events that were left out, since they can't be read.
+    unreadable: u64,
     /// Pages that were not read may have more, and fewer were found than asked for.
     is_cut: bool,
 }
@@ -177,13 +292,16 @@ async fn gather(
         limit => limit as usize,
     };
     let mut stories = Vec::new();
+    let mut unreadable = 0;
     for _ in 0..MAX_PAGES {
         let page = read(request.clone()).await?;
         stories.extend(page.events);
+        unreadable += u64::from(page.unreadable);
         if page.next_page_token.is_empty() || stories.len() >= limit {
             stories.truncate(limit);
             return Ok(Gathered {
                 stories,
+                unreadable,
                 is_cut: false,
             });
         }
@@ -191,6 +309,7 @@ async fn gather(
     }
     Ok(Gathered {
         stories,
+        unreadable,
         is_cut: true,
     })
 }

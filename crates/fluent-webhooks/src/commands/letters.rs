@@ -74,6 +74,9 @@ impl Command {
     }
 }
 
+/// The reasons of dead letters.
+const REASONS: [&str; 4] = ["permanent", "exhausted", "crash", "undecided"];
+
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Filter {
     /// Only of this route
@@ -89,7 +92,7 @@ pub(crate) struct Filter {
     #[arg(long)]
     account: Option<String>,
     /// Only for this reason: permanent, exhausted, crash, undecided
-    #[arg(long)]
+    #[arg(long, value_parser = REASONS, hide_possible_values = true)]
     reason: Option<String>,
     /// Only those of this time or later: 2h for two hours ago, or RFC 3339
     #[arg(long, value_name = "TIME")]

@@ -54,6 +54,39 @@ impl From<&v1::Attempt> for Attempt {
     }
 }
 
+/// One event that was accepted.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AcceptedEvent {
+    /// The event's id: 64 hexadecimal digits.
+    event_id: String,
+    /// The event's name.
+    event: String,
+    /// Fluent's accountId.
+    account: String,
+    /// `<entityType>/<entityRef>`.
+    entity: Option<String>,
+    received_at: Option<UtcTime>,
+    /// `webhook`, or `reconciled` where it never came.
+    origin: Option<String>,
+    /// Where it is stored: a sequence, or `<shard>:<sequence>`.
+    position: String,
+}
+
+impl From<&v1::AcceptedEvent> for AcceptedEvent {
+    fn from(event: &v1::AcceptedEvent) -> Self {
+        Self {
+            event_id: event.id.clone(),
+            event: event.event.clone(),
+            account: event.account.clone(),
+            entity: text(&event.entity),
+            received_at: UtcTime::of(event.received_at.as_ref()),
+            origin: text(&event.origin),
+            position: position(event.place),
+        }
+    }
+}
+
 /// One event, and what became of it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

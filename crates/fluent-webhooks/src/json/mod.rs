@@ -22,7 +22,7 @@ use serde::Serialize;
 pub(crate) use self::backup::{BackedUpAudit, BackedUpQueue, BackedUpSpool, Backup};
 pub(crate) use self::changes::{AuditEntry, BulkResult, Resumed, Retried};
 pub(crate) use self::checked::{CheckedSettings, RetiredKey, SentPreview, TestedRoute, TriedLogin};
-pub(crate) use self::events::{Attempt, EventBody, EventHistory, SentTestEvent};
+pub(crate) use self::events::{AcceptedEvent, Attempt, EventBody, EventHistory, SentTestEvent};
 pub(crate) use self::jobs::{Job, JobFailure, act};
 pub(crate) use self::letters::{DeadLetter, ExplainedWebhook, QuarantinedWebhook, RejectedWebhook};
 pub(crate) use self::local::{

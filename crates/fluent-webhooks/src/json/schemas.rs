@@ -10,11 +10,11 @@ mod tests {
     use schemars::{JsonSchema, Schema};
 
     use crate::json::{
-        Attempt, AuditEntry, Backup, BulkResult, CheckedSettings, ClusterState, DeadLetter,
-        DrainedSpool, EventBody, EventHistory, ExplainedWebhook, IndexState, Job, JobFailure,
-        MadeCertificates, Process, QuarantinedWebhook, Reconciled, RejectedWebhook, Resumed,
-        Retried, Route, RouteChange, SalvagedFile, SentTestEvent, Spool, SpoolState, Status,
-        TestedRoute, VerifiedWebhook,
+        AcceptedEvent, Attempt, AuditEntry, Backup, BulkResult, CheckedSettings, ClusterState,
+        DeadLetter, DrainedSpool, EventBody, EventHistory, ExplainedWebhook, IndexState, Job,
+        JobFailure, MadeCertificates, Process, QuarantinedWebhook, Reconciled, RejectedWebhook,
+        Resumed, Retried, Route, RouteChange, SalvagedFile, SentTestEvent, Spool, SpoolState,
+        Status, TestedRoute, VerifiedWebhook,
     };
 
     fn of<T: JsonSchema>() -> Schema {
@@ -25,6 +25,7 @@ mod tests {
     /// Each output's file in `docs/json`, and its schema.
     fn all() -> Vec<(&'static str, Schema)> {
         vec![
+            ("accepted-events", of::<Vec<AcceptedEvent>>()),
             ("attempt", of::<Attempt>()),
             ("attempts", of::<Vec<Attempt>>()),
             ("audit", of::<Vec<AuditEntry>>()),
