@@ -77,9 +77,11 @@ const HERE_WITHIN: Duration = Duration::from_millis(500);
 /// Longest time for the server of `--server` to answer a first question.
 const THERE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Where the help lists these options.
+const HEADING: &str = "To work at a server, also on another machine";
+
 /// The server to work at, if it is not the queue that the settings name.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "At a server")]
 pub(crate) struct ServerArgs {
     /// Work at this server's operator API, as https://host:50051, instead of on the
     /// queue of the settings
@@ -87,7 +89,8 @@ pub(crate) struct ServerArgs {
         long,
         global = true,
         value_name = "URL",
-        env = "FLUENT_WEBHOOKS_SERVER"
+        env = "FLUENT_WEBHOOKS_SERVER",
+        help_heading = HEADING
     )]
     pub(crate) server: Option<String>,
     /// The file with the token to show there
@@ -95,18 +98,19 @@ pub(crate) struct ServerArgs {
         long,
         global = true,
         value_name = "FILE",
-        env = "FLUENT_WEBHOOKS_TOKEN_FILE"
+        env = "FLUENT_WEBHOOKS_TOKEN_FILE",
+        help_heading = HEADING
     )]
     pub(crate) token: Option<PathBuf>,
     /// The certificate, in PEM, of the authority that signed the server's, instead of those that
     /// this machine trusts
-    #[arg(long, global = true, value_name = "FILE", env = "FLUENT_WEBHOOKS_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "FLUENT_WEBHOOKS_CA", help_heading = HEADING)]
     pub(crate) ca: Option<PathBuf>,
     /// A certificate of one's own to show there, in PEM
-    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    #[arg(long, global = true, value_name = "FILE", requires = "key", help_heading = HEADING)]
     pub(crate) certificate: Option<PathBuf>,
     /// The private key of that certificate, in PEM
-    #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
+    #[arg(long, global = true, value_name = "FILE", requires = "certificate", help_heading = HEADING)]
     pub(crate) key: Option<PathBuf>,
 }
 

@@ -238,7 +238,8 @@ async fn genuine_webhooks_that_are_refused_are_seen_and_what_is_alike_is_kept() 
     let said = now(&pipeline).0;
     let text = names(&said);
     assert!(
-        text.contains("account `acme` (sandbox) were refused") && text.contains("`ACME` is listed"),
+        text.contains("of account `acme` (sandbox) was refused")
+            && text.contains("`ACME` is listed"),
         "{text}"
     );
     assert!(

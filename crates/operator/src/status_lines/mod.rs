@@ -253,11 +253,12 @@ impl Lines<'_> {
                 _ => "; it is listed for another region or environment".to_owned(),
             };
             let last = self.ago(last_at);
-            let count = count_of(count, "genuine webhook", "genuine webhooks");
+            let were = if count == 1 { "was" } else { "were" };
+            let webhooks = telemetry::count(count, "genuine webhook");
             self.say(
                 &alerts::GENUINE_REFUSED,
                 format!(
-                    "{count} of account `{account}` ({environment}) refused, the last {last}{hint}"
+                    "{webhooks} of account `{account}` ({environment}) {were} refused, the last {last}{hint}"
                 ),
             );
         }

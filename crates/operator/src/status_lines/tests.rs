@@ -353,7 +353,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         .map(|line| line.text)
         .collect();
     for words in [
-        "3 genuine webhooks of account `acme` (sandbox) refused, the last 60 s ago; `ACME` is listed",
+        "3 genuine webhooks of account `acme` (sandbox) were refused, the last 60 s ago; `ACME` is listed",
         "it says that it can't do its work: the queue is full",
         "the disk at /data is 95 % full",
         "nearly all webhooks come from 10.0.0.5",

@@ -173,8 +173,8 @@ fn admitted(tokens: usize, certificates: usize) -> String {
 
 pub(super) fn describe_routes(routes: &[RouteSettings]) {
     output::line(format!(
-        "\n{} route(s); what none of them matches is kept as unrouted:",
-        routes.len()
+        "\n{}; what no route matches is kept as unrouted:",
+        telemetry::count(routes.len() as u64, "route")
     ));
     let rows = routes.iter().map(|route| {
         let start = match route.start {
