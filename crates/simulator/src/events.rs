@@ -244,6 +244,7 @@ impl Events {
     fn attributes(&mut self, shape: Shape) -> Value {
         let tracking = format!("TRK{:09}", self.random.u32(..1_000_000_000));
         let values = [
+            ("store", "Sydney CBD".to_owned()),
             ("ShippingPartner", "Star Track".to_owned()),
             (
                 "TrackingURL",
