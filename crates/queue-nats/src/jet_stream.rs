@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::Attempts;
 use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{
-    Conflicts, Fetcher, InFlightWriter, KEPT_TOGETHER, NatsConsumer, ProbeSchedule, RouteConsumer,
-    announce_together, ensure_consumers, probe, undisturbed,
+    ByteBudget, Conflicts, Fetcher, InFlightWriter, KEPT_TOGETHER, NatsConsumer, ProbeSchedule,
+    RouteBytes, RouteConsumer, announce_together, ensure_consumers, probe, undisturbed,
 };
 use crate::options::Options;
 use crate::publishing::Publisher;
@@ -73,6 +73,7 @@ impl JetStream {
             retries_room: StreamRoom::new(link.clone(), RETRIES, options.layout.bytes),
             letters_room: StreamRoom::new(link.clone(), DEAD, options.layout.bytes),
             inflight: InFlightWriter::default(),
+            in_hand: Arc::new(ByteBudget::new(options.in_hand_bytes)),
             probing: ProbeSchedule::default(),
             clock,
             tasks: TaskTracker::new(),
@@ -165,6 +166,7 @@ impl JetStream {
             filter: route.filter.clone(),
             lease: route.lease,
             blocked: Arc::default(),
+            in_hand: Arc::new(RouteBytes::new(Arc::clone(&self.shared.in_hand))),
             keeping: Arc::new(Semaphore::new(KEPT_TOGETHER)),
         };
         let (wants, asked) = mpsc::channel(1);

@@ -7,6 +7,9 @@ use std::time::Duration;
 use event_model::StoredVerifier;
 use queue::{HistoryIndex, REMOVED_AFTER};
 
+/// Bytes of the deliveries that a process has in hand: a hundred of the largest.
+const IN_HAND_BYTES: u64 = 256 << 20;
+
 /// Servers, our identity there, and the expected streams.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -32,6 +35,9 @@ pub struct Options {
     pub crowded_age: Duration,
     /// Interval at which retention runs.
     pub janitor_every: Duration,
+    /// Bytes of the deliveries that this process has in hand, over all routes, which each may
+    /// exceed by one delivery.
+    pub in_hand_bytes: u64,
     /// Index in which events and attempts are looked up. Without one, streams are read through.
     pub index: Option<Arc<dyn HistoryIndex>>,
     /// Verifier for what is taken out of the streams. Without one, whatever is written there is
@@ -100,6 +106,7 @@ impl Options {
             retention_age: Duration::from_hours(7 * 24),
             crowded_age: REMOVED_AFTER,
             janitor_every: Duration::from_secs(30),
+            in_hand_bytes: IN_HAND_BYTES,
             index: None,
             verifier: None,
             key_retry: Duration::from_secs(15),

@@ -15,7 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
 use crate::connect::NatsConnection;
-use crate::consuming::{Conflicts, DeliveryState, InFlightWriter, ProbeSchedule, present};
+use crate::consuming::{
+    ByteBudget, Conflicts, DeliveryState, InFlightWriter, ProbeSchedule, present,
+};
 use crate::failure::failed;
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     /// Room for dead letters.
     pub(crate) letters_room: StreamRoom,
     pub(crate) inflight: InFlightWriter,
+    /// Memory for deliveries in hand.
+    pub(crate) in_hand: Arc<ByteBudget>,
     pub(crate) probing: ProbeSchedule,
     pub(crate) clock: Arc<dyn Clock>,
     /// Tasks whose end closing waits for.

@@ -14,7 +14,7 @@ use queue::{QueueError, StoresHealth};
 use tokio::time::Instant;
 
 pub use crate::cluster::drift::Drift;
-pub(crate) use crate::cluster::layout::STREAMS;
+pub(crate) use crate::cluster::layout::{MAX_MESSAGE, STREAMS};
 pub use crate::cluster::route_ports::{ROUTE_PORT, RouteAccess, RoutePort};
 pub use crate::streams::StreamName;
 
@@ -75,7 +75,7 @@ pub enum StreamState {
 impl ClusterReport {
     /// Whether the server would refuse the largest bodies.
     pub fn is_payload_small(&self) -> bool {
-        i32::try_from(self.max_payload).is_ok_and(|bytes| bytes < layout::MAX_MESSAGE)
+        i32::try_from(self.max_payload).is_ok_and(|bytes| bytes < MAX_MESSAGE)
     }
 
     /// Whether services can work with this cluster.
@@ -103,7 +103,7 @@ impl fmt::Display for ClusterReport {
         let mut said = Vec::new();
         if self.is_payload_small() {
             let found = self.max_payload;
-            let wanted = layout::MAX_MESSAGE;
+            let wanted = MAX_MESSAGE;
             said.push(format!(
                 "the server's max_payload is {found}, expected {wanted} or more"
             ));

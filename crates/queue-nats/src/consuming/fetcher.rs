@@ -62,6 +62,8 @@ pub(crate) struct Fetcher {
     pub(super) unwanted: Option<Instant>,
     /// Time since which events can't be settled, for want of room.
     pub(super) blocked: Option<Instant>,
+    /// Whether less was requested than is wanted, for want of memory.
+    pub(super) is_short: bool,
     /// Time at which the server last said that the route is not paused.
     pub(super) unpaused: Instant,
     /// Permits to put deliveries away until their key may be known: they are bounded like those in
@@ -137,6 +139,7 @@ impl Fetcher {
             looking: CancellationToken::new(),
             unwanted: None,
             blocked: None,
+            is_short: false,
             unpaused: Instant::now(),
             put_away: Arc::new(Semaphore::new(BATCH)),
             key_said: None,
@@ -195,6 +198,7 @@ impl Fetcher {
         let closing = self.taking.shared.closing.clone();
         let due = self.due();
         let blocked = Arc::clone(&self.taking.blocked);
+        let in_hand = Arc::clone(&self.taking.in_hand);
         let unwanted = async {
             match &mut self.want {
                 Some(want) => want.answer.closed().await,
@@ -214,6 +218,7 @@ impl Fetcher {
             _ = ticks.tick() => Step::Tick,
             () = sleep_until(due) => Step::Due,
             () = blocked.changed() => Step::Changed,
+            () = in_hand.freed(), if self.is_short => Step::Changed,
             Some(Ok(looked_up)) = self.lookups.join_next() => Step::LookedUp(looked_up),
             came = self.retries.next() => Step::Retry(came),
             came = self.events.next() => Step::Event(came),
@@ -358,6 +363,7 @@ impl Fetcher {
 
     async fn ask(&mut self) {
         self.look_up();
+        self.is_short = false;
         let Some(want) = self.want.as_ref().filter(|_| self.is_wanted()) else {
             return;
         };
@@ -379,7 +385,9 @@ impl Fetcher {
         let sources = [(retries, wanted), (events, new)];
         for (source, wanted) in sources {
             let Some(source) = source else { continue };
-            if let Err(error) = source.ask(&link, wanted).await {
+            let allowed = self.taking.in_hand.allowed(wanted);
+            self.is_short |= allowed == 0 && wanted > 0;
+            if let Err(error) = source.ask(&link, allowed).await {
                 tracing::debug!(route = self.route.name, %error, "deliveries can't be asked for now");
             }
         }

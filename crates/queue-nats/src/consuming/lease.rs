@@ -16,6 +16,7 @@ use queue::{
 use tokio::time::{Instant, interval_at, sleep};
 
 use crate::attempts::{AttemptRecord, NextState};
+use crate::consuming::byte_budget::HeldBytes;
 use crate::consuming::deadline::Deadline;
 use crate::consuming::delivery_state::DeliveryState;
 use crate::consuming::exclusive_marker::ExclusiveMarker;
@@ -70,6 +71,7 @@ pub(crate) struct NatsLease {
     pub(crate) marked: Instant,
     /// Settlements of the route that wait for room.
     pub(crate) blocked: Arc<SettlementBlocks>,
+    pub(crate) _held: HeldBytes,
 }
 
 /// An attempt that has ended.

@@ -2,6 +2,7 @@
 //! one task that extends the leases of what it has fetched.
 
 mod announcement;
+mod byte_budget;
 mod conflict;
 mod consumer;
 mod deadline;
@@ -24,6 +25,7 @@ mod takeover;
 mod unknown_keys;
 
 pub(crate) use crate::consuming::announcement::{announce_together, undisturbed};
+pub(crate) use crate::consuming::byte_budget::{ByteBudget, RouteBytes};
 pub(crate) use crate::consuming::conflict::Conflicts;
 pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::delivery_state::DeliveryState;

@@ -9,6 +9,7 @@ use queue::QueueError;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::cluster::MAX_MESSAGE;
 use crate::connect::NatsConnection;
 use crate::consuming::unknown_keys::UnknownKeys;
 use crate::failure::failed;
@@ -33,6 +34,15 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Time that messages on their way may take after nothing is requested any more.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 
+/// Most bytes of one request: more than the largest message takes, with its subjects. Whoever asks
+/// for many gets fewer, if they are large.
+const PULL_BYTES: u64 = MAX_MESSAGE as u64 + (64 << 10);
+
+/// The server's answer that the next message is larger than what is left of that, in part, and
+/// that everything came that was requested, which it says only where bytes are limited.
+const EXCEEDED: &str = "MaxBytes";
+const COMPLETED: &str = "Batch Completed";
+
 /// Header with the number of messages of a request that will not come.
 const PENDING: &str = "Nats-Pending-Messages";
 
@@ -56,6 +66,10 @@ pub(crate) struct PullConsumer {
     inbox: Subject,
     /// Messages that were requested and have not come.
     outstanding: usize,
+    /// Whether a message has come since nothing was outstanding.
+    has_come: bool,
+    /// Whether the next message is larger than any of ours: it is requested without a limit.
+    is_unlimited: bool,
     /// Time for which the server keeps the next request, and kept the last.
     expires: Duration,
     asked_for: Duration,
@@ -82,6 +96,8 @@ impl PullConsumer {
             answers,
             inbox,
             outstanding: 0,
+            has_come: false,
+            is_unlimited: false,
             expires: BRIEF,
             asked_for: BRIEF,
             heard: now,
@@ -107,6 +123,9 @@ impl PullConsumer {
         }
         let batch = wanted - self.outstanding;
         let mut request = json!({ "batch": batch, "expires": nanos(self.expires) });
+        if !self.is_unlimited {
+            request["max_bytes"] = PULL_BYTES.into();
+        }
         if self.expires >= HEARTBEAT * 2 {
             request["idle_heartbeat"] = nanos(HEARTBEAT).into();
         }
@@ -120,6 +139,7 @@ impl PullConsumer {
         sent.await.map_err(failed("asking for deliveries"))?;
         if self.outstanding == 0 {
             self.heard = Instant::now();
+            self.has_come = false;
         }
         self.outstanding += batch;
         self.asked_for = self.expires;
@@ -141,6 +161,8 @@ impl PullConsumer {
             None | Some(StatusCode::OK) => {
                 self.outstanding = self.outstanding.saturating_sub(1);
                 self.expires = BRIEF;
+                self.has_come = true;
+                self.is_unlimited = false;
                 Fetched::Message(message)
             }
             Some(StatusCode::IDLE_HEARTBEAT) => Fetched::Nothing,
@@ -163,6 +185,13 @@ impl PullConsumer {
             return Fetched::Nothing;
         }
         let why = message.description.as_deref().unwrap_or_default();
+        if why.contains(EXCEEDED) {
+            self.is_unlimited = !self.has_come;
+            return Fetched::Nothing;
+        }
+        if why.contains(COMPLETED) {
+            return Fetched::Nothing;
+        }
         tracing::debug!(stream = %self.stream, consumer = self.consumer, %status, why, "a request ended");
         self.not_before = Instant::now() + Duration::from_millis(250);
         let is_deleted = why.contains("Consumer Deleted") || status == StatusCode::NO_RESPONDERS;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::NextState;
+use crate::consuming::byte_budget::{HeldBytes, RouteBytes};
 use crate::consuming::deadline::Deadline;
 use crate::consuming::delivery_state::DeliveryState;
 use crate::consuming::exclusive_marker::ExclusiveMarker;
@@ -32,6 +33,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub(crate) const KEPT_TOGETHER: usize = 64;
 const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
+/// Time after which a message comes again for which there was no room.
+const NO_ROOM_FOR: Duration = Duration::from_secs(1);
+
 /// Channel by which a caller gets its deliveries.
 pub(crate) type Answer = oneshot::Sender<Result<Vec<Delivery>, QueueError>>;
 
@@ -43,6 +47,8 @@ pub(crate) struct RouteConsumer {
     pub(crate) filter: RouteFilter,
     pub(crate) lease: Duration,
     pub(crate) blocked: Arc<SettlementBlocks>,
+    /// Deliveries that the route has in hand.
+    pub(crate) in_hand: Arc<RouteBytes>,
     /// Places to quarantine messages, which must not keep deliveries waiting.
     pub(crate) keeping: Arc<Semaphore>,
 }
@@ -61,6 +67,7 @@ pub(crate) struct PendingDelivery {
     epoch_number: u64,
     /// Result of the route's match, if that was evaluated.
     matched: Option<Result<(), ConditionError>>,
+    held: HeldBytes,
 }
 
 /// Result of decoding a message.
@@ -123,6 +130,10 @@ impl RouteConsumer {
         if decided == Some(Ok(false)) {
             return Decoded::NotForUs(reply);
         }
+        let Some(held) = self.in_hand.hold(message.payload.len()) else {
+            self.send_later(&reply, NO_ROOM_FOR).await;
+            return Decoded::Nothing;
+        };
         let matched = decided.map(|decided| decided.map(drop));
         let disposition = match placed {
             Ok(()) => self.shared.verification.verify(&event),
@@ -155,6 +166,7 @@ impl RouteConsumer {
             since,
             epoch_number: life,
             matched,
+            held,
         });
         match disposition.waits_because() {
             Some(why) => Decoded::Unverifiable(taken, why),
@@ -168,10 +180,15 @@ impl RouteConsumer {
     async fn place_to_keep(&self, reply: &Subject) -> Option<OwnedSemaphorePermit> {
         let place = Arc::clone(&self.keeping).try_acquire_owned().ok();
         if place.is_none() {
-            let later = format!("-NAK {{\"delay\":{}}}", KEEP_AGAIN.as_nanos());
-            let _ = self.shared.link.say(reply.clone(), later).await;
+            self.send_later(reply, KEEP_AGAIN).await;
         }
         place
+    }
+
+    /// Has the server send a message again after a while.
+    async fn send_later(&self, reply: &Subject, after: Duration) {
+        let later = format!("-NAK {{\"delay\":{}}}", after.as_nanos());
+        let _ = self.shared.link.say(reply.clone(), later).await;
     }
 
     /// Puts a delivery away until its key may be known. This is no attempt: nothing is called or
@@ -299,7 +316,7 @@ impl RouteConsumer {
         };
         let markers: Vec<_> = taken.iter().zip(&began).map(marker).collect();
         let deliveries: Vec<Delivery> = taken
-            .iter()
+            .into_iter()
             .zip(began)
             .map(|(taken, past)| self.deliver(taken, past))
             .collect();
@@ -324,7 +341,7 @@ impl RouteConsumer {
         }
     }
 
-    fn deliver(&self, taken: &PendingDelivery, past: DeliveryState) -> Delivery {
+    fn deliver(&self, taken: PendingDelivery, past: DeliveryState) -> Delivery {
         let monitor = &self.shared.monitor;
         let first = past
             .first_attempt_at
@@ -333,9 +350,10 @@ impl RouteConsumer {
             shared: Arc::clone(&self.shared),
             route: Arc::clone(&self.route),
             origin: taken.origin,
-            reply: taken.reply.clone(),
+            reply: taken.reply,
             event: Arc::clone(&taken.event),
             past,
+            _held: taken.held,
             lease: self.lease,
             until: taken.until,
             life: taken.epoch_number,
@@ -348,7 +366,7 @@ impl RouteConsumer {
             blocked: Arc::clone(&self.blocked),
         });
         Delivery {
-            event: Arc::clone(&taken.event),
+            event: taken.event,
             position: past.position,
             redrive: past.redrive,
             attempt: past.attempts,
@@ -356,7 +374,7 @@ impl RouteConsumer {
             deaths: past.deaths,
             asks_match: past.asks_match,
             asked: past.asked,
-            matched: taken.matched.clone(),
+            matched: taken.matched,
             ticket,
         }
     }

@@ -13,6 +13,7 @@ mod facts;
 mod forgetting;
 mod full;
 mod held;
+mod in_hand;
 mod indexed;
 mod joining;
 mod log_lines;
