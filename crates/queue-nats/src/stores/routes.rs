@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::jetstream::consumer::Info;
 use event_model::{EventId, Timestamp};
-use queue::{DeadLetters, FactStore, Pause, QueueError, RouteState};
+use futures::{StreamExt, stream};
+use queue::{DeadLetters, FactStore, Pause, QueueError, RouteProcessStatus, RouteState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -24,6 +25,9 @@ use crate::streams::{RETRIES, Shard, StreamName};
 
 const LOOKING: &str = "looking at the routes";
 
+/// Routes whose states are read at once.
+const READ_TOGETHER: usize = 16;
+
 /// Returns the routes among a stream's consumers.
 pub(crate) async fn routes(
     link: &NatsConnection,
@@ -38,7 +42,7 @@ pub(crate) async fn routes(
         .collect())
 }
 
-/// Returns the state of every route.
+/// Returns the state of every route, without those whose state can't be read.
 pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let link = &shared.link;
     let info = api::stream_info(link, Shard::ONLY.events())
@@ -58,53 +62,94 @@ pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, Queu
         .into_iter()
         .collect();
     let working = route_status::ask(link).await?;
+    let seen = Seen {
+        last,
+        kept,
+        retries,
+        dead,
+        working,
+    };
+    let reading = events.into_iter().map(async |info| {
+        let state = seen.state(shared, &info).await;
+        (info.name, state)
+    });
+    let read: Vec<_> = stream::iter(reading)
+        .buffered(READ_TOGETHER)
+        .collect()
+        .await;
     let mut states = Vec::new();
-    for info in events {
+    let mut failed = None;
+    for (route, state) in read {
+        match state {
+            Ok(state) => states.push(state),
+            Err(error) => {
+                tracing::warn!(route, %error, "the state of a route can't be read: the others are shown without it");
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) if states.is_empty() => Err(error),
+        _ => {
+            states.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(states)
+        }
+    }
+}
+
+/// What is read once for all routes.
+struct Seen {
+    /// Last sequence and number of the events.
+    last: u64,
+    kept: u64,
+    /// The routes' consumers of the retries, and their numbers of dead letters.
+    retries: BTreeMap<String, Info>,
+    dead: BTreeMap<String, u64>,
+    working: Vec<RouteProcessStatus>,
+}
+
+impl Seen {
+    /// Returns the state of the route with this consumer of the events.
+    async fn state(&self, shared: &Arc<Shared>, info: &Info) -> Result<RouteState, QueueError> {
+        let link = &shared.link;
         let name = info.name.clone();
-        let wait = api::subjects(link, RETRIES, &waiting(&name, ">"))
+        let retries = self.retries.get(&name);
+        // Each delivery that waits has a subject of its own.
+        let waits = api::count_subjects(link, RETRIES, &waiting(&name, ">"))
             .await
             .map_err(|error| error.of(LOOKING))?;
-        let (redelivered, due) = retries.get(&name).map_or((0, 0), |info| {
+        let (redelivered, due) = retries.map_or((0, 0), |info| {
             (info.num_ack_pending as u64, info.num_pending)
         });
-        let progress = progress(link, &info, last).await?;
+        let progress = progress(link, info, self.last).await?;
         let position = Shard::ONLY.position(progress.sent)?;
-        let oldest = oldest(
-            link,
-            &info,
-            &progress,
-            retries.get(&name),
-            last,
-            !wait.is_empty(),
-        )
-        .await?;
-        let paused = info.paused || retries.get(&name).is_some_and(|retries| retries.paused);
+        let oldest = oldest(link, info, &progress, retries, self.last, waits > 0).await?;
+        let paused = info.paused || retries.is_some_and(|retries| retries.paused);
         let pause = if paused {
             Some(pause_of(shared, &name).await?)
         } else {
             None
         };
-        states.push(RouteState {
+        Ok(RouteState {
             position,
             oldest,
-            behind: last.saturating_sub(progress.sent),
-            kept,
-            waiting: wait.len() as u64 + due,
+            behind: self.last.saturating_sub(progress.sent),
+            kept: self.kept,
+            waiting: waits + due,
             in_flight: info.num_ack_pending as u64 + redelivered,
-            dead: dead.get(&name).copied().unwrap_or(0),
+            dead: self.dead.get(&name).copied().unwrap_or(0),
             paused,
             pause,
             filter: info.config.metadata.get(FILTER).cloned(),
-            working: working
+            working: self
+                .working
                 .iter()
                 .filter(|working| working.route == name)
                 .cloned()
                 .collect(),
             name,
-        });
+        })
     }
-    states.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(states)
 }
 
 /// Returns the state of every route as one of the processes saw it a moment ago: metrics are

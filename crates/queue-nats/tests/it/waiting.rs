@@ -7,9 +7,11 @@ use event_model::{SystemClock, Timestamp};
 use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Delivery, Disposition, Intake, Lifecycle, Outcome, Route, RouteFilter,
-    Settlement, Source, StartPosition, Upstream,
+    Attempt, Consumer, Delivery, Disposition, Intake, Lifecycle, Outcome, Pause, Route,
+    RouteFilter, Settlement, Source, StartPosition, Upstream,
 };
+
+use crate::joining::{open, route, world};
 
 const WAITING: usize = 10_000;
 
@@ -94,7 +96,7 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_and_not_settled_is_still_the_oldest() {
-    let (_servers, options) = crate::joining::world().await;
+    let (_servers, options) = world().await;
     let queue: Arc<JetStream> = Arc::new(
         JetStream::open(options, Arc::new(SystemClock))
             .await
@@ -139,5 +141,38 @@ async fn what_is_due_and_not_settled_is_still_the_oldest() {
         assert!(began.elapsed() < Duration::from_secs(60), "it is settled");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    queue.close().await;
+}
+
+/// A route whose state can't be read keeps nobody from seeing the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_can_not_be_read_costs_only_itself() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumers = Vec::new();
+    for name in ["paused", "well"] {
+        let route = Route {
+            name: name.to_owned(),
+            ..route(&[])
+        };
+        consumers.push(queue.subscribe(route).await.unwrap());
+    }
+    let stores = queue.stores();
+    stores
+        .set_paused("paused", Some(&Pause::default()))
+        .await
+        .unwrap();
+    assert_eq!(stores.routes().await.unwrap().len(), 2);
+    // Who paused it, and why, is written there.
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    jetstream.delete_stream("FLUENT_MARKS").await.unwrap();
+    let names: Vec<_> = stores
+        .routes()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|route| route.name)
+        .collect();
+    assert_eq!(names, ["well"]);
     queue.close().await;
 }
