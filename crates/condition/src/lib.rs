@@ -28,6 +28,9 @@
 //! Start reading at [`Condition`].
 
 mod bounds;
+mod comparison;
+mod conversion;
+mod exact_calls;
 mod fields;
 mod kinds;
 mod names;

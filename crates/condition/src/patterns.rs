@@ -11,7 +11,7 @@ use cel::parser::Expression;
 use cel::{Context, Env, IdedExpr, Program};
 use regex::Regex;
 
-use crate::numbers;
+use crate::exact_calls;
 
 /// A compiled pattern, as a value that only `matches` accepts.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     let added = cel::add_member_overload!(env, fn matches: (CelString<'_>, Pattern) -> CelBool);
     debug_assert!(added.is_ok(), "{added:?}");
-    numbers::add(&mut env);
+    exact_calls::add(&mut env);
     Arc::new(env)
 });
 
@@ -71,7 +71,7 @@ pub(crate) fn compile(program: &Program) -> (Expression, Context<'static, 'stati
         }
         count += 1;
     });
-    numbers::make_exact(&mut expression, program.source_info(), &mut scope);
+    exact_calls::make_exact(&mut expression, program.source_info(), &mut scope);
     (expression, scope)
 }
 
