@@ -210,7 +210,7 @@ fn verified_again_row(
     scale: usize,
 ) -> anyhow::Result<report::Row> {
     let row = verified::again(signed, 100_000 / scale)?;
-    Ok(row.of_floor(floor_us).wanted(1e6 / 12.0, f64::INFINITY))
+    Ok(row.of_floor(floor_us).costing_at_most(12.0))
 }
 
 fn only_fluent(quick: bool) -> anyhow::Result<Report> {
