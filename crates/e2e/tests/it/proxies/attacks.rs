@@ -17,7 +17,7 @@ use crate::pipeline::{may_open, until};
 /// Honest webhooks, 30 a second.
 const HONEST: usize = 150;
 
-/// More than a proxy has places for.
+/// More than HAProxy has places for.
 const KEPT: usize = SLOW;
 
 /// Time between two bytes of who trickles: shorter than what a proxy waits for.
