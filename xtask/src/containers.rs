@@ -135,6 +135,11 @@ fn every_image_is_of_an_exact_version() {
         .filter_map(|line| line.strip_prefix("ARG ")?.split_once('='))
         .collect();
     assert_eq!(base.len(), 2, "{base:?}");
+    let ignored = std::fs::read_to_string(root().join(".dockerignore")).unwrap();
+    assert!(
+        ignored.lines().any(|line| line == "rust-toolchain.toml"),
+        "it would put the newest compiler in place of that of the image"
+    );
     for (name, image) in &base {
         assert!(is_pinned(image), "{name}: {image}");
     }
