@@ -143,7 +143,7 @@ const ATTACKS: [(&str, Kind); 8] = [
     (
         "small forgeries",
         Kind::Forged {
-            connections: 64,
+            connections: 256,
             length: 300,
         },
     ),
@@ -180,6 +180,8 @@ fn run(
 ) -> anyhow::Result<Row> {
     let end = CancellationToken::new();
     let wanted = attack.as_ref().map(|(_, alone)| alone * 0.8);
+    // Less is no attack, whatever honest senders get.
+    let least = attack.as_ref().map_or(0, |(it, _)| it.kind.least(time));
     let attacker = attack.map(|(attack, _)| {
         let end = end.clone();
         std::thread::spawn(move || attack.run(&end))
@@ -211,8 +213,9 @@ fn run(
         report.time(&call, calls.longest, administrator::ANSWERS_WITHIN);
         report.bound(&format!("memory beside {name}"), memory, MEMORY);
         let Calls { made, failed, .. } = calls;
+        let goal = if tried >= least { "ok" } else { "MISSED" };
         report.said(format!(
-            "{name}: {tried} connections were made; of {made} calls of an administrator {failed} failed"
+            "{name}: {tried} connections were made, {goal} ({least} or more); of {made} calls of an administrator {failed} failed"
         ));
     }
     if service.child.try_wait()?.is_some() {
@@ -352,6 +355,17 @@ impl Kind {
         }
     }
 
+    /// Number of connections within `time` without which nothing was attacked.
+    fn least(self, time: Duration) -> u64 {
+        /// Small forgeries a second.
+        const SMALL: u64 = 10_000;
+        match self {
+            Self::Forged { length, .. } if length < 1000 => SMALL * time.as_secs(),
+            Self::Forged { .. } => time.as_secs(),
+            held => held.connections() as u64,
+        }
+    }
+
     /// Makes one connection after another, the next once the service has closed one.
     async fn repeat(self, from: Ipv4Addr, to: SocketAddr, made: &AtomicU64) {
         loop {
@@ -389,14 +403,21 @@ impl Kind {
                 drip(stream).await?;
             }
             Self::Forged { length, .. } => {
-                stream.write_all(head(length).as_bytes()).await?;
-                let begin = br#"{"accountId":"ACME","id":""#;
-                stream.write_all(begin).await?;
-                let mut unique = fastrand::u64(..).to_string();
-                unique.push_str("\",\"p\":\"");
-                stream.write_all(unique.as_bytes()).await?;
-                send(stream, length - begin.len() - unique.len() - 2).await?;
-                stream.write_all(b"\"}").await?;
+                let unique = fastrand::u64(..);
+                let begin = format!(r#"{{"accountId":"ACME","id":"{unique}","p":""#);
+                let filling = length - begin.len() - 2;
+                let first = filling.min(PIECE.len());
+                // A small one is a single write.
+                let mut request = (head(length) + &begin).into_bytes();
+                request.extend_from_slice(&PIECE[..first]);
+                if first == filling {
+                    request.extend_from_slice(b"\"}");
+                    stream.write_all(&request).await?;
+                } else {
+                    stream.write_all(&request).await?;
+                    send(stream, filling - first).await?;
+                    stream.write_all(b"\"}").await?;
+                }
             }
         }
         // Reads until the service closes the connection.
@@ -431,6 +452,7 @@ fn head(length: usize) -> String {
 async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
+    socket.set_nodelay(true)?;
     Ok(timeout(PATIENCE, socket.connect(to))
         .await
         .context("no connection in time")??)
