@@ -53,7 +53,7 @@ impl<'f> Frame<'f> {
                     script src=(SCRIPT.path()) defer {}
                     script src=(LIVE.path()) defer {}
                 }
-                body class=(if self.site.is_production() { "production" } else { "sandbox" }) {
+                body class=(self.site.look()) {
                     a class="skip" href="#main" { "Skip to the content" }
                     (self.bar(&connector, &environment))
                     main id="main" tabindex="-1" {
