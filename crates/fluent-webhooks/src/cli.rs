@@ -240,8 +240,12 @@ impl Cli {
             Command::Init(args) => process::code(commands::init::run(&args, registry)),
             Command::Certificate(args) => process::code(commands::certificate::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
-            Command::Events { common, command } => {
+            // That one goes on until a signal, which is no failure.
+            Command::Events { common, command } if command.follows() => {
                 process::run(|shutdown| commands::events::run(common, command, shutdown))
+            }
+            Command::Events { common, command } => {
+                asked(|shutdown| commands::events::run(common, command, shutdown))
             }
             Command::Status { common, strict } => {
                 asked(|shutdown| commands::status::run(common, strict, shutdown))

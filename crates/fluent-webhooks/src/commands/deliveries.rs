@@ -188,12 +188,18 @@ pub(crate) async fn tail(
     filter: Filter,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut api = api::open(&common, false, &shutdown).await?;
-    let request = v1::WatchDeliveriesRequest {
-        filter: Some(filter.wire()),
-    };
-    let mut attempts = output::answered(api.watch_deliveries(request).await)?;
     let draining = shutdown.draining();
+    let beginning = async {
+        let mut api = api::open(&common, false, &shutdown).await?;
+        let request = v1::WatchDeliveriesRequest {
+            filter: Some(filter.wire()),
+        };
+        output::answered(api.watch_deliveries(request).await)
+    };
+    let Some(begun) = draining.run_until_cancelled(beginning).await else {
+        return Ok(());
+    };
+    let mut attempts = begun?;
     while let Some(next) = draining.run_until_cancelled(attempts.message()).await {
         match next {
             Ok(Some(message)) => message

@@ -80,6 +80,13 @@ pub(crate) struct ListArgs {
 /// Interval at which `index --follow` catches up.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
+impl Command {
+    /// Whether it goes on until somebody ends it.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self, Self::Index { follow: true })
+    }
+}
+
 pub(crate) async fn run(
     common: CommonArgs,
     command: Command,

@@ -70,6 +70,8 @@ fn a_command_that_waits_for_a_silent_server_ends_with_a_signal() {
         &["cluster", "init"],
         &["processes", "list"],
         &["events", "show", "HD_1"],
+        &["events", "index"],
+        &["dead-letters", "list"],
     ] {
         for signal in [Signal::INT, Signal::TERM] {
             let child = begin(&pipeline.config(), args);
