@@ -8,6 +8,7 @@ mod comparison;
 mod fields;
 mod filters;
 mod json_text;
+mod named;
 mod numbers;
 mod operators;
 mod plaintext;

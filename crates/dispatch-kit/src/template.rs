@@ -12,7 +12,7 @@ use dispatch::{
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
 use crate::numbers::{VALUES, Values, count_too_long};
-use crate::{fields, filters, json_text, operators, sample};
+use crate::{fields, filters, json_text, named, operators, sample};
 
 const ACTION: &str = "filling in a template";
 
@@ -66,7 +66,8 @@ impl Template {
             .add_template_owned(NAME, source.clone())
             .map_err(|error| unparsed(&error))?;
         fields::check(&environment, &environment.get_template(NAME)?)?;
-        let exact = operators::exact(&source).ok_or("an expression can't be read")?;
+        let (exact, names) = operators::exact(&source).ok_or("an expression can't be read")?;
+        named::check(&environment, &names)?;
         environment
             .add_template_owned(NAME, exact)
             .map_err(|error| unparsed(&error))?;

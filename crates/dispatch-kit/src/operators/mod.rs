@@ -7,24 +7,27 @@
 mod reader;
 mod tokens;
 
+pub(crate) use crate::operators::reader::Named;
 use crate::operators::reader::Reader;
 pub(crate) use crate::operators::reader::{COMPARED, COUNTED, SEARCHED, WRITTEN};
 use crate::operators::tokens::tokens;
 
-/// Returns `source` with exact operators; `None` if it can't be read.
-pub(crate) fn exact(source: &str) -> Option<String> {
+/// Returns `source` with exact operators, and the filters and tests that it names; `None` if it
+/// can't be read.
+pub(crate) fn exact(source: &str) -> Option<(String, Vec<Named>)> {
     let mut out = String::with_capacity(source.len());
+    let mut names = Vec::new();
     let mut rest = source;
     while let Some(at) = rest.find('{') {
         let tag = &rest[at..];
         out.push_str(&rest[..at]);
         let end = match tag.as_bytes().get(1) {
-            Some(b'{') => read_tag(tag, "}}", &mut out)?,
+            Some(b'{') => read_tag(tag, "}}", &mut out, &mut names)?,
             Some(b'%') if let Some(length) = raw_block(tag) => {
                 out.push_str(&tag[..length]);
                 length
             }
-            Some(b'%') => read_tag(tag, "%}", &mut out)?,
+            Some(b'%') => read_tag(tag, "%}", &mut out, &mut names)?,
             Some(b'#') => {
                 let end = 2 + tag[2..].find("#}")? + 2;
                 out.push_str(&tag[..end]);
@@ -38,7 +41,7 @@ pub(crate) fn exact(source: &str) -> Option<String> {
         rest = &tag[end..];
     }
     out.push_str(rest);
-    Some(out)
+    Some((out, names))
 }
 
 /// Length of the block that begins here, if its content is no template.
@@ -65,7 +68,9 @@ fn basic_tag(tag: &str, name: &str) -> Option<usize> {
 }
 
 /// Writes the tag that begins here. Returns its length.
-fn read_tag(tag: &str, end: &str, out: &mut String) -> Option<usize> {
+fn read_tag(tag: &str, end: &str, out: &mut String, names: &mut Vec<Named>) -> Option<usize> {
+    // No line is moved, so it begins in the same line as in the source.
+    let line = 1 + out.matches('\n').count();
     let signs = usize::from(matches!(tag.as_bytes().get(2), Some(b'-' | b'+')));
     let start = 2 + signs;
     let (tokens, inner) = tokens(&tag[start..], end)?;
@@ -74,6 +79,8 @@ fn read_tag(tag: &str, end: &str, out: &mut String) -> Option<usize> {
         tokens: &tokens,
         at: 0,
         depth: 0,
+        line,
+        names,
     };
     out.push_str(&tag[..start]);
     if end == "%}" {
@@ -104,7 +111,8 @@ mod tests {
             .replace("c(", "__compared(")
             .replace("s(", "__searched(")
             .replace("w(", "__written(");
-        assert_eq!(exact(source).as_deref(), Some(expected.as_str()));
+        let exact = exact(source).map(|(exact, _)| exact);
+        assert_eq!(exact.as_deref(), Some(expected.as_str()));
     }
 
     #[test]
@@ -160,9 +168,9 @@ mod tests {
     #[test]
     fn what_has_no_end_is_not_read() {
         for source in ["{{ a", "{% if a", "{# a", "{{ 'a }}", "{{ (a }}"] {
-            assert_eq!(exact(source), None, "{source}");
+            assert!(exact(source).is_none(), "{source}");
         }
         let deep = format!("{{{{ {}1{} }}}}", "(".repeat(9000), ")".repeat(9000));
-        assert_eq!(exact(&deep), None);
+        assert!(exact(&deep).is_none());
     }
 }

@@ -20,12 +20,25 @@ const MAX_DEPTH: usize = 400;
 /// Words that begin no operand.
 const WORDS: [&str; 6] = ["if", "else", "in", "is", "and", "or"];
 
+/// The name of a filter or a test in a template.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    /// True for a filter.
+    pub(crate) is_filter: bool,
+    pub(crate) line: usize,
+}
+
 /// Reads expressions as the engine's parser does, as far as the extent of operands goes.
 pub(super) struct Reader<'s> {
     pub(super) source: &'s str,
     pub(super) tokens: &'s [Token],
     pub(super) at: usize,
     pub(super) depth: usize,
+    /// The line in which `source` begins.
+    pub(super) line: usize,
+    /// The filters and tests that were read.
+    pub(super) names: &'s mut Vec<Named>,
 }
 
 /// An operand as it was read.
@@ -67,7 +80,11 @@ impl Reader<'_> {
     /// The word of a statement, and what it names before its first expression.
     pub(super) fn keyword(&mut self) -> String {
         let is_loop = self.is_next(&["for"]);
+        let is_filter = self.is_next(&["filter"]);
         let mut taken = self.take();
+        if is_filter {
+            taken.push_str(&self.name(true));
+        }
         while is_loop && self.at < self.tokens.len() {
             let is_in = self.is_next(&["in"]);
             taken.push_str(&self.take());
@@ -193,14 +210,14 @@ impl Reader<'_> {
         loop {
             if self.is_next(&["|"]) {
                 operand.text.push_str(&self.take());
-                operand.text.push_str(&self.name());
+                operand.text.push_str(&self.name(true));
                 operand.text.push_str(&self.arguments()?);
             } else if self.is_next(&["is"]) {
                 operand.text.push_str(&self.take());
                 if self.is_next(&["not"]) {
                     operand.text.push_str(&self.take());
                 }
-                operand.text.push_str(&self.name());
+                operand.text.push_str(&self.name(false));
                 if self.is_next(&["("]) {
                     operand.text.push_str(&self.arguments()?);
                 } else if self.begins_argument() {
@@ -223,12 +240,20 @@ impl Reader<'_> {
     }
 
     /// The name of a filter or a test, which may have points.
-    fn name(&mut self) -> String {
+    fn name(&mut self, is_filter: bool) -> String {
+        let start = self.tokens.get(self.at).map_or(0, |token| token.start);
+        let before = self.source.get(..start).unwrap_or_default();
+        let line = self.line + before.matches('\n').count();
         let mut name = self.take();
         while self.is_next(&["."]) {
             name.push_str(&self.take());
             name.push_str(&self.take());
         }
+        self.names.push(Named {
+            name: name.trim().to_owned(),
+            is_filter,
+            line,
+        });
         name
     }
 
