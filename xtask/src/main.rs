@@ -23,6 +23,8 @@ mod layers;
 mod modules;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod threats;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -239,7 +239,7 @@ const RETIRED_WORDS: [(&str, &str); 20] = [
 const NOT_OURS: [&str; 4] = ["target", "generated", "node_modules", ".git"];
 
 /// Every file and folder below `folder` that is ours.
-fn below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
@@ -285,7 +285,7 @@ fn points_at(text: &str, name: &str) -> bool {
             .any(|line| line.starts_with("use ") && line.ends_with(&end))
 }
 
-fn is_rust(path: &Path) -> bool {
+pub(crate) fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "rs")
 }
 
