@@ -27,7 +27,6 @@ fn begin(config: &Path, args: &[&str]) -> Child {
 
 /// Sends the signal once somebody has called the silent server, which is when the command waits.
 fn ends(silent: &TcpListener, mut child: Child, signal: Signal) -> (Option<i32>, String, Duration) {
-    let began = Instant::now();
     let called = loop {
         match silent.accept() {
             Ok(called) => break called,
