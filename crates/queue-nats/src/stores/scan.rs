@@ -9,7 +9,7 @@ use event_model::Timestamp;
 use futures::StreamExt;
 use queue::QueueError;
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::api;
 use crate::connect::{NatsConnection, REQUEST};
@@ -29,6 +29,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(30);
 /// in a cluster a consumer may be made before every server knows where it is.
 const IN_VAIN: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// Longest time for which it is waited for a server that is behind.
+const BEHIND_FOR: Duration = Duration::from_secs(10);
 
 /// Longest time for reading a stream. 10 GiB of events are read in less by a server that sends 40
 /// MB/s; whoever asks has given up long before.
@@ -52,6 +55,23 @@ pub(crate) struct Scan {
     /// Begins instead with what was stored at this time or later.
     pub(crate) since: Option<Timestamp>,
     pub(crate) headers_only: bool,
+}
+
+/// The part of a stream that was confirmed when the scan began, by sequences.
+#[derive(Clone, Copy, Debug)]
+struct Confirmed {
+    from: u64,
+    up_to: u64,
+}
+
+impl Confirmed {
+    /// What of it comes after this sequence.
+    fn behind(self, last: u64) -> Self {
+        Self {
+            from: self.from.max(last + 1),
+            ..self
+        }
+    }
 }
 
 /// One stored message.
@@ -107,47 +127,86 @@ impl Scan {
         name: &str,
         mut each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
-        let info = api::put_scan(link, self.stream, name, &self.config(name), self.since).await;
-        let mut left = info.map_err(|error| error.of(READING))?.num_pending;
+        let stream = api::stream_info(link, self.stream).await;
+        let stream = stream.map_err(|error| error.of(READING))?;
+        let made = api::put_scan(link, self.stream, name, &self.config(name), self.since).await;
+        let made = made.map_err(|error| error.of(READING))?;
+        let end = Confirmed {
+            from: self.from.max(made.delivered.stream_sequence + 1),
+            up_to: stream.state.last_sequence,
+        };
+        let is_replicated = stream.config.num_replicas > 1;
+        let mut left = made.num_pending;
         let mut requests = Requests::open(link, self.stream, name).await?;
         let mut last = 0;
         let mut in_vain = 0;
-        while left > 0 {
-            let batch = left.min(if self.headers_only {
-                BATCH_OF_HEADERS
-            } else {
-                BATCH
-            });
-            requests.ask(batch).await?;
-            let mut came = 0;
-            // Messages that others remove meanwhile are not waited for; messages that others add
-            // are not read.
-            while came < batch && left > 0 {
-                let Some(stored) = requests.next().await? else {
-                    break;
-                };
-                came += 1;
-                last = stored.sequence;
-                left = (left - 1).min(stored.pending);
-                if !each(stored) {
-                    return Ok(last);
+        let mut behind_since = None;
+        loop {
+            while left > 0 {
+                let batch = left.min(if self.headers_only {
+                    BATCH_OF_HEADERS
+                } else {
+                    BATCH
+                });
+                requests.ask(batch).await?;
+                let mut came = 0;
+                // Messages that others remove meanwhile are not waited for; messages that others
+                // add are not read.
+                while came < batch && left > 0 {
+                    let Some(stored) = requests.next().await? else {
+                        break;
+                    };
+                    came += 1;
+                    last = stored.sequence;
+                    left = (left - 1).min(stored.pending);
+                    if !each(stored) {
+                        return Ok(last);
+                    }
                 }
+                if came > 0 {
+                    in_vain = 0;
+                    continue;
+                }
+                in_vain += 1;
+                if in_vain > IN_VAIN {
+                    return Err(QueueError::unavailable(
+                        READING,
+                        "the server has more and does not send it",
+                    ));
+                }
+                left = left.min(self.pending(link, name).await?);
+                sleep(AGAIN).await;
             }
-            if came > 0 {
-                in_vain = 0;
-                continue;
+            if !is_replicated || !self.has_more(link, end.behind(last)).await? {
+                return Ok(last);
             }
-            in_vain += 1;
-            if in_vain > IN_VAIN {
+            let since = *behind_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > BEHIND_FOR {
                 return Err(QueueError::unavailable(
                     READING,
-                    "the server has more and does not send it",
+                    "the server that sends it is behind the one that leads the stream",
                 ));
             }
-            left = left.min(self.pending(link, name).await?);
             sleep(AGAIN).await;
+            left = self.pending(link, name).await?;
         }
-        Ok(last)
+    }
+
+    /// Whether the server that leads the stream has a message of this part of it. The one that
+    /// sends may be behind, and then knows nothing of what was confirmed a moment ago.
+    async fn has_more(&self, link: &NatsConnection, part: Confirmed) -> Result<bool, QueueError> {
+        if part.from > part.up_to {
+            return Ok(false);
+        }
+        let request = json!({ "seq": part.from, "next_by_subj": self.subject });
+        let found = api::get_message(link, self.stream, &request).await;
+        let found = found.map_err(|error| error.of(READING))?;
+        Ok(found.is_some_and(|found| {
+            let is_wanted = self
+                .since
+                .is_none_or(|since| found.time.unix_timestamp_nanos() >= since.as_nanosecond());
+            found.sequence <= part.up_to && is_wanted
+        }))
     }
 
     /// Returns how much the server has still to send. A server that does not know the consumer

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use event_model::SystemClock;
-use fluent_queue_nats::JetStream;
+use fluent_queue_nats::{JetStream, Options, cluster::Cluster};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{AttemptQuery, DeadQuery, DeadReason, Disposition, Source, Upstream};
+use queue::{
+    AcceptedQuery, AttemptQuery, DeadQuery, DeadReason, Disposition, Intake, Lifecycle, Source,
+    Upstream,
+};
 use tokio::time::timeout;
 
 use crate::joining::{route, settlement, world};
@@ -141,4 +144,52 @@ async fn a_stream_that_is_deleted_while_it_is_read_is_an_error_in_time() {
         .await
         .expect("an answer in time");
     assert!(after.is_err());
+}
+
+/// A server that is behind, since it hung, may be the one that is asked for a part of the stream:
+/// what is confirmed is read all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_confirmed_is_read_also_from_a_server_that_is_behind() {
+    const ROUNDS: usize = 6;
+    let servers = Servers::start(3, &nats_server::Options::default()).unwrap();
+    let mut options = Options::new(servers.urls());
+    (options.layout.bytes, options.layout.replicas) = (512 << 20, 3);
+    let cluster = Cluster::connect(&options).await.unwrap();
+    assert!(cluster.init().await.unwrap().is_good());
+    let queue = JetStream::open(options, Arc::new(SystemClock))
+        .await
+        .unwrap();
+    for round in 0..ROUNDS {
+        let leader = servers.leader("FLUENT_EVENTS").unwrap();
+        let follower = &servers.servers[(leader + 1) % 3];
+        follower.freeze();
+        let many: Vec<_> = (0..3_000)
+            .map(|number| event("E", &format!("{round}-{number}")))
+            .collect();
+        for some in many.chunks(500) {
+            // Again, if a server with a connection of ours hangs.
+            while queue.publish_many(some).await.error.is_some() {}
+        }
+        let name = format!("LAST{round}");
+        while queue.publish(event(&name, "x")).await.is_err() {}
+        follower.thaw();
+        let reading = (0..24).map(|_| async {
+            let query = AcceptedQuery {
+                event: Some(name.clone()),
+                limit: 1,
+                examined: 100,
+                ..AcceptedQuery::default()
+            };
+            loop {
+                // A server that hung may not answer at first.
+                if let Ok(page) = queue.stores().history().accepted(query.clone()).await {
+                    return page.events.len();
+                }
+            }
+        });
+        let read = timeout(IN_TIME, futures::future::join_all(reading)).await;
+        let read = read.expect("answers in time");
+        assert!(read.iter().all(|found| *found == 1), "{round}: {read:?}");
+    }
+    queue.close().await;
 }
