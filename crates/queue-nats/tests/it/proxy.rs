@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
+
+type Hear = dyn Fn(&[u8]) + Send + Sync;
 
 /// Carries bytes between clients and one server, until it is dropped.
 #[derive(Debug)]
@@ -29,6 +31,20 @@ impl Proxy {
 
     /// Changes what the server says, whose length must stay.
     pub(crate) async fn changing(server: u16, change: fn(&mut [u8])) -> Self {
+        Self::with(server, change, |_| {}).await
+    }
+
+    /// Tells `hear` what clients say.
+    pub(crate) async fn hearing(server: u16, hear: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        Self::with(server, |_| {}, hear).await
+    }
+
+    async fn with(
+        server: u16,
+        change: fn(&mut [u8]),
+        hear: impl Fn(&[u8]) + Send + Sync + 'static,
+    ) -> Self {
+        let hear: Arc<Hear> = Arc::new(hear);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let latency = Arc::<Mutex<Duration>>::default();
@@ -44,12 +60,13 @@ impl Proxy {
                 };
                 let Ok((client, _)) = accepted else { break };
                 let latency = Arc::clone(&of_answers);
+                let hear = Arc::clone(&hear);
                 connections.spawn(async move {
                     let server = TcpStream::connect(("127.0.0.1", server)).await?;
-                    let (mut asks, asked) = client.into_split();
-                    let (answers, mut server) = server.into_split();
+                    let (asks, asked) = client.into_split();
+                    let (answers, server) = server.into_split();
                     tokio::select! {
-                        ended = copy(&mut asks, &mut server) => ended.map(drop),
+                        ended = copy_heard(asks, server, hear) => ended,
                         ended = copy_late(answers, asked, latency, change) => ended,
                     }
                 });
@@ -78,6 +95,22 @@ impl Proxy {
 
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address)
+    }
+}
+
+async fn copy_heard(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    hear: Arc<Hear>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let count = from.read(&mut bytes).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        hear(&bytes[..count]);
+        to.write_all(&bytes[..count]).await?;
     }
 }
 

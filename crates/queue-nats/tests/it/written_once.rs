@@ -1,7 +1,10 @@
 //! What a settlement has written it does not write again, however long the acknowledgement takes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use fluent_queue_nats::Options;
 use queue::conformance::event;
 use queue::{DeadReason, Disposition, Intake, Lifecycle, Source};
 use tokio::task::JoinSet;
@@ -9,18 +12,37 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::deaths::denied;
 use crate::joining::{open, route, settlement};
+use crate::proxy::Proxy;
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
-/// Three acknowledgements without an answer.
-const TRIED_FOR: Duration = Duration::from_secs(16);
+/// Number of acknowledgements without an answer that are waited for.
+const TRIED: usize = 3;
+
+/// What is said by each.
+const ACKNOWLEDGED: &[u8] = b"\r\n+ACK\r\n";
 
 /// Settles while nothing can be acknowledged, and the server forgets ids at once. Returns how many
 /// messages the settlement has written, also by the time that its process has stopped.
 async fn written(stream: &str, disposition: Disposition) -> u64 {
     let (servers, options, less, _folder) = denied("$JS.ACK.>").await;
     let admin = open(&options).await;
-    let queue = open(&less).await;
+    let tried = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tried);
+    let proxy = Proxy::hearing(servers.servers[0].port(), move |said| {
+        let acknowledged = said
+            .windows(ACKNOWLEDGED.len())
+            .filter(|part| *part == ACKNOWLEDGED)
+            .count();
+        counted.fetch_add(acknowledged, Ordering::AcqRel);
+    })
+    .await;
+    let queue = open(&Options {
+        servers: vec![proxy.url()],
+        discover_servers: false,
+        ..less
+    })
+    .await;
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     let client = async_nats::ConnectOptions::with_user_and_password("admin".into(), "x".into())
         .connect(servers.urls())
@@ -37,9 +59,10 @@ async fn written(stream: &str, disposition: Disposition) -> u64 {
     let mut settling = JoinSet::new();
     settling.spawn(delivery.ticket.settle(settlement(disposition)));
     let began = Instant::now();
-    while began.elapsed() < TRIED_FOR {
-        sleep(Duration::from_millis(500)).await;
+    while tried.load(Ordering::Acquire) < TRIED {
+        assert!(began.elapsed() < IN_TIME, "{tried:?} tries");
         assert!(settling.try_join_next().is_none(), "it was acknowledged");
+        sleep(Duration::from_millis(50)).await;
     }
     queue.close().await;
     drop(timeout(IN_TIME, settling.join_next()).await.unwrap());
