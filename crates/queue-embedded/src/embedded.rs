@@ -90,7 +90,7 @@ impl Embedded {
             time,
         });
         Ok(Self {
-            quarantine: GroupedQuarantine::new(beside.clone(), Arc::clone(&shared)),
+            quarantine: GroupedQuarantine::new(beside.clone(), Arc::clone(&shared), limit),
             refused: GroupedRejected::new(beside.clone(), Arc::clone(&shared), limit),
             beside,
             shared,

@@ -339,11 +339,9 @@ async fn one_job_that_the_file_refuses_fails_alone() {
     );
 }
 
-#[tokio::test]
-async fn the_quarantine_has_room_for_what_comes_again_and_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let queue = open(&folder.path().join("queue.db")).unwrap();
-    let body = |number: usize| Quarantined {
+/// A genuine body of a mebibyte that is no event.
+fn malformed(number: usize) -> Quarantined {
+    Quarantined {
         id: 0,
         body: format!("{number}{}", "x".repeat(1 << 20)).into(),
         proof: Proof::Signed(event_model::Algorithm::Sha512),
@@ -351,18 +349,45 @@ async fn the_quarantine_has_room_for_what_comes_again_and_again() {
         signature: String::new(),
         received_at: SystemClock.now(),
         reason: "no JSON".to_owned(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_quarantine_has_room_for_what_comes_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(&folder.path().join("queue.db")).unwrap();
     let quarantine = queue.stores().quarantine();
     for _ in 0..70 {
-        quarantine.store(body(0)).await.unwrap();
+        quarantine.store(malformed(0)).await.unwrap();
     }
     let mut kept = 1;
-    while quarantine.store(body(kept)).await.is_ok() {
+    while quarantine.store(malformed(kept)).await.is_ok() {
         kept += 1;
     }
     assert_eq!((kept, quarantine.count().await.unwrap()), (63, 63));
     quarantine
-        .store(body(5))
+        .store(malformed(5))
         .await
         .expect("it is there already, and needs no room");
+}
+
+/// The smallest file there may be.
+#[tokio::test]
+async fn what_is_quarantined_leaves_a_small_file_to_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(folder.path().join("queue.db"));
+    options.retention.bytes = 16 << 20;
+    let queue = Embedded::open(options, Arc::new(SystemClock)).unwrap();
+    let quarantine = queue.stores().quarantine();
+    let mut kept = 0;
+    while quarantine.store(malformed(kept)).await.is_ok() {
+        kept += 1;
+        assert!(kept < 16, "it takes the whole file");
+    }
+    assert_eq!(kept, 3, "two bodies of the largest size, at least");
+    for number in 0..1000 {
+        let event = event("E", &number.to_string());
+        queue.publish(event).await.expect("events have their room");
+    }
+    assert!(queue.has_room());
 }

@@ -110,11 +110,18 @@ pub(crate) fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
 pub(crate) struct GroupedQuarantine {
     beside: SqliteStores,
     shared: Arc<Shared>,
+    /// Largest number of bytes of bodies.
+    most: u64,
 }
 
 impl GroupedQuarantine {
-    pub(crate) fn new(beside: SqliteStores, shared: Arc<Shared>) -> Self {
-        Self { beside, shared }
+    /// `limit` is that of the file, in bytes.
+    pub(crate) fn new(beside: SqliteStores, shared: Arc<Shared>, limit: u64) -> Self {
+        Self {
+            beside,
+            shared,
+            most: (limit / 10).clamp(LEAST_BYTES, MAX_BYTES),
+        }
     }
 }
 
@@ -130,6 +137,7 @@ impl Quarantine for GroupedQuarantine {
             body,
             outcome: QuarantineResult::Before,
             shared,
+            most: self.most,
             reply,
             _waiting: waiting,
         });
@@ -161,14 +169,18 @@ impl Quarantine for GroupedQuarantine {
     }
 }
 
-/// Largest number of bytes of bodies in quarantine. Malformed bodies must not fill the queue:
-/// beyond this they are refused, while events are not.
+/// Largest number of bytes of bodies in quarantine, which are a tenth of the file at most.
+/// Malformed bodies must not fill the queue: beyond this they are refused, while events are not.
 const MAX_BYTES: u64 = 64 << 20;
+
+/// What they may take of a small file: two bodies of the largest size fit.
+const LEAST_BYTES: u64 = 4 << 20;
 
 struct QuarantineJob {
     body: Quarantined,
     outcome: QuarantineResult,
     shared: Arc<Shared>,
+    most: u64,
     reply: oneshot::Sender<Result<(), QueueError>>,
     _waiting: Waiting,
 }
@@ -187,7 +199,7 @@ impl Job<QueueJobs> for QuarantineJob {
         let bytes = self.body.body.len() as u64;
         self.outcome = if contains_body(store.sql, &self.body)? {
             QuarantineResult::Before
-        } else if self.shared.quarantined.load(Ordering::Relaxed) + bytes > MAX_BYTES {
+        } else if self.shared.quarantined.load(Ordering::Relaxed) + bytes > self.most {
             QuarantineResult::NoRoom
         } else {
             keep(store.sql, &self.body)?;
