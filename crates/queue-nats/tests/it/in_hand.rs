@@ -37,12 +37,12 @@ fn of_size(reference: &str, bytes: usize) -> Event {
 
 /// Bytes that the routes have in hand now, and had at most.
 #[derive(Debug, Default)]
-struct InHand {
+struct HeldBytes {
     now: AtomicU64,
     most: AtomicU64,
 }
 
-impl InHand {
+impl HeldBytes {
     async fn settle_after_a_while(&self, deliveries: Vec<Delivery>) -> Vec<EventId> {
         let bytes = deliveries
             .iter()
@@ -78,7 +78,7 @@ async fn routes_with_large_events_share_the_memory_of_a_process() {
         publisher.publish(event).await.unwrap();
     }
     let queue = open(&options).await;
-    let in_hand = Arc::new(InHand::default());
+    let in_hand = Arc::new(HeldBytes::default());
     let mut routes = JoinSet::new();
     for number in 0..ROUTES {
         let everything = Route {
