@@ -259,6 +259,9 @@ fn understood(answer: FluentAnswer, needed: RequiredPart) -> Result<Bytes, ApiEr
     let body = match (answer.body, needed) {
         // Fluent has done it: another request would do it twice.
         (Err(_), RequiredPart::Status) if status.is_success() => return Ok(Bytes::new()),
+        // A failure stays one, whatever is wrong with the rest.
+        (Err(_), _) if status.is_server_error() => Bytes::new(),
+        (Err(ApiError::TooLong(_)), _) if !status.is_success() => Bytes::new(),
         (body, _) => body?,
     };
     let errors = errors_in(&body);

@@ -252,14 +252,14 @@ impl Client {
                 Request::post_json(under(base, "graphql"), &body)
             })
             .await?;
-        if answer.len() > LONGEST_ANSWER {
-            return Err(ApiError::TooLong(LONGEST_ANSWER));
-        }
         let understood: Answer = serde_json::from_slice(&answer)
             .map_err(|_| ApiError::Unreadable("expected GraphQL's answer"))?;
         // Without the part that could not be read, the data would say something else.
         if understood.errors.is_some_and(|errors| !errors.is_empty()) {
             return Err(ApiError::of_answer(&errors_in(&answer), StatusCode::OK));
+        }
+        if answer.len() > LONGEST_ANSWER {
+            return Err(ApiError::TooLong(LONGEST_ANSWER));
         }
         let Some(data) = understood.data else {
             return Err(ApiError::NotFound);

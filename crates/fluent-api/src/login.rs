@@ -37,6 +37,9 @@ const ACCOUNT: HeaderName = HeaderName::from_static("fluent.account");
 /// Most bytes of an answer with a token.
 const LONGEST: usize = 64 << 10;
 
+/// Error of an answer that is no token.
+const NO_TOKEN: ApiError = ApiError::Unreadable("expected a token");
+
 /// Reads a secret whenever it is needed, so that its file can be replaced.
 pub type ReadSecret = Arc<dyn Fn() -> Result<String, BoxError> + Send + Sync>;
 
@@ -298,7 +301,14 @@ impl Inner {
         let asked_at = Instant::now();
         let answer = request.send(&self.http, self.timeout, LONGEST).await?;
         match answer.status {
-            StatusCode::OK => understood(&answer.body?).map(|it| it.renewed(asked_at)),
+            StatusCode::OK => {
+                // A page of something in between is no answer of Fluent's, however long it is.
+                let body = answer.body.map_err(|error| match error {
+                    ApiError::TooLong(_) => NO_TOKEN,
+                    error => error,
+                })?;
+                understood(&body).map(|it| it.renewed(asked_at))
+            }
             StatusCode::TOO_MANY_REQUESTS => Err(ApiError::RateLimited {
                 wait: asked_to_wait(&answer.headers).unwrap_or(AFTER_LIMIT),
             }),
@@ -340,8 +350,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// Returns what an answer says of the password.
 fn result_of(answer: &Result<NewToken, ApiError>) -> TryResult {
     match answer {
-        // Whatever it contains, its status was 200.
-        Ok(_) | Err(ApiError::Unreadable(_) | ApiError::TooLong(_)) => TryResult::Accepted,
+        Ok(_) => TryResult::Accepted,
         Err(ApiError::Login { .. }) => TryResult::Refused,
         Err(ApiError::NotConnected(_) | ApiError::RateLimited { .. } | ApiError::Server { .. }) => {
             TryResult::NotLookedAt
@@ -351,7 +360,7 @@ fn result_of(answer: &Result<NewToken, ApiError>) -> TryResult {
 }
 
 fn understood(body: &[u8]) -> Result<Answer, ApiError> {
-    serde_json::from_slice(body).map_err(|_| ApiError::Unreadable("expected a token"))
+    serde_json::from_slice(body).map_err(|_| NO_TOKEN)
 }
 
 /// Whether Fluent refused a user with single sign-on: a wrong password or a locked user is

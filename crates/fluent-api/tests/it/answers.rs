@@ -11,6 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{client_at, ledger, limits};
 
+/// A page of something in between, longer than any token.
+fn long_page(bytes: usize) -> String {
+    format!("<html>{}</html>", "x".repeat(bytes))
+}
+
 /// Starts a Fluent that answers a login as it should, and everything else with `answer`, after
 /// which it trickles if that is not all.
 async fn answering(login: &'static str, answer: String) -> (Client, Arc<AtomicUsize>) {
@@ -341,4 +346,50 @@ async fn without_a_code_of_fluents_the_status_says_what_to_do() {
         let refused = post(LOGIN, &answer).await.unwrap_err();
         assert_eq!(refused.kind(), expected, "{status} {body}");
     }
+}
+
+#[tokio::test]
+async fn a_page_instead_of_a_token_makes_nothing_final_and_proves_no_password() {
+    let page: &'static str = Box::leak(long_page(100 << 10).into_boxed_str());
+    for login in [page, "<html></html>"] {
+        let (client, _) = answering(login, String::new()).await;
+        for _ in 0..2 {
+            let failed = client.log_in().await.unwrap_err();
+            assert!(matches!(failed, ApiError::Unreadable(_)), "{failed}");
+            assert!(failed.is_transient());
+        }
+        // Nobody knows whether Fluent has seen the password, and refused it.
+        let rests = client.log_in().await.unwrap_err();
+        assert!(matches!(rests, ApiError::LoginRests { .. }), "{rests}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_instead_of_an_answer_makes_nothing_final() {
+    for (status, bytes, expected) in [
+        (200, 2 << 20, "unreadable"),
+        (503, 5 << 20, "server"),
+        (404, 5 << 20, "server"),
+        (413, 5 << 20, "refused"),
+    ] {
+        let page = long_page(bytes);
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{page}",
+            page.len()
+        );
+        let (client, _) = answering(LOGIN, answer).await;
+        let query = Query::parse("{ a }").unwrap();
+        let failed = client.graphql(&query, &Map::new()).await.unwrap_err();
+        assert_eq!(failed.kind(), expected, "{status}");
+    }
+    // What is Fluent's own, and too long, stays so.
+    let body = format!(r#"{{"data":{{"a":"{}"}}}}"#, "x".repeat(2 << 20));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (client, _) = answering(LOGIN, answer).await;
+    let query = Query::parse("{ a }").unwrap();
+    let failed = client.graphql(&query, &Map::new()).await.unwrap_err();
+    assert!(matches!(failed, ApiError::TooLong(_)), "{failed}");
 }
