@@ -1,7 +1,7 @@
 //! Rejected webhooks, whose keys or accounts may only have been missing.
 
 use proto::v1;
-use queue::RejectedWebhook;
+use queue::{PAGE_BYTES, RejectedWebhook};
 use settings::Gateway;
 use telemetry::ErrorChain;
 use tonic::Status;
@@ -29,11 +29,10 @@ impl Operator {
         let after = place.unwrap_or(0);
         let found = self.stores().refused().list(after, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
+        let bytes: u64 = found.iter().map(RejectedWebhook::bytes).sum();
+        let is_cut = found.len() == limit || bytes >= PAGE_BYTES as u64;
         Ok(v1::ListRefusedResponse {
-            next_page_token: pages::next(
-                found.last().map(|webhook| webhook.id),
-                found.len() == limit,
-            ),
+            next_page_token: pages::next(found.last().map(|webhook| webhook.id), is_cut),
             webhooks: found.iter().map(described).collect(),
         })
     }

@@ -88,7 +88,9 @@ pub trait RejectedStore: fmt::Debug + Send + Sync {
     /// removed to make room.
     fn capture(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Lists webhooks in order of their ids, beginning after `after`.
+    /// Lists webhooks in order of their ids, beginning after `after`. The page is shorter than
+    /// `limit` if their [bytes](RejectedWebhook::bytes) exceed
+    /// [`PAGE_BYTES`](crate::PAGE_BYTES), and empty only at the end.
     fn list(
         &self,
         after: u64,

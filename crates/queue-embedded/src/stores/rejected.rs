@@ -6,7 +6,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{Bytes, Event, Headers};
 use futures::future::BoxFuture;
 use queue::{
-    QueueError, REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook,
+    PAGE_BYTES, QueueError, REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore,
+    RejectedWebhook,
 };
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
@@ -139,11 +140,22 @@ fn count(sql: &Connection, age: i64) -> rusqlite::Result<RejectedCount> {
 }
 
 fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<RejectedWebhook>> {
-    sql.prepare_cached(
+    let mut statement = sql.prepare_cached(
         "SELECT id, body, headers, received_at, reason, account FROM refused WHERE id > ?1 ORDER BY id LIMIT ?2",
-    )?
-    .query_map(params![signed(after), i64::try_from(limit).unwrap_or(i64::MAX)], refused)?
-    .collect()
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![signed(after), limit], refused)?;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    for webhook in rows {
+        let webhook = webhook?;
+        bytes += webhook.bytes();
+        found.push(webhook);
+        if bytes >= PAGE_BYTES as u64 {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn refused(row: &Row<'_>) -> rusqlite::Result<RejectedWebhook> {

@@ -51,9 +51,12 @@ impl Quarantine for JetStreamStores {
             let mut found = Vec::new();
             let mut bytes = 0;
             let look = |stored: Stored| {
-                bytes += stored.body.len();
-                found.extend(quarantined(stored.sequence, &stored.headers, stored.body));
-                found.len() < limit && (bytes < PAGE_BYTES || found.is_empty())
+                // What can't be read is not in the page, whose bytes say whether it is cut.
+                if let Some(body) = quarantined(stored.sequence, &stored.headers, stored.body) {
+                    bytes += body.body.len();
+                    found.push(body);
+                }
+                found.len() < limit && bytes < PAGE_BYTES
             };
             if limit > 0 {
                 scan.each(&self.0.link, look).await?;

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{Bytes, Event, Headers, Timestamp, encode_header_value};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
-use queue::{QueueError, RejectedCount, RejectedStore, RejectedWebhook};
+use queue::{PAGE_BYTES, QueueError, RejectedCount, RejectedStore, RejectedWebhook};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -47,9 +47,13 @@ impl RejectedStore for JetStreamStores {
                 headers_only: false,
             };
             let mut found = Vec::new();
+            let mut bytes = 0;
             let look = |stored: Stored| {
-                found.extend(refused(stored.sequence, &stored.headers, stored.body));
-                found.len() < limit
+                if let Some(webhook) = refused(stored.sequence, &stored.headers, stored.body) {
+                    bytes += webhook.bytes();
+                    found.push(webhook);
+                }
+                found.len() < limit && bytes < PAGE_BYTES as u64
             };
             if limit > 0 {
                 scan.each(&self.0.link, look).await?;

@@ -4,7 +4,7 @@ use event_model::{Algorithm, Bytes, Headers, Proof, Timestamp};
 
 use crate::conformance::Harness;
 use crate::conformance::samples::{consumer, event, event_of, finish, nothing_before, publish};
-use crate::{Quarantined, QueueError, RejectedWebhook};
+use crate::{PAGE_BYTES, Quarantined, QueueError, RejectedWebhook};
 
 pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -101,4 +101,45 @@ pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Ha
     hold.admit(again.id, event("E", "a")).await.expect("admit");
     assert!(hold.get(again.id).await.is_err(), "it is held no longer");
     nothing_before(&queue, &mut *r, "E", "the other is known").await;
+}
+
+/// Anybody can fill the store with large bodies: no reader may have all of them in memory.
+pub(super) async fn large_refused_webhooks_are_listed_page_by_page(harness: &dyn Harness) {
+    const EACH: usize = PAGE_BYTES / 20;
+    const ALL: usize = 25;
+    let queue = harness.open().await;
+    let hold = queue.stores().refused();
+    for number in 0..ALL {
+        let mut body = vec![b' '; EACH];
+        body[0] = u8::try_from(number).expect("a few");
+        let at = Timestamp::from_second(4_000_000_000).expect("a time");
+        let reason = "no-key-matches".to_owned();
+        let webhook = RejectedWebhook::stored(
+            0,
+            body.into(),
+            Headers::default(),
+            at,
+            reason,
+            "ACME".to_owned(),
+        );
+        hold.capture(webhook).await.expect("hold");
+    }
+    let mut pages = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = hold.list(after, 200).await.expect("list");
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        let bytes: u64 = page.iter().map(RejectedWebhook::bytes).sum();
+        pages.push((page.len(), bytes));
+    }
+    let listed: usize = pages.iter().map(|(webhooks, _)| webhooks).sum();
+    assert_eq!(listed, ALL, "{pages:?}");
+    // A page that is cut has so many bytes that its reader knows it.
+    let most = (PAGE_BYTES + EACH) as u64;
+    let [cut, _] = pages[..] else {
+        panic!("{pages:?}")
+    };
+    assert!((PAGE_BYTES as u64..=most).contains(&cut.1), "{pages:?}");
+    assert_eq!(hold.list(0, 3).await.expect("list").len(), 3);
 }

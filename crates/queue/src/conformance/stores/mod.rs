@@ -21,6 +21,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         letters::what_is_redriven_is_no_dead_letter_and_not_handed_over_twice,
         held::a_malformed_body_is_kept_once_and_released,
         held::a_refused_webhook_is_held_once_and_admitted,
+        held::large_refused_webhooks_are_listed_page_by_page,
         history::history_tells_the_story,
         history::an_event_is_found_by_fluents_own_id_too,
         history::a_story_is_found_in_pages,
