@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderMap, RETRY_AFTER};
+use http::header::HeaderMap;
+use http_client::retry_after;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -15,15 +16,7 @@ pub(crate) const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
 /// Returns how long an answer asks to wait, within our bounds.
 pub(crate) fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
-    asked_in_seconds(headers.get(RETRY_AFTER)?.to_str().ok()?)
-}
-
-/// Reads a number of seconds, also with the fractions and the huge values that some servers
-/// write.
-fn asked_in_seconds(text: &str) -> Option<Duration> {
-    let is_number = text.trim().starts_with(|c: char| c.is_ascii_digit());
-    let seconds = text.trim().parse::<f64>().ok().filter(|_| is_number)?;
-    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE);
+    let wait = retry_after(headers, None)?;
     Some(wait.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
@@ -100,6 +93,8 @@ fn text(value: Option<Box<RawValue>>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
+
     use super::*;
 
     #[test]
@@ -115,8 +110,9 @@ mod tests {
             ("soon", None),
             ("nan", None),
         ] {
+            let headers = [(RETRY_AFTER, text.parse().unwrap())].into_iter().collect();
             assert_eq!(
-                asked_in_seconds(text),
+                asked_to_wait(&headers),
                 expected.map(Duration::from_secs),
                 "{text}"
             );

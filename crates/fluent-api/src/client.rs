@@ -270,7 +270,7 @@ fn understood(answer: FluentAnswer, needed: RequiredPart) -> Result<Bytes, ApiEr
         .any(|error| error.code.as_deref() == Some(RATE_LIMIT));
     match status.is_success() && !is_limited {
         true => Ok(body),
-        false => Err(ApiError::of_answer(&errors, status)),
+        false => Err(ApiError::of_answer(&errors, status, wait)),
     }
 }
 

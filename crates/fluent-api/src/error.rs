@@ -64,6 +64,8 @@ pub enum ApiError {
         status: u16,
         /// Its error code, if it gave one.
         code: Option<String>,
+        /// How long it asks to wait, if it does.
+        wait: Option<Duration>,
     },
     /// The name, password or client is wrong, or the user is locked: Fluent does not say which.
     #[error(
@@ -144,6 +146,7 @@ impl ApiError {
             Self::RateLimited { wait } | Self::Paused { wait } | Self::LoginPaused { wait } => {
                 Some(*wait)
             }
+            Self::Server { wait, .. } => *wait,
             Self::Login { .. } => Some(AFTER_LIMIT),
             // A changed secret is to be noticed soon.
             Self::LoginRests { wait } => Some((*wait).min(AFTER_LIMIT)),
@@ -174,10 +177,16 @@ impl ApiError {
         }
     }
 
-    /// Returns the error of an answer with these errors and this status. Of several that counts
-    /// which leaves most hope: the others may be gone when it is.
-    pub(crate) fn of_answer(errors: &[AnswerError], status: StatusCode) -> Self {
-        let errors = errors.iter().map(|error| Self::of_error(error, status));
+    /// Returns the error of an answer with these errors and this status, which asks for this wait.
+    /// Of several that counts which leaves most hope: the others may be gone when it is.
+    pub(crate) fn of_answer(
+        errors: &[AnswerError],
+        status: StatusCode,
+        wait: Option<Duration>,
+    ) -> Self {
+        let errors = errors
+            .iter()
+            .map(|error| Self::of_error(error, status, wait));
         errors
             .min_by_key(|error| match error {
                 Self::RateLimited { .. } => 0,
@@ -185,21 +194,24 @@ impl ApiError {
                 Self::NotFound => 2,
                 _ => 3,
             })
-            .unwrap_or_else(|| Self::of_status(status))
+            .unwrap_or_else(|| Self::of_status(status, wait))
     }
 
-    fn of_error(error: &AnswerError, status: StatusCode) -> Self {
+    fn of_error(error: &AnswerError, status: StatusCode, wait: Option<Duration>) -> Self {
         // Anything that is not a code may be data.
         let code = error.code.as_deref().filter(|code| is_code(code));
         let of_code = |code: &str| Some(code.to_owned());
         match code {
-            Some(RATE_LIMIT) => Self::RateLimited { wait: AFTER_LIMIT },
+            Some(RATE_LIMIT) => Self::RateLimited {
+                wait: wait.unwrap_or(AFTER_LIMIT),
+            },
             Some("C0001E") => Self::TooComplex,
             Some("C0020E") => Self::NotPermitted,
             Some("C0120E") => Self::NotFound,
             Some(code) if code.starts_with('S') => Self::Server {
                 status: status.as_u16(),
                 code: of_code(code),
+                wait,
             },
             Some(code) => Self::Refused {
                 status: status.as_u16(),
@@ -210,17 +222,21 @@ impl ApiError {
                 status: status.as_u16(),
                 code: None,
             },
-            None => Self::of_status(status),
+            None => Self::of_status(status, wait),
         }
     }
 
     /// Returns the error of an answer without a code of Fluent's, which may come from a proxy, or
     /// from a deploy.
-    fn of_status(status: StatusCode) -> Self {
+    pub(crate) fn of_status(status: StatusCode, wait: Option<Duration>) -> Self {
         let status = status.as_u16();
         match NEVER.contains(&status) {
             true => Self::Refused { status, code: None },
-            false => Self::Server { status, code: None },
+            false => Self::Server {
+                status,
+                code: None,
+                wait,
+            },
         }
     }
 }
@@ -256,7 +272,7 @@ mod tests {
                 code: Some(code.to_owned()),
                 is_of_query: false,
             };
-            ApiError::of_answer(&[error], StatusCode::OK)
+            ApiError::of_answer(&[error], StatusCode::OK, None)
         };
         assert!(
             matches!(of("C0011E"), ApiError::RateLimited { wait } if wait == Duration::from_secs(60))

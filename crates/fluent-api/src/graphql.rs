@@ -256,7 +256,11 @@ impl Client {
             .map_err(|_| ApiError::Unreadable("expected GraphQL's answer"))?;
         // Without the part that could not be read, the data would say something else.
         if understood.errors.is_some_and(|errors| !errors.is_empty()) {
-            return Err(ApiError::of_answer(&errors_in(&answer), StatusCode::OK));
+            return Err(ApiError::of_answer(
+                &errors_in(&answer),
+                StatusCode::OK,
+                None,
+            ));
         }
         if answer.len() > LONGEST_ANSWER {
             return Err(ApiError::TooLong(LONGEST_ANSWER));

@@ -321,6 +321,7 @@ impl Inner {
                     false => Err(ApiError::Server {
                         status: status.as_u16(),
                         code: None,
+                        wait: asked_to_wait(&answer.headers),
                     }),
                 }
             }
@@ -335,6 +336,7 @@ impl Inner {
             status => Err(ApiError::Server {
                 status: status.as_u16(),
                 code: None,
+                wait: asked_to_wait(&answer.headers),
             }),
         }
     }

@@ -13,6 +13,7 @@
 pub mod addresses;
 mod client;
 mod failure;
+mod retry_after;
 mod status_tap;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 pub use crate::client::{Answer, HttpClient, RequestParts, SendError, uri_of, usual_headers};
 pub use crate::failure::{SendFailure, Target};
+pub use crate::retry_after::retry_after;
 
 /// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -393,3 +393,42 @@ async fn a_page_instead_of_an_answer_makes_nothing_final() {
     let failed = client.graphql(&query, &Map::new()).await.unwrap_err();
     assert!(matches!(failed, ApiError::TooLong(_)), "{failed}");
 }
+
+#[tokio::test]
+async fn fluent_is_left_alone_for_as_long_as_it_asks_whatever_its_status_is() {
+    let dates = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:51:37 GMT";
+    for (status, wait, body, expected) in [
+        (503, "retry-after: 120", "{}", 120),
+        (429, "retry-after: 120", "{}", 120),
+        (429, dates, "{}", 120),
+        (503, dates, "{}", 120),
+        (
+            200,
+            "retry-after: 300",
+            r#"{"errors":[{"code":"C0011E"}]}"#,
+            300,
+        ),
+        (
+            400,
+            "retry-after: 300",
+            r#"{"errors":[{"code":"C0011E"}]}"#,
+            300,
+        ),
+        (
+            500,
+            "retry-after: 120",
+            r#"{"errors":[{"code":"S0001E"}]}"#,
+            120,
+        ),
+        // Within our bounds.
+        (503, "retry-after: 99999", "{}", 600),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\n{wait}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let failed = post(LOGIN, &answer).await.unwrap_err();
+        let asked = failed.wait().map(|wait| wait.as_secs());
+        assert_eq!(asked, Some(expected), "{status} {wait}: {failed}");
+    }
+}
