@@ -1,6 +1,8 @@
 //! What the history does not have: the oldest attempts are removed when their time or their room
 //! is up, and others could not be recorded.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use event_model::{EventId, Timestamp};
 use queue::{HistoryGap, LostAttempts, Position, QueueError, StoryGap, StoryState, history_gaps};
 use serde_json::json;
@@ -75,16 +77,26 @@ impl UnrecordedAttempts {
         let link = &stores.0.link;
         let horizon = HistoryHorizon::look(link).await?;
         let is_kept = |gap: &HistoryGap| horizon.is_none_or(|horizon| gap.until >= horizon.until);
-        let mut known = Vec::new();
+        let mut all = Vec::new();
         for (route, gaps) in history_gaps(stores).await? {
-            for gap in gaps.into_iter().filter(is_kept) {
-                let lost_of = match gap.lost {
-                    Some(lost) => LostOf::Known(lost),
-                    None => {
-                        let before = first_since(link, gap.until).await?;
-                        LostOf::Before(before.unwrap_or(Position::START))
-                    }
-                };
+            let kept = gaps.into_iter().filter(is_kept);
+            all.extend(kept.map(|gap| (route.clone(), gap)));
+        }
+        let unsaid = all.iter().filter(|(_, gap)| gap.lost.is_none());
+        let mut before = BTreeMap::new();
+        for group in grouped(unsaid.map(|(_, gap)| gap.until).collect()) {
+            let Some(last) = group.last() else { continue };
+            let found = first_since(link, *last).await?;
+            let found = found.unwrap_or(Position::START);
+            before.extend(group.into_iter().map(|until| (until, found)));
+        }
+        let mut known = Vec::new();
+        for (route, gap) in all {
+            let lost_of = gap.lost.map(LostOf::Known).or_else(|| {
+                let before = before.get(&gap.until).copied();
+                before.map(LostOf::Before)
+            });
+            if let Some(lost_of) = lost_of {
                 let gap = StoryGap {
                     route: route.clone(),
                     since: gap.since,
@@ -117,6 +129,17 @@ impl UnrecordedAttempts {
         });
         concerning.map(|(gap, _)| gap)
     }
+}
+
+/// Most times whose position is looked for in the stream: each takes some thirty requests.
+const LOOKED_FOR: usize = 16;
+
+/// Puts these times together with later ones, so that there are no more groups than that. Of a
+/// group the last is looked for: that may say too much of what is missing, and never too little.
+fn grouped(times: BTreeSet<Timestamp>) -> Vec<Vec<Timestamp>> {
+    let times: Vec<_> = times.into_iter().collect();
+    let together = times.len().div_ceil(LOOKED_FOR).max(1);
+    times.chunks(together).map(<[Timestamp]>::to_vec).collect()
 }
 
 /// Finds, by bisection, the position of the first event that was stored at this time or later;
@@ -214,4 +237,25 @@ async fn stands(
         },
         |due| StoryState::Waiting { route, due },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn many_gaps_are_looked_for_as_few() {
+        let times = |count: u64| -> BTreeSet<_> {
+            (0..count)
+                .map(|second| Timestamp::UNIX_EPOCH + Duration::from_secs(second))
+                .collect()
+        };
+        for (count, groups) in [(0, 0), (1, 1), (16, 16), (17, 9), (1_000, 16)] {
+            let grouped = grouped(times(count));
+            assert_eq!(grouped.len(), groups, "of {count}");
+            assert!(grouped.concat().into_iter().eq(times(count)));
+        }
+    }
 }
