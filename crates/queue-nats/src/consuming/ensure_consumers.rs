@@ -197,7 +197,11 @@ async fn put(
                         .await
                         .map_err(|error| error.of(JOINING))?;
                 }
-                api::put_consumer(link, stream, &name, &wanted).await
+                let changed = api::put_consumer(link, stream, &name, &wanted).await;
+                if changed.is_ok() {
+                    say_what_is_passed_over(&wanted, &info);
+                }
+                changed
             }
         }
         Err(error) if error.is_missing() => {
@@ -217,6 +221,21 @@ async fn put(
         )),
         None => Ok(info),
     }
+}
+
+/// Logs that a match has changed while events waited for the route: a changed match applies to
+/// what is not yet delivered, and so to these, of which nothing else tells.
+fn say_what_is_passed_over(wanted: &pull::Config, before: &Info) {
+    let behind = before.num_pending + before.num_ack_pending as u64;
+    let had = before.config.metadata.get(FILTER);
+    if had.is_none() || had == wanted.metadata.get(FILTER) || behind == 0 {
+        return;
+    }
+    tracing::warn!(
+        route = before.name,
+        behind,
+        "the match of a route has changed while events wait for it: those of them that it does not match any more are not delivered"
+    );
 }
 
 /// Returns the field of a consumer whose value is not the one that was requested.

@@ -1,14 +1,17 @@
 //! Lines in the log that whoever writes to the streams could cause at will.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use queue::conformance::event;
 use queue::{Intake, Lifecycle, Source};
+use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::joining::{names, route, set, world};
+use crate::joining::{names, open, route, set, world};
 use crate::verifying::{Key, dispatcher, quarantined, write};
 
 /// Counts the errors that taking deliveries logs on this thread.
@@ -35,6 +38,71 @@ impl Subscriber for Lines {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+/// Notes how many events are said to wait for a route whose match has changed.
+#[derive(Clone, Default)]
+struct PassedOver(Arc<Mutex<Vec<u64>>>);
+
+impl Subscriber for PassedOver {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN && metadata.target().contains("ensure_consumers")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Behind(&self.0));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Behind<'l>(&'l Mutex<Vec<u64>>);
+
+impl Visit for Behind<'_> {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "behind" {
+            self.0.lock().unwrap().push(value);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
+/// Who narrows the match of a route that is behind is told once how many events that concerns.
+#[tokio::test]
+async fn a_match_that_changes_while_events_wait_says_how_many() {
+    let (_servers, options) = world().await;
+    let before = open(&options).await;
+    drop(before.subscribe(route(&["OLD", "NEW"])).await.unwrap());
+    for (name, reference) in [("OLD", "1"), ("NEW", "2"), ("OLD", "3")] {
+        before.publish(event(name, reference)).await.unwrap();
+    }
+    before.close().await;
+    let said = PassedOver::default();
+    let _noting = tracing::subscriber::set_default(said.clone());
+    let mut queues = Vec::new();
+    for _ in 0..2 {
+        let after = open(&options).await;
+        let mut consumer = after.subscribe(route(&["NEW"])).await.unwrap();
+        if queues.is_empty() {
+            assert_eq!(names(&mut *consumer, 1).await, set(&["NEW"]));
+        }
+        queues.push(after);
+    }
+    assert_eq!(*said.0.lock().unwrap(), [3]);
+    for queue in queues {
+        queue.close().await;
+    }
 }
 
 #[tokio::test]
