@@ -59,12 +59,12 @@ pub(crate) struct Scan {
 
 /// The part of a stream that was confirmed when the scan began, by sequences.
 #[derive(Clone, Copy, Debug)]
-struct Confirmed {
+struct SequenceRange {
     from: u64,
     up_to: u64,
 }
 
-impl Confirmed {
+impl SequenceRange {
     /// What of it comes after this sequence.
     fn behind(self, last: u64) -> Self {
         Self {
@@ -131,7 +131,7 @@ impl Scan {
         let stream = stream.map_err(|error| error.of(READING))?;
         let made = api::put_scan(link, self.stream, name, &self.config(name), self.since).await;
         let made = made.map_err(|error| error.of(READING))?;
-        let end = Confirmed {
+        let end = SequenceRange {
             from: self.from.max(made.delivered.stream_sequence + 1),
             up_to: stream.state.last_sequence,
         };
@@ -194,7 +194,11 @@ impl Scan {
 
     /// Whether the server that leads the stream has a message of this part of it. The one that
     /// sends may be behind, and then knows nothing of what was confirmed a moment ago.
-    async fn has_more(&self, link: &NatsConnection, part: Confirmed) -> Result<bool, QueueError> {
+    async fn has_more(
+        &self,
+        link: &NatsConnection,
+        part: SequenceRange,
+    ) -> Result<bool, QueueError> {
         if part.from > part.up_to {
             return Ok(false);
         }
