@@ -132,11 +132,25 @@ fn refused(error: &clap::Error) -> ExitCode {
         error.get(ContextKind::InvalidArg),
         Some(ContextValue::String(name)) if name.starts_with("--server")
     );
+    if is_key_alone(error) {
+        let why = "`--key` is the private key of a certificate that is shown to a server, with --certificate. Fluent's public keys are in the settings: fluentcommerce.fluent-webhook-keys\n";
+        return said(&command_line().error(ErrorKind::MissingRequiredArgument, why));
+    }
     if error.kind() != ErrorKind::UnknownArgument || !is_server {
         return said(error);
     }
     let why = "this command works on files of this machine only: leave out --server\n";
     said(&command_line().error(ErrorKind::UnknownArgument, why))
+}
+
+/// True if `--key` was given and `--certificate` was not: who does so means another key.
+fn is_key_alone(error: &clap::Error) -> bool {
+    let missing = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(names)) => names.as_slice(),
+        _ => return false,
+    };
+    error.kind() == ErrorKind::MissingRequiredArgument
+        && matches!(missing, [name] if name.starts_with("--certificate"))
 }
 
 fn said(error: &clap::Error) -> ExitCode {
@@ -183,6 +197,19 @@ mod tests {
             assert_eq!(help.contains("--server"), is_taken, "{path}: {help}");
             assert_eq!(help.contains("--token"), is_taken, "{path}");
         }
+    }
+
+    #[test]
+    fn a_key_without_its_certificate_is_told_from_fluents() {
+        let asked = |args: &[&str]| command_line().try_get_matches_from(args).unwrap_err();
+        let verify = ["x", "verify", "--body", "b", "--header", "h"];
+        assert!(is_key_alone(&asked(
+            &[&verify[..], &["--key", "k"]].concat()
+        )));
+        assert!(!is_key_alone(&asked(&["x", "verify", "--body", "b"])));
+        assert!(!is_key_alone(&asked(
+            &[&verify[..], &["--certificate", "c"]].concat()
+        )));
     }
 
     #[test]

@@ -32,6 +32,20 @@ pub struct SignedBody {
     pub md5: String,
 }
 
+/// What a key is read from.
+const FILE: &str =
+    "expected a file with a private key, such as the `.key` that `fluent-simulator keys` writes";
+
+/// The beginning of a public RSA key in base64, as Fluent shows it.
+const PUBLIC: &str = "MI";
+
+/// True for what is no name of a file, but a key, in PEM or in one line of base64.
+fn is_key(text: &str) -> bool {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let is_line = text.len() > 100 && text.starts_with(PUBLIC) && text.bytes().all(is_base64);
+    text.contains("-----BEGIN") || is_line
+}
+
 impl KeyPair {
     /// A new pair. Fluent's have 1024 bits.
     pub fn generate(bits: usize) -> anyhow::Result<Self> {
@@ -43,10 +57,23 @@ impl KeyPair {
 
     /// Reads the private key that [`KeyPair::save`] wrote.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let pem = std::fs::read_to_string(path)
+        // It is not shown: it may be a private one.
+        if is_key(&path.to_string_lossy()) {
+            bail!("this is a key, and not a file: {FILE}");
+        }
+        let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading key {}", path.display()))?;
-        let key = RsaPrivateKey::from_pkcs8_pem(&pem)
-            .with_context(|| format!("{} is not a private key", path.display()))?;
+        let place = path.display();
+        if text.contains("PUBLIC KEY-----") || text.trim_start().starts_with(PUBLIC) {
+            bail!("{place} holds a public key, with which nobody can sign: {FILE}");
+        }
+        if text.contains("RSA PRIVATE KEY-----") {
+            bail!(
+                "{place} holds a private key in an older form: `openssl pkcs8 -topk8 -nocrypt -in {place}` writes it as PKCS#8"
+            );
+        }
+        let key = RsaPrivateKey::from_pkcs8_pem(&text)
+            .with_context(|| format!("{place} is not a private key: {FILE}"))?;
         Ok(Self(key))
     }
 
@@ -118,6 +145,29 @@ impl fmt::Debug for KeyPair {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_private_key_is_named_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = KeyPair::generate(1024).unwrap();
+        pair.save(&folder.path().join("mine")).unwrap();
+        let refused = |path: &Path| format!("{:#}", KeyPair::load(path).unwrap_err());
+        let public = refused(&folder.path().join("mine.pub"));
+        assert!(public.contains("mine.pub holds a public key"), "{public}");
+        let inline = pair.public_base64().unwrap();
+        let said = refused(Path::new(&inline));
+        assert!(said.starts_with("this is a key, and not a file"), "{said}");
+        let private = std::fs::read_to_string(folder.path().join("mine.key")).unwrap();
+        let said = refused(Path::new(&private));
+        assert!(said.starts_with("this is a key, and not a file"), "{said}");
+        assert!(!said.contains("PRIVATE KEY"), "{said}");
+        let gone = refused(&folder.path().join("gone.key"));
+        assert!(
+            gone.starts_with("reading key ") && gone.contains("gone.key"),
+            "{gone}"
+        );
+        assert!(KeyPair::load(&folder.path().join("mine.key")).is_ok());
+    }
 
     #[test]
     fn a_private_key_is_its_owners_alone_also_where_another_was() {
