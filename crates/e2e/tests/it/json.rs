@@ -37,7 +37,7 @@ const READS: [(&[&str], &str); 15] = [
 ];
 
 /// The commands that change something, in an order in which each has something to do.
-const CHANGES: [(&[&str], &str); 15] = [
+const CHANGES: [(&[&str], &str); 17] = [
     (&["routes", "send-test", "all"], "sent-test-event"),
     (
         &["replay", "--route", "all", "--from", "1h", "--dry-run"],
@@ -67,6 +67,31 @@ const CHANGES: [(&[&str], &str); 15] = [
     ),
     (&["jobs", "list"], "jobs"),
     (&["unrouted", "discard", "--all", "--yes"], "bulk-result"),
+    (
+        &[
+            "quarantine",
+            "redrive",
+            "--all",
+            "--detach",
+            "--why",
+            "a test",
+            "--yes",
+        ],
+        "job",
+    ),
+    (
+        &[
+            "refused",
+            "recheck",
+            "--account",
+            "ACME",
+            "--detach",
+            "--why",
+            "a test",
+            "--yes",
+        ],
+        "job",
+    ),
     (&["quarantine", "redrive", "--all", "--yes"], "bulk-result"),
     (&["quarantine", "discard", "--all", "--yes"], "bulk-result"),
     (&["refused", "recheck", "--yes"], "bulk-result"),

@@ -119,13 +119,14 @@ pub(crate) async fn run(
     print(&common, &job)
 }
 
-/// Makes a job of what a command was asked to do: counts, asks, and leaves it to a server.
+/// Makes a job of what a command was asked to do: counts, asks, and leaves it to a server. The
+/// question is a verb, the name of one thing, and the rest.
 pub(crate) async fn detach(
     common: &CommonArgs,
     api: &Api,
     act: Act,
     args: &DetachArgs,
-    question: (&str, &str),
+    question: [&str; 3],
     yes: bool,
 ) -> anyhow::Result<()> {
     let Some(why) = args.why.clone() else {
@@ -138,8 +139,9 @@ pub(crate) async fn detach(
     };
     let preview = output::answered(jobs.preview_job(request).await)?;
     let is_discard = matches!(&spec.act, Some(Act::Discard(_)));
-    let (what, how) = question;
-    let asked = format!("{what} {} event(s){how}, as a job", preview.count);
+    let [what, one, how] = question;
+    let things = telemetry::count(preview.count, one);
+    let asked = format!("{what} {things}{how}, as a job");
     let expected = match args.count {
         Some(count) => Some(count),
         None if is_discard => Some(typed_number(&asked, api.place())?),

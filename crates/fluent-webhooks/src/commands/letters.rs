@@ -160,7 +160,7 @@ pub(crate) async fn run(
                 &api,
                 act,
                 &job,
-                ("Deliver", " again"),
+                ["Deliver", "event", " again"],
                 selection.yes,
             )
             .await
@@ -174,7 +174,7 @@ pub(crate) async fn run(
                 &api,
                 act,
                 &job,
-                ("Remove", " for good"),
+                ["Remove", "event", " for good"],
                 selection.yes,
             )
             .await

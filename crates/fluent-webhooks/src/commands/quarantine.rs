@@ -1,11 +1,15 @@
 //! The command `quarantine`: genuine bodies that are not events.
 
+use anyhow::bail;
 use process::Shutdown;
 use proto::v1;
+use proto::v1::job_spec::Act;
 
 use crate::api::{self, Api};
 use crate::cli::CommonArgs;
+use crate::commands::jobs::{DetachArgs, detach};
 use crate::json::QuarantinedWebhook;
+use crate::when::TimeArg;
 use crate::{output, progress, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -43,6 +47,14 @@ pub(crate) enum Command {
     Redrive {
         #[command(flatten)]
         which: QuarantineArgs,
+        /// Of a job: only those received at this time or later: 2h for two hours ago, or RFC 3339
+        #[arg(long, value_name = "TIME", requires = "detach")]
+        since: Option<TimeArg>,
+        /// Of a job: only those received before this time
+        #[arg(long, value_name = "TIME", requires = "detach")]
+        until: Option<TimeArg>,
+        #[command(flatten)]
+        job: DetachArgs,
     },
 }
 
@@ -105,7 +117,23 @@ pub(crate) async fn run(
             show(&common, &webhook, body)
         }
         Command::Discard { which } => discard(&common, &mut api, which).await,
-        Command::Redrive { which } => redrive(&common, &mut api, which).await,
+        Command::Redrive { which, job, .. } if job.is_job() && !which.all => {
+            bail!("--detach is for --all: a job is about all that there are")
+        }
+        Command::Redrive {
+            which,
+            since,
+            until,
+            job,
+        } if job.is_job() => {
+            let act = Act::RecheckQuarantined(v1::RecheckQuarantinedJob {
+                since: when::wire(since),
+                until: when::wire(until),
+            });
+            let question = ["Verify and admit", "webhook", ""];
+            detach(&common, &api, act, &job, question, which.yes).await
+        }
+        Command::Redrive { which, .. } => redrive(&common, &mut api, which).await,
     }
 }
 

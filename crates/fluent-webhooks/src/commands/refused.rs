@@ -2,10 +2,13 @@
 
 use process::Shutdown;
 use proto::v1;
+use proto::v1::job_spec::Act;
 
 use crate::api::{self, Api};
 use crate::cli::CommonArgs;
+use crate::commands::jobs::{DetachArgs, detach};
 use crate::json::{ExplainedWebhook, RejectedWebhook};
+use crate::when::TimeArg;
 use crate::{output, progress, when};
 
 #[derive(Debug, clap::Subcommand)]
@@ -36,6 +39,20 @@ pub(crate) enum Command {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// Of a job: only those that name this account
+        #[arg(long, requires = "detach", default_value = "")]
+        account: String,
+        /// Of a job: only those refused for this reason, as `refused list` has it
+        #[arg(long, requires = "detach", default_value = "")]
+        reason: String,
+        /// Of a job: only those received at this time or later: 2h for two hours ago, or RFC 3339
+        #[arg(long, value_name = "TIME", requires = "detach")]
+        since: Option<TimeArg>,
+        /// Of a job: only those received before this time
+        #[arg(long, value_name = "TIME", requires = "detach")]
+        until: Option<TimeArg>,
+        #[command(flatten)]
+        job: DetachArgs,
     },
 }
 
@@ -73,7 +90,24 @@ pub(crate) async fn run(
             let answer = api.explain_refused(v1::ExplainRefusedRequest { id }).await;
             explain(&common, output::answered(answer)?)
         }
-        Command::Recheck { yes } => recheck(&common, &mut api, yes).await,
+        Command::Recheck {
+            yes,
+            account,
+            reason,
+            since,
+            until,
+            job,
+        } if job.is_job() => {
+            let act = Act::AdmitRefused(v1::AdmitRefusedJob {
+                account,
+                reason,
+                since: when::wire(since),
+                until: when::wire(until),
+            });
+            let question = ["Verify", "refused webhook", ", and admit what verifies"];
+            detach(&common, &api, act, &job, question, yes).await
+        }
+        Command::Recheck { yes, .. } => recheck(&common, &mut api, yes).await,
     }
 }
 

@@ -109,7 +109,15 @@ async fn replay_as_job(common: &CommonArgs, api: &Api, args: Args) -> anyhow::Re
         reference: args.reference.unwrap_or_default(),
         again: args.again,
     });
-    detach(common, api, act, &args.job, ("Deliver", &how), args.yes).await
+    detach(
+        common,
+        api,
+        act,
+        &args.job,
+        ["Deliver", "event", &how],
+        args.yes,
+    )
+    .await
 }
 
 /// What a question says of the events that would not be delivered.
