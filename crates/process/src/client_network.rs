@@ -155,6 +155,28 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_counts_for_ten_minutes_and_is_known_for_a_day() {
+        let (proven, sender) = (ProvenSources::default(), source("192.0.2.1"));
+        for (age, counts, is_known) in [
+            (Duration::from_secs(599), true, true),
+            (Duration::from_secs(600), false, true),
+            (Duration::from_secs(24 * 3600 - 1), false, true),
+            (Duration::from_hours(24), false, false),
+        ] {
+            let proof = Proof {
+                noted: Instant::now(),
+                age_then: age,
+            };
+            proven.0.lock().unwrap().insert(sender, proof);
+            assert_eq!(
+                (proven.has(sender), proven.has_known(sender)),
+                (counts, is_known),
+                "after {age:?}"
+            );
+        }
+    }
+
+    #[test]
     fn as_many_proven_sources_as_there_are_addresses_are_not_remembered() {
         let proven = ProvenSources::default();
         for number in 0..=MOST_PROVEN {

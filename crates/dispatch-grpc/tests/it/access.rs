@@ -197,7 +197,14 @@ async fn settings_that_can_not_work_are_refused_at_the_start() {
         let opened = Remote::open(settings, &OpenContext::new("route", "/")).await;
         opened.map(drop).map_err(|error| error.to_string())
     };
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "token-of-a-handler").unwrap();
     for (table, why) in [
+        (
+            json!({ "endpoints": ["http://handlers.example:50061"], "token": { "file": token } }),
+            "anybody on the way could read the token",
+        ),
         (json!({ "endpoints": [] }), "expected 1 to 64 addresses"),
         (
             json!({ "endpoints": ["handlers:50061"] }),

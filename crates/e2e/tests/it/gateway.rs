@@ -343,8 +343,18 @@ async fn refusals_that_anybody_can_cause_are_counted_and_others_written_each_tim
             .unwrap();
         drop(sender.send(&odd).await);
     }
+    for number in 0..3 {
+        let others = SANDBOX
+            .sign(format!(r#"{{"accountId":"OTHER","name":"{number}"}}"#))
+            .unwrap();
+        drop(sender.send(&others).await);
+    }
     assert_eq!(pipeline.stop(), Some(0));
     let log = pipeline.log();
+    assert!(
+        !log.contains(PATH),
+        "whoever reads it could send here: {log}"
+    );
     let lines = |parts: &[&str]| {
         log.lines()
             .filter(|line| parts.iter().all(|part| line.contains(part)))
@@ -376,6 +386,8 @@ async fn refusals_that_anybody_can_cause_are_counted_and_others_written_each_tim
         "{log}"
     );
     assert_eq!(lines(&["kept in quarantine", "trace_id"]), 3, "{log}");
+    let genuine = ["\"webhook refused\"", "unknown-account", "trace_id"];
+    assert_eq!(lines(&genuine), 3, "each is written: {log}");
     assert_eq!(
         lines(&["not finished in time"]) + lines(&["left behind"]),
         0,
