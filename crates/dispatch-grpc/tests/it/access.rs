@@ -199,7 +199,7 @@ async fn settings_that_can_not_work_are_refused_at_the_start() {
     };
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
-    std::fs::write(&token, "token-of-a-handler").unwrap();
+    fs::write(&token, "token-of-a-handler").unwrap();
     for (table, why) in [
         (
             json!({ "endpoints": ["http://handlers.example:50061"], "token": { "file": token } }),
