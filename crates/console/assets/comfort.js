@@ -28,7 +28,9 @@
   for (const all of document.querySelectorAll("input[data-all]")) {
     all.hidden = false;
     all.addEventListener("change", () => {
-      for (const box of all.form.querySelectorAll("input[name=id]")) box.checked = all.checked;
+      // A form's elements may be elsewhere on the page.
+      const boxes = [...all.form.elements].filter((element) => element.type === "checkbox" && element.name === "id");
+      for (const box of boxes) box.checked = all.checked;
     });
   }
   // `/` goes to the search, j and k to the next and the previous row of a list.

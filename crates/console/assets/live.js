@@ -94,8 +94,12 @@
     });
     const opened = source;
     source.addEventListener("error", () => (opened.readyState === EventSource.CLOSED ? refused() : lost()));
-    tabs?.postMessage("open");
     alive();
+  }
+  // Opens it for somebody who looks here. A stream that only comes back is no news for other tabs.
+  function openForSomebody() {
+    open();
+    if (source) tabs?.postMessage(tab);
   }
 
   function add(told) {
@@ -165,27 +169,28 @@
       say("Paused.");
     } else {
       say("");
-      open();
+      newer.clear();
+      openForSomebody();
     }
   });
 
   // A browser opens six connections to one place. So only the last two tabs that somebody looked at
   // have one, and the others leave theirs for pages.
   const tabs = window.BroadcastChannel ? new BroadcastChannel("fluent-console-live") : null;
-  let newer = 0;
-  tabs?.addEventListener("message", () => {
-    newer += 1;
-    if (source && newer >= 2) {
-      isElsewhere = true;
-      close();
-      say("Other tabs are live. Click here to go on.");
-    }
+  const tab = `${Date.now()}-${Math.random()}`;
+  const newer = new Set();
+  tabs?.addEventListener("message", (event) => {
+    newer.add(event.data);
+    if (newer.size < 2 || isElsewhere || isPaused || hasEnded || document.hidden) return;
+    isElsewhere = true;
+    close();
+    say("Other tabs are live. Click here to go on.");
   });
   const back = () => {
     if (source || document.hidden) return;
     isElsewhere = false;
-    newer = 0;
-    open();
+    newer.clear();
+    openForSomebody();
   };
   window.addEventListener("focus", back);
   document.addEventListener("pointerdown", () => isElsewhere && back());
@@ -195,5 +200,5 @@
   });
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", (event) => event.persisted && back());
-  open();
+  openForSomebody();
 })();

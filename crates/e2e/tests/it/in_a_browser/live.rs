@@ -97,3 +97,51 @@ async fn seven_tabs_leave_the_eighth_its_page() {
     assert!(began.elapsed() < Duration::from_secs(1), "{began:?}");
     browser.until_shown("Live.").await.unwrap();
 }
+
+/// Runs a script, and returns what it returns as a text.
+async fn text(browser: &Browser, script: &str) -> String {
+    browser.run(script).await.unwrap().to_string()
+}
+
+/// Two windows beside each other stay live, however often their streams end, as each does after
+/// some minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_that_connects_again_is_no_other_tab() {
+    let Some((_pipeline, _sink, browser, url)) = looked_at().await else {
+        return;
+    };
+    browser.visit(&format!("{url}/deliveries")).await.unwrap();
+    browser.until_shown("Live.").await.unwrap();
+    // Streams that the test can end, and what this tab tells the others.
+    let script = "window.streams = []; window.told = [];
+        const Real = window.EventSource;
+        window.EventSource = class extends Real {
+            constructor(url) { super(url); window.streams.push(this); }
+        };
+        window.tabs = new BroadcastChannel('fluent-console-live');
+        window.tabs.onmessage = (event) => window.told.push(event.data);";
+    browser.run(script).await.unwrap();
+    browser.click("Pause").await.unwrap();
+    browser.until_shown("Paused.").await.unwrap();
+    browser.click("Go on").await.unwrap();
+    browser.until_shown("Live.").await.unwrap();
+    assert_eq!(text(&browser, "return window.told.length").await, "1");
+    let end = "window.streams.at(-1).dispatchEvent(new Event('error'))";
+    browser.run(end).await.unwrap();
+    browser.until_shown("The connection is lost").await.unwrap();
+    browser.until_shown("Live.").await.unwrap();
+    let seen = "return [window.streams.length, window.told.length]";
+    assert_eq!(text(&browser, seen).await, "[2,1]", "nobody looked at it");
+    // Another tab that is looked at again and again is one tab.
+    let other = "window.tabs.postMessage('another'); window.tabs.postMessage('another');
+        const echo = new BroadcastChannel('fluent-console-live');
+        return new Promise((done) => {
+            echo.onmessage = () => setTimeout(done, 0);
+            window.tabs.postMessage('another');
+        }).then(() => document.querySelector('[data-live-url]').innerText)";
+    let bar = text(&browser, other).await;
+    assert!(bar.contains("Live."), "{bar}");
+    let third = "window.tabs.postMessage('a third')";
+    browser.run(third).await.unwrap();
+    browser.until_shown("Other tabs are live.").await.unwrap();
+}

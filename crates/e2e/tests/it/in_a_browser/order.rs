@@ -1,6 +1,7 @@
 //! An order is found, what failed is mended, a route is paused.
 
 use e2e::browser::Browser;
+use simulator::Retry;
 
 use super::{sign_in, with_console};
 use crate::pipeline::{signed, until};
@@ -125,4 +126,39 @@ async fn an_order_is_found_what_failed_is_mended_and_a_route_is_spared() {
     }
     let complaints = browser.complaints().await.unwrap();
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+/// One box marks a whole list, wherever its boxes are on the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_on_a_page_are_marked_at_once() {
+    let Some(browser) = Browser::open().await.unwrap() else {
+        return;
+    };
+    let sink = Sink::answering(|_, _| status(422)).await;
+    let (mut pipeline, port) = with_console(&sink.route("all", "match: {}"), "");
+    pipeline.run();
+    for number in 0..2 {
+        pipeline.accept(&signed("E", &format!("HD_{number}"))).await;
+        let malformed =
+            e2e::SANDBOX.sign(format!(r#"{{"accountId":"ACME","name":"E","n":{number}}}"#));
+        let answer = pipeline
+            .sender(Retry::Never)
+            .send(&malformed.unwrap())
+            .await;
+        assert_eq!(answer.answer.unwrap().status, 200);
+    }
+    for list in ["dead-letters", "quarantine"] {
+        let listed = || pipeline.json(&[list, "list"]).as_array().unwrap().len();
+        until("both are listed", || listed() == 2).await;
+    }
+    let url = format!("http://localhost:{port}");
+    sign_in(&browser, &url).await;
+    let mark = "document.querySelector('input[data-all]').click();
+        const boxes = [...document.querySelectorAll('tbody input[type=checkbox]')];
+        return boxes.map((box) => box.checked).join()";
+    for (list, expected) in [("dead-letters", "true,true"), ("quarantine", "true,true")] {
+        browser.visit(&format!("{url}/{list}")).await.unwrap();
+        let marked = browser.run(mark).await.unwrap();
+        assert_eq!(marked, expected, "{list}");
+    }
 }
