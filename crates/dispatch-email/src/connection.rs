@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use dispatch::DispatchError;
 use lettre::Address;
 use lettre::address::Envelope;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -36,6 +37,9 @@ pub(crate) enum SmtpError {
     Unwilling(u16),
     #[error("no answer in time")]
     TimedOut,
+    /// The password's file can't be read now.
+    #[error(transparent)]
+    Secret(DispatchError),
     #[error("no secure connection")]
     Tls(#[source] std::io::Error),
     #[error("the server can't {0}")]

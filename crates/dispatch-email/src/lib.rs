@@ -210,6 +210,7 @@ fn refused(error: SmtpError) -> DispatchError {
     let is_about_the_mail =
         matches!(error, SmtpError::Refused(code @ 500..) if is_about_the_mail(code));
     let (status, why) = match error {
+        SmtpError::Secret(error) => return error,
         SmtpError::Unwilling(code) => (Some(code), "the server takes no mail from here now"),
         SmtpError::Refused(code @ 500..) => (Some(code), "the server will not take it"),
         SmtpError::Refused(code @ 400..) => (Some(code), "the server does not take it now"),

@@ -35,7 +35,8 @@ pub(crate) struct MailServer {
     host: String,
     port: u16,
     protection: Protection,
-    login: Option<Login>,
+    /// The name, and the password as its file has it now.
+    login: Option<(String, Secret)>,
     kept: Mutex<Vec<(Open, Instant)>>,
 }
 
@@ -80,13 +81,7 @@ impl MailServer {
             (Some(user), _) if user.chars().any(char::is_control) => {
                 return Err("server.user: expected a name without control characters".into());
             }
-            (Some(user), Some(file)) => {
-                let password = Secret::open(file, cx)?.get().map_err(Box::new)?;
-                Some(Login {
-                    user: user.clone(),
-                    password,
-                })
-            }
+            (Some(user), Some(file)) => Some((user.clone(), Secret::open(file, cx)?)),
             (None, None) => None,
             _ => return Err("server: expected user and password together".into()),
         };
@@ -161,6 +156,13 @@ impl MailServer {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<Open, SmtpError> {
+        let login = match &self.login {
+            Some((user, password)) => Some(Login {
+                user: user.clone(),
+                password: password.get().map_err(SmtpError::Secret)?,
+            }),
+            None => None,
+        };
         let until = deadline.min(Instant::now() + CONNECT);
         let looking_up = lookup_host((self.host.as_str(), self.port));
         let addresses = timeout_at(until, looking_up)
@@ -175,7 +177,7 @@ impl MailServer {
                 Connection::greet_again(tls.begin(stream).await?).await?
             }
         };
-        if let Some(login) = &self.login {
+        if let Some(login) = &login {
             connection.log_in(login).await?;
         }
         Ok(connection)

@@ -26,6 +26,8 @@ enum Then {
 struct Script {
     greeting: &'static str,
     to_auth: &'static str,
+    /// What alone is taken as name and password, in base64; anything if this is empty.
+    login: &'static str,
     /// Answer to NOOP; none if this is empty.
     to_noop: &'static str,
     to_data: &'static str,
@@ -38,6 +40,7 @@ impl Default for Script {
         Self {
             greeting: "220-hello\r\n220 here\r\n",
             to_auth: "235 2.7.0 OK\r\n",
+            login: "",
             to_noop: "250 2.0.0 OK\r\n",
             to_data: "354 go on\r\n",
             to_mail: b"250 2.0.0 queued\r\n".to_vec(),
@@ -96,6 +99,7 @@ async fn converse(
         }
         let answer = match line.get(..4)? {
             "EHLO" => "250-here\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+            "AUTH" if !line.contains(script.login) => "535 5.7.8 no\r\n",
             "AUTH" => script.to_auth,
             "NOOP" => {
                 noops.fetch_add(1, Ordering::SeqCst);
@@ -159,6 +163,38 @@ async fn answered(to_mail: impl Into<Vec<u8>>, then: Then) -> Result<Done, Dispa
     let server = serve(script).await;
     let folder = tempfile::tempdir().unwrap();
     dispatch(&open(&server, &folder).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_replaced_is_read_again() {
+    let script = Script {
+        // NUL, `shop`, NUL, `fresh`.
+        login: "AHNob3AAZnJlc2g=",
+        ..Script::default()
+    };
+    let server = serve(script).await;
+    let folder = tempfile::tempdir().unwrap();
+    let dispatcher = open(&server, &folder).await;
+    let refused = dispatch(&dispatcher).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            DispatchError::Transient {
+                status: Some(535),
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    fs::write(folder.path().join("password"), "fresh\n").unwrap();
+    let until_read = async {
+        while dispatch(&dispatcher).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // A secret counts as known for ten seconds.
+    let read = tokio::time::timeout(Duration::from_secs(60), until_read).await;
+    read.expect("the new password is used");
 }
 
 #[tokio::test(flavor = "multi_thread")]
