@@ -54,6 +54,9 @@ struct EndedAttempt {
 
 const CLOSED: State = State::Closed(VecDeque::new());
 
+/// First rest after an attempt that could not ask, where it does not say how long that holds.
+const FIRST_REST: Duration = Duration::from_secs(1);
+
 /// Number of deliveries that may be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FetchQuota {
@@ -191,6 +194,27 @@ impl Breaker {
         self.changed.notify_waiters();
     }
 
+    /// Notes that an attempt could not ask the destination, and that none can for so long.
+    fn rest(&self, wait: Option<Duration>, is_probe: bool) {
+        let Some(settings) = &self.settings else {
+            return self.give_up();
+        };
+        let mut state = self.state();
+        let (first, cooldown) = match &*state {
+            State::Closed(_) => (FIRST_REST, settings.cooldown),
+            State::Probing { cooldown, .. } if is_probe => {
+                let longer = (*cooldown * 2).min(settings.max_cooldown);
+                (longer, longer)
+            }
+            State::Open { .. } | State::Probing { .. } => return,
+        };
+        let rest = wait.unwrap_or(first).min(settings.max_cooldown);
+        let until = Instant::now() + rest;
+        *state = State::Open { until, cooldown };
+        tracing::warn!(route = self.route, rest = ?rest, "the destination can't be asked now: events wait in the queue");
+        self.changed.notify_waiters();
+    }
+
     fn say(&self, was_open: bool, state: &State) {
         let route = &self.route;
         match state {
@@ -230,6 +254,15 @@ impl BreakerAttempt {
     pub(crate) fn ended(self, failed: bool) {
         self.is_ended.set(true);
         self.breaker.ended(self.event, failed, self.is_probe);
+    }
+}
+
+impl BreakerAttempt {
+    /// Notes that the destination could not be asked, and for how long that holds, if it is
+    /// known. Without a rest, each waiting event would be fetched, and fare the same.
+    pub(crate) fn not_asked(self, wait: Option<Duration>) {
+        self.is_ended.set(true);
+        self.breaker.rest(wait, self.is_probe);
     }
 }
 
@@ -323,6 +356,32 @@ mod tests {
     /// Fails one attempt of each of these events.
     fn fail(breaker: &Arc<Breaker>, events: std::ops::Range<u32>) {
         events.for_each(|number| begin(breaker, number).ended(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nothing_can_be_asked_it_rests_and_one_attempt_at_a_time_tries() {
+        let breaker = with(|_| {});
+        begin(&breaker, 1).not_asked(None);
+        assert!(breaker.is_open());
+        let began = Instant::now();
+        assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
+        assert_eq!(began.elapsed(), FIRST_REST);
+        // The next rests are longer and longer.
+        for rest in [20, 30, 30] {
+            let probed = Instant::now();
+            begin(&breaker, 2).not_asked(None);
+            assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
+            assert_eq!(probed.elapsed(), Duration::from_secs(rest));
+        }
+        // As long as is said, within the bound of rests.
+        for (said, rest) in [(5, 5), (3600, 30)] {
+            let probed = Instant::now();
+            begin(&breaker, 3).not_asked(Some(Duration::from_secs(said)));
+            assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
+            assert_eq!(probed.elapsed(), Duration::from_secs(rest));
+        }
+        begin(&breaker, 4).ended(false);
+        assert_eq!(breaker.ready().await, FetchQuota::AsEver);
     }
 
     #[tokio::test(start_paused = true)]

@@ -90,9 +90,12 @@ impl AttemptRunner {
             (ended, _) => ended,
         };
         // Counted first: whether the breaker is open now is part of the decision.
-        match ended.is_failure() {
-            Some(failed) => begun.ended(failed),
-            None => drop(begun),
+        match (&ended, ended.is_failure()) {
+            (AttemptResult::Answered(Err(DispatchError::NotAsked { retry_after, .. })), _) => {
+                begun.not_asked(*retry_after)
+            }
+            (_, Some(failed)) => begun.ended(failed),
+            (_, None) => drop(begun),
         }
         // After the breaker: an event that waits for this one may be attempted at once.
         if let Some((same_id, granted)) = failed {
