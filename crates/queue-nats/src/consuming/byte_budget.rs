@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::consuming::pull_consumer::PULL_BYTES;
+
 /// Bytes that all routes share. What one holds beside its first delivery comes out of this: so a
 /// slow route delays no other, and nothing is too large to be delivered.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     limit: u64,
+    /// Bytes that one request may bring.
+    request: u64,
     used: AtomicU64,
     freed: Notify,
 }
@@ -18,13 +22,17 @@ impl ByteBudget {
     pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
+            request: PULL_BYTES.min(limit / 2),
             used: AtomicU64::new(0),
             freed: Notify::new(),
         }
     }
 
+    /// Whether there is room for all that a request may bring: what comes and has none is sent
+    /// again, and would come again at once.
     fn has_room(&self) -> bool {
-        self.used.load(Ordering::Acquire) < self.limit
+        let used = self.used.load(Ordering::Acquire);
+        used.saturating_add(self.request) <= self.limit
     }
 
     /// Takes these bytes; returns false if there are not as many left.
@@ -114,6 +122,19 @@ impl Drop for HeldBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_requested_without_room_for_all_that_may_come() {
+        // A request may bring 5.
+        let budget = Arc::new(ByteBudget::new(10));
+        let route = Arc::new(RouteBytes::new(Arc::clone(&budget)));
+        let first = route.hold(5);
+        assert_eq!(route.allowed(16), 16);
+        let second = route.hold(1);
+        assert_eq!(route.allowed(16), 0, "4 are left");
+        drop((first, second));
+        assert_eq!(route.allowed(16), 16);
+    }
 
     #[test]
     fn each_route_has_one_whatever_the_others_hold() {

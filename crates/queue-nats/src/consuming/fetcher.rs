@@ -447,6 +447,7 @@ impl Fetcher {
             }
             Decoded::Unverifiable(taken, why) => self.key_unknown(*taken, why).await,
             Decoded::NotForUs(reply) => self.not_for_us.push(reply),
+            Decoded::NoRoom => self.source(stream).pause(),
             Decoded::Nothing => {}
         }
     }

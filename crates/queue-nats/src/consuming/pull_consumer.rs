@@ -36,7 +36,7 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Most bytes of one request: more than the largest message takes, with its subjects. Whoever asks
 /// for many gets fewer, if they are large.
-const PULL_BYTES: u64 = MAX_MESSAGE as u64 + (64 << 10);
+pub(super) const PULL_BYTES: u64 = MAX_MESSAGE as u64 + (64 << 10);
 
 /// The server's answer that the next message is larger than what is left of that, in part, and
 /// that everything came that was requested, which it says only where bytes are limited.
@@ -146,6 +146,11 @@ impl PullConsumer {
         Ok(())
     }
 
+    /// Requests nothing for a moment: there was no room for what came.
+    pub(super) fn pause(&mut self) {
+        self.not_before = Instant::now() + Duration::from_millis(250);
+    }
+
     /// Returns the next answer. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Fetched {
         match self.answers.next().await {
@@ -193,7 +198,7 @@ impl PullConsumer {
             return Fetched::Nothing;
         }
         tracing::debug!(stream = %self.stream, consumer = self.consumer, %status, why, "a request ended");
-        self.not_before = Instant::now() + Duration::from_millis(250);
+        self.pause();
         let is_deleted = why.contains("Consumer Deleted") || status == StatusCode::NO_RESPONDERS;
         if is_deleted {
             Fetched::Deleted

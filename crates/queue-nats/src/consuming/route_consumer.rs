@@ -80,6 +80,8 @@ pub(crate) enum Decoded {
     Unverifiable(Box<PendingDelivery>, &'static str),
     /// The route does not match it; it is settled on this subject.
     NotForUs(Subject),
+    /// There is no room for it in memory: the server sends it again.
+    NoRoom,
     /// It was dealt with.
     Nothing,
 }
@@ -132,7 +134,7 @@ impl RouteConsumer {
         }
         let Some(held) = self.in_hand.hold(message.payload.len()) else {
             self.send_later(&reply, NO_ROOM_FOR).await;
-            return Decoded::Nothing;
+            return Decoded::NoRoom;
         };
         let matched = decided.map(|decided| decided.map(drop));
         let disposition = match placed {
