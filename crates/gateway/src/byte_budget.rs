@@ -120,7 +120,7 @@ impl Table {
         };
         while let Err(denied) = self.shares.allows(source, more, reserved) {
             let gives_way = self
-                .gives_way(source)
+                .gives_way(source, more)
                 .filter(|_| denied == ShareDenied::Full)
                 .ok_or(denied)?;
             if let Some(gave_way) = self.remove(gives_way) {
@@ -134,16 +134,20 @@ impl Table {
         Ok(())
     }
 
-    /// The body that gives way to source `to`: the largest that is still being received, among
-    /// those that have to yield, and of an unproven source if there is one.
-    fn gives_way(&self, to: ClientNetwork) -> Option<u64> {
-        let yields = |body: &Counted| {
-            !body.is_complete && body.bytes > 0 && self.shares.yields(body.source, to)
+    /// The body that gives way to source `to`, which wants `more`: the largest that is still
+    /// being received, among those that have to yield, and of an unproven source if there is one.
+    fn gives_way(&self, to: ClientNetwork, more: usize) -> Option<u64> {
+        let largest = |is_proven: bool| {
+            let those = self.bodies.iter().filter(|(_, body)| {
+                !body.is_complete
+                    && body.bytes > 0
+                    && self.shares.is_proven(body.source) == is_proven
+                    && self.shares.yields(body.source, to, more)
+            });
+            those.max_by_key(|(_, body)| body.bytes)
         };
-        let those = self.bodies.iter().filter(|(_, body)| yields(body));
-        let by_size =
-            |(_, body): &(&u64, &Counted)| (!self.shares.is_proven(body.source), body.bytes);
-        those.max_by_key(by_size).map(|(id, _)| *id)
+        let found = largest(false).or_else(|| largest(true));
+        found.map(|(id, _)| *id)
     }
 
     fn remove(&mut self, id: u64) -> Option<CancellationToken> {

@@ -185,7 +185,7 @@ impl Table {
         }
         let yields = |id: &u64| {
             let it = self.connections.get(id);
-            it.is_some_and(|it| !it.is_trusted && self.shares.yields(it.source, to))
+            it.is_some_and(|it| !it.is_trusted && self.shares.yields(it.source, to, 1))
         };
         let may_displace = is_trusted || self.shares.is_proven(to);
         let first = self
@@ -193,9 +193,9 @@ impl Table {
             .values()
             .copied()
             .find(|id| self.is_unproven(*id));
-        let sends = || self.receiving.values().copied().filter(yields);
-        let first = first.or_else(|| sends().find(|id| self.is_unproven(*id)));
-        let first = first.or_else(|| sends().next());
+        let sends = || self.receiving.values().copied();
+        let first = first.or_else(|| sends().filter(|id| self.is_unproven(*id)).find(yields));
+        let first = first.or_else(|| sends().find(yields));
         let first = first.or_else(|| {
             self.waiting
                 .values()
@@ -466,6 +466,22 @@ mod tests {
             places.take(source(4), false).is_err(),
             "nobody yields to a stranger"
         );
+    }
+
+    #[test]
+    fn two_proven_sources_do_not_take_an_odd_place_from_each_other() {
+        let proven = ProvenSources::default();
+        (1..=2).for_each(|number| proven.note(source(number)));
+        let places = ConnectionPermits::new(5, 0, proven);
+        let held: Vec<ConnectionPermit> = [1, 1, 1, 2, 2]
+            .map(|number| places.take(source(number), false).unwrap())
+            .into();
+        held.iter()
+            .for_each(|place| place.enter(ConnectionStage::Receiving));
+        for number in [1, 2] {
+            assert!(places.take(source(number), false).is_err());
+        }
+        assert!(held.iter().all(|place| !place.evicted().is_cancelled()));
     }
 
     #[test]

@@ -98,11 +98,12 @@ impl SourceShares {
         self.used > self.total / 2
     }
 
-    /// True if a source has to give back what it uses for `to`. It does if it is not proven and
-    /// `to` is, or if it has more than its share and `to` has not. A proven source yields to proven
-    /// ones only, and its share is among those. Who looks for what is to be given back asks the
-    /// sources that are not proven first.
-    pub fn yields(&self, source: ClientNetwork, to: ClientNetwork) -> bool {
+    /// True if a source has to give back what it uses for `to`, which wants `more`. It does if it
+    /// is not proven and `to` is, or if it has more than its share and `to` has not. A proven
+    /// source yields to proven ones only, whose share is among those, and only if `to` is within
+    /// its share with what it wants: or each would take it back from the other. Who looks for what
+    /// is to be given back asks the sources that are not proven first.
+    pub fn yields(&self, source: ClientNetwork, to: ClientNetwork, more: usize) -> bool {
         if source == to {
             return false;
         }
@@ -112,7 +113,7 @@ impl SourceShares {
             (false, false) => self.is_over_share(source, to) && !self.would_be_over_share(to, 0),
             (true, true) => {
                 let share = self.share_of_proven(to);
-                self.used_by(source) > share && self.used_by(to) <= share
+                self.used_by(source) > share && self.used_by(to).saturating_add(more) <= share
             }
         }
     }
@@ -167,7 +168,7 @@ mod tests {
         }
         assert_eq!(shares.allows(source(1), 1, 0), Err(ShareDenied::OverShare));
         assert_eq!(shares.allows(source(2), 1, 0), Err(ShareDenied::Full));
-        assert!(shares.yields(source(1), source(2)) && !shares.yields(source(2), source(1)));
+        assert!(shares.yields(source(1), source(2), 1) && !shares.yields(source(2), source(1), 1));
     }
 
     #[test]
@@ -186,8 +187,8 @@ mod tests {
             Err(ShareDenied::Full),
             "some is reserved"
         );
-        assert!(!shares.yields(source(1), source(2)));
-        assert!(shares.yields(source(2), source(1)));
+        assert!(!shares.yields(source(1), source(2), 1));
+        assert!(shares.yields(source(2), source(1), 1));
     }
 
     #[test]
@@ -198,13 +199,17 @@ mod tests {
         shares.add(source(1), 51);
         // Those that are not proven make a proven source's share no smaller.
         (10..59).for_each(|number| shares.add(source(number), 1));
-        assert!(shares.yields(source(1), source(2)));
-        assert!(!shares.yields(source(1), source(10)));
+        assert!(shares.yields(source(1), source(2), 50));
+        assert!(!shares.yields(source(1), source(2), 51), "beyond its share");
+        assert!(!shares.yields(source(1), source(10), 1));
         shares.remove(source(1), 1);
-        assert!(!shares.yields(source(1), source(2)), "it has its share");
+        assert!(!shares.yields(source(1), source(2), 1), "it has its share");
         shares.add(source(2), 51);
         shares.add(source(1), 50);
-        assert!(!shares.yields(source(1), source(2)), "the other has more");
+        assert!(
+            !shares.yields(source(1), source(2), 1),
+            "the other has more"
+        );
     }
 
     #[test]
