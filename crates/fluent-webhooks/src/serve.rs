@@ -1,8 +1,10 @@
 //! The command `serve`: all stages in one process.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use console::ConsoleServer;
 use dispatch::Registry;
@@ -11,9 +13,10 @@ use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
 use operator::Operator;
 use process::{
-    AddToReport, ObservabilitySettings, ProcessReporter, Shutdown, StageArgs, StageWork, StopTimes,
+    AddToReport, ObservabilitySettings, ProcessReporter, Readiness, Shutdown, StageArgs, StageWork,
+    StopTimes,
 };
-use queue::{FactAccess, Stores};
+use queue::{FactAccess, Intake, Stores};
 use queues::OpenedQueue;
 use settings::{
     ConsoleSettings, Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings, UncheckedSettings,
@@ -143,6 +146,13 @@ impl Plan {
             &queue.source,
             clock,
         );
+        // A disk that is full keeps it from beginning, for as long as that lasts.
+        let opening = async {
+            tokio::select! {
+                opened = opening => opened,
+                never = say_why(&readiness, &*queue.intake) => match never {},
+            }
+        };
         // A signal must not wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else {
             return Ok(());
@@ -230,5 +240,15 @@ impl Plan {
             shutdown.clone(),
         );
         Ok(operator.with_test_sender(sender))
+    }
+}
+
+/// Says of a process that begins what keeps its queue from taking anything.
+async fn say_why(readiness: &Readiness, intake: &dyn Intake) -> Infallible {
+    loop {
+        if let Some(why) = intake.impediment() {
+            readiness.set(Some(why));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -141,7 +141,10 @@ async fn a_restart_on_a_full_disk_goes_on_by_itself_and_forgets_nothing() {
             .contains("the disk of the queue file is full")
     })
     .await;
-    assert!(!pipeline.is_ready());
+    until("so does whoever asks", || {
+        pipeline.readiness().contains("disk that is full")
+    })
+    .await;
     fs::remove_file(folder.join("full")).unwrap();
     until("it is ready by itself", || pipeline.is_ready()).await;
     assert!(
