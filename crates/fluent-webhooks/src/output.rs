@@ -27,7 +27,7 @@ pub(crate) fn line(text: impl AsRef<str>) {
 /// Says to a person that older webhooks were not looked at, and how to look on.
 pub(crate) fn older(common: &CommonArgs, before: &str) {
     if !common.json && !before.is_empty() {
-        line(format!(
+        note(&format!(
             "those before number {before} were not looked at, or are not shown: `--before {before}` goes on there"
         ));
     }
