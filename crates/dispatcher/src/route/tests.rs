@@ -1,5 +1,6 @@
 //! A whole route with a queue in memory, and a clock that the test controls.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Mutex;
@@ -114,6 +115,40 @@ async fn one_event_that_fails_for_ever_on_a_quiet_route_delays_no_other() {
         let done = done_at(&queue, &number.to_string()).expect("it is done at once");
         assert!(done - published < SECOND / 10, "{:?}", done - published);
     }
+}
+
+/// Each of them would be scheduled again, and given up once it has waited for too long.
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_can_not_be_asked_leaves_the_backlog_in_the_queue() {
+    const BACKLOG: usize = 500;
+    let queue = FakeQueue::default();
+    (0..BACKLOG).for_each(|number| queue.publish(&number.to_string()));
+    let can_be_asked = Arc::new(AtomicBool::new(false));
+    let is_there = Arc::clone(&can_be_asked);
+    let tried = Arc::new(Mutex::new(HashSet::new()));
+    let begun = Arc::clone(&tried);
+    let dispatcher = ScriptedDispatcher::new(move |event| {
+        begun.lock().unwrap().insert(event.id());
+        let is_there = is_there.load(Ordering::Relaxed);
+        async move {
+            if is_there {
+                return Ok(Done::default());
+            }
+            Err(DispatchError::not_asked("testing", None, "no password"))
+        }
+    });
+    let settings = route("r");
+    let concurrency = settings.concurrency;
+    start_route(settings, queue.clone(), dispatcher);
+    sleep(600 * SECOND).await;
+    let begun = tried.lock().unwrap().len();
+    // As many as were in hand, and one for each probe, of which the longest rest is 30 s.
+    assert!(begun > 0 && begun < concurrency + 60, "{begun}");
+    can_be_asked.store(true, Ordering::Relaxed);
+    sleep(300 * SECOND).await;
+    let done =
+        |(_, disposition, _): &&(String, Disposition, Instant)| *disposition == Disposition::Done;
+    assert_eq!(queue.ended().iter().filter(done).count(), BACKLOG);
 }
 
 /// Deliveries that wait for a suspect would count as crashed with it, and would all begin at once
