@@ -2,7 +2,8 @@
 //! is back. Deliveries that are not fetched stay in the queue and use up no attempt.
 //!
 //! A destination is taken to fail when different events do. One event that fails however often it
-//! is tried says nothing of the others, and must not hold them up.
+//! is tried says nothing of the others, and must not hold them up. A destination that can't be
+//! asked, for want of something here, is left alone from the first attempt on that finds it so.
 //!
 //! ```text
 //! closed ──events fail──▶ open ──rested──▶ probing ──one attempt ends well──▶ closed
@@ -54,7 +55,8 @@ struct EndedAttempt {
 
 const CLOSED: State = State::Closed(VecDeque::new());
 
-/// First rest after an attempt that could not ask, where it does not say how long that holds.
+/// Shortest rest after an attempt that could not ask, and the first where it does not say how
+/// long that holds.
 const FIRST_REST: Duration = Duration::from_secs(1);
 
 /// Number of deliveries that may be fetched.
@@ -208,7 +210,9 @@ impl Breaker {
             }
             State::Open { .. } | State::Probing { .. } => return,
         };
-        let rest = wait.unwrap_or(first).min(settings.max_cooldown);
+        // A wait of nothing would be a busy loop.
+        let rest = wait.unwrap_or(first).max(FIRST_REST);
+        let rest = rest.min(settings.max_cooldown);
         let until = Instant::now() + rest;
         *state = State::Open { until, cooldown };
         tracing::warn!(route = self.route, rest = ?rest, "the destination can't be asked now: events wait in the queue");
@@ -255,9 +259,7 @@ impl BreakerAttempt {
         self.is_ended.set(true);
         self.breaker.ended(self.event, failed, self.is_probe);
     }
-}
 
-impl BreakerAttempt {
     /// Notes that the destination could not be asked, and for how long that holds, if it is
     /// known. Without a rest, each waiting event would be fetched, and fare the same.
     pub(crate) fn not_asked(self, wait: Option<Duration>) {
@@ -374,7 +376,7 @@ mod tests {
             assert_eq!(probed.elapsed(), Duration::from_secs(rest));
         }
         // As long as is said, within the bound of rests.
-        for (said, rest) in [(5, 5), (3600, 30)] {
+        for (said, rest) in [(0, 1), (5, 5), (3600, 30)] {
             let probed = Instant::now();
             begin(&breaker, 3).not_asked(Some(Duration::from_secs(said)));
             assert_eq!(breaker.ready().await, FetchQuota::ForAProbe);
