@@ -60,8 +60,8 @@ impl fmt::Debug for ClientNetwork {
     }
 }
 
-/// The proven sources: those that sent a valid signature or token in the last ten minutes. Clones
-/// share them.
+/// The proven sources: those that sent a new genuine event, or a token, in the last ten minutes.
+/// Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ProvenSources(Arc<Mutex<HashMap<ClientNetwork, Proof>>>);
 
